@@ -1,0 +1,289 @@
+//! Joins what is received into messages and parts that own their bytes, for drivers that hand them on.
+//!
+//! Small payloads are copied out of the read block, larger ones split off it, and those that do not fit
+//! land in a buffer of their own, which grows by what arrives, not by what a header claims.
+
+use std::ops::Range;
+use std::time::Instant;
+
+use bytes::buf::Limit;
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::close::CloseFrame;
+use crate::connection::{Connection, Event};
+use crate::error::ProtocolError;
+use crate::large;
+use crate::message::{Kind, Message, Part};
+use crate::outbox::Outbox;
+use crate::receive::PartAt;
+
+/// Payloads up to this many bytes are copied; splitting off costs the same at about this size, and
+/// keeps the whole block alive for as long as the payload.
+const COPY_MAX: usize = 1024;
+
+/// A frame with at least this much payload to come is read straight into the message's buffer.
+const LAND_MIN: u64 = 16 * 1024;
+
+/// And only once this many bytes of the message are there, for a header may claim anything.
+const LAND_AFTER: usize = 4 * 1024;
+
+/// The message's buffer doubles, but grows by at most this much at a time.
+const GROW_MAX: usize = 1024 * 1024;
+
+/// A message of this many bytes is worth a buffer of the pool.
+const POOL_AFTER: usize = 32 * 1024;
+
+/// The message that is being put together, if any.
+#[derive(Debug, Default)]
+pub struct Assembler {
+    buffer: Vec<u8>,
+    /// The kind of the message whose beginning is in `buffer`.
+    message: Option<Kind>,
+    /// The rest of the message under way is not wanted whole.
+    skipping: bool,
+}
+
+/// What was received, with bytes of its own.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Incoming {
+    /// A whole message.
+    Message(Message),
+    /// A Ping; it is answered.
+    Ping,
+    /// A Pong and its payload.
+    Pong(Bytes),
+    /// The closing handshake is complete on our side of the wire.
+    Close(Option<CloseFrame>),
+}
+
+impl Assembler {
+    /// No message is under way, and no buffer held.
+    pub const fn is_idle(&self) -> bool {
+        self.message.is_none() && !self.skipping
+    }
+
+    /// Takes the next message or control frame off the front of `input`; `None` when it needs more.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connection::receive`]; also [`ProtocolError::MessageTooBig`], as soon as it is announced.
+    #[inline]
+    pub fn receive(
+        &mut self,
+        connection: &mut Connection,
+        input: &mut BytesMut,
+        out: &mut Outbox,
+        now: Instant,
+    ) -> Result<Option<Incoming>, ProtocolError> {
+        while !input.is_empty() {
+            let received = connection.receive(input, out, now)?;
+            let Some(event) = received.event else {
+                if received.consumed == 0 {
+                    return Ok(None);
+                }
+                let _ = input.split_to(received.consumed);
+                self.check_size(0, connection, out, now)?;
+                continue;
+            };
+            let incoming = match event {
+                Event::Part(part) => {
+                    self.check_size(part.payload.len(), connection, out, now)?;
+                    let payload = part.payload.clone();
+                    if part.first && part.last {
+                        let payload = take(input, payload, received.consumed);
+                        return Ok(Some(Incoming::Message(Message::from_validated(part.kind, payload))));
+                    }
+                    self.keep(&part, &input[payload]);
+                    let _ = input.split_to(received.consumed);
+                    if part.last
+                        && let Some(message) = self.finish()
+                    {
+                        return Ok(Some(Incoming::Message(message)));
+                    }
+                    continue;
+                }
+                Event::Ping(_) => Incoming::Ping,
+                Event::Pong(payload) => Incoming::Pong(Bytes::copy_from_slice(&input[payload])),
+                Event::Close(frame) => Incoming::Close(frame),
+            };
+            let _ = input.split_to(received.consumed);
+            return Ok(Some(incoming));
+        }
+        Ok(None)
+    }
+
+    /// Takes the next part of a message; `Ok(Err(…))` is a control frame.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connection::receive`].
+    pub fn receive_part(
+        &mut self,
+        connection: &mut Connection,
+        input: &mut BytesMut,
+        out: &mut Outbox,
+        now: Instant,
+    ) -> Result<Option<Result<Part, Incoming>>, ProtocolError> {
+        if let Some(kind) = self.message.take() {
+            // What was put together before parts were asked for is the first of them.
+            let payload = Bytes::from(std::mem::take(&mut self.buffer));
+            self.skipping = true;
+            return Ok(Some(Ok(Part { kind, payload, first: true, last: false })));
+        }
+        while !input.is_empty() {
+            let received = connection.receive(input, out, now)?;
+            let incoming = match received.event {
+                None if received.consumed == 0 => return Ok(None),
+                None => {
+                    let _ = input.split_to(received.consumed);
+                    continue;
+                }
+                Some(Event::Part(part)) => {
+                    self.skipping = !part.last;
+                    let payload = take(input, part.payload, received.consumed);
+                    return Ok(Some(Ok(Part {
+                        kind: part.kind,
+                        payload,
+                        first: part.first,
+                        last: part.last,
+                    })));
+                }
+                Some(Event::Ping(_)) => Incoming::Ping,
+                Some(Event::Pong(payload)) => Incoming::Pong(Bytes::copy_from_slice(&input[payload])),
+                Some(Event::Close(frame)) => Incoming::Close(frame),
+            };
+            let _ = input.split_to(received.consumed);
+            return Ok(Some(Err(incoming)));
+        }
+        Ok(None)
+    }
+
+    /// Room in the message's own buffer for the payload of the frame under way, when enough of it is
+    /// there and enough still to come. Only when no input waits: what is read there must be given to
+    /// [`landed`](Self::landed) before anything else.
+    pub fn landing(&mut self, connection: &Connection) -> Option<Limit<&mut Vec<u8>>> {
+        let remaining = connection.remaining();
+        if remaining < LAND_MIN || self.buffer.len() < LAND_AFTER || connection.is_done() {
+            return None;
+        }
+        let limit = usize::try_from(remaining).unwrap_or(usize::MAX);
+        self.grow(limit);
+        let spare = self.buffer.capacity() - self.buffer.len();
+        Some((&mut self.buffer).limit(limit.min(spare)))
+    }
+
+    /// Takes `count` bytes that were read into [`landing`](Self::landing).
+    ///
+    /// # Errors
+    ///
+    /// As [`receive`](Self::receive).
+    ///
+    /// # Panics
+    ///
+    /// If the buffer does not end with `count` bytes that were read into it.
+    pub fn landed(
+        &mut self,
+        count: usize,
+        connection: &mut Connection,
+        out: &mut Outbox,
+        now: Instant,
+    ) -> Result<Option<Message>, ProtocolError> {
+        let start = self.buffer.len() - count;
+        let received = match connection.receive(&mut self.buffer[start..], out, now) {
+            Ok(received) => received,
+            Err(error) => {
+                self.reset();
+                return Err(error);
+            }
+        };
+        let Some(Event::Part(part)) = received.event else {
+            self.buffer.truncate(start);
+            return Ok(None);
+        };
+        self.message = Some(part.kind);
+        self.check_size(0, connection, out, now)?;
+        if part.last { Ok(self.finish()) } else { Ok(None) }
+    }
+
+    /// Forgets the message under way and gives its buffer back.
+    pub fn reset(&mut self) {
+        large::put(std::mem::take(&mut self.buffer));
+        *self = Self::default();
+    }
+
+    /// The message as far as it is announced: joined, just arrived, and to come of this frame.
+    #[inline]
+    fn check_size(
+        &mut self,
+        arrived: usize,
+        connection: &mut Connection,
+        out: &mut Outbox,
+        now: Instant,
+    ) -> Result<(), ProtocolError> {
+        let limit = connection.config().max_message;
+        let known =
+            (self.buffer.len() as u64).saturating_add(arrived as u64).saturating_add(connection.remaining());
+        if known <= limit as u64 || self.skipping {
+            return Ok(());
+        }
+        let error = ProtocolError::MessageTooBig { limit };
+        connection.fail(error.close_code(), &error.to_string(), out, now);
+        self.reset();
+        Err(error)
+    }
+
+    /// Makes room for some of the `limit` bytes that are to come, in proportion to those that have.
+    fn grow(&mut self, limit: usize) {
+        let length = self.buffer.len();
+        if self.buffer.capacity() - length >= limit.min(length / 4) {
+            return;
+        }
+        if length >= POOL_AFTER
+            && let Some(mut larger) = large::take(length + limit.min(length))
+        {
+            larger.extend_from_slice(&self.buffer);
+            large::put(std::mem::replace(&mut self.buffer, larger));
+        } else {
+            self.buffer.reserve_exact(length.min(GROW_MAX).min(limit));
+        }
+    }
+
+    fn keep(&mut self, part: &PartAt, payload: &[u8]) {
+        if self.skipping && !part.first {
+            return;
+        }
+        self.message = Some(part.kind);
+        self.skipping = false;
+        self.buffer.extend_from_slice(payload);
+    }
+
+    /// The message is whole; `None` if it was not wanted whole.
+    fn finish(&mut self) -> Option<Message> {
+        self.skipping = false;
+        let kind = self.message.take()?;
+        Some(Message::from_validated(kind, large::freeze(std::mem::take(&mut self.buffer))))
+    }
+}
+
+impl Drop for Assembler {
+    fn drop(&mut self) {
+        large::put(std::mem::take(&mut self.buffer));
+    }
+}
+
+/// Takes the payload at `range` out of `input`, and the `consumed` bytes off its front.
+#[inline]
+fn take(input: &mut BytesMut, range: Range<usize>, consumed: usize) -> Bytes {
+    if range.len() <= COPY_MAX {
+        let payload = Bytes::copy_from_slice(&input[range]);
+        let _ = input.split_to(consumed);
+        payload
+    } else {
+        let end = range.end;
+        let mut frame = input.split_to(consumed).freeze();
+        frame.truncate(end);
+        bytes::Buf::advance(&mut frame, range.start);
+        frame
+    }
+}

@@ -1,0 +1,118 @@
+//! Limits and deadlines of one connection. Each has a name, a default and a bound that holds.
+
+use std::time::Duration;
+
+/// Limits and deadlines of one connection.
+///
+/// ```
+/// use std::time::Duration;
+/// use longwire_proto::Config;
+///
+/// let config = Config::server().max_message(64 * 1024).ping_after(Some(Duration::from_secs(5)));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    pub(crate) max_message: usize,
+    pub(crate) max_fragments: u32,
+    pub(crate) max_control_run: u16,
+    pub(crate) frame_size: usize,
+    pub(crate) write_buffer: usize,
+    pub(crate) ping_after: Option<Duration>,
+    pub(crate) pong_timeout: Duration,
+    pub(crate) close_timeout: Duration,
+    pub(crate) write_timeout: Duration,
+}
+
+impl Config {
+    /// The defaults of a server: messages of at most 1 MiB.
+    pub const fn server() -> Self {
+        Self {
+            max_message: 1024 * 1024,
+            max_fragments: 16_384,
+            max_control_run: 10_000,
+            frame_size: 256 * 1024,
+            write_buffer: 1024 * 1024,
+            ping_after: Some(Duration::from_secs(20)),
+            pong_timeout: Duration::from_secs(10),
+            close_timeout: Duration::from_secs(5),
+            write_timeout: Duration::from_secs(30),
+        }
+    }
+
+    /// The defaults of a client: as a server's, but messages of up to 64 MiB.
+    pub const fn client() -> Self {
+        Self { max_message: 64 * 1024 * 1024, ..Self::server() }
+    }
+
+    /// The largest message that is put together, in bytes. A larger one fails the connection with 1009
+    /// as soon as its frames announce it. Messages taken in parts are not bounded by it, for nothing
+    /// of them is kept.
+    pub const fn max_message(mut self, bytes: usize) -> Self {
+        self.max_message = bytes;
+        self
+    }
+
+    /// The most fragments that a message may come in, empty ones included; default 16,384. One more
+    /// fails the connection with 1008.
+    pub const fn max_fragments(mut self, fragments: u32) -> Self {
+        self.max_fragments = fragments;
+        self
+    }
+
+    /// The most control frames in a row: with neither a data frame nor 100 ms of silence between them;
+    /// default 10,000. One more fails the connection with 1008.
+    pub const fn max_control_run(mut self, frames: u16) -> Self {
+        self.max_control_run = frames;
+        self
+    }
+
+    /// Messages over this many bytes are sent in fragments of it, so that control frames can pass
+    /// between them; default 256 KiB, at least 1.
+    pub const fn frame_size(mut self, bytes: usize) -> Self {
+        self.frame_size = if bytes == 0 { 1 } else { bytes };
+        self
+    }
+
+    /// How many bytes may wait to be written before sending waits; default 1 MiB. One message may
+    /// exceed it: it is queued while less than this waits.
+    pub const fn write_buffer(mut self, bytes: usize) -> Self {
+        self.write_buffer = bytes;
+        self
+    }
+
+    /// A Ping is sent after this much silence; default 20 s. `None` sends none, and a silent peer is
+    /// then kept for ever.
+    pub const fn ping_after(mut self, silence: Option<Duration>) -> Self {
+        self.ping_after = silence;
+        self
+    }
+
+    /// The peer is gone when it stays silent for this long after a Ping; default 10 s. Any byte counts
+    /// as life, not only the Pong.
+    pub const fn pong_timeout(mut self, silence: Duration) -> Self {
+        self.pong_timeout = silence;
+        self
+    }
+
+    /// How long the closing handshake may take, the end of TCP included; default 5 s.
+    pub const fn close_timeout(mut self, time: Duration) -> Self {
+        self.close_timeout = time;
+        self
+    }
+
+    /// How long the peer may take no byte while some wait to be written; default 30 s.
+    pub const fn write_timeout(mut self, time: Duration) -> Self {
+        self.write_timeout = time;
+        self
+    }
+
+    /// See [`max_message`](Self::max_message), in bytes.
+    pub const fn message_limit(&self) -> usize {
+        self.max_message
+    }
+
+    /// See [`write_buffer`](Self::write_buffer), in bytes.
+    pub const fn write_buffer_limit(&self) -> usize {
+        self.write_buffer
+    }
+}

@@ -1,0 +1,311 @@
+//! The client's side of the opening handshake (RFC 6455 section 4.1).
+//!
+//! [`Request`] is what the client asks; it stays at hand to judge the answer, because most of the rules
+//! compare the two. Each rule stands in one place with its section beside it.
+
+use std::fmt;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
+
+use super::authority::Authority;
+use super::head::{self, HeadError, HeadLimits};
+use super::headers::{
+    append_extra, elements, encode_line, has_element, is_token, single, sort_and_find_repeated,
+};
+use super::{ExtraHeaderError, accept_key};
+
+/// How many interim responses ([`is_interim`]) a client should skip before it gives up with
+/// [`HandshakeError::TooManyInterim`]: each is small, but a hostile server can send them without end.
+pub const MAX_INTERIM: usize = 8;
+
+/// The request that opens a WebSocket connection.
+///
+/// ```
+/// use longwire_proto::handshake::client::Request;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// // The nonce is random and fresh for every connection (RFC 6455 4.1, item 7).
+/// # let nonce = *b"the sample nonce";
+/// let request = Request::new("example.com:8080", "/chat?room=1", nonce)?.subprotocols(["chat.v2", "chat.v1"])?;
+/// let mut out = Vec::new();
+/// request.encode(&mut out);
+/// assert!(out.starts_with(b"GET /chat?room=1 HTTP/1.1\r\nHost: example.com:8080\r\n"));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Request {
+    host: String,
+    target: String,
+    key: String,
+    subprotocols: Vec<String>,
+    headers: HeaderMap,
+}
+
+impl Request {
+    /// A request for `target`, path and query, on `host`, with the port if it is not the default port
+    /// of the scheme. The caller draws the `nonce` at random for each connection (RFC 6455 4.1, item 7).
+    ///
+    /// # Errors
+    ///
+    /// If `host` is not `host` or `host:port`, or `target` does not begin with a slash or has a
+    /// character that must be percent-encoded, or a fragment.
+    pub fn new(host: &str, target: &str, nonce: [u8; 16]) -> Result<Self, InvalidRequest> {
+        if Authority::parse(host).is_none() {
+            return Err(InvalidRequest::Host);
+        }
+        // RFC 6455 3: fragments must not be used; `PathAndQuery` would drop one.
+        let good = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
+        let origin_form = target.starts_with('/') && target.bytes().all(good);
+        if !origin_form || PathAndQuery::try_from(target).is_err() {
+            return Err(InvalidRequest::Target);
+        }
+        Ok(Self {
+            host: host.to_owned(),
+            target: target.to_owned(),
+            key: STANDARD.encode(nonce),
+            subprotocols: Vec::new(),
+            headers: HeaderMap::new(),
+        })
+    }
+
+    /// Offers subprotocols, the preferred one first.
+    ///
+    /// # Errors
+    ///
+    /// If a name is not a token (RFC 9110 5.6.2) or is there twice (RFC 6455 4.1, item 10).
+    pub fn subprotocols<I>(mut self, names: I) -> Result<Self, InvalidRequest>
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        self.subprotocols = names.into_iter().map(Into::into).collect();
+        if let Some(name) = self.subprotocols.iter().find(|name| !is_token(name.as_bytes())) {
+            return Err(InvalidRequest::Subprotocol(name.clone()));
+        }
+        let mut names: Vec<&str> = self.subprotocols.iter().map(String::as_str).collect();
+        match sort_and_find_repeated(&mut names) {
+            Some(name) => Err(InvalidRequest::RepeatedSubprotocol(name.to_owned())),
+            None => Ok(self),
+        }
+    }
+
+    /// Adds headers, such as Authorization, Cookie or Origin.
+    ///
+    /// # Errors
+    ///
+    /// If one of them belongs to the handshake: Host, Upgrade, Connection, Content-Length,
+    /// Transfer-Encoding or any that begins with Sec-WebSocket.
+    pub fn headers(mut self, extra: &HeaderMap) -> Result<Self, InvalidRequest> {
+        append_extra(&mut self.headers, extra).map_err(InvalidRequest::Header)?;
+        Ok(self)
+    }
+
+    /// Appends the request (RFC 6455 4.1, items 1 to 12).
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        out.extend_from_slice(b"GET ");
+        out.extend_from_slice(self.target.as_bytes());
+        out.extend_from_slice(b" HTTP/1.1\r\n");
+        encode_line(&header::HOST, self.host.as_bytes(), out);
+        encode_line(&header::UPGRADE, b"websocket", out);
+        encode_line(&header::CONNECTION, b"Upgrade", out);
+        encode_line(&header::SEC_WEBSOCKET_KEY, self.key.as_bytes(), out);
+        encode_line(&header::SEC_WEBSOCKET_VERSION, b"13", out);
+        if !self.subprotocols.is_empty() {
+            encode_line(&header::SEC_WEBSOCKET_PROTOCOL, self.subprotocols.join(", ").as_bytes(), out);
+        }
+        for (name, value) in &self.headers {
+            encode_line(name, value.as_bytes(), out);
+        }
+        out.extend_from_slice(b"\r\n");
+    }
+
+    /// Judges the final response to this request. Interim responses ([`is_interim`]) are to be skipped
+    /// before.
+    ///
+    /// # Errors
+    ///
+    /// [`HandshakeError::Refused`] if the server did not switch protocols, otherwise the rule that its
+    /// response breaks. Either way the connection must not be used for WebSocket.
+    pub fn check(&self, response: &Response<()>) -> Result<Agreed, HandshakeError> {
+        let headers = response.headers();
+        // RFC 6455 4.1, response item 1.
+        if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            return Err(HandshakeError::Refused(response.status()));
+        }
+        // RFC 6455 4.2.2, item 5.1: a status line of HTTP/1.1.
+        if response.version() != Version::HTTP_11 {
+            return Err(HandshakeError::Version);
+        }
+        // RFC 6455 4.1, response item 2: the value, not a list that has it.
+        let upgrade = single(headers, &header::UPGRADE).ok().flatten();
+        if !upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket")) {
+            return Err(HandshakeError::Upgrade);
+        }
+        // RFC 6455 4.1, response item 3.
+        if !has_element(headers, &header::CONNECTION, "upgrade") {
+            return Err(HandshakeError::Connection);
+        }
+        self.check_accept(headers)?;
+        // RFC 6455 4.1, response item 5. None was offered, so none may be selected.
+        if elements(headers, &header::SEC_WEBSOCKET_EXTENSIONS).any(|extension| !extension.is_empty()) {
+            return Err(HandshakeError::Extension);
+        }
+        Ok(Agreed { subprotocol: self.check_subprotocol(headers)? })
+    }
+
+    /// RFC 6455 4.1, response item 4; 11.3.3 for the number of headers.
+    fn check_accept(&self, headers: &HeaderMap) -> Result<(), HandshakeError> {
+        match single(headers, &header::SEC_WEBSOCKET_ACCEPT) {
+            Ok(Some(value)) if *value == accept_key(self.key.as_bytes()) => Ok(()),
+            Ok(Some(_)) => Err(HandshakeError::Accept),
+            Ok(None) => Err(HandshakeError::AcceptMissing),
+            Err(_) => Err(HandshakeError::AcceptRepeated),
+        }
+    }
+
+    /// RFC 6455 4.1, response item 6; 11.3.4 for the number of headers.
+    fn check_subprotocol(&self, headers: &HeaderMap) -> Result<Option<String>, HandshakeError> {
+        match single(headers, &header::SEC_WEBSOCKET_PROTOCOL) {
+            Ok(None) => Ok(None),
+            Ok(Some(value)) => match self.subprotocols.iter().find(|name| value == name.as_str()) {
+                Some(name) => Ok(Some(name.clone())),
+                None => Err(HandshakeError::Subprotocol(value.clone())),
+            },
+            Err(_) => Err(HandshakeError::SubprotocolRepeated),
+        }
+    }
+}
+
+/// What the two ends agreed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Agreed {
+    /// The subprotocol that the server selected from those offered.
+    pub subprotocol: Option<String>,
+}
+
+/// Parses the head of a response; bytes after the head are not looked at.
+///
+/// # Errors
+///
+/// [`HandshakeError::Head`] if the head is incomplete, malformed or beyond `limits`, and
+/// [`HandshakeError::Version`] if it is not of HTTP/1.x.
+pub fn parse_response(head: &[u8], limits: HeadLimits) -> Result<Response<()>, HandshakeError> {
+    let head = head::parse_response(head, limits)?;
+    let mut response = Response::new(());
+    *response.status_mut() = head.status;
+    *response.version_mut() = head.version;
+    *response.headers_mut() = head.headers;
+    Ok(response)
+}
+
+/// Whether another response follows this one (RFC 9110 15.2): its status is 1xx, but not 101. It has
+/// no body; read on, up to [`MAX_INTERIM`] times.
+pub fn is_interim<B>(response: &Response<B>) -> bool {
+    response.status().is_informational() && response.status() != StatusCode::SWITCHING_PROTOCOLS
+}
+
+/// Why a [`Request`] cannot be made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InvalidRequest {
+    /// The host is not `host` or `host:port`.
+    Host,
+    /// The target is not an absolute path with an optional query.
+    Target,
+    /// The name of a subprotocol is not a token.
+    Subprotocol(String),
+    /// A subprotocol is offered twice.
+    RepeatedSubprotocol(String),
+    /// A header cannot be added.
+    Header(ExtraHeaderError),
+}
+
+impl fmt::Display for InvalidRequest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host => f.write_str("the host is not host or host:port (RFC 9110 7.2)"),
+            Self::Target => f.write_str(
+                "the target does not begin with a slash, or has a fragment or a character that must be \
+                 percent-encoded (RFC 6455 3, RFC 9112 3.2.1)",
+            ),
+            Self::Subprotocol(name) => write!(f, "the subprotocol {name:?} is not a token (RFC 6455 4.1)"),
+            Self::RepeatedSubprotocol(name) => {
+                write!(f, "the subprotocol {name:?} is offered twice (RFC 6455 4.1)")
+            }
+            Self::Header(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for InvalidRequest {}
+
+/// Why a response does not open a WebSocket connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HandshakeError {
+    /// The response is not the head of an HTTP/1.1 message.
+    Head(HeadError),
+    /// The response is not HTTP/1.1.
+    Version,
+    /// The server answered with a status other than 101. Reading the body is up to the caller.
+    Refused(StatusCode),
+    /// More interim responses than [`MAX_INTERIM`].
+    TooManyInterim,
+    /// There is not exactly one Upgrade header, or its value is not `websocket`.
+    Upgrade,
+    /// The Connection header does not list `upgrade`.
+    Connection,
+    /// Sec-WebSocket-Accept is missing.
+    AcceptMissing,
+    /// There is more than one Sec-WebSocket-Accept.
+    AcceptRepeated,
+    /// Sec-WebSocket-Accept does not answer the key of the request.
+    Accept,
+    /// The server selected an extension that was not offered.
+    Extension,
+    /// The server selected a subprotocol that was not offered.
+    Subprotocol(HeaderValue),
+    /// There is more than one Sec-WebSocket-Protocol.
+    SubprotocolRepeated,
+}
+
+impl fmt::Display for HandshakeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Head(error) => return error.fmt(f),
+            Self::Version => "the response is not HTTP/1.1 (RFC 6455 4.2.2)",
+            Self::Refused(status) => {
+                return write!(f, "the server answered {status} instead of 101 (RFC 6455 4.1)");
+            }
+            Self::TooManyInterim => "too many interim responses (RFC 9110 15.2)",
+            Self::Upgrade => "the response lacks Upgrade: websocket (RFC 6455 4.1)",
+            Self::Connection => "the response lacks Connection: Upgrade (RFC 6455 4.1)",
+            Self::AcceptMissing => "the response lacks Sec-WebSocket-Accept (RFC 6455 4.1)",
+            Self::AcceptRepeated => "the response has more than one Sec-WebSocket-Accept (RFC 6455 11.3.3)",
+            Self::Accept => "Sec-WebSocket-Accept does not answer the key of the request (RFC 6455 4.1)",
+            Self::Extension => "the server selected an extension that was not offered (RFC 6455 4.1)",
+            Self::Subprotocol(value) => {
+                return write!(f, "the server selected {value:?}, a subprotocol not offered (RFC 6455 4.1)");
+            }
+            Self::SubprotocolRepeated => {
+                "the response has more than one Sec-WebSocket-Protocol (RFC 6455 11.3.4)"
+            }
+        })
+    }
+}
+
+impl std::error::Error for HandshakeError {}
+
+impl From<HeadError> for HandshakeError {
+    fn from(error: HeadError) -> Self {
+        match error {
+            HeadError::Version => Self::Version,
+            other => Self::Head(other),
+        }
+    }
+}

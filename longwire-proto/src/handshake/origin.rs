@@ -1,0 +1,159 @@
+//! Which web pages may open a connection (RFC 6455 section 10.2; RFC 6454).
+//!
+//! Browsers let any page open a WebSocket to any host and send its cookies along; the Origin header,
+//! which a page cannot forge, is all that tells a server whose page it is.
+
+use std::fmt;
+
+use super::authority::Authority;
+
+/// The origins from which a server accepts connections.
+///
+/// A request without an Origin header is not a browser's and passes every policy: whoever can omit
+/// the header can also forge it. The policy protects users of browsers, not the server.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Origins {
+    /// Only pages from the host and port that the request is addressed to.
+    ///
+    /// The request's port is defaulted by the scheme of the Origin (`http` 80, `https` 443): a proxy
+    /// that ends TLS may stand in front, so that the server does not know the scheme. This compares
+    /// two headers of the request and so does not stop DNS rebinding; a server on a loopback or
+    /// private address should use [`Origins::list`].
+    #[default]
+    Same,
+    /// Only the listed origins; made by [`Origins::list`].
+    List(OriginList),
+    /// Every origin. The server must tell by other means than cookies who connects.
+    Any,
+}
+
+/// Origins in normal form; made by [`Origins::list`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OriginList(Vec<String>);
+
+impl Origins {
+    /// Only these origins, such as `https://example.com` or `http://[::1]:8080`; the server's own is
+    /// not implied.
+    ///
+    /// Upper case, a default port and the spelling of an IPv6 address make no difference. `null`, the
+    /// origin of sandboxed frames and local files, passes only if it is listed; anybody can make such
+    /// a page.
+    ///
+    /// # Errors
+    ///
+    /// If a text is not scheme, host and optional port and nothing else, or if its scheme is `ws` or
+    /// `wss`: an origin is that of the page.
+    pub fn list<I>(origins: I) -> Result<Self, InvalidOrigin>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        let normal = |text: I::Item| {
+            let text = text.as_ref();
+            normalise(text).map_err(|reason| InvalidOrigin { origin: text.to_owned(), reason })
+        };
+        Ok(Self::List(OriginList(origins.into_iter().map(normal).collect::<Result<_, _>>()?)))
+    }
+
+    /// Judges the Origin header of a request to `host`; on refusal says why and what to do.
+    pub(super) fn judge(&self, origin: &[u8], host: Authority<'_>) -> Result<(), &'static str> {
+        match self {
+            Self::Any => Ok(()),
+            Self::Same => {
+                let page = Origin::parse_bytes(origin).map_err(|_| INVALID)?;
+                // RFC 6454 5. Only http and https pages share an origin with a WebSocket server.
+                let port = page.default_port().ok_or(NOT_SAME)?;
+                let same = page.authority.host == host.host
+                    && page.authority.port.unwrap_or(port) == host.port.unwrap_or(port);
+                if same { Ok(()) } else { Err(NOT_SAME) }
+            }
+            Self::List(list) => {
+                let text = std::str::from_utf8(origin).map_err(|_| INVALID)?;
+                let origin = normalise(text).map_err(|_| INVALID)?;
+                if list.0.contains(&origin) { Ok(()) } else { Err(NOT_LISTED) }
+            }
+        }
+    }
+}
+
+const INVALID: &str = "The Origin header is not a valid origin (RFC 6454 6.2).";
+const NOT_SAME: &str = "This server accepts pages of its own origin only (RFC 6455 10.2). To allow this Origin, \
+     add it to the origins of the server, or let the proxy in front pass the Host header on unchanged.";
+const NOT_LISTED: &str = "The Origin header is not in the list of origins that this server accepts \
+     (RFC 6455 10.2). To allow it, add it to the origins of the server.";
+
+/// A text given to [`Origins::list`] that no Origin header can equal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InvalidOrigin {
+    origin: String,
+    reason: &'static str,
+}
+
+impl fmt::Display for InvalidOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "invalid origin {:?}: {} (RFC 6454 6.2)", self.origin, self.reason)
+    }
+}
+
+impl std::error::Error for InvalidOrigin {}
+
+/// A serialised origin that is not `null` (RFC 6454 6.2).
+struct Origin<'a> {
+    scheme: &'a str,
+    authority: Authority<'a>,
+}
+
+impl<'a> Origin<'a> {
+    fn parse_bytes(bytes: &'a [u8]) -> Result<Self, &'static str> {
+        Self::parse(std::str::from_utf8(bytes).map_err(|_| "it is not ASCII")?)
+    }
+
+    fn parse(text: &'a str) -> Result<Self, &'static str> {
+        let (scheme, rest) = text.split_once("://").ok_or("write scheme://host or scheme://host:port")?;
+        if !is_scheme(scheme) {
+            return Err("the scheme is malformed");
+        }
+        if rest.contains(['/', '?', '#']) {
+            return Err("an origin has no path, not even a slash at its end");
+        }
+        if rest.contains('@') {
+            return Err("an origin has no user information");
+        }
+        let authority = Authority::parse(rest).ok_or("the host or port is malformed")?;
+        Ok(Self { scheme, authority })
+    }
+
+    fn default_port(&self) -> Option<u16> {
+        if self.scheme.eq_ignore_ascii_case("http") {
+            Some(80)
+        } else if self.scheme.eq_ignore_ascii_case("https") {
+            Some(443)
+        } else {
+            None
+        }
+    }
+}
+
+/// RFC 3986 3.1.
+fn is_scheme(scheme: &str) -> bool {
+    scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+        && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.'))
+}
+
+/// Lower case, default port dropped, IPv6 address in the form of RFC 5952.
+fn normalise(text: &str) -> Result<String, &'static str> {
+    if text == "null" {
+        return Ok(text.to_owned());
+    }
+    let origin = Origin::parse(text)?;
+    let scheme = origin.scheme.to_ascii_lowercase();
+    if scheme == "ws" || scheme == "wss" {
+        return Err("an origin is that of the page: write http or https");
+    }
+    let host = origin.authority.host;
+    Ok(match origin.authority.port.filter(|&port| origin.default_port() != Some(port)) {
+        Some(port) => format!("{scheme}://{host}:{port}"),
+        None => format!("{scheme}://{host}"),
+    })
+}

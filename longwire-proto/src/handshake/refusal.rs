@@ -1,0 +1,135 @@
+//! The answer of a server that does not switch protocols (RFC 6455 section 4.2.2).
+
+use std::borrow::Cow;
+use std::fmt;
+
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+
+use super::head::HeadError;
+use super::headers::encode_line;
+
+/// An HTTP response with a short text that refuses an opening handshake, after which the connection
+/// ends.
+///
+/// ```
+/// use http::{HeaderValue, StatusCode, header};
+/// use longwire_proto::handshake::Refusal;
+///
+/// let refusal = Refusal::new(StatusCode::UNAUTHORIZED, "Sign in first.")
+///     .header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+/// let mut out = Vec::new();
+/// refusal.encode(&mut out);
+/// assert!(out.starts_with(b"HTTP/1.1 401 Unauthorized\r\n"));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refusal(Box<Content>);
+
+/// Boxed, so that a `Result` with a refusal stays small.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Content {
+    status: StatusCode,
+    headers: HeaderMap,
+    text: Cow<'static, str>,
+}
+
+impl Refusal {
+    /// A refusal with this status and body.
+    ///
+    /// An informational status (1xx) would leave the client waiting, or let it believe that the
+    /// protocol was switched: it becomes 500.
+    pub fn new(status: StatusCode, text: impl Into<Cow<'static, str>>) -> Self {
+        let status = if status.is_informational() { StatusCode::INTERNAL_SERVER_ERROR } else { status };
+        Self(Box::new(Content { status, headers: HeaderMap::new(), text: text.into() }))
+    }
+
+    pub(super) fn bad_request(text: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, text)
+    }
+
+    /// Adds a header. What [`encode`](Self::encode) writes itself (Content-Length, Transfer-Encoding,
+    /// Connection) is left out there; a Content-Type given here replaces the default.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        // Fails only beyond 32,768 headers, where one less is no loss.
+        let _ = self.0.headers.try_append(name, value);
+        self
+    }
+
+    /// The status of the response, never informational.
+    pub fn status(&self) -> StatusCode {
+        self.0.status
+    }
+
+    /// The headers that were added.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.0.headers
+    }
+
+    /// The headers that were added, for adding more, such as Date.
+    pub fn headers_mut(&mut self) -> &mut HeaderMap {
+        &mut self.0.headers
+    }
+
+    /// The body of the response.
+    pub fn text(&self) -> &str {
+        &self.0.text
+    }
+
+    /// Appends the complete response: status line, headers, `Connection: close` and the text as
+    /// `text/plain` in UTF-8. A status that has no content (204, 205, 304) goes without the text.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let no_content = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED];
+        let body = if no_content.contains(&self.0.status) { "" } else { &*self.0.text };
+
+        encode_status_line(self.0.status, out);
+        let owned = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION];
+        for (name, value) in self.0.headers.iter().filter(|(name, _)| !owned.contains(name)) {
+            encode_line(name, value.as_bytes(), out);
+        }
+        if !body.is_empty() && !self.0.headers.contains_key(header::CONTENT_TYPE) {
+            encode_line(&header::CONTENT_TYPE, b"text/plain; charset=utf-8", out);
+        }
+        // RFC 9110 8.6: not with 204, and with 304 only the length of another body.
+        if self.0.status != StatusCode::NO_CONTENT && self.0.status != StatusCode::NOT_MODIFIED {
+            encode_line(&header::CONTENT_LENGTH, body.len().to_string().as_bytes(), out);
+        }
+        // RFC 9110 7.8: whoever sends Upgrade names it in Connection as well.
+        let upgrade = self.0.headers.contains_key(header::UPGRADE);
+        let connection: &[u8] = if upgrade { b"Upgrade, close" } else { b"close" };
+        encode_line(&header::CONNECTION, connection, out);
+        out.extend_from_slice(b"\r\n");
+        out.extend_from_slice(body.as_bytes());
+    }
+}
+
+/// The status line with its CRLF (RFC 9112 4).
+pub(super) fn encode_status_line(status: StatusCode, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    out.extend_from_slice(status.as_str().as_bytes());
+    out.push(b' ');
+    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    out.extend_from_slice(b"\r\n");
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.0.status, self.0.text)
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+impl From<HeadError> for Refusal {
+    fn from(error: HeadError) -> Self {
+        let status = match error {
+            // RFC 9110 15.5.15.
+            HeadError::StartLineTooLong => StatusCode::URI_TOO_LONG,
+            // RFC 6585 5.
+            HeadError::TooLong | HeadError::TooManyHeaders => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            // RFC 9110 15.6.6.
+            HeadError::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        Self::new(status, error.to_string())
+    }
+}

@@ -1,0 +1,307 @@
+//! The server's side of the opening handshake (RFC 6455 section 4.2).
+//!
+//! [`parse_request`] applies the rules of HTTP/1.1, [`check`] those of WebSocket; between the two the
+//! caller may look at the request and go another way. Each rule stands in one function with its
+//! section beside it.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
+
+use super::authority::Authority;
+use super::head::{self, HeadLimits};
+use super::headers::{
+    append_extra, elements, encode_line, has_element, is_token, single, sort_and_find_repeated,
+};
+use super::origin::Origins;
+use super::refusal::{Refusal, encode_status_line};
+use super::{ExtraHeaderError, accept_key};
+
+/// What a server accepts: by default no subprotocol and only pages of its own origin.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    subprotocols: Vec<String>,
+    origins: Origins,
+}
+
+impl Policy {
+    /// The default policy.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The subprotocols that the server speaks, the preferred one first.
+    ///
+    /// The first that the client offers is selected, and none if it offers none of them. A name that
+    /// is not a token (RFC 9110 5.6.2) is never selected, because no valid request offers it.
+    #[must_use]
+    pub fn subprotocols<I>(mut self, names: I) -> Self
+    where
+        I: IntoIterator,
+        I::Item: Into<String>,
+    {
+        self.subprotocols = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// The origins of the pages that may connect.
+    #[must_use]
+    pub fn origins(mut self, origins: Origins) -> Self {
+        self.origins = origins;
+        self
+    }
+}
+
+/// Parses the head of a request; bytes after the head are not looked at.
+///
+/// The rules are those of HTTP/1.1 for every request, whether it asks for WebSocket or not, so that a
+/// plain HTTP request can go another way. HTTP/1.0 passes here, without Host as well, and is refused
+/// by [`check`].
+///
+/// # Errors
+///
+/// The response to send if the head is incomplete, malformed or beyond `limits`, if its target is in
+/// neither origin-form nor absolute-form (`*` passes with OPTIONS), or if there is not exactly one
+/// valid Host.
+pub fn parse_request(head: &[u8], limits: HeadLimits) -> Result<Request<()>, Refusal> {
+    let head = head::parse_request(head, limits)?;
+    let mut request = Request::new(());
+    *request.uri_mut() = parse_target(head.target, &head.method)?;
+    *request.method_mut() = head.method;
+    *request.version_mut() = head.version;
+    *request.headers_mut() = head.headers;
+    if request.version() != Version::HTTP_10 || request.headers().contains_key(header::HOST) {
+        effective_host(&request)?;
+    }
+    Ok(request)
+}
+
+/// RFC 9112 3.2: origin-form, absolute-form, and asterisk-form for OPTIONS.
+fn parse_target(target: Bytes, method: &Method) -> Result<Uri, Refusal> {
+    let invalid = || Refusal::bad_request("The request target is invalid (RFC 9112 3.2).");
+    // RFC 3986 2: everything else is to be percent-encoded. RFC 9112 3.2: a target has no fragment,
+    // which `Uri` would drop.
+    if target.iter().any(|byte| !byte.is_ascii_graphic() || *byte == b'#') {
+        return Err(invalid());
+    }
+    let origin_form = target.starts_with(b"/");
+    let asterisk_form = &target[..] == b"*";
+    let uri = Uri::from_maybe_shared(target).map_err(|_| invalid())?;
+    if origin_form || (asterisk_form && method == Method::OPTIONS) {
+        return Ok(uri);
+    }
+    // RFC 9112 3.2.2. The schemes ws and wss are those of RFC 6455 3.
+    let scheme = uri.scheme_str().unwrap_or_default();
+    let known = ["http", "https", "ws", "wss"].iter().any(|name| scheme.eq_ignore_ascii_case(name));
+    if known { Ok(uri) } else { Err(invalid()) }
+}
+
+/// The host that the request is addressed to, from the target or the Host header.
+fn effective_host<B>(request: &Request<B>) -> Result<Authority<'_>, Refusal> {
+    // RFC 9112 3.2: exactly one valid Host, whatever the form of the target.
+    let value = match single(request.headers(), &header::HOST) {
+        Ok(Some(value)) => value.to_str().ok(),
+        Ok(None) => return Err(Refusal::bad_request("The Host header is missing (RFC 9112 3.2).")),
+        Err(_) => return Err(Refusal::bad_request("There is more than one Host header (RFC 9112 3.2).")),
+    };
+    let host = value
+        .and_then(Authority::parse)
+        .ok_or_else(|| Refusal::bad_request("The Host header is invalid (RFC 9112 3.2)."))?;
+    // RFC 9112 3.2.2: the authority of an absolute target takes precedence. RFC 9110 4.2.4: it must
+    // not contain user information.
+    match request.uri().authority() {
+        None => Ok(host),
+        Some(authority) => Authority::parse(authority.as_str()).ok_or_else(|| {
+            Refusal::bad_request("The authority of the request target is invalid (RFC 9112 3.2.2).")
+        }),
+    }
+}
+
+/// Whether the request asks to switch to WebSocket: its Upgrade header lists `websocket`.
+///
+/// Says nothing about whether the rest of the handshake is valid; [`check`] does.
+pub fn is_websocket<B>(request: &Request<B>) -> bool {
+    has_element(request.headers(), &header::UPGRADE, "websocket")
+}
+
+/// Judges an opening handshake.
+///
+/// The body type is of no account: a request that another HTTP/1.1 parser has read will do as well.
+///
+/// # Errors
+///
+/// The response to send, which names the rule that was broken.
+pub fn check<B>(request: &Request<B>, policy: &Policy) -> Result<Acceptance, Refusal> {
+    let headers = request.headers();
+    check_method(request.method())?;
+    check_http_version(request.version())?;
+    check_upgrade(request)?;
+    check_no_content(headers)?;
+    check_websocket_version(headers)?;
+    let accept = answer_key(headers)?;
+    check_origin(request, &policy.origins)?;
+    let subprotocol = select_subprotocol(headers, &policy.subprotocols)?;
+    // RFC 6455 4.2.2, item 5: extensions are negotiated here, last. None is implemented, so
+    // the offers are left unread and none is selected (RFC 6455 9.1).
+    Ok(Acceptance { accept, subprotocol })
+}
+
+/// RFC 6455 4.2.1, item 1.
+fn check_method(method: &Method) -> Result<(), Refusal> {
+    if method == Method::GET {
+        return Ok(());
+    }
+    // RFC 9110 9.3.2: no content in the response to HEAD.
+    let text = if method == Method::HEAD { "" } else { "A WebSocket handshake is a GET (RFC 6455 4.2.1)." };
+    Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, text)
+        .header(header::ALLOW, HeaderValue::from_static("GET")))
+}
+
+/// RFC 6455 4.2.1, item 1.
+fn check_http_version(version: Version) -> Result<(), Refusal> {
+    match version {
+        Version::HTTP_11 => Ok(()),
+        Version::HTTP_09 | Version::HTTP_10 => Err(Refusal::bad_request(
+            "WebSocket needs HTTP/1.1 (RFC 6455 4.2.1), and this request is HTTP/1.0. If a proxy stands in \
+             front of the server, let it speak HTTP/1.1; for nginx: proxy_http_version 1.1;",
+        )),
+        _ => Err(Refusal::new(
+            StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+            "This handshake is that of HTTP/1.1 (RFC 6455 4.2.1).",
+        )),
+    }
+}
+
+/// RFC 6455 4.2.1, items 3 and 4.
+fn check_upgrade<B>(request: &Request<B>) -> Result<(), Refusal> {
+    if !is_websocket(request) {
+        return Err(upgrade_required(
+            "This is a WebSocket endpoint: the request needs Upgrade: websocket (RFC 6455 4.2.1). If a proxy \
+             stands in front of the server, let it pass Upgrade and Connection on; for nginx: \
+             proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection \"upgrade\";",
+        ));
+    }
+    if !has_element(request.headers(), &header::CONNECTION, "upgrade") {
+        return Err(Refusal::bad_request("The Connection header lacks upgrade (RFC 6455 4.2.1)."));
+    }
+    Ok(())
+}
+
+/// RFC 9110 15.5.22: a 426 names the protocol in Upgrade.
+fn upgrade_required(text: &'static str) -> Refusal {
+    Refusal::new(StatusCode::UPGRADE_REQUIRED, text)
+        .header(header::UPGRADE, HeaderValue::from_static("websocket"))
+        .header(header::CONNECTION, HeaderValue::from_static("Upgrade"))
+}
+
+/// RFC 9112 6.1 to 6.3: what follows the head are frames. Where a proxy in front sees content, the two
+/// would disagree on where the next message begins.
+fn check_no_content(headers: &HeaderMap) -> Result<(), Refusal> {
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        return Err(Refusal::bad_request("A WebSocket handshake has no Transfer-Encoding (RFC 9112 6.1)."));
+    }
+    match single(headers, &header::CONTENT_LENGTH) {
+        Ok(None) => Ok(()),
+        Ok(Some(length)) if length == "0" => Ok(()),
+        _ => Err(Refusal::bad_request("A WebSocket handshake has no content (RFC 9112 6.2).")),
+    }
+}
+
+/// RFC 6455 4.2.1, item 6; 4.4 for the answer; 11.3.5 for the number of headers.
+fn check_websocket_version(headers: &HeaderMap) -> Result<(), Refusal> {
+    match single(headers, &header::SEC_WEBSOCKET_VERSION) {
+        Ok(Some(version)) if version == "13" => Ok(()),
+        Ok(_) => Err(upgrade_required("This server speaks version 13 of WebSocket (RFC 6455 4.2.1).")
+            .header(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))),
+        Err(_) => Err(Refusal::bad_request("More than one Sec-WebSocket-Version (RFC 6455 11.3.5).")),
+    }
+}
+
+/// RFC 6455 4.2.1, item 5; 4.2.2, item 5.4; 11.3.1 for the number of headers.
+fn answer_key(headers: &HeaderMap) -> Result<HeaderValue, Refusal> {
+    let key = match single(headers, &header::SEC_WEBSOCKET_KEY) {
+        Ok(Some(key)) => key.as_bytes(),
+        Ok(None) => return Err(Refusal::bad_request("Sec-WebSocket-Key is missing (RFC 6455 4.2.1).")),
+        Err(_) => return Err(Refusal::bad_request("More than one Sec-WebSocket-Key (RFC 6455 11.3.1).")),
+    };
+    let invalid = || Refusal::bad_request("Sec-WebSocket-Key is not 16 bytes in base64 (RFC 6455 4.2.1).");
+    // The decoder wants a little more room than it fills, and refuses any but the canonical encoding.
+    let mut nonce = [0; 18];
+    match STANDARD.decode_slice(key, &mut nonce) {
+        Ok(16) => HeaderValue::try_from(accept_key(key)).map_err(|_| invalid()),
+        _ => Err(invalid()),
+    }
+}
+
+/// RFC 6455 4.2.1, item 7; 4.2.2, item 4; 10.2.
+fn check_origin<B>(request: &Request<B>, origins: &Origins) -> Result<(), Refusal> {
+    let host = effective_host(request)?;
+    match single(request.headers(), &header::ORIGIN) {
+        Ok(None) => Ok(()),
+        Ok(Some(origin)) => origins
+            .judge(origin.as_bytes(), host)
+            .map_err(|reason| Refusal::new(StatusCode::FORBIDDEN, reason)),
+        Err(_) => Err(Refusal::bad_request("There is more than one Origin header (RFC 6454 7.3).")),
+    }
+}
+
+/// RFC 6455 4.2.1, item 8, whose values follow 4.1, item 10: tokens, each of them once; 4.2.2, item 5
+/// for the selection; 11.3.4 for repeated headers, which are one list.
+fn select_subprotocol(headers: &HeaderMap, ours: &[String]) -> Result<Option<HeaderValue>, Refusal> {
+    let invalid =
+        || Refusal::bad_request("Sec-WebSocket-Protocol is not a list of unique tokens (RFC 6455 4.1).");
+    let mut offered = elements(headers, &header::SEC_WEBSOCKET_PROTOCOL)
+        .map(|name| if is_token(name) { std::str::from_utf8(name).ok() } else { None })
+        .collect::<Option<Vec<_>>>()
+        .ok_or_else(invalid)?;
+    if sort_and_find_repeated(&mut offered).is_some() {
+        return Err(invalid());
+    }
+    let selected = ours.iter().find(|name| offered.binary_search(&name.as_str()).is_ok());
+    selected.map(|name| HeaderValue::from_str(name).map_err(|_| invalid())).transpose()
+}
+
+/// An opening handshake that [`check`] has found good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Acceptance {
+    accept: HeaderValue,
+    subprotocol: Option<HeaderValue>,
+}
+
+impl Acceptance {
+    /// The subprotocol that was selected.
+    pub fn subprotocol(&self) -> Option<&str> {
+        self.subprotocol.as_ref()?.to_str().ok()
+    }
+
+    /// The response that switches protocols (RFC 6455 4.2.2, item 5), with `extra` headers such as
+    /// Set-Cookie after those of the handshake.
+    ///
+    /// # Errors
+    ///
+    /// If `extra` names a header that the handshake owns: Upgrade, Connection, Host, Content-Length,
+    /// Transfer-Encoding or any that begins with Sec-WebSocket.
+    pub fn response(&self, extra: &HeaderMap) -> Result<Response<()>, ExtraHeaderError> {
+        let mut response = Response::new(());
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = response.headers_mut();
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, self.accept.clone());
+        if let Some(name) = &self.subprotocol {
+            headers.insert(header::SEC_WEBSOCKET_PROTOCOL, name.clone());
+        }
+        append_extra(headers, extra)?;
+        Ok(response)
+    }
+}
+
+/// Appends the head of a response, up to and including the empty line that ends it.
+pub fn encode_response(response: &Response<()>, out: &mut Vec<u8>) {
+    encode_status_line(response.status(), out);
+    for (name, value) in response.headers() {
+        encode_line(name, value.as_bytes(), out);
+    }
+    out.extend_from_slice(b"\r\n");
+}

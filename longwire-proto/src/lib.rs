@@ -1,0 +1,63 @@
+//! RFC 6455 as state and values: the WebSocket protocol without socket, clock, randomness or log.
+//!
+//! The crate for authors of drivers; programs use `longwire`, the driver for Tokio.
+//!
+//! A [`Connection`] is one end of an open connection. Its caller owns both buffers, gives it the bytes
+//! that come and the time it is, and writes what it finds in the [`Outbox`]:
+//!
+//! ```
+//! use std::{sync::Arc, time::Instant};
+//! use bytes::{Buf, BytesMut};
+//! use longwire_proto::{Assembler, Config, Connection, Incoming, Message, Outbox};
+//!
+//! let now = Instant::now();
+//! let mut client = Connection::client(Arc::new(Config::client()), [7; 32], now);
+//! let mut server = Connection::server(Arc::new(Config::server()), now);
+//!
+//! let mut wire = Outbox::new();
+//! client.send(Message::from("你好"), &mut wire)?;
+//!
+//! let mut input = BytesMut::new();
+//! let mut replies = Outbox::new();
+//! let mut assembler = Assembler::default();
+//! while wire.has_remaining() {
+//!     // In a driver these bytes come from a socket, in pieces of any size.
+//!     input.extend_from_slice(&wire.chunk()[..1]);
+//!     wire.advance(1);
+//!     while let Some(incoming) = assembler.receive(&mut server, &mut input, &mut replies, now)? {
+//!         if let Incoming::Message(message) = incoming {
+//!             assert_eq!(message.as_text(), Some("你好"));
+//!             server.send(message, &mut replies)?;
+//!         }
+//!     }
+//! }
+//! assert_eq!(replies.chunk(), b"\x81\x06\xe4\xbd\xa0\xe5\xa5\xbd");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+pub mod frame;
+pub mod handshake;
+pub mod mask;
+
+mod assembler;
+mod close;
+mod config;
+mod connection;
+mod error;
+mod large;
+mod message;
+mod outbox;
+mod receive;
+mod send;
+mod utf8;
+
+pub use assembler::{Assembler, Incoming};
+pub use close::{CloseCode, CloseFrame, MAX_REASON};
+pub use config::Config;
+pub use connection::{Connection, Event, Received};
+pub use error::{ProtocolError, SendError, TimedOut, UncleanEof};
+pub use message::{Kind, Message, Part};
+pub use outbox::Outbox;
+pub use receive::{PartAt, Role};
+pub use send::SharedFrame;
+pub use utf8::{InvalidUtf8, Utf8Bytes, Utf8State, unmask_text};

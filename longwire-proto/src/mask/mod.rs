@@ -1,0 +1,110 @@
+//! Masking (RFC 6455 section 5.3): payload XOR key, in place, at the speed of memory.
+//!
+//! One loop over 8-byte words, written once in [`portable`] and compiled again for AVX2 in `x86`,
+//! where the CPU has it. Two flavours: [`apply`], and [`apply_text`] that says on the way whether all
+//! was ASCII.
+
+mod portable;
+#[cfg(all(target_arch = "x86_64", not(miri)))]
+mod x86;
+
+/// Masks or unmasks `payload` with `key`, whose first byte meets the first byte of `payload`.
+#[inline]
+pub fn apply(payload: &mut [u8], key: [u8; 4]) {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    if payload.len() >= x86::WORTH_A_CALL {
+        return x86::apply(payload, key);
+    }
+    portable::apply(payload, key);
+}
+
+/// As [`apply`]; `true` if the result is ASCII throughout.
+#[inline]
+pub fn apply_text(payload: &mut [u8], key: [u8; 4]) -> bool {
+    #[cfg(all(target_arch = "x86_64", not(miri)))]
+    if payload.len() >= x86::WORTH_A_CALL {
+        return x86::apply_text(payload, key);
+    }
+    portable::apply_text(payload, key)
+}
+
+/// The key as it stands after `count` bytes: payloads are masked in pieces (RFC 6455 5.3, `i MOD 4`).
+#[inline]
+pub fn advance(key: [u8; 4], count: usize) -> [u8; 4] {
+    let mut key = key;
+    key.rotate_left(count % 4);
+    key
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The definition in RFC 6455 5.3.
+    fn by_the_book(payload: &mut [u8], key: [u8; 4]) {
+        for (i, byte) in payload.iter_mut().enumerate() {
+            *byte ^= key[i % 4];
+        }
+    }
+
+    #[test]
+    fn every_length_and_offset_agrees_with_the_definition() {
+        let key = [0x37, 0xfa, 0x21, 0x3d];
+        let source: Vec<u8> = (0..700u32).map(|i| (i * 31 + 7) as u8).collect();
+        for offset in 0..33 {
+            for length in 0..=(source.len() - offset).min(600) {
+                let clear = &source[offset..offset + length];
+                let mut expected = clear.to_vec();
+                by_the_book(&mut expected, key);
+                // The same alignment as in the source, so that every head and tail of the loops is met.
+                let mut ours = source.clone();
+                apply(&mut ours[offset..offset + length], key);
+                assert_eq!(&ours[offset..offset + length], expected, "{offset} {length}");
+                assert_eq!(ours[..offset], source[..offset], "bytes before are not touched");
+                assert_eq!(
+                    ours[offset + length..],
+                    source[offset + length..],
+                    "bytes behind are not touched"
+                );
+
+                let mut twin = clear.to_vec();
+                portable::apply(&mut twin, key);
+                assert_eq!(twin, expected);
+                let mut text = source.clone();
+                let ascii = apply_text(&mut text[offset..offset + length], key);
+                assert_eq!(text, ours);
+                assert_eq!(ascii, expected.is_ascii());
+                let mut twin = clear.to_vec();
+                assert_eq!(portable::apply_text(&mut twin, key), expected.is_ascii());
+                assert_eq!(twin, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn one_byte_beyond_ascii_is_seen_wherever_it_is() {
+        for length in 1..300 {
+            for at in 0..length {
+                let mut payload = vec![b'a'; length];
+                payload[at] = 0x80;
+                assert!(!apply_text(&mut payload, [0; 4]), "{at} of {length}");
+                assert!(!portable::apply_text(&mut payload, [0; 4]), "{at} of {length}");
+            }
+            assert!(apply_text(&mut vec![0x7f; length], [0; 4]));
+        }
+    }
+
+    #[test]
+    fn in_pieces_is_as_in_one() {
+        let key = [1, 2, 3, 4];
+        let mut whole = [0; 97];
+        apply(&mut whole, key);
+        for cut in 0..97 {
+            let mut pieces = [0; 97];
+            let (head, tail) = pieces.split_at_mut(cut);
+            apply(head, key);
+            apply(tail, advance(key, cut));
+            assert_eq!(pieces, whole);
+        }
+    }
+}

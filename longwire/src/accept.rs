@@ -1,0 +1,330 @@
+//! The server: from an accepted stream to an open connection.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use longwire_proto::handshake::{HeadLimits, HeadReader, Origins, Refusal, server};
+use longwire_proto::{Config, Connection};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
+
+use crate::error::AcceptError;
+use crate::head::{linger, read_head, write_all};
+use crate::timer::now;
+use crate::websocket::WebSocket;
+
+/// How long a refused client is listened to, so that it can read the refusal.
+const LINGER_TIME: Duration = Duration::from_secs(2);
+
+/// And how much of what it sends is read.
+const LINGER_BYTES: usize = 1024 * 1024;
+
+/// Answers an opening handshake with the defaults of [`Acceptor`].
+///
+/// ```
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
+/// loop {
+///     let (stream, _) = listener.accept().await?;
+///     tokio::spawn(async move {
+///         let mut ws = longwire::accept(stream).await?;
+///         while let Some(message) = ws.recv().await? {
+///             ws.send(message).await?;
+///         }
+///         Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+///     });
+/// }
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// [`AcceptError`]; the client has got its answer.
+///
+/// # Cancel safety
+///
+/// A future that is dropped drops the stream.
+pub async fn accept<S>(stream: S) -> Result<WebSocket<S>, AcceptError>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    Acceptor::new().accept(stream).await
+}
+
+type OnRequest = dyn Fn(&Request<()>, &mut HeaderMap) -> Result<(), Refusal> + Send + Sync;
+
+/// How opening handshakes are answered. Make one for all connections of a listener.
+///
+/// ```
+/// use longwire::{Acceptor, Config, Origins, Refusal, http::StatusCode};
+///
+/// let acceptor = Acceptor::new()
+///     .subprotocols(["chat.v2", "chat.v1"])
+///     .origins(Origins::list(["https://example.com"])?)
+///     .config(Config::server().max_message(64 * 1024))
+///     .on_request(|request, headers| {
+///         if request.uri().path() != "/chat" {
+///             return Err(Refusal::new(StatusCode::NOT_FOUND, "try /chat"));
+///         }
+///         headers.insert("x-served-by", "longwire".parse().unwrap());
+///         Ok(())
+///     });
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct Acceptor {
+    policy: server::Policy,
+    config: Arc<Config>,
+    handshake_timeout: Duration,
+    on_request: Option<Arc<OnRequest>>,
+}
+
+impl Default for Acceptor {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Acceptor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acceptor")
+            .field("policy", &self.policy)
+            .field("config", &self.config)
+            .field("handshake_timeout", &self.handshake_timeout)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Acceptor {
+    /// An acceptor with the defaults: no subprotocol, pages of the same origin only,
+    /// [`Config::server`], 10 s for the handshake.
+    pub fn new() -> Self {
+        Self {
+            policy: server::Policy::new(),
+            config: Arc::new(Config::server()),
+            handshake_timeout: Duration::from_secs(10),
+            on_request: None,
+        }
+    }
+
+    /// Subprotocols to select from, the preferred one first (RFC 6455 1.9). If the client offers none of
+    /// them, the connection has none.
+    #[must_use]
+    pub fn subprotocols<I>(mut self, names: I) -> Self
+    where
+        I: IntoIterator<Item: Into<String>>,
+    {
+        self.policy = self.policy.subprotocols(names);
+        self
+    }
+
+    /// The pages that may connect, by their Origin (RFC 6455 10.2); others get 403. Clients that are no
+    /// browsers send none and pass.
+    #[must_use]
+    pub fn origins(mut self, origins: Origins) -> Self {
+        self.policy = self.policy.origins(origins);
+        self
+    }
+
+    /// Limits and deadlines of the connections.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = Arc::new(config);
+        self
+    }
+
+    /// Time for the request to come, and for the answer to be taken; default 10 s each.
+    #[must_use]
+    pub const fn handshake_timeout(mut self, time: Duration) -> Self {
+        self.handshake_timeout = time;
+        self
+    }
+
+    /// Sees each request that is otherwise good; may refuse it, or add headers to the answer. For
+    /// decisions that have to wait for something see [`receive`](Self::receive).
+    #[must_use]
+    pub fn on_request<F>(mut self, on_request: F) -> Self
+    where
+        F: Fn(&Request<()>, &mut HeaderMap) -> Result<(), Refusal> + Send + Sync + 'static,
+    {
+        self.on_request = Some(Arc::new(on_request));
+        self
+    }
+
+    /// Reads the request and answers it.
+    ///
+    /// # Errors
+    ///
+    /// [`AcceptError`]; the client has got its answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that is dropped drops the stream.
+    pub async fn accept<S>(&self, stream: S) -> Result<WebSocket<S>, AcceptError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        self.receive(stream).await?.accept().await
+    }
+
+    /// Reads the request and decides nothing yet: for servers that look at it first, wait for a
+    /// database, or serve plain HTTP on the same port.
+    ///
+    /// # Errors
+    ///
+    /// [`AcceptError`] when no valid HTTP/1.1 request came in time; the client has got its answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that is dropped drops the stream.
+    pub async fn receive<S>(&self, mut stream: S) -> Result<Handshake<'_, S>, AcceptError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let limits = HeadLimits::default();
+        let mut input = BytesMut::new();
+        let reader = HeadReader::for_request(limits);
+        let read = timeout(self.handshake_timeout, read_head(&mut stream, &mut input, reader)).await;
+        let parsed = match read {
+            Ok(Ok(Ok(Some(length)))) => {
+                server::parse_request(&input[..length], limits).map(|request| (request, length))
+            }
+            Ok(Ok(Ok(None))) => return Err(AcceptError::Eof),
+            Ok(Ok(Err(error))) => Err(Refusal::from(error)),
+            Ok(Err(error)) => return Err(error.into()),
+            Err(_) if input.is_empty() => return Err(AcceptError::Timeout),
+            Err(_) => {
+                let text = "The request was not complete in time.";
+                self.write_refusal(&mut stream, Refusal::new(StatusCode::REQUEST_TIMEOUT, text)).await?;
+                return Err(AcceptError::Timeout);
+            }
+        };
+        match parsed {
+            Ok((request, head)) => Ok(Handshake { acceptor: self, stream, input, head, request }),
+            Err(refusal) => Err(self.refuse(&mut stream, refusal).await),
+        }
+    }
+
+    async fn refuse<S>(&self, stream: &mut S, refusal: Refusal) -> AcceptError
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        match self.write_refusal(stream, refusal.clone()).await {
+            Ok(()) => AcceptError::Refused(refusal),
+            Err(error) => error,
+        }
+    }
+
+    async fn write_refusal<S>(&self, stream: &mut S, mut refusal: Refusal) -> Result<(), AcceptError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        // RFC 9110 6.6.1: a server with a clock sends the date.
+        if let Ok(date) = HeaderValue::try_from(httpdate::fmt_http_date(SystemTime::now())) {
+            refusal.headers_mut().insert(header::DATE, date);
+        }
+        let mut encoded = Vec::new();
+        refusal.encode(&mut encoded);
+        let written = timeout(self.handshake_timeout, write_all(stream, &encoded)).await;
+        written.map_err(|_| AcceptError::Timeout)??;
+        // The answer is out: what the client does with it is no failure of ours.
+        let _ = timeout(LINGER_TIME, linger(stream, LINGER_BYTES)).await;
+        Ok(())
+    }
+}
+
+/// An opening handshake whose request has been read and not answered.
+///
+/// Dropped, it ends the connection without an answer.
+#[derive(Debug)]
+pub struct Handshake<'a, S> {
+    acceptor: &'a Acceptor,
+    stream: S,
+    input: BytesMut,
+    /// Length of the request's head at the front of `input`.
+    head: usize,
+    request: Request<()>,
+}
+
+impl<S> Handshake<'_, S> {
+    /// The request.
+    pub const fn request(&self) -> &Request<()> {
+        &self.request
+    }
+
+    /// It asks for an upgrade to WebSocket. Anything else is plain HTTP.
+    pub fn is_websocket(&self) -> bool {
+        server::is_websocket(&self.request)
+    }
+
+    /// The stream.
+    pub const fn stream(&self) -> &S {
+        &self.stream
+    }
+
+    /// The stream and all bytes that were read from it, the request's head included: for an HTTP server
+    /// that takes over.
+    pub fn into_parts(self) -> (S, Bytes) {
+        (self.stream, self.input.freeze())
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<'_, S> {
+    /// Checks the request and answers it: 101 if it is good, else what is wrong with it.
+    ///
+    /// # Errors
+    ///
+    /// [`AcceptError`]; the client has got its answer.
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that is dropped drops the stream.
+    pub async fn accept(self) -> Result<WebSocket<S>, AcceptError> {
+        self.accept_with(HeaderMap::new()).await
+    }
+
+    /// As [`accept`](Self::accept), with further headers in the answer.
+    ///
+    /// # Errors
+    ///
+    /// [`AcceptError`]; a header that belongs to the handshake is a refusal with 500.
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that is dropped drops the stream.
+    pub async fn accept_with(mut self, mut headers: HeaderMap) -> Result<WebSocket<S>, AcceptError> {
+        let acceptor = self.acceptor;
+        let answer = server::check(&self.request, &acceptor.policy).and_then(|acceptance| {
+            if let Some(on_request) = &acceptor.on_request {
+                on_request(&self.request, &mut headers)?;
+            }
+            let response = acceptance.response(&headers).map_err(|error| {
+                Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("Bad response header: {error}"))
+            })?;
+            Ok((acceptance, response))
+        });
+        let (acceptance, response) = match answer {
+            Ok(answer) => answer,
+            Err(refusal) => return Err(acceptor.refuse(&mut self.stream, refusal).await),
+        };
+        let mut encoded = Vec::new();
+        server::encode_response(&response, &mut encoded);
+        let written = timeout(acceptor.handshake_timeout, write_all(&mut self.stream, &encoded)).await;
+        written.map_err(|_| AcceptError::Timeout)??;
+        let input = self.input.split_off(self.head);
+        let core = Connection::server(Arc::clone(&acceptor.config), now());
+        Ok(WebSocket::new(self.stream, core, input, acceptance.subprotocol()))
+    }
+
+    /// Answers with a refusal. What it returns is [`AcceptError::Refused`], if the client could be told.
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that is dropped drops the stream.
+    pub async fn refuse(mut self, refusal: Refusal) -> AcceptError {
+        self.acceptor.refuse(&mut self.stream, refusal).await
+    }
+}

@@ -1,0 +1,339 @@
+//! The client: from a URL to an open connection.
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::BytesMut;
+use http::{HeaderMap, HeaderName, HeaderValue, header};
+use longwire_proto::handshake::{HandshakeError, HeadError, HeadLimits, HeadReader, client};
+use longwire_proto::{Config, Connection};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+use url::{Host, Url};
+
+use crate::error::{ConnectError, Response};
+use crate::head::{read_head, read_some, write_all};
+use crate::timer::now;
+use crate::websocket::WebSocket;
+
+/// Bytes of a refusal's body that are kept.
+const BODY_MAX: usize = 4 * 1024;
+
+/// How long the body of a refusal is waited for.
+const BODY_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Opens a connection with the defaults of [`Client`].
+///
+/// ```
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// let mut ws = longwire::connect("ws://127.0.0.1:8080/room").await?;
+/// ws.send("hi 👋").await?;
+/// let answer = ws.recv().await?;
+/// ws.close(1000, "").await?;
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// [`ConnectError`], which says what the server answered if it refused.
+///
+/// # Cancel safety
+///
+/// A future that is dropped closes the TCP connection.
+pub async fn connect(url: impl AsRef<str>) -> Result<WebSocket<TcpStream>, ConnectError> {
+    Client::new().connect(url).await
+}
+
+/// How connections are opened. Make one, keep it, connect as often as you like.
+///
+/// ```
+/// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+/// use longwire::{Client, Config};
+///
+/// let client = Client::new()
+///     .subprotocols(["chat.v2", "chat.v1"])
+///     .header("Authorization", "Bearer 令牌")
+///     .config(Config::client().max_message(16 * 1024));
+/// let ws = client.connect("ws://127.0.0.1:8080/room").await?;
+/// println!("they speak {:?}", ws.subprotocol());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone, Debug)]
+pub struct Client {
+    subprotocols: Vec<String>,
+    headers: HeaderMap,
+    /// The first header that was not one, reported when connecting.
+    bad_header: Option<String>,
+    config: Arc<Config>,
+    handshake_timeout: Duration,
+}
+
+impl Default for Client {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Client {
+    /// A client with the defaults: no subprotocol, [`Config::client`], 10 s for the handshake.
+    pub fn new() -> Self {
+        Self {
+            subprotocols: Vec::new(),
+            headers: HeaderMap::new(),
+            bad_header: None,
+            config: Arc::new(Config::client()),
+            handshake_timeout: Duration::from_secs(10),
+        }
+    }
+
+    /// Subprotocols to offer, the preferred one first (RFC 6455 1.9).
+    #[must_use]
+    pub fn subprotocols<I>(mut self, names: I) -> Self
+    where
+        I: IntoIterator<Item: Into<String>>,
+    {
+        self.subprotocols = names.into_iter().map(Into::into).collect();
+        self
+    }
+
+    /// Adds a header to the request. One that is invalid or belongs to the handshake makes connecting
+    /// fail with [`ConnectError::Url`].
+    #[must_use]
+    pub fn header(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
+        let (name, value) = (name.as_ref(), value.as_ref());
+        match (HeaderName::try_from(name), HeaderValue::from_bytes(value.as_bytes())) {
+            (Ok(name), Ok(value)) => {
+                if self.headers.try_append(name, value).is_err() {
+                    self.bad_header.get_or_insert_with(|| "too many headers".into());
+                }
+            }
+            (Err(_), _) => {
+                self.bad_header.get_or_insert_with(|| format!("invalid header name {name:?} (RFC 9110 5.1)"));
+            }
+            (_, Err(_)) => {
+                self.bad_header.get_or_insert_with(|| {
+                    format!("the value of header {name} has a control character (RFC 9110 5.5)")
+                });
+            }
+        }
+        self
+    }
+
+    /// Limits and deadlines of the connections.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = Arc::new(config);
+        self
+    }
+
+    /// Time for connecting and the opening handshake together; default 10 s.
+    #[must_use]
+    pub const fn handshake_timeout(mut self, time: Duration) -> Self {
+        self.handshake_timeout = time;
+        self
+    }
+
+    /// Opens a TCP connection to where `url` says, and WebSocket on it.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that is dropped closes the TCP connection.
+    pub async fn connect(&self, url: impl AsRef<str>) -> Result<WebSocket<TcpStream>, ConnectError> {
+        let target = Target::parse(url.as_ref())?;
+        if target.secure {
+            return Err(ConnectError::Url(
+                "wss:// needs TLS, which is not built in yet: open a TLS stream and pass it to Client::handshake"
+                    .into(),
+            ));
+        }
+        let open = async {
+            let stream = match &target.host {
+                Host::Domain(name) => TcpStream::connect((name.as_str(), target.port)).await?,
+                Host::Ipv4(address) => TcpStream::connect((*address, target.port)).await?,
+                Host::Ipv6(address) => TcpStream::connect((*address, target.port)).await?,
+            };
+            // Frames are written whole: waiting to gather them would only delay them.
+            stream.set_nodelay(true)?;
+            self.open(&target, stream).await
+        };
+        timeout(self.handshake_timeout, open).await.map_err(|_| ConnectError::Timeout)?
+    }
+
+    /// Opens WebSocket on a stream that is connected already: TLS, a Unix socket, a proxy's tunnel.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError`].
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that is dropped drops the stream.
+    pub async fn handshake<S>(&self, url: impl AsRef<str>, stream: S) -> Result<WebSocket<S>, ConnectError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let target = Target::parse(url.as_ref())?;
+        timeout(self.handshake_timeout, self.open(&target, stream))
+            .await
+            .map_err(|_| ConnectError::Timeout)?
+    }
+
+    async fn open<S>(&self, target: &Target, mut stream: S) -> Result<WebSocket<S>, ConnectError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        if let Some(reason) = &self.bad_header {
+            return Err(ConnectError::Url(reason.clone()));
+        }
+        let invalid = |error: client::InvalidRequest| ConnectError::Url(error.to_string());
+        let request = client::Request::new(&target.authority, &target.path, random()?)
+            .and_then(|request| request.subprotocols(&self.subprotocols))
+            .and_then(|request| request.headers(&self.headers))
+            .map_err(invalid)?;
+        let mut encoded = Vec::new();
+        request.encode(&mut encoded);
+        write_all(&mut stream, &encoded).await?;
+
+        let limits = HeadLimits::default();
+        let mut input = BytesMut::new();
+        for _ in 0..=client::MAX_INTERIM {
+            let reader = HeadReader::for_response(limits);
+            let head = read_head(&mut stream, &mut input, reader).await?.map_err(HandshakeError::from)?;
+            let Some(length) = head else { return Err(HandshakeError::from(HeadError::Incomplete).into()) };
+            let response = client::parse_response(&input.split_to(length), limits)?;
+            if client::is_interim(&response) {
+                continue;
+            }
+            return match request.check(&response) {
+                Ok(agreed) => {
+                    let core = Connection::client(Arc::clone(&self.config), random()?, now());
+                    Ok(WebSocket::new(stream, core, input, agreed.subprotocol.as_deref()))
+                }
+                Err(HandshakeError::Refused(status)) => {
+                    let (parts, ()) = response.into_parts();
+                    let body = read_body(&mut stream, &parts.headers, input).await;
+                    Err(ConnectError::Refused(Box::new(Response { status, headers: parts.headers, body })))
+                }
+                Err(error) => Err(error.into()),
+            };
+        }
+        Err(HandshakeError::TooManyInterim.into())
+    }
+}
+
+/// The beginning of a refusal's body, as far as it comes soon.
+async fn read_body<S: AsyncRead + Unpin>(stream: &mut S, headers: &HeaderMap, mut body: BytesMut) -> String {
+    if headers.contains_key(header::TRANSFER_ENCODING) {
+        // The chunks' sizes are no text for people.
+        return String::new();
+    }
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let wanted = length.unwrap_or(BODY_MAX).min(BODY_MAX);
+    let _ = timeout(BODY_TIMEOUT, async {
+        while body.len() < wanted && read_some(stream, &mut body).await? > 0 {}
+        Ok::<(), io::Error>(())
+    })
+    .await;
+    body.truncate(wanted);
+    String::from_utf8_lossy(&body).into_owned()
+}
+
+/// Random bytes of the operating system.
+fn random<const N: usize>() -> io::Result<[u8; N]> {
+    let mut bytes = [0; N];
+    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
+    Ok(bytes)
+}
+
+/// Where a URL points to (RFC 6455 section 3).
+#[derive(Debug)]
+struct Target {
+    secure: bool,
+    host: Host<String>,
+    port: u16,
+    /// For the Host header.
+    authority: String,
+    /// Path and query.
+    path: String,
+}
+
+impl Target {
+    fn parse(text: &str) -> Result<Self, ConnectError> {
+        let bad = |reason: String| ConnectError::Url(reason);
+        let url = Url::parse(text)
+            .map_err(|error| bad(format!("{text:?}: {error}; it looks like ws://example.com/chat")))?;
+        let secure = match url.scheme() {
+            "ws" | "http" => false,
+            "wss" | "https" => true,
+            other => {
+                return Err(bad(format!(
+                    "scheme {other:?} is neither ws nor wss, as in ws://example.com/chat"
+                )));
+            }
+        };
+        if url.fragment().is_some() {
+            return Err(bad(format!("{text:?} has a fragment, which must not be used (RFC 6455 3)")));
+        }
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(bad(
+                "user information in the URL is not supported: send an Authorization header".into()
+            ));
+        }
+        let host = url.host().ok_or_else(|| bad(format!("{text:?} names no host")))?.to_owned();
+        let port = url.port_or_known_default().unwrap_or(if secure { 443 } else { 80 });
+        // RFC 6455 4.1 item 4: the port is left out when it is the default.
+        let authority = match url.port() {
+            Some(port) => format!("{host}:{port}"),
+            None => host.to_string(),
+        };
+        let path = match url.query() {
+            Some(query) => format!("{}?{query}", url.path()),
+            None => url.path().to_owned(),
+        };
+        Ok(Self { secure, host, port, authority, path })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_of_rfc_6455_section_3() {
+        let good = [
+            ("ws://example.com", (false, "example.com", 80, "/")),
+            ("wss://Example.COM/chat?x=1&y", (true, "example.com", 443, "/chat?x=1&y")),
+            ("ws://example.com:80/", (false, "example.com", 80, "/")),
+            (
+                "ws://127.0.0.1:8080/聊天 👋",
+                (false, "127.0.0.1:8080", 8080, "/%E8%81%8A%E5%A4%A9%20%F0%9F%91%8B"),
+            ),
+            ("ws://[::1]:9000/a/../b", (false, "[::1]:9000", 9000, "/b")),
+            ("http://localhost:1", (false, "localhost:1", 1, "/")),
+        ];
+        for (text, expected) in good {
+            let target = Target::parse(text).unwrap();
+            assert_eq!((target.secure, &*target.authority, target.port, &*target.path), expected, "{text}");
+        }
+        for text in [
+            "",
+            "localhost",
+            "localhost:8080",
+            "ftp://a",
+            "ws://",
+            "ws://a/#b",
+            "ws://u:p@a/",
+            "ws://a:99999",
+        ] {
+            assert!(matches!(Target::parse(text), Err(ConnectError::Url(_))), "{text}");
+        }
+    }
+}

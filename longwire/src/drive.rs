@@ -1,0 +1,372 @@
+//! What an open connection does when it is polled: the only place that reads and writes its stream.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Instant;
+
+use bytes::Buf;
+use longwire_proto::{CloseCode, CloseFrame, Incoming, Message, Outbox, Part, Role};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_util::io::{poll_read_buf, poll_write_buf};
+
+use crate::error::Error;
+use crate::lent::{self, Lent};
+use crate::timer::{Timer, now};
+use crate::websocket::{Closed, Side, WebSocket};
+
+/// How a connection ends, as it becomes known.
+#[derive(Debug, Default)]
+pub(crate) struct Ending {
+    /// The Close frame that we sent first.
+    sent: Option<CloseFrame>,
+    /// The stream takes no more bytes. What the peer said before may still be read.
+    pub(crate) broken: Option<Error>,
+    /// Known once nothing more is processed.
+    pub(crate) result: Option<Result<Closed, Error>>,
+    /// Everything is written, or will never be.
+    written: bool,
+    /// The peer's direction of TCP has ended.
+    eof: bool,
+    /// Not worth waiting for the peer.
+    hopeless: bool,
+    finished: bool,
+    /// A `Stream` has yielded the error.
+    reported: bool,
+}
+
+#[derive(Clone, Copy)]
+enum Wanted {
+    Message,
+    Part,
+}
+
+enum Got {
+    Message(Message),
+    Part(Part),
+}
+
+static NOTHING: Outbox = Outbox::new();
+
+impl<S> WebSocket<S> {
+    /// The connection has come to its end, for this reason.
+    fn end(&mut self, result: Result<Closed, Error>) {
+        let ending = self.ending.get_or_insert_default();
+        ending.hopeless = matches!(
+            result,
+            Err(Error::PingTimeout | Error::WriteTimeout | Error::CloseTimeout | Error::Eof | Error::Io(_))
+        );
+        ending.result.get_or_insert(result);
+    }
+
+    fn is_ended(&self) -> bool {
+        self.ending.as_ref().is_some_and(|ending| ending.result.is_some())
+    }
+
+    /// Gives back what an idle connection does not need.
+    fn rest(&mut self) {
+        if let Some(lent) = &mut self.lent {
+            lent.give_back_block();
+            if lent.is_idle()
+                && let Some(lent) = self.lent.take()
+            {
+                lent::put(lent);
+            }
+        }
+    }
+
+    /// Takes what was wanted out of the input, and acts on control frames on the way.
+    #[inline]
+    fn take_input(&mut self, wanted: Wanted) -> Option<Got> {
+        let lent = self.lent.as_mut()?;
+        while !lent.input.is_empty() {
+            let now = *lent.read_at.get_or_insert_with(now);
+            let Lent { input, out, assembler, .. } = &mut **lent;
+            let incoming = match wanted {
+                Wanted::Message => match assembler.receive(&mut self.core, input, out, now) {
+                    Ok(Some(Incoming::Message(message))) => return Some(Got::Message(message)),
+                    other => other,
+                },
+                Wanted::Part => match assembler.receive_part(&mut self.core, input, out, now) {
+                    Ok(Some(Ok(part))) => return Some(Got::Part(part)),
+                    Ok(Some(Err(incoming))) => Ok(Some(incoming)),
+                    Ok(None) => Ok(None),
+                    Err(error) => Err(error),
+                },
+            };
+            match incoming {
+                Ok(None) => return None,
+                Ok(Some(Incoming::Close(frame))) => {
+                    let sent = self.ending.as_mut().and_then(|ending| ending.sent.take());
+                    self.end(Ok(match sent {
+                        Some(sent) => Closed {
+                            by: Side::Us,
+                            frame: (sent.code != CloseCode::NO_STATUS).then_some(sent),
+                        },
+                        None => Closed { by: Side::Peer, frame },
+                    }));
+                    return None;
+                }
+                Ok(Some(_)) => {}
+                Err(error) => {
+                    self.end(Err(error.into()));
+                    return None;
+                }
+            }
+        }
+        None
+    }
+
+    pub(crate) fn is_reported(&self) -> bool {
+        self.ending.as_ref().is_some_and(|ending| ending.reported)
+    }
+
+    pub(crate) fn set_reported(&mut self) {
+        self.ending.get_or_insert_default().reported = true;
+    }
+
+    fn broke(&mut self, error: io::Error) -> Error {
+        let error = Error::from(error);
+        if let Some(lent) = &mut self.lent {
+            lent.out = Outbox::new();
+        }
+        self.ending.get_or_insert_default().broken = Some(error.clone());
+        error
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
+    #[inline]
+    pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Message>, Error>> {
+        let got = ready!(self.poll_receive(cx, Wanted::Message));
+        Poll::Ready(got.map(|got| match got {
+            Some(Got::Message(message)) => Some(message),
+            _ => None,
+        }))
+    }
+
+    pub(crate) fn poll_recv_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Part>, Error>> {
+        let got = ready!(self.poll_receive(cx, Wanted::Part));
+        Poll::Ready(got.map(|got| match got {
+            Some(Got::Part(part)) => Some(part),
+            _ => None,
+        }))
+    }
+
+    pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        while self.buffered_amount() >= self.core.config().write_buffer_limit().max(1) {
+            ready!(self.poll_flush(cx))?;
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        if let Some(broken) = self.ending.as_ref().and_then(|ending| ending.broken.clone()) {
+            return Poll::Ready(Err(broken));
+        }
+        match self.poll_write(cx) {
+            Poll::Ready(Ok(())) => {
+                if self.lent.as_ref().is_some_and(|lent| lent.is_idle()) {
+                    self.rest();
+                }
+                Poll::Ready(Ok(()))
+            }
+            Poll::Ready(Err(error)) => Poll::Ready(Err(self.broke(error))),
+            Poll::Pending => {
+                // Only the write deadline: whether the peer lives is known to those who read.
+                let due = self.lent.as_ref().and_then(|lent| self.core.write_deadline(&lent.out));
+                if let Some(due) = due {
+                    ready!(self.timer.poll(due, cx));
+                    ready!(self.poll_deadline(cx));
+                    return Poll::Ready(Err(Error::WriteTimeout));
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Queues the Close frame, unless the connection is closing already.
+    pub(crate) fn start_close(&mut self, frame: CloseFrame) -> Result<(), Error> {
+        if !self.core.is_open() || self.is_ended() {
+            return Ok(());
+        }
+        let lent = self.lent.get_or_insert_with(lent::take);
+        self.core.close(&frame, &mut lent.out, now())?;
+        self.ending.get_or_insert_default().sent = Some(frame);
+        Ok(())
+    }
+
+    /// The poll loop: work off the input, write what that caused, read, wait.
+    fn poll_receive(&mut self, cx: &mut Context<'_>, wanted: Wanted) -> Poll<Result<Option<Got>, Error>> {
+        loop {
+            if self.is_ended() {
+                return self.poll_finish(cx);
+            }
+            if let Some(got) = self.take_input(wanted) {
+                return Poll::Ready(Ok(Some(got)));
+            }
+            if self.is_ended() {
+                continue;
+            }
+            if self.buffered_amount() > 0
+                && let Poll::Ready(Err(error)) = self.poll_write(cx)
+            {
+                // The peer may have said why before it stopped reading: read on.
+                self.broke(error);
+            }
+            match self.poll_read(cx, wanted) {
+                Poll::Ready(Some(message)) => return Poll::Ready(Ok(Some(Got::Message(message)))),
+                Poll::Ready(None) => {}
+                Poll::Pending => match self.poll_deadline(cx) {
+                    Poll::Ready(()) => {}
+                    Poll::Pending => {
+                        self.rest();
+                        return Poll::Pending;
+                    }
+                },
+            }
+        }
+    }
+
+    /// Reads once: into the message's own buffer if much of it is to come, else into a block.
+    fn poll_read(&mut self, cx: &mut Context<'_>, wanted: Wanted) -> Poll<Option<Message>> {
+        let lent = self.lent.get_or_insert_with(lent::take);
+        let stream = Pin::new(&mut self.stream);
+        let lands = matches!(wanted, Wanted::Message) && lent.input.is_empty();
+        if let Some(mut landing) = lands.then(|| lent.assembler.landing(&self.core)).flatten() {
+            let read = ready!(poll_read_buf(stream, cx, &mut landing));
+            return Poll::Ready(self.check_read(read).and_then(|(count, now)| self.landed(count, now)));
+        }
+        lent.take_block();
+        let read = ready!(poll_read_buf(stream, cx, &mut lent.input));
+        if let Some((_, now)) = self.check_read(read)
+            && let Some(lent) = &mut self.lent
+        {
+            lent.read_at = Some(now);
+        }
+        Poll::Ready(None)
+    }
+
+    fn landed(&mut self, count: usize, now: Instant) -> Option<Message> {
+        let lent = self.lent.as_mut()?;
+        match lent.assembler.landed(count, &mut self.core, &mut lent.out, now) {
+            Ok(message) => message,
+            Err(error) => {
+                self.end(Err(error.into()));
+                None
+            }
+        }
+    }
+
+    /// How many bytes were read, and when; `None` if the connection has ended instead.
+    fn check_read(&mut self, read: io::Result<usize>) -> Option<(usize, Instant)> {
+        let now = now();
+        let lent = self.lent.get_or_insert_with(lent::take);
+        match read {
+            Ok(0) => {
+                // Not clean, or reading would have ended before.
+                let _ = self.core.receive_eof(&mut lent.out, now);
+                let broken = self.ending.as_ref().and_then(|ending| ending.broken.clone());
+                self.end(Err(broken.unwrap_or(Error::Eof)));
+                None
+            }
+            Ok(count) => {
+                // Input that never pauses must not keep the write deadline from being seen.
+                if self.core.write_deadline(&lent.out).is_some_and(|due| now >= due)
+                    && let Err(timed_out) = self.core.handle_timeout(&mut lent.out, now)
+                {
+                    self.end(Err(timed_out.into()));
+                }
+                Some((count, now))
+            }
+            Err(error) => {
+                self.end(Err(error.into()));
+                None
+            }
+        }
+    }
+
+    /// Writes what waits, all of it in as few calls as the stream takes.
+    fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(lent) = &mut self.lent else { return Pin::new(&mut self.stream).poll_flush(cx) };
+        while lent.out.has_remaining() {
+            match poll_write_buf(Pin::new(&mut self.stream), cx, &mut lent.out) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {
+                    lent.out.block(now());
+                    return Poll::Pending;
+                }
+            }
+        }
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    /// Ready when a deadline has passed and was acted upon.
+    fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let out = self.lent.as_ref().map_or(&NOTHING, |lent| &lent.out);
+        let Some(due) = self.core.poll_timeout(out) else { return Poll::Pending };
+        let now = ready!(self.timer.poll(due, cx));
+        let lent = self.lent.get_or_insert_with(lent::take);
+        if let Err(timed_out) = self.core.handle_timeout(&mut lent.out, now) {
+            self.end(Err(timed_out.into()));
+        }
+        Poll::Ready(())
+    }
+
+    /// Ends TCP: writes the Close frame, shuts our direction where that is our part, and reads and drops
+    /// what the peer still sends. A socket closed with unread input would be reset, and the reset may
+    /// overtake the Close frame that tells the peer why (RFC 6455 7.1.1).
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Got>, Error>> {
+        let mut ending = self.ending.take().unwrap_or_default();
+        let polled = if ending.finished { Poll::Ready(()) } else { self.poll_end_tcp(cx, &mut ending) };
+        let result = match &ending.result {
+            Some(Err(error)) => Err(error.clone()),
+            _ => Ok(None),
+        };
+        ending.finished |= polled.is_ready();
+        self.ending = Some(ending);
+        if polled.is_ready() {
+            self.lent = None;
+            self.timer = Timer::default();
+            return Poll::Ready(result);
+        }
+        if let Some(lent) = &mut self.lent {
+            lent.give_back_block();
+        }
+        Poll::Pending
+    }
+
+    fn poll_end_tcp(&mut self, cx: &mut Context<'_>, ending: &mut Ending) -> Poll<()> {
+        if !ending.written {
+            ending.written = match self.poll_write(cx) {
+                Poll::Ready(Ok(())) if self.lent.as_ref().is_some_and(|lent| lent.out.ends()) => {
+                    Pin::new(&mut self.stream).poll_shutdown(cx).is_ready()
+                }
+                Poll::Ready(_) => true,
+                Poll::Pending => false,
+            };
+        }
+        // The server ends TCP and is done; a client waits for that. Who failed the connection lingers.
+        let waits = !matches!(ending.result, Some(Ok(_))) || self.core.role() == Role::Client;
+        while !ending.eof && (waits || !ending.written) && !ending.hopeless {
+            let lent = self.lent.get_or_insert_with(lent::take);
+            lent.input.clear();
+            lent.take_block();
+            match poll_read_buf(Pin::new(&mut self.stream), cx, &mut lent.input) {
+                Poll::Ready(Ok(count)) if count > 0 => {}
+                Poll::Ready(_) => ending.eof = true,
+                Poll::Pending => break,
+            }
+        }
+        if ending.hopeless || (ending.written && (ending.eof || !waits)) {
+            return Poll::Ready(());
+        }
+        let out = self.lent.as_ref().map_or(&NOTHING, |lent| &lent.out);
+        match self.core.poll_timeout(out) {
+            Some(due) => self.timer.poll(due, cx).map(drop),
+            None => Poll::Pending,
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! WebSocket for Tokio: a client and a server, bounded, cancel-safe, and without buffers while idle.
+//!
+//! A client:
+//!
+//! ```
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let mut ws = longwire::connect("ws://127.0.0.1:8080/room").await?;
+//! ws.send("hi").await?;
+//! while let Some(message) = ws.recv().await? {
+//!     println!("{message:?}");
+//! }
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! A server:
+//!
+//! ```
+//! # async fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
+//! loop {
+//!     let (stream, _) = listener.accept().await?;
+//!     tokio::spawn(async move {
+//!         let mut ws = longwire::accept(stream).await?;
+//!         while let Some(message) = ws.recv().await? {
+//!             ws.send(message).await?;
+//!         }
+//!         Ok::<_, Box<dyn std::error::Error + Send + Sync>>(())
+//!     });
+//! }
+//! # }
+//! ```
+//!
+//! [`WebSocket`] is both ends' open connection, [`Client`] and [`Acceptor`] open it with more to say,
+//! [`WebSocket::split`] puts it into several hands. The protocol itself is in `longwire-proto`.
+
+mod accept;
+mod connect;
+mod drive;
+mod error;
+mod head;
+mod lent;
+mod split;
+mod stream;
+mod timer;
+mod websocket;
+
+pub use accept::{Acceptor, Handshake, accept};
+pub use connect::{Client, connect};
+pub use error::{AcceptError, ConnectError, Error, Response};
+pub use split::{Receiver, Sender};
+pub use websocket::{Closed, Side, WebSocket};
+
+pub use longwire_proto::handshake::{HandshakeError, InvalidOrigin, Origins, Refusal};
+pub use longwire_proto::{
+    CloseCode, CloseFrame, Config, Kind, Message, Part, ProtocolError, Role, SendError, SharedFrame,
+    Utf8Bytes,
+};
+
+pub use bytes::Bytes;
+pub use http;
