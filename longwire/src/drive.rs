@@ -52,11 +52,10 @@ impl<S> WebSocket<S> {
     /// The connection has come to its end, for this reason.
     fn end(&mut self, result: Result<Closed, Error>) {
         let ending = self.ending.get_or_insert_default();
-        ending.hopeless = matches!(
-            result,
-            Err(Error::PingTimeout | Error::WriteTimeout | Error::CloseTimeout | Error::Eof | Error::Io(_))
-        );
-        ending.result.get_or_insert(result);
+        if ending.result.is_none() {
+            ending.hopeless = !matches!(result, Ok(_) | Err(Error::Protocol(_)));
+            ending.result = Some(result);
+        }
     }
 
     fn is_ended(&self) -> bool {
@@ -266,8 +265,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             Ok(0) => {
                 // Not clean, or reading would have ended before.
                 let _ = self.core.receive_eof(&mut lent.out, now);
-                let broken = self.ending.as_ref().and_then(|ending| ending.broken.clone());
-                self.end(Err(broken.unwrap_or(Error::Eof)));
+                self.end(Err(Error::Eof));
                 None
             }
             Ok(count) => {
