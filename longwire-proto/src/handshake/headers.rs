@@ -109,15 +109,19 @@ pub(super) fn encode_line(name: &HeaderName, value: &[u8], out: &mut Vec<u8>) {
 /// Names are case-insensitive (RFC 9110 5.1), but small clients and servers exist that find only the
 /// spelling of RFC 6455: `Sec-WebSocket-Accept`.
 fn encode_name(name: &HeaderName, out: &mut Vec<u8>) {
-    const PREFIX: &str = "sec-websocket-";
-    let mut rest = name.as_str();
-    if let Some(suffix) = rest.strip_prefix(PREFIX) {
-        out.extend_from_slice(b"Sec-WebSocket-");
-        rest = suffix;
-    }
+    const SPELLED: &[u8] = b"Sec-WebSocket-";
+    let start = out.len();
+    out.extend_from_slice(name.as_str().as_bytes());
     let mut word_starts = true;
-    for byte in rest.bytes() {
-        out.push(if word_starts { byte.to_ascii_uppercase() } else { byte });
-        word_starts = byte == b'-';
+    for byte in &mut out[start..] {
+        if word_starts {
+            byte.make_ascii_uppercase();
+        }
+        word_starts = *byte == b'-';
+    }
+    if let Some(prefix) = out[start..].get_mut(..SPELLED.len())
+        && prefix.eq_ignore_ascii_case(SPELLED)
+    {
+        prefix.copy_from_slice(SPELLED);
     }
 }

@@ -299,6 +299,7 @@ impl Acceptance {
 
 /// Appends the head of a response, up to and including the empty line that ends it.
 pub fn encode_response(response: &Response<()>, out: &mut Vec<u8>) {
+    out.reserve(256);
     encode_status_line(response.status(), out);
     for (name, value) in response.headers() {
         encode_line(name, value.as_bytes(), out);

@@ -1,6 +1,6 @@
 //! Masking (RFC 6455 section 5.3): payload XOR key, in place, at the speed of memory.
 //!
-//! One loop over 8-byte words, written once in [`portable`] and compiled again for AVX2 in `x86`,
+//! One loop over 8-byte words, written once in `portable` and compiled again for AVX2 in `x86`,
 //! where the CPU has it. Two flavours: [`apply`], and [`apply_text`] that says on the way whether all
 //! was ASCII.
 
