@@ -7,7 +7,7 @@ use std::ops::Range;
 use std::time::Instant;
 
 use bytes::buf::Limit;
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::close::CloseFrame;
 use crate::connection::{Connection, Event};
@@ -26,9 +26,6 @@ const LAND_MIN: u64 = 16 * 1024;
 
 /// And only once this many bytes of the message are there, for a header may claim anything.
 const LAND_AFTER: usize = 4 * 1024;
-
-/// The message's buffer doubles, but grows by at most this much at a time.
-const GROW_MAX: usize = 1024 * 1024;
 
 /// A message of this many bytes is worth a buffer of the pool.
 const POOL_AFTER: usize = 32 * 1024;
@@ -82,7 +79,7 @@ impl Assembler {
                 if received.consumed == 0 {
                     return Ok(None);
                 }
-                let _ = input.split_to(received.consumed);
+                input.advance(received.consumed);
                 self.check_size(0, connection, out, now)?;
                 continue;
             };
@@ -95,7 +92,7 @@ impl Assembler {
                         return Ok(Some(Incoming::Message(Message::from_validated(part.kind, payload))));
                     }
                     self.keep(&part, &input[payload]);
-                    let _ = input.split_to(received.consumed);
+                    input.advance(received.consumed);
                     if part.last
                         && let Some(message) = self.finish()
                     {
@@ -107,7 +104,7 @@ impl Assembler {
                 Event::Pong(payload) => Incoming::Pong(Bytes::copy_from_slice(&input[payload])),
                 Event::Close(frame) => Incoming::Close(frame),
             };
-            let _ = input.split_to(received.consumed);
+            input.advance(received.consumed);
             return Ok(Some(incoming));
         }
         Ok(None)
@@ -136,7 +133,7 @@ impl Assembler {
             let incoming = match received.event {
                 None if received.consumed == 0 => return Ok(None),
                 None => {
-                    let _ = input.split_to(received.consumed);
+                    input.advance(received.consumed);
                     continue;
                 }
                 Some(Event::Part(part)) => {
@@ -153,7 +150,7 @@ impl Assembler {
                 Some(Event::Pong(payload)) => Incoming::Pong(Bytes::copy_from_slice(&input[payload])),
                 Some(Event::Close(frame)) => Incoming::Close(frame),
             };
-            let _ = input.split_to(received.consumed);
+            input.advance(received.consumed);
             return Ok(Some(Err(incoming)));
         }
         Ok(None)
@@ -245,7 +242,7 @@ impl Assembler {
             larger.extend_from_slice(&self.buffer);
             large::put(std::mem::replace(&mut self.buffer, larger));
         } else {
-            self.buffer.reserve_exact(length.min(GROW_MAX).min(limit));
+            self.buffer.reserve_exact(length.min(limit));
         }
     }
 
@@ -277,13 +274,13 @@ impl Drop for Assembler {
 fn take(input: &mut BytesMut, range: Range<usize>, consumed: usize) -> Bytes {
     if range.len() <= COPY_MAX {
         let payload = Bytes::copy_from_slice(&input[range]);
-        let _ = input.split_to(consumed);
+        input.advance(consumed);
         payload
     } else {
         let end = range.end;
         let mut frame = input.split_to(consumed).freeze();
         frame.truncate(end);
-        bytes::Buf::advance(&mut frame, range.start);
+        frame.advance(range.start);
         frame
     }
 }

@@ -73,10 +73,10 @@ impl Config {
         self
     }
 
-    /// How many bytes may wait to be written before sending waits; default 1 MiB. One message may
-    /// exceed it: it is queued while less than this waits.
+    /// How many bytes may wait to be written before sending waits; default 1 MiB, at least 1. One
+    /// message may exceed it: it is queued while less than this waits.
     pub const fn write_buffer(mut self, bytes: usize) -> Self {
-        self.write_buffer = bytes;
+        self.write_buffer = if bytes == 0 { 1 } else { bytes };
         self
     }
 

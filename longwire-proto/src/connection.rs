@@ -139,6 +139,8 @@ impl Connection {
         now: Instant,
     ) -> Result<Received, ProtocolError> {
         match self.state {
+            // What came in one read has one time: nothing to do again.
+            State::Open if now == self.since => {}
             State::Open => {
                 if now.saturating_duration_since(self.since) >= PAUSE {
                     self.receiving.paused();

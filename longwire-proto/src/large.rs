@@ -11,7 +11,7 @@ const POOLED_MIN: usize = 32 * 1024;
 const POOLED_MAX: usize = 2 * 1024 * 1024;
 
 /// Bytes that the pool of one thread keeps at most.
-const POOL_MAX: usize = 16 * 1024 * 1024;
+const POOL_MAX: usize = 4 * 1024 * 1024;
 
 thread_local! {
     static POOL: RefCell<Pool> = const { RefCell::new(Pool { buffers: Vec::new(), bytes: 0 }) };

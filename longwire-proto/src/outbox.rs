@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::time::Instant;
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 
 /// Payloads up to this many bytes are copied: one write of one buffer is then cheaper than two.
 pub(crate) const COPY_MAX: usize = 32 * 1024;
@@ -45,7 +45,6 @@ struct Segment {
     bytes: SegmentBytes,
     /// A frame ends here, so a control frame may follow.
     ends_frame: bool,
-    control: bool,
 }
 
 #[derive(Debug)]
@@ -53,6 +52,8 @@ enum SegmentBytes {
     /// So many bytes of the flat buffer.
     Flat(usize),
     Shared(Bytes),
+    /// Control frames that go out before what comes after.
+    Control(BytesMut),
 }
 
 impl Outbox {
@@ -114,14 +115,10 @@ impl Outbox {
         if run > 0 {
             self.counted += run;
             let ends_frame = header.is_empty();
-            self.queue.push_back(Segment { bytes: SegmentBytes::Flat(run), ends_frame, control: false });
+            self.queue.push_back(Segment { bytes: SegmentBytes::Flat(run), ends_frame });
         }
         self.remaining += payload.len();
-        self.queue.push_back(Segment {
-            bytes: SegmentBytes::Shared(payload),
-            ends_frame: true,
-            control: false,
-        });
+        self.queue.push_back(Segment { bytes: SegmentBytes::Shared(payload), ends_frame: true });
     }
 
     /// Adds a whole Ping or Pong frame where it goes out soonest.
@@ -129,15 +126,17 @@ impl Outbox {
         if self.queue.is_empty() {
             return self.append(|flat| flat.extend_from_slice(frame));
         }
-        // The front may be under way; the queue ends with a frame, so there is always a place.
-        let mut at =
-            self.queue.iter().position(|segment| segment.ends_frame).map_or(self.queue.len(), |i| i + 1);
-        while self.queue.get(at).is_some_and(|segment| segment.control) {
-            at += 1;
-        }
-        let bytes = SegmentBytes::Shared(Bytes::copy_from_slice(frame));
         self.remaining += frame.len();
-        self.queue.insert(at, Segment { bytes, ends_frame: true, control: true });
+        // The front may be under way; the queue ends with a frame, so there is always a place.
+        let boundary = self.queue.iter().position(|segment| segment.ends_frame);
+        let at = boundary.map_or(self.queue.len(), |i| i + 1);
+        for segment in self.queue.range_mut(at.saturating_sub(1)..).take(2) {
+            if let SegmentBytes::Control(frames) = &mut segment.bytes {
+                return frames.extend_from_slice(frame);
+            }
+        }
+        let bytes = SegmentBytes::Control(BytesMut::from(frame));
+        self.queue.insert(at, Segment { bytes, ends_frame: true });
     }
 
     /// Adds a Pong, or lets it stand for those that wait when they are too many.
@@ -189,6 +188,7 @@ impl Buf for Outbox {
             Some(segment) => match &segment.bytes {
                 SegmentBytes::Flat(length) => &self.flat[self.written..self.written + length],
                 SegmentBytes::Shared(bytes) => bytes,
+                SegmentBytes::Control(frames) => frames,
             },
         }
     }
@@ -205,6 +205,7 @@ impl Buf for Outbox {
                     bytes
                 }
                 SegmentBytes::Shared(bytes) => bytes,
+                SegmentBytes::Control(frames) => frames,
             });
             count += 1;
         }
@@ -244,6 +245,11 @@ impl Buf for Outbox {
                     let taken = count.min(bytes.len());
                     bytes.advance(taken);
                     (taken, bytes.is_empty())
+                }
+                SegmentBytes::Control(frames) => {
+                    let taken = count.min(frames.len());
+                    frames.advance(taken);
+                    (taken, frames.is_empty())
                 }
             };
             count -= taken;

@@ -212,7 +212,9 @@ impl Receiving {
         } else if self.key != [0; 4] {
             mask::apply(payload, self.key);
         }
-        self.key = mask::advance(self.key, available);
+        if !ended {
+            self.key = mask::advance(self.key, available);
+        }
         let part = PartAt { kind, payload: start..end, first: self.first, last };
         self.first = false;
         self.in_frame = !ended;

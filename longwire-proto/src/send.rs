@@ -171,9 +171,8 @@ impl Sending {
     fn copied(&mut self, fin: bool, opcode: OpCode, payload: &[u8], out: &mut Outbox) {
         let header = self.header(fin, opcode, payload.len());
         out.append(|flat| {
-            let encoded = header.encode();
-            flat.reserve(encoded.len() + payload.len());
-            flat.extend_from_slice(&encoded);
+            flat.reserve(MAX_HEADER + payload.len());
+            header.encode().append(flat);
             let start = flat.len();
             flat.extend_from_slice(payload);
             if let Some(key) = header.mask {

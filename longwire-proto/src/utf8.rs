@@ -220,14 +220,17 @@ const HOT: usize = 8 * 1024;
 /// [`InvalidUtf8`]; what is behind the bad byte may still be masked then.
 #[inline]
 pub fn unmask_text(chunk: &mut [u8], key: [u8; 4], state: &mut Utf8State) -> Result<(), InvalidUtf8> {
-    // The pieces are a multiple of four, so each begins with the same byte of the key.
-    for piece in chunk.chunks_mut(HOT) {
-        let ascii = mask::apply_text(piece, key);
-        if !ascii || !state.is_complete() {
-            state.push(piece)?;
-        }
+    if chunk.len() <= HOT {
+        return unmask_hot(chunk, key, state);
     }
-    Ok(())
+    // The pieces are a multiple of four, so each begins with the same byte of the key.
+    chunk.chunks_mut(HOT).try_for_each(|piece| unmask_hot(piece, key, state))
+}
+
+#[inline]
+fn unmask_hot(piece: &mut [u8], key: [u8; 4], state: &mut Utf8State) -> Result<(), InvalidUtf8> {
+    let ascii = mask::apply_text(piece, key);
+    if ascii && state.is_complete() { Ok(()) } else { state.push(piece) }
 }
 
 #[cfg(test)]

@@ -51,7 +51,9 @@ pub async fn accept<S>(stream: S) -> Result<WebSocket<S>, AcceptError>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    Acceptor::new().accept(stream).await
+    // Boxed, here and below: what the handshake needs would else stay in the future of its caller,
+    // which often is the task of the connection, for as long as that lives.
+    Box::pin(async { Acceptor::new().accept(stream).await }).await
 }
 
 type OnRequest = dyn Fn(&Request<()>, &mut HeaderMap) -> Result<(), Refusal> + Send + Sync;
@@ -167,7 +169,7 @@ impl Acceptor {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        self.receive(stream).await?.accept().await
+        Box::pin(async { self.receive(stream).await?.accept().await }).await
     }
 
     /// Reads the request and decides nothing yet: for servers that look at it first, wait for a
@@ -187,7 +189,8 @@ impl Acceptor {
         let limits = HeadLimits::default();
         let mut input = BytesMut::new();
         let reader = HeadReader::for_request(limits);
-        let read = timeout(self.handshake_timeout, read_head(&mut stream, &mut input, reader)).await;
+        let read =
+            Box::pin(timeout(self.handshake_timeout, read_head(&mut stream, &mut input, reader))).await;
         let parsed = match read {
             Ok(Ok(Ok(Some(length)))) => {
                 server::parse_request(&input[..length], limits).map(|request| (request, length))
@@ -198,12 +201,15 @@ impl Acceptor {
             Err(_) if input.is_empty() => return Err(AcceptError::Timeout),
             Err(_) => {
                 let text = "The request was not complete in time.";
-                self.write_refusal(&mut stream, Refusal::new(StatusCode::REQUEST_TIMEOUT, text)).await?;
+                let refusal = Refusal::new(StatusCode::REQUEST_TIMEOUT, text);
+                Box::pin(self.write_refusal(&mut stream, refusal)).await?;
                 return Err(AcceptError::Timeout);
             }
         };
         match parsed {
-            Ok((request, head)) => Ok(Handshake { acceptor: self, stream, input, head, request }),
+            Ok((request, head)) => {
+                Ok(Handshake { acceptor: self, stream, input, head, request: Box::new(request) })
+            }
             Err(refusal) => Err(self.refuse(&mut stream, refusal).await),
         }
     }
@@ -212,7 +218,7 @@ impl Acceptor {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        match self.write_refusal(stream, refusal.clone()).await {
+        match Box::pin(self.write_refusal(stream, refusal.clone())).await {
             Ok(()) => AcceptError::Refused(refusal),
             Err(error) => error,
         }
@@ -246,12 +252,12 @@ pub struct Handshake<'a, S> {
     input: BytesMut,
     /// Length of the request's head at the front of `input`.
     head: usize,
-    request: Request<()>,
+    request: Box<Request<()>>,
 }
 
 impl<S> Handshake<'_, S> {
     /// The request.
-    pub const fn request(&self) -> &Request<()> {
+    pub fn request(&self) -> &Request<()> {
         &self.request
     }
 
@@ -295,7 +301,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<'_, S> {
     /// # Cancel safety
     ///
     /// A future that is dropped drops the stream.
-    pub async fn accept_with(mut self, mut headers: HeaderMap) -> Result<WebSocket<S>, AcceptError> {
+    pub async fn accept_with(self, headers: HeaderMap) -> Result<WebSocket<S>, AcceptError> {
+        Box::pin(self.answer(headers)).await
+    }
+
+    async fn answer(mut self, mut headers: HeaderMap) -> Result<WebSocket<S>, AcceptError> {
         let acceptor = self.acceptor;
         let answer = server::check(&self.request, &acceptor.policy).and_then(|acceptance| {
             if let Some(on_request) = &acceptor.on_request {

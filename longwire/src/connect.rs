@@ -164,7 +164,8 @@ impl Client {
             stream.set_nodelay(true)?;
             self.open(&target, stream).await
         };
-        timeout(self.handshake_timeout, open).await.map_err(|_| ConnectError::Timeout)?
+        // Boxed, for it would else stay in the future of the caller as long as that lives.
+        Box::pin(timeout(self.handshake_timeout, open)).await.map_err(|_| ConnectError::Timeout)?
     }
 
     /// Opens WebSocket on a stream that is connected already: TLS, a Unix socket, a proxy's tunnel.

@@ -153,10 +153,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 
     pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        while self.buffered_amount() >= self.core.config().write_buffer_limit().max(1) {
+        while !self.has_room() {
             ready!(self.poll_flush(cx))?;
         }
         Poll::Ready(Ok(()))
+    }
+
+    /// Queues the message as soon as there is room for it.
+    #[inline]
+    pub(crate) fn poll_feed(
+        &mut self,
+        cx: &mut Context<'_>,
+        message: &mut Option<Message>,
+    ) -> Poll<Result<(), Error>> {
+        ready!(self.poll_room(cx))?;
+        let Some(message) = message.take() else { return Poll::Ready(Ok(())) };
+        Poll::Ready(self.enqueue(|core, out| core.send(message, out)))
     }
 
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
@@ -288,7 +300,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(lent) = &mut self.lent else { return Pin::new(&mut self.stream).poll_flush(cx) };
         while lent.out.has_remaining() {
-            match poll_write_buf(Pin::new(&mut self.stream), cx, &mut lent.out) {
+            match poll_write_once(Pin::new(&mut self.stream), cx, &mut lent.out) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
@@ -367,4 +379,19 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             None => Poll::Pending,
         }
     }
+}
+
+/// Writes as much as the stream takes: one buffer plainly, several gathered.
+fn poll_write_once<S: AsyncWrite>(
+    stream: Pin<&mut S>,
+    cx: &mut Context<'_>,
+    out: &mut Outbox,
+) -> Poll<io::Result<usize>> {
+    let chunk = out.chunk();
+    if chunk.len() < out.remaining() {
+        return poll_write_buf(stream, cx, out);
+    }
+    let count = ready!(stream.poll_write(cx, chunk))?;
+    out.advance(count);
+    Poll::Ready(Ok(count))
 }

@@ -17,7 +17,7 @@ const ROOM_MIN: usize = 16 * 1024;
 
 /// Blocks, and lent states, that a thread keeps: the most that are in use at once in practice, since
 /// they return between polls.
-const KEPT: usize = 32;
+const KEPT: usize = 16;
 
 /// Everything that a connection needs while it is not idle, behind one pointer.
 #[derive(Debug)]

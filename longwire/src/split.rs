@@ -154,12 +154,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sender<S> {
     /// As [`WebSocket::send`].
     pub async fn feed(&self, message: impl Into<Message>) -> Result<(), Error> {
         let mut message = Some(message.into());
-        self.poll(|ws, cx| {
-            ready!(ws.poll_room(cx))?;
-            let Some(message) = message.take() else { return Poll::Ready(Ok(())) };
-            Poll::Ready(ws.enqueue(|core, out| core.send(message, out)))
-        })
-        .await
+        self.poll(|ws, cx| ws.poll_feed(cx, &mut message)).await
     }
 
     /// As [`WebSocket::flush`].

@@ -1,29 +1,48 @@
 //! One timer for all deadlines of a connection, which move with every byte that comes.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
+use pin_project_lite::pin_project;
 use tokio::time::{Sleep, sleep_until};
 
 /// A timer that is left alone while its deadline moves away, and looks again when it fires.
 #[derive(Debug, Default)]
-pub(crate) struct Timer(Option<Pin<Box<Sleep>>>);
+pub(crate) struct Timer(Option<Pin<Box<Armed>>>);
+
+pin_project! {
+    #[derive(Debug)]
+    struct Armed {
+        #[pin]
+        sleep: Sleep,
+        // Whom it wakes.
+        waker: Waker,
+    }
+}
 
 impl Timer {
     /// Ready with the time it is once `due` has passed; else the task is woken by then or earlier.
     pub(crate) fn poll(&mut self, due: Instant, cx: &mut Context<'_>) -> Poll<Instant> {
-        let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(due.into())));
-        if sleep.deadline().into_std() > due {
-            sleep.as_mut().reset(due.into());
+        let mut fresh = false;
+        let armed = self.0.get_or_insert_with(|| {
+            fresh = true;
+            Box::pin(Armed { sleep: sleep_until(due.into()), waker: cx.waker().clone() })
+        });
+        let mut armed = armed.as_mut().project();
+        if armed.sleep.deadline().into_std() > due {
+            armed.sleep.as_mut().reset(due.into());
+        } else if !fresh && armed.waker.will_wake(cx.waker()) && !armed.sleep.is_elapsed() {
+            return Poll::Pending;
         }
+        armed.waker.clone_from(cx.waker());
         loop {
-            std::task::ready!(sleep.as_mut().poll(cx));
+            ready!(armed.sleep.as_mut().poll(cx));
             let now = now();
             if now >= due {
                 return Poll::Ready(now);
             }
-            sleep.as_mut().reset(due.into());
+            armed.sleep.as_mut().reset(due.into());
         }
     }
 }

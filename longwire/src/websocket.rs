@@ -105,6 +105,11 @@ impl<S> WebSocket<S> {
         &self.stream
     }
 
+    /// Less than the write buffer waits.
+    pub(crate) fn has_room(&self) -> bool {
+        self.buffered_amount() < self.core.config().write_buffer_limit()
+    }
+
     /// Queues with `queue`, if the write buffer has room and the connection is up.
     pub(crate) fn enqueue(
         &mut self,
@@ -113,7 +118,7 @@ impl<S> WebSocket<S> {
         if let Some(broken) = self.ending.as_ref().and_then(|ending| ending.broken.clone()) {
             return Err(broken);
         }
-        if self.buffered_amount() >= self.core.config().write_buffer_limit() {
+        if !self.has_room() {
             return Err(Error::Full);
         }
         let lent = self.lent.get_or_insert_with(lent::take);
@@ -184,9 +189,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     ///
     /// As [`send`](Self::send).
     pub async fn feed(&mut self, message: impl Into<Message>) -> Result<(), Error> {
-        self.room().await?;
-        let message = message.into();
-        self.enqueue(|core, out| core.send(message, out))
+        let mut message = Some(message.into());
+        poll_fn(|cx| self.poll_feed(cx, &mut message)).await
     }
 
     /// Queues a message that was encoded once for many connections; as [`feed`](Self::feed).

@@ -1,0 +1,59 @@
+//! The client's opening handshake (RFC 6455 4.1), with the sample key, so that its answer is known (RFC 6455 1.3).
+
+use crate::Failure;
+use std::{
+    io::{Read, Write},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+const LONGEST_ANSWER: usize = 4096;
+
+/// How long a server may stay silent before the measurement fails.
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
+
+pub(super) fn request(server: SocketAddr) -> Vec<u8> {
+    format!(
+        "GET / HTTP/1.1\r\nHost: {server}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+    .into_bytes()
+}
+
+/// Opens a connection and waits for the answer; the socket is left blocking, with a time limit.
+pub(super) fn open(server: SocketAddr) -> Result<TcpStream, Failure> {
+    let mut stream = TcpStream::connect(server)?;
+    stream.set_nodelay(true)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_write_timeout(Some(PATIENCE))?;
+    stream.write_all(&request(server))?;
+
+    let mut answer = Vec::new();
+    let mut piece = [0; 1024];
+    loop {
+        match stream.read(&mut piece)? {
+            0 => return Err("closed during the opening handshake".into()),
+            length => answer.extend(&piece[..length]),
+        }
+        match answered(&answer)? {
+            None => {}
+            Some(length) if length == answer.len() => return Ok(stream),
+            Some(_) => return Err("the server speaks first".into()),
+        }
+    }
+}
+
+/// Length of the answer, once it is whole; a failure if it does not accept (RFC 6455 4.2.2).
+pub(super) fn answered(received: &[u8]) -> Result<Option<usize>, Failure> {
+    let Some(end) = received.windows(4).position(|four| four == b"\r\n\r\n") else {
+        let bounded = received.len() <= LONGEST_ANSWER;
+        return if bounded { Ok(None) } else { Err("the answer to the handshake does not end".into()) };
+    };
+    let head = std::str::from_utf8(&received[..end])?;
+    if head.starts_with("HTTP/1.1 101 ") && head.contains(ACCEPT) {
+        Ok(Some(end + 4))
+    } else {
+        Err(format!("the handshake is refused: {head}").into())
+    }
+}
