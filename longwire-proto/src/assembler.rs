@@ -161,7 +161,7 @@ impl Assembler {
     /// [`landed`](Self::landed) before anything else.
     pub fn landing(&mut self, connection: &Connection) -> Option<Limit<&mut Vec<u8>>> {
         let remaining = connection.remaining();
-        if remaining < LAND_MIN || self.buffer.len() < LAND_AFTER || connection.is_done() {
+        if remaining < LAND_MIN || self.buffer.len() < LAND_AFTER {
             return None;
         }
         let limit = usize::try_from(remaining).unwrap_or(usize::MAX);

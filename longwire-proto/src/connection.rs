@@ -115,10 +115,11 @@ impl Connection {
         matches!(self.state, State::Closed | State::Failed)
     }
 
-    /// Payload bytes still to come of the data frame under way, 0 between frames.
+    /// Payload bytes still to come of the data frame under way; 0 between frames, and when nothing more
+    /// is processed.
     #[inline]
     pub const fn remaining(&self) -> u64 {
-        self.receiving.remaining()
+        if self.is_done() { 0 } else { self.receiving.remaining() }
     }
 
     /// Takes the next thing off the front of `input`, unmasking it in place. Answers go to `out`.

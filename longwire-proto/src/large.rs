@@ -44,10 +44,18 @@ pub(crate) fn put(mut buffer: Vec<u8>) {
     // A thread that ends has no pool any more: the buffer is freed.
     let _ = POOL.try_with(|pool| {
         let mut pool = pool.borrow_mut();
-        if pool.bytes + size <= POOL_MAX {
-            pool.bytes += size;
-            pool.buffers.push(buffer);
+        // Larger ones are worth more: they take the place of smaller ones.
+        while pool.bytes + size > POOL_MAX {
+            let smallest = (0..pool.buffers.len()).min_by_key(|&at| pool.buffers[at].capacity());
+            match smallest {
+                Some(at) if pool.buffers[at].capacity() < size => {
+                    pool.bytes -= pool.buffers.swap_remove(at).capacity();
+                }
+                _ => return,
+            }
         }
+        pool.bytes += size;
+        pool.buffers.push(buffer);
     });
 }
 
@@ -109,6 +117,10 @@ mod tests {
         put(Vec::with_capacity(POOLED_MAX + 1));
         put(Vec::with_capacity(POOLED_MIN - 1));
         assert_eq!(pooled().1, POOL_MAX);
+        put(Vec::with_capacity(POOLED_MIN));
+        assert_eq!(pooled(), (4, POOL_MAX), "no room");
+        put(Vec::with_capacity(2 * 1024 * 1024));
+        assert_eq!(pooled(), (3, POOL_MAX), "in the place of two");
     }
 
     #[test]

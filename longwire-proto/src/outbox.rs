@@ -96,6 +96,19 @@ impl Outbox {
         self.blocked.get_or_insert(now);
     }
 
+    /// Says that the stream has taken everything after all.
+    pub fn unblock(&mut self) {
+        self.blocked = None;
+    }
+
+    /// Gives spare memory back, if nothing waits.
+    pub fn release(&mut self) {
+        if self.is_empty() {
+            self.flat = Vec::new();
+            self.queue = VecDeque::new();
+        }
+    }
+
     pub(crate) fn end(&mut self) {
         self.ends = true;
     }

@@ -106,6 +106,11 @@ impl Receiving {
         role: Role,
         config: &Config,
     ) -> Result<(usize, Found), ProtocolError> {
+        if let Some(small) = Small::find(input, role)
+            && self.message.is_none()
+        {
+            return self.small(small, input);
+        }
         let mut start = 0;
         if !self.in_frame {
             let Some((header, size)) = Header::decode(input)? else {
@@ -119,6 +124,26 @@ impl Receiving {
             start = size;
         }
         self.payload(start, input)
+    }
+
+    /// The same as the long way by way of [`begin`](Self::begin) and [`payload`](Self::payload).
+    #[inline]
+    fn small(&mut self, small: Small, input: &mut [u8]) -> Result<(usize, Found), ProtocolError> {
+        let Small { kind, key, start, end } = small;
+        self.control_run = 0;
+        let payload = &mut input[start..end];
+        match kind {
+            Kind::Text => {
+                let mut utf8 = Utf8State::default();
+                let valid = unmask_text(payload, key, &mut utf8);
+                if valid.is_err() || !utf8.is_complete() {
+                    return Err(ProtocolError::InvalidUtf8);
+                }
+            }
+            Kind::Binary => mask::apply(payload, key),
+        }
+        let part = PartAt { kind, payload: start..end, first: true, last: true };
+        Ok((end, Found::Part(part)))
     }
 
     /// A header that has begun: rules that its first two bytes break are broken already.
@@ -222,6 +247,36 @@ impl Receiving {
             self.message = None;
         }
         Ok((end, Found::Part(part)))
+    }
+}
+
+/// The commonest frame: a whole message of at most 125 bytes, all of it there. Anything else, and
+/// everything that breaks a rule, takes the long way.
+struct Small {
+    kind: Kind,
+    key: [u8; 4],
+    start: usize,
+    end: usize,
+}
+
+impl Small {
+    #[inline]
+    fn find(input: &[u8], role: Role) -> Option<Self> {
+        let ([first, second], rest) = input.split_first_chunk()?;
+        // FIN, no reserved bit, and the opcode of a message.
+        let kind = match first {
+            0x81 => Kind::Text,
+            0x82 => Kind::Binary,
+            _ => return None,
+        };
+        let (masked, key, start) = match role {
+            Role::Server => (0x80, *rest.first_chunk()?, 6),
+            Role::Client => (0, [0; 4], 2),
+        };
+        // A mask bit that is wrong makes this 128 or more.
+        let length = second ^ masked;
+        let end = start + usize::from(length);
+        (length <= 125 && end <= input.len()).then_some(Self { kind, key, start, end })
     }
 }
 

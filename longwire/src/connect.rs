@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
-use http::{HeaderMap, HeaderName, HeaderValue, header};
+use http::response::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use longwire_proto::handshake::{HandshakeError, HeadError, HeadLimits, HeadReader, client};
 use longwire_proto::{Config, Connection};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -220,7 +221,7 @@ impl Client {
                 }
                 Err(HandshakeError::Refused(status)) => {
                     let (parts, ()) = response.into_parts();
-                    let body = read_body(&mut stream, &parts.headers, input).await;
+                    let body = read_body(&mut stream, &parts, input).await;
                     Err(ConnectError::Refused(Box::new(Response { status, headers: parts.headers, body })))
                 }
                 Err(error) => Err(error.into()),
@@ -231,12 +232,14 @@ impl Client {
 }
 
 /// The beginning of a refusal's body, as far as it comes soon.
-async fn read_body<S: AsyncRead + Unpin>(stream: &mut S, headers: &HeaderMap, mut body: BytesMut) -> String {
-    if headers.contains_key(header::TRANSFER_ENCODING) {
-        // The chunks' sizes are no text for people.
+async fn read_body<S: AsyncRead + Unpin>(stream: &mut S, head: &Parts, mut body: BytesMut) -> String {
+    // RFC 9112 6.3: these have no body. Chunks have one, but their sizes are no text for people.
+    if matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+        || head.headers.contains_key(header::TRANSFER_ENCODING)
+    {
         return String::new();
     }
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let length = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
     let wanted = length.unwrap_or(BODY_MAX).min(BODY_MAX);
     let _ = timeout(BODY_TIMEOUT, async {
         while body.len() < wanted && read_some(stream, &mut body).await? > 0 {}

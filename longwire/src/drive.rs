@@ -62,13 +62,28 @@ impl<S> WebSocket<S> {
         self.ending.as_ref().is_some_and(|ending| ending.result.is_some())
     }
 
+    /// How far the end has come: when it changes, all who wait have something to learn.
+    pub(crate) fn stage(&self) -> u8 {
+        let Some(ending) = &self.ending else { return 0 };
+        u8::from(ending.broken.is_some()) + u8::from(ending.result.is_some()) + u8::from(ending.finished)
+    }
+
+    /// Why nothing more can be sent, if it is not for a closing handshake.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        let ending = self.ending.as_ref()?;
+        match (&ending.result, &ending.broken) {
+            (Some(Err(error)), _) | (_, Some(error)) => Some(error.clone()),
+            _ => None,
+        }
+    }
+
     /// Gives back what an idle connection does not need.
     fn rest(&mut self) {
         if let Some(lent) = &mut self.lent {
             lent.give_back_block();
-            if lent.is_idle()
-                && let Some(lent) = self.lent.take()
-            {
+            if !lent.is_idle() {
+                lent.out.release();
+            } else if let Some(lent) = self.lent.take() {
                 lent::put(lent);
             }
         }
@@ -154,7 +169,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
 
     pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         while !self.has_room() {
-            ready!(self.poll_flush(cx))?;
+            // A flush that has to wait may have made room before.
+            if self.poll_flush(cx)?.is_pending() && !self.has_room() {
+                return Poll::Pending;
+            }
         }
         Poll::Ready(Ok(()))
     }
@@ -172,8 +190,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        if let Some(broken) = self.ending.as_ref().and_then(|ending| ending.broken.clone()) {
-            return Poll::Ready(Err(broken));
+        if let Some(error) = self.failure() {
+            return Poll::Ready(Err(error));
         }
         match self.poll_write(cx) {
             Poll::Ready(Ok(())) => {
@@ -219,7 +237,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             if self.is_ended() {
                 continue;
             }
-            if self.buffered_amount() > 0
+            if self.lent.as_ref().is_some_and(|lent| lent.unflushed || !lent.out.is_empty())
                 && let Poll::Ready(Err(error)) = self.poll_write(cx)
             {
                 // The peer may have said why before it stopped reading: read on.
@@ -281,11 +299,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                 None
             }
             Ok(count) => {
-                // Input that never pauses must not keep the write deadline from being seen.
-                if self.core.write_deadline(&lent.out).is_some_and(|due| now >= due)
+                // Input that never pauses must not keep a deadline from being seen: while we only
+                // listen every byte moves it, otherwise not.
+                if (!self.core.is_open() || lent.out.blocked().is_some())
                     && let Err(timed_out) = self.core.handle_timeout(&mut lent.out, now)
                 {
                     self.end(Err(timed_out.into()));
+                    return None;
                 }
                 Some((count, now))
             }
@@ -298,11 +318,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
 
     /// Writes what waits, all of it in as few calls as the stream takes.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let Some(lent) = &mut self.lent else { return Pin::new(&mut self.stream).poll_flush(cx) };
+        let Some(lent) = &mut self.lent else { return Poll::Ready(Ok(())) };
+        let mut stream = Pin::new(&mut self.stream);
         while lent.out.has_remaining() {
-            match poll_write_once(Pin::new(&mut self.stream), cx, &mut lent.out) {
+            match poll_write_once(stream.as_mut(), cx, &mut lent.out) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Ok(_)) => lent.unflushed = true,
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
                     lent.out.block(now());
@@ -310,7 +331,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                 }
             }
         }
-        Pin::new(&mut self.stream).poll_flush(cx)
+        if lent.unflushed {
+            if stream.poll_flush(cx)?.is_pending() {
+                lent.out.block(now());
+                return Poll::Pending;
+            }
+            lent.unflushed = false;
+            lent.out.unblock();
+        }
+        Poll::Ready(Ok(()))
     }
 
     /// Ready when a deadline has passed and was acted upon.
@@ -335,11 +364,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             Some(Err(error)) => Err(error.clone()),
             _ => Ok(None),
         };
-        ending.finished |= polled.is_ready();
-        self.ending = Some(ending);
-        if polled.is_ready() {
+        if polled.is_ready() && !ending.finished {
+            ending.finished = true;
+            if self.buffered_amount() > 0 {
+                ending.broken.get_or_insert(Error::CloseTimeout);
+            }
+            // Best effort: whoever keeps this value must not keep the peer waiting.
+            let _ = Pin::new(&mut self.stream).poll_shutdown(cx);
             self.lent = None;
             self.timer = Timer::default();
+        }
+        self.ending = Some(ending);
+        if polled.is_ready() {
             return Poll::Ready(result);
         }
         if let Some(lent) = &mut self.lent {
@@ -365,7 +401,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             lent.input.clear();
             lent.take_block();
             match poll_read_buf(Pin::new(&mut self.stream), cx, &mut lent.input) {
-                Poll::Ready(Ok(count)) if count > 0 => {}
+                // The clock is asked here, for input that never pauses never lets the timer be asked.
+                Poll::Ready(Ok(count)) if count > 0 => {
+                    ending.hopeless = self.core.poll_timeout(&lent.out).is_some_and(|due| now() >= due);
+                }
                 Poll::Ready(_) => ending.eof = true,
                 Poll::Pending => break,
             }

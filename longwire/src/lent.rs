@@ -28,16 +28,22 @@ pub(crate) struct Lent {
     pub(crate) assembler: Assembler,
     /// When `input` was read.
     pub(crate) read_at: Option<Instant>,
+    /// The stream took bytes that it may still hold.
+    pub(crate) unflushed: bool,
 }
 
 impl Lent {
     pub(crate) fn new(input: BytesMut) -> Self {
-        Self { input, out: Outbox::new(), assembler: Assembler::default(), read_at: None }
+        Self { input, out: Outbox::new(), assembler: Assembler::default(), read_at: None, unflushed: false }
     }
 
     /// Nothing is half received and nothing waits to be written.
     pub(crate) fn is_idle(&self) -> bool {
-        self.input.is_empty() && self.out.is_empty() && self.assembler.is_idle() && !self.out.ends()
+        !self.unflushed
+            && self.input.is_empty()
+            && self.out.is_empty()
+            && self.assembler.is_idle()
+            && !self.out.ends()
     }
 
     /// Makes room for a read behind what is unread.

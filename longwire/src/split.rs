@@ -83,6 +83,20 @@ impl<S> Shared<S> {
     fn ws(&self) -> MutexGuard<'_, WebSocket<S>> {
         self.ws.lock().unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// Polls with the waker of all, and wakes them when what they wait for may never come.
+    fn poll<T>(
+        &self,
+        ws: &mut WebSocket<S>,
+        poll: impl FnOnce(&mut WebSocket<S>, &mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        let stage = ws.stage();
+        let polled = poll(ws, &mut Context::from_waker(&self.waker));
+        if ws.stage() != stage {
+            self.waker.wake_by_ref();
+        }
+        polled
+    }
 }
 
 impl<S> Clone for Sender<S> {
@@ -139,11 +153,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sender<S> {
     ///
     /// As [`WebSocket::send`].
     pub async fn send(&self, message: impl Into<Message>) -> Result<(), Error> {
-        self.feed(message).await?;
-        self.flush().await
+        let mut message = Some(message.into());
+        self.poll(|ws, cx| {
+            ready!(ws.poll_feed(cx, &mut message))?;
+            ws.poll_flush(cx)
+        })
+        .await
     }
 
-    /// As [`WebSocket::feed`]; what is queued is written by the next [`Receiver::recv`] that has to wait.
+    /// As [`WebSocket::feed`]; what is queued is written by the task in [`Receiver::recv`], together with
+    /// all else that was queued when it comes to it.
     ///
     /// # Errors
     ///
@@ -154,7 +173,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sender<S> {
     /// As [`WebSocket::send`].
     pub async fn feed(&self, message: impl Into<Message>) -> Result<(), Error> {
         let mut message = Some(message.into());
-        self.poll(|ws, cx| ws.poll_feed(cx, &mut message)).await
+        self.poll(|ws, cx| ws.poll_feed(cx, &mut message)).await?;
+        self.0.waiting.wake_receiver();
+        Ok(())
     }
 
     /// As [`WebSocket::flush`].
@@ -221,7 +242,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sender<S> {
             let mut ws = self.0.ws();
             // Before polling, so that a wake-up in between is not lost.
             turn.wait(cx.waker());
-            poll(&mut ws, &mut Context::from_waker(&self.0.waker))
+            self.0.poll(&mut ws, &mut poll)
         })
         .await
     }
@@ -303,6 +324,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Receiver<S> {
             Some(waker) => waker.clone_from(cx.waker()),
             none => *none = Some(cx.waker().clone()),
         }
-        poll(&mut ws, &mut Context::from_waker(&self.0.waker))
+        self.0.poll(&mut ws, poll)
     }
 }

@@ -115,8 +115,8 @@ impl<S> WebSocket<S> {
         &mut self,
         queue: impl FnOnce(&mut Connection, &mut Outbox) -> Result<(), SendError>,
     ) -> Result<(), Error> {
-        if let Some(broken) = self.ending.as_ref().and_then(|ending| ending.broken.clone()) {
-            return Err(broken);
+        if let Some(error) = self.failure() {
+            return Err(error);
         }
         if !self.has_room() {
             return Err(Error::Full);

@@ -1,0 +1,233 @@
+//! Whether the peer lives, on a clock that is stopped: Pings after silence, and the end of patience.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod support;
+
+use std::time::Duration;
+
+use longwire::{Config, Error, WebSocket};
+use longwire_proto::frame::OpCode;
+use support::frames::{frame, text, whole_frames};
+use support::wire::Wire;
+use support::{client_on, duplex, end_on, poll_times, server_on};
+use tokio::time::{Instant, advance, sleep, timeout};
+
+fn seconds(count: u64) -> Duration {
+    Duration::from_secs(count)
+}
+
+/// The end of a connection, and how long it took.
+async fn end_of(ws: &mut WebSocket<Wire>) -> (Error, Duration) {
+    let start = Instant::now();
+    let error = loop {
+        if let Err(error) = ws.recv().await {
+            break error;
+        }
+    };
+    (error, start.elapsed())
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_silent_peer_is_pinged_after_20_s_and_given_up_after_10_more() {
+    for is_client in [false, true] {
+        let wire = Wire::new();
+        let mut ws = end_on(&wire, is_client).await;
+        assert!(timeout(Duration::from_millis(19_990), ws.recv()).await.is_err());
+        assert!(wire.take_written().is_empty());
+        assert!(timeout(Duration::from_millis(20), ws.recv()).await.is_err());
+        let frames = whole_frames(&wire.take_written());
+        assert!(frames.len() == 1 && frames[0].is(OpCode::Ping, ""), "{frames:?}");
+        let (error, elapsed) = end_of(&mut ws).await;
+        assert!(matches!(error, Error::PingTimeout), "{error}");
+        assert!(
+            elapsed > Duration::from_millis(9_980) && elapsed < Duration::from_millis(10_020),
+            "{elapsed:?}"
+        );
+        // What it tells a peer that may still read, without waiting for it.
+        assert_eq!(whole_frames(&wire.take_written())[0].close_code(), 1011);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn its_times_are_a_choice() {
+    let wire = Wire::new();
+    let config = Config::server().ping_after(Some(seconds(3))).pong_timeout(seconds(2));
+    let mut ws = server_on(&wire, config).await;
+    let (error, elapsed) = end_of(&mut ws).await;
+    assert!(matches!(error, Error::PingTimeout));
+    assert!(elapsed >= seconds(5) && elapsed < Duration::from_millis(5_020), "{elapsed:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_it_a_silent_peer_is_kept() {
+    let wire = Wire::new();
+    let mut ws = server_on(&wire, Config::server().ping_after(None)).await;
+    assert!(timeout(seconds(1_000_000), ws.recv()).await.is_err());
+    assert!(wire.take_written().is_empty());
+    wire.input(text(true, "醒了"));
+    assert_eq!(ws.recv().await.unwrap().unwrap().as_text(), Some("醒了"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn two_ends_keep_each_other_alive() {
+    let (mut client, mut server) = duplex(1_000, Config::client(), Config::server().ping_after(None)).await;
+    let idle = async { tokio::join!(client.recv(), server.recv()) };
+    assert!(timeout(seconds(10_000), idle).await.is_err(), "nothing came, nothing ended");
+    client.send("一万秒以后 👋").await.unwrap();
+    assert_eq!(server.recv().await.unwrap().unwrap().as_text(), Some("一万秒以后 👋"));
+}
+
+/// One byte of a frame is life, not only a Pong.
+#[tokio::test(start_paused = true)]
+async fn any_byte_is_life() {
+    for is_client in [false, true] {
+        let wire = Wire::new();
+        let mut ws = end_on(&wire, is_client).await;
+        let message = text(!is_client, &"滴".repeat(100));
+        for byte in &message[..message.len() - 1] {
+            sleep(Duration::from_millis(15)).await;
+            wire.input([*byte]);
+            assert!(timeout(seconds(19), ws.recv()).await.is_err());
+        }
+        assert!(wire.take_written().is_empty(), "no Ping was due");
+        sleep(Duration::from_millis(950)).await;
+        wire.input([message[message.len() - 1]]);
+        assert!(ws.recv().await.unwrap().is_some());
+        // Nor is it only a Pong after the Ping.
+        assert!(timeout(seconds(25), ws.recv()).await.is_err());
+        wire.input(&message[..1]);
+        assert!(timeout(seconds(19), ws.recv()).await.is_err());
+        wire.input(&message[1..]);
+        assert!(ws.recv().await.unwrap().is_some());
+        let frames = whole_frames(&wire.take_written());
+        assert!(frames.len() == 1 && frames[0].is(OpCode::Ping, ""), "{frames:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn bytes_of_a_large_message_are_life() {
+    let wire = Wire::new();
+    let mut ws = client_on(&wire, Config::client()).await;
+    let message = frame(false, true, OpCode::Binary, vec![9; 200_000]);
+    for piece in message.chunks(10_000) {
+        assert!(timeout(seconds(19), ws.recv()).await.is_err());
+        wire.input(piece);
+    }
+    assert_eq!(ws.recv().await.unwrap().unwrap().len(), 200_000);
+    assert!(wire.take_written().is_empty());
+}
+
+/// What came while nobody received counts, however late it is read.
+#[tokio::test(start_paused = true)]
+async fn a_receiver_that_comes_late_blames_nobody() {
+    let wire = Wire::new();
+    let mut ws = server_on(&wire, Config::server()).await;
+    assert!(timeout(seconds(1), ws.recv()).await.is_err());
+    wire.input(text(true, "早就到了"));
+    advance(seconds(3_600)).await;
+    assert_eq!(ws.recv().await.unwrap().unwrap().as_text(), Some("早就到了"));
+    advance(seconds(3_600)).await;
+    // A Ping, and its time to answer, come before the end.
+    let (error, elapsed) = end_of(&mut ws).await;
+    assert!(matches!(error, Error::PingTimeout));
+    assert!(elapsed >= seconds(10), "{elapsed:?}");
+    assert!(whole_frames(&wire.take_written())[0].is(OpCode::Ping, ""));
+}
+
+#[tokio::test(start_paused = true)]
+async fn sending_is_no_sign_of_the_peers_life() {
+    let wire = Wire::new();
+    let mut ws = server_on(&wire, Config::server()).await;
+    let start = Instant::now();
+    let error = loop {
+        match timeout(seconds(1), ws.recv()).await {
+            Err(_) => ws.send("在吗").await.unwrap(),
+            Ok(ended) => break ended.unwrap_err(),
+        }
+    };
+    assert!(matches!(error, Error::PingTimeout));
+    assert!(start.elapsed() < seconds(31), "{:?}", start.elapsed());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_does_not_read_is_given_up_by_those_who_send() {
+    let wire = Wire::new();
+    let mut ws = server_on(&wire, Config::server()).await;
+    wire.room(Some(3));
+    let start = Instant::now();
+    let sent = ws.send("没人读").await;
+    assert!(matches!(sent, Err(Error::WriteTimeout)), "{sent:?}");
+    let elapsed = start.elapsed();
+    assert!(elapsed >= seconds(30) && elapsed < Duration::from_millis(30_020), "{elapsed:?}");
+    assert!(matches!(ws.recv().await, Err(Error::WriteTimeout)));
+    assert!(ws.send("再试").await.is_err());
+}
+
+#[tokio::test(start_paused = true)]
+async fn and_by_those_who_receive() {
+    let wire = Wire::new();
+    let mut ws = server_on(&wire, Config::server().ping_after(None)).await;
+    wire.room(Some(3));
+    ws.feed("没人读").await.unwrap();
+    let (error, elapsed) = end_of(&mut ws).await;
+    assert!(matches!(error, Error::WriteTimeout), "{error}");
+    assert!(elapsed >= seconds(30) && elapsed < Duration::from_millis(30_020), "{elapsed:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_byte_that_is_taken_prolongs_the_write() {
+    let wire = Wire::new();
+    let config = Config::server().ping_after(None).write_timeout(seconds(5));
+    let mut ws = server_on(&wire, config).await;
+    wire.room(Some(0));
+    ws.feed("慢".repeat(10)).await.unwrap();
+    for _ in 0..20 {
+        assert!(timeout(seconds(4), ws.flush()).await.is_err());
+        wire.room(Some(1));
+    }
+    assert!(timeout(seconds(4), ws.recv()).await.is_err());
+    wire.room(None);
+    ws.flush().await.unwrap();
+    assert!(whole_frames(&wire.take_written())[0].is(OpCode::Text, "慢".repeat(10)));
+}
+
+/// A peer that sends and never reads: there is always input, so no wait ever shows the deadline.
+#[tokio::test(start_paused = true)]
+async fn input_that_never_pauses_does_not_hide_the_write_timeout() {
+    let wire = Wire::new();
+    let mut ws = server_on(&wire, Config::server().write_timeout(seconds(5))).await;
+    wire.room(Some(0));
+    let start = Instant::now();
+    let error = loop {
+        wire.input(text(true, "只说不听"));
+        match poll_times(ws.recv(), 1).expect("there is always input") {
+            Ok(message) => ws.feed(message.unwrap()).await.unwrap(),
+            Err(error) => break error,
+        }
+        advance(Duration::from_millis(100)).await;
+    };
+    assert!(matches!(error, Error::WriteTimeout), "{error}");
+    assert!(start.elapsed() >= seconds(5) && start.elapsed() < seconds(6), "{:?}", start.elapsed());
+}
+
+/// One timer serves all deadlines: a later one must not hide an earlier one.
+#[tokio::test(start_paused = true)]
+async fn the_earliest_deadline_counts() {
+    let wire = Wire::new();
+    let config = Config::server().write_timeout(seconds(2)).close_timeout(seconds(1));
+    let mut ws = server_on(&wire, config.clone()).await;
+    assert!(timeout(seconds(1), ws.recv()).await.is_err(), "its timer is now at 20 s");
+    wire.room(Some(0));
+    let start = Instant::now();
+    assert!(matches!(ws.send("x").await, Err(Error::WriteTimeout)));
+    assert!(start.elapsed() < Duration::from_millis(2_020), "{:?}", start.elapsed());
+
+    let wire = Wire::new();
+    let mut ws = server_on(&wire, config).await;
+    assert!(timeout(seconds(1), ws.recv()).await.is_err());
+    wire.room(Some(0));
+    let start = Instant::now();
+    assert!(matches!(ws.close(1000, "").await, Err(Error::CloseTimeout)));
+    assert!(start.elapsed() < Duration::from_millis(1_020), "{:?}", start.elapsed());
+}
