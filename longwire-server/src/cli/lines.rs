@@ -1,0 +1,89 @@
+//! Standard input as lines, read by a thread of its own: a terminal cannot be read without blocking.
+
+use std::io::{self, BufRead, BufReader, Read};
+
+use tokio::sync::mpsc;
+
+/// The longest line, in bytes: what a client takes as a message by default, too.
+const LONGEST: u64 = 64 * 1024 * 1024;
+
+/// Bytes that are read at once. Lines that came together go on together.
+const BLOCK: usize = 64 * 1024;
+
+/// Lines in their order, and why the input cannot be read on, in words.
+pub(super) struct Batch {
+    pub(super) lines: Vec<String>,
+    pub(super) trouble: Option<String>,
+}
+
+/// Starts reading. The channel ends with the input, or after a batch with trouble. The thread waits
+/// while a batch is not taken, so hardly more is held than two blocks, or two lines that are longer.
+pub(super) fn read() -> mpsc::Receiver<Batch> {
+    let (to, batches) = mpsc::channel(1);
+    // Not waited for: it may be blocked in a read when the program ends.
+    std::thread::spawn(move || {
+        let mut input = BufReader::with_capacity(BLOCK, io::stdin());
+        let mut lines = Vec::new();
+        for number in 1_u64.. {
+            let trouble = match next(&mut input) {
+                Ok(Some(line)) => {
+                    lines.push(line);
+                    if input.buffer().contains(&b'\n') {
+                        continue;
+                    }
+                    None
+                }
+                Ok(None) => return,
+                Err(trouble) => Some(format!("line {number} of standard input {trouble}")),
+            };
+            let last = trouble.is_some();
+            let batch = Batch { lines: std::mem::take(&mut lines), trouble };
+            if to.blocking_send(batch).is_err() || last {
+                return;
+            }
+        }
+    });
+    batches
+}
+
+/// The next line without its end; `None` at the end of the input.
+fn next(input: &mut impl BufRead) -> Result<Option<String>, String> {
+    let mut line = Vec::new();
+    let read = input
+        .take(LONGEST)
+        .read_until(b'\n', &mut line)
+        .map_err(|error| format!("cannot be read: {error}"))?;
+    if read == 0 {
+        return Ok(None);
+    }
+    if line.pop_if(|byte| *byte == b'\n').is_some() {
+        line.pop_if(|byte| *byte == b'\r');
+    } else if read as u64 == LONGEST {
+        return Err(format!("is longer than {} MiB", LONGEST >> 20));
+    }
+    String::from_utf8(line).map(Some).map_err(|error| {
+        let at = error.utf8_error().valid_up_to() + 1;
+        format!("is not UTF-8: byte {at} of it begins no character")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_end_as_they_do_everywhere() {
+        let mut input: &[u8] = "one\n二\r\n\n🌊\rstays\nlast without end".as_bytes();
+        let mut lines = Vec::new();
+        while let Ok(Some(line)) = next(&mut input) {
+            lines.push(line);
+        }
+        assert_eq!(lines, ["one", "二", "", "🌊\rstays", "last without end"]);
+    }
+
+    #[test]
+    fn what_is_not_utf8_is_told_by_its_place() {
+        let mut input: &[u8] = b"ab\xff\n";
+        assert_eq!(next(&mut input), Err("is not UTF-8: byte 3 of it begins no character".to_owned()));
+    }
+}

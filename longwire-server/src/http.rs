@@ -1,0 +1,103 @@
+//! What is served by plain HTTP: the page and the health check. One request per connection.
+
+use std::convert::Infallible;
+use std::future::{poll_fn, ready};
+use std::io::Cursor;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::header::{self, HeaderValue};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// Where the server says that it is alive.
+pub(crate) const HEALTHY: &str = "/-/healthy";
+
+/// The page; `{nonce}` stands where its script and its style are told from anything injected.
+const PAGE: &str = include_str!("page.html");
+
+/// For the whole exchange, so that a client that reads or writes a byte at a time holds nothing for long.
+const DEADLINE: Duration = Duration::from_secs(15);
+
+/// How long a client that still sends is listened to after its answer.
+const LINGER: Duration = Duration::from_secs(2);
+
+/// Answers one request on a connection from which `read` has been read already, and closes it.
+pub(crate) async fn serve(stream: TcpStream, read: Bytes) {
+    // A client that went away, or was too slow, has nobody to tell.
+    let _ = tokio::time::timeout(DEADLINE, exchange(stream, read)).await;
+}
+
+async fn exchange(stream: TcpStream, read: Bytes) -> Result<(), hyper::Error> {
+    let (from, to) = stream.into_split();
+    let io = TokioIo::new(tokio::io::join(Cursor::new(read).chain(from), to));
+    let mut connection = hyper::server::conn::http1::Builder::new()
+        .keep_alive(false)
+        .timer(TokioTimer::new())
+        .header_read_timeout(DEADLINE)
+        .serve_connection(io, service_fn(|request| ready(Ok::<_, Infallible>(answer(&request)))));
+    poll_fn(|cx| connection.poll_without_shutdown(cx)).await?;
+
+    // RFC 9112 9.6: closing while a body that nobody wants is still coming would reset the connection,
+    // and the reset may overtake the answer. So our direction ends first, and the rest is dropped.
+    let mut io = connection.into_parts().io.into_inner();
+    let linger = async { io.shutdown().await.and(tokio::io::copy(&mut io, &mut tokio::io::sink()).await) };
+    let _ = tokio::time::timeout(LINGER, linger).await;
+    Ok(())
+}
+
+fn answer(request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    let path = request.uri().path();
+    if path != "/" && path != HEALTHY {
+        let channel = if path.starts_with("/-/") { "" } else { CHANNEL };
+        return text(StatusCode::NOT_FOUND, format!("nothing to read at {path}{channel}\n"));
+    }
+    // RFC 9110 15.5.6: Allow is required; 9.1: every server supports GET and HEAD.
+    if request.method() != Method::GET && request.method() != Method::HEAD {
+        let mut refused =
+            text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are understood here\n".into());
+        refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+        return refused;
+    }
+    if path == HEALTHY { text(StatusCode::OK, "ok\n".into()) } else { page() }
+}
+
+/// Said to whoever opens a channel's address in a browser.
+const CHANNEL: &str = ": it is a channel, to which a WebSocket client connects; in a browser open / instead";
+
+fn page() -> Response<Full<Bytes>> {
+    // A nonce that nobody can foretell, fresh for each answer (CSP level 3, 7.1).
+    let mut random = [0; 16];
+    if getrandom::fill(&mut random).is_err() {
+        return text(StatusCode::INTERNAL_SERVER_ERROR, "the system gives no random bytes\n".into());
+    }
+    let nonce = format!("{:032x}", u128::from_be_bytes(random));
+    let policy = format!(
+        "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src data:; \
+         connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    );
+    respond(StatusCode::OK, "text/html; charset=utf-8", &policy, PAGE.replace("{nonce}", &nonce))
+}
+
+fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
+    respond(status, "text/plain; charset=utf-8", "default-src 'none'; frame-ancestors 'none'", body)
+}
+
+fn respond(status: StatusCode, kind: &'static str, policy: &str, body: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(Bytes::from(body)));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    if let Ok(policy) = HeaderValue::from_str(policy) {
+        headers.insert(header::CONTENT_SECURITY_POLICY, policy);
+    }
+    response
+}

@@ -1,0 +1,161 @@
+//! The page in a real browser: people in two tabs talk, and see how their connections end.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
+
+mod devtools;
+
+#[path = "../process/mod.rs"]
+mod process;
+
+use devtools::{Browser, Tab};
+use process::{Server, longwire};
+
+/// An expression: whether somewhere in a list a row fits the selector and holds the text.
+fn row(selector: &str, text: &str) -> String {
+    let text = serde_json::Value::from(text);
+    format!("[...document.querySelectorAll({selector:?})].some(row => row.textContent.includes({text}))")
+}
+
+/// An expression: whether a list shows its end.
+fn at_end(list: &str) -> String {
+    format!(
+        "(list => list.scrollHeight - list.scrollTop - list.clientHeight < 2)(document.getElementById('{list}'))"
+    )
+}
+
+async fn is_open(browser: &mut Browser, tab: &Tab) {
+    browser.until(tab, "document.getElementById('state').textContent === 'open'").await;
+}
+
+async fn joins(browser: &mut Browser, tab: &Tab, channel: &str) {
+    browser.fill(tab, "channel", channel).await;
+    browser.click(tab, "connect").await;
+    is_open(browser, tab).await;
+}
+
+#[tokio::test]
+async fn two_tabs_talk_and_are_told_that_the_server_stops() {
+    let mut server = Server::start(&["--subprotocol", "chat.v2"]);
+    let mut browser = Browser::start().await;
+
+    // One follows a link to the channel, the other joins by the form.
+    let ada = browser.open(&format!("http://127.0.0.1:{}/#茶馆", server.port)).await;
+    is_open(&mut browser, &ada).await;
+    let lin = browser.open(&format!("http://127.0.0.1:{}/", server.port)).await;
+    browser.picture(&lin, "first").await;
+    browser.fill(&lin, "name", "林").await;
+    browser.fill(&lin, "subprotocols", "chat.v2").await;
+    joins(&mut browser, &lin, "茶馆").await;
+    browser.until(&lin, &row("#wire li[data-event=open]", "protocol chat.v2")).await;
+    browser.until(&ada, &row("#wire li[data-event=open]", "protocol none")).await;
+    assert_eq!(browser.value(&lin, "decodeURIComponent(location.hash)").await, "#茶馆");
+
+    browser.say(&ada, "你好，世界 🌊").await;
+    browser.until(&ada, &row("#conversation li.mine", "你好，世界 🌊")).await;
+    browser.until(&lin, &row("#conversation li.theirs", "你好，世界 🌊")).await;
+    browser
+        .until(&lin, &row("#wire li[data-event=message][data-direction=received]", "20 B你好，世界 🌊"))
+        .await;
+    browser.say(&lin, "早上好 ☕").await;
+    browser.until(&ada, &row("#conversation li.theirs", "林: 早上好 ☕")).await;
+    browser.until(&lin, &row("#wire li[data-direction=sent]", "林: 早上好 ☕")).await;
+    assert_eq!(browser.value(&ada, "document.getElementById('text').value").await, "", "sent, so emptied");
+
+    // What others say never becomes markup.
+    let markup = "<img src=x onerror=\"document.title='broken in'\"><b>bold</b>";
+    browser.say(&ada, markup).await;
+    browser.until(&lin, &row("#conversation li.theirs", markup)).await;
+    assert_eq!(
+        browser.value(&lin, "document.querySelector('#conversation img, #conversation b, #wire img')").await,
+        serde_json::Value::Null
+    );
+
+    for (size, shown) in [("16", "16 B"), ("921600", "900.0 KiB")] {
+        browser.value(&ada, &format!("document.getElementById('random-size').value = '{size}'")).await;
+        browser.click(&ada, "random").await;
+        browser.until(&lin, &row("#wire li[data-direction=received]", &format!("binary{shown}"))).await;
+    }
+    browser.until(&ada, "document.getElementById('buffered').textContent === '0'").await;
+
+    // A page may not send every code; one that it may is shown as it went.
+    browser.fill(&lin, "close-code", "1002").await;
+    browser.click(&lin, "close").await;
+    browser.until(&lin, "!!document.querySelector('#wire li[data-event=error]')").await;
+    browser.fill(&lin, "close-code", "4001").await;
+    browser.fill(&lin, "close-reason", "午饭 🍜").await;
+    browser.click(&lin, "close").await;
+    browser
+        .until(
+            &lin,
+            &row("#wire li[data-event=closing][data-direction=sent]", "4001 application · “午饭 🍜”"),
+        )
+        .await;
+    browser.until(&lin, &row("#wire li[data-event=close][data-code='4001'][data-clean=true]", "4001")).await;
+    joins(&mut browser, &lin, "茶馆").await;
+    browser.say(&lin, "我回来了 🎉 and this is a longer line, so that one sees how it wraps in the conversation and is cut on the wire").await;
+    browser.until(&ada, &row("#conversation li.theirs", "我回来了 🎉")).await;
+    browser.picture(&ada, "light").await;
+
+    server.signal("INT");
+    for tab in [&ada, &lin] {
+        browser
+            .until(
+                tab,
+                &row("#wire li[data-event=close][data-code='1001'][data-clean=true]", "wasClean true"),
+            )
+            .await;
+        browser.until(tab, "document.getElementById('state').textContent === 'closed'").await;
+    }
+    assert_eq!(server.ended().code(), Some(0));
+    browser.prefer_dark(&lin).await;
+    browser.picture(&lin, "dark").await;
+    browser.size(&ada, 390, 844, true).await;
+    browser.picture(&ada, "phone").await;
+    browser.until(&ada, &at_end("conversation")).await;
+    browser.value(&ada, "document.getElementById('below').scrollIntoView({ block: 'end' })").await;
+    browser.picture(&ada, "phone-wire").await;
+    // Nothing is wider than a phone.
+    assert_eq!(browser.value(&ada, "document.documentElement.scrollWidth").await, 390);
+
+    assert_eq!(browser.complaints, Vec::<String>::new());
+    browser.close().await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_killed_is_1006_and_is_joined_again() {
+    let mut server = Server::start(&[]);
+    let port = server.port;
+    let mut browser = Browser::start().await;
+    let tab = browser.open(&format!("http://127.0.0.1:{port}/#lobby")).await;
+    is_open(&mut browser, &tab).await;
+    server.signal("KILL");
+    browser
+        .until(&tab, &row("#wire li[data-event=close][data-code='1006'][data-clean=false]", "wasClean false"))
+        .await;
+    assert!(!server.ended().success());
+
+    browser.click(&tab, "connect").await;
+    browser.until(&tab, "document.querySelectorAll('#wire li[data-event=close]').length === 2").await;
+    let mut command = longwire();
+    command.args(["serve", "--listen", &format!("127.0.0.1:{port}")]);
+    let server = Server::run(command);
+    browser.click(&tab, "connect").await;
+    is_open(&mut browser, &tab).await;
+    let mut other = server.join("/lobby").await;
+    browser.say(&tab, "又见面了 👋").await;
+    assert_eq!(process::hear(&mut other).await.as_text(), Some("又见面了 👋"));
+    // However much goes by, the page keeps a bounded part of it.
+    for number in 0..1200 {
+        other.feed(format!("第 {number}")).await.expect("queued");
+    }
+    other.send("last 🏁").await.expect("sent");
+    browser.until(&tab, &row("#conversation li.theirs", "last 🏁")).await;
+    for list in ["conversation", "wire"] {
+        assert_eq!(
+            browser.value(&tab, &format!("document.getElementById('{list}').childElementCount")).await,
+            500
+        );
+        browser.until(&tab, &at_end(list)).await;
+    }
+    assert_eq!(browser.complaints, Vec::<String>::new());
+    browser.close().await;
+}

@@ -1,0 +1,74 @@
+//! How the server ends: by the signals of the system.
+
+use std::time::{Duration, Instant};
+
+use longwire::{CloseCode, Side};
+
+use crate::process::{HERE, PATIENCE, Server, Talker};
+
+#[tokio::test]
+async fn a_signal_closes_everyone_with_1001_and_ends_with_0() {
+    for name in ["INT", "TERM"] {
+        let mut server = Server::start(&[]);
+        let mut member = server.join("/").await;
+        let mut echo = server.connect("/-/echo").await;
+        let mut talker = Talker::join(&server, "/", &[]).await;
+
+        server.signal(name);
+        for socket in [&mut member, &mut echo] {
+            while let Some(message) =
+                tokio::time::timeout(PATIENCE, socket.recv()).await.expect("in time").expect("clean")
+            {
+                assert_eq!(message.as_text(), Some(HERE));
+            }
+            let closed = socket.closed().expect("closed");
+            let frame = closed.frame.as_ref().expect("a code");
+            assert_eq!(
+                (closed.by, frame.code, &*frame.reason),
+                (Side::Peer, CloseCode::GOING_AWAY, "the server stops")
+            );
+        }
+        assert_eq!(talker.ended(), (Some(0), vec![]));
+        assert_eq!(server.ended().code(), Some(0), "{name}");
+        assert_eq!(server.stderr.rest(), Vec::<String>::new());
+    }
+}
+
+#[tokio::test]
+async fn one_that_does_not_answer_is_waited_for_with_a_bound() {
+    let mut server = Server::start(&[]);
+    // Connected and never polled again: it answers no Close frame.
+    let _silent = server.connect("/").await;
+    // Connected and never even asks.
+    let _mute = tokio::net::TcpStream::connect(("127.0.0.1", server.port)).await.expect("connected");
+    server.signal("INT");
+    let began = Instant::now();
+    assert_eq!(server.ended().code(), Some(0));
+    assert!(
+        began.elapsed() > Duration::from_secs(2) && began.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_at_once() {
+    let mut server = Server::start(&[]);
+    let _silent = server.connect("/").await;
+    server.signal("INT");
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(server.child.try_wait().expect("a child").is_none(), "it waits for the closing handshake");
+    let began = Instant::now();
+    server.signal("INT");
+    assert_eq!(server.ended().code(), Some(130));
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+}
+
+#[test]
+fn with_nobody_there_it_ends_at_once() {
+    let mut server = Server::start(&[]);
+    let began = Instant::now();
+    server.signal("INT");
+    assert_eq!(server.ended().code(), Some(0));
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+}

@@ -1,0 +1,11 @@
+//! The binary as its users meet it: real processes, real sockets.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
+
+mod arguments;
+mod connect;
+mod endings;
+mod plain_http;
+mod serve;
+
+#[path = "../process/mod.rs"]
+mod process;

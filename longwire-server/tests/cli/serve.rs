@@ -1,0 +1,283 @@
+//! Channels, the echo, limits and origins.
+
+use std::process::Command;
+use std::time::Duration;
+
+use longwire::{Client, CloseCode, ConnectError, Error, Message, Side};
+use tokio::net::{TcpSocket, TcpStream};
+
+use crate::process::{HERE, PATIENCE, Server, Talker, hear, longwire};
+
+#[test]
+fn one_line_tells_where_it_listens() {
+    let server = Server::start(&[]);
+    let at = format!("127.0.0.1:{}", server.port);
+    assert_eq!(
+        server.announced,
+        format!("longwire listening on http://{at}  (open it in a browser; channels are ws://{at}/ANYTHING)")
+    );
+    assert_ne!(server.port, 0);
+}
+
+#[tokio::test]
+async fn what_one_sends_all_others_on_the_channel_receive() {
+    let server = Server::start(&[]);
+    let mut one = server.join("/茶馆?token=x").await;
+    let mut two = server.join("/茶馆").await;
+    let mut three = server.join("/茶馆").await;
+    let mut elsewhere = server.join("/other").await;
+
+    for message in [
+        Message::from("你好 🌊"),
+        Message::from(""),
+        Message::from(vec![0, 255, 10, 13]),
+        Message::from(Vec::new()),
+        Message::from("plain"),
+    ] {
+        one.send(message.clone()).await.expect("sent");
+        assert_eq!(hear(&mut two).await, message);
+        assert_eq!(hear(&mut three).await, message);
+    }
+    two.send("answer").await.expect("sent");
+    // The first thing that the speaker hears is the answer, and nothing it said itself.
+    assert_eq!(hear(&mut one).await, Message::from("answer"));
+    let silence = tokio::time::timeout(Duration::from_millis(200), elsewhere.recv()).await;
+    assert!(silence.is_err(), "heard on another channel: {silence:?}");
+}
+
+#[tokio::test]
+async fn the_root_is_a_channel_as_well() {
+    let server = Server::start(&["--threads", "1"]);
+    let mut one = server.join("/").await;
+    let mut two = server.join("/").await;
+    one.send("根 🌱").await.expect("sent");
+    assert_eq!(hear(&mut two).await, Message::from("根 🌱"));
+}
+
+#[tokio::test]
+async fn echo_sends_back_in_order() {
+    let server = Server::start(&[]);
+    let mut socket = server.connect("/-/echo").await;
+    let mut other = server.connect("/-/echo").await;
+    for number in 0..500 {
+        socket.feed(format!("第 {number} 🐟")).await.expect("queued");
+    }
+    socket.send(vec![7; 3000]).await.expect("sent");
+    for number in 0..500 {
+        assert_eq!(hear(&mut socket).await, Message::from(format!("第 {number} 🐟")));
+    }
+    assert_eq!(hear(&mut socket).await, Message::from(vec![7; 3000]));
+    other.send("mine").await.expect("sent");
+    assert_eq!(hear(&mut other).await, Message::from("mine"));
+    socket.close(1000, "done").await.expect("a closing handshake");
+    assert_eq!(socket.closed().map(|closed| closed.by), Some(Side::Us));
+}
+
+#[tokio::test]
+async fn two_people_talk_with_the_client() {
+    let server = Server::start(&[]);
+    let mut ada = Talker::join(&server, "/lobby", &[]).await;
+    let mut lin = Talker::join(&server, "/lobby", &[]).await;
+    let mut program = server.join("/lobby").await;
+
+    ada.say("hello 林");
+    assert_eq!(lin.hears(), "hello 林");
+    assert_eq!(hear(&mut program).await, Message::from("hello 林"));
+    lin.say("你好 Ada 🌊");
+    assert_eq!(ada.hears(), "你好 Ada 🌊");
+    assert_eq!(hear(&mut program).await, Message::from("你好 Ada 🌊"));
+    program.send(b"\x00\x01binary".to_vec()).await.expect("sent");
+    for talker in [&ada, &lin] {
+        assert_eq!(talker.hears(), "00000000  00 01 62 69 6e 61 72 79                           |..binary|");
+        assert_eq!(talker.hears(), "00000008");
+    }
+    for mut talker in [ada, lin] {
+        talker.end_input();
+        assert_eq!(talker.ended(), (Some(0), vec![]));
+    }
+}
+
+#[tokio::test]
+async fn a_message_of_900_kb_arrives_whole() {
+    let server = Server::start(&[]);
+    let mut one = server.join("/large").await;
+    let mut two = server.join("/large").await;
+    let text = "长文🌊 ".repeat(900_000 / "长文🌊 ".len());
+    let bytes: Vec<u8> = (0..900_000_u32).map(|n| ((n * 31) >> 3) as u8).collect();
+    for _ in 0..3 {
+        one.feed(&*text).await.expect("queued");
+        one.send(bytes.clone()).await.expect("sent");
+        assert_eq!(hear(&mut two).await, Message::from(&*text));
+        assert_eq!(hear(&mut two).await, Message::from(bytes.clone()));
+    }
+}
+
+#[tokio::test]
+async fn a_message_over_the_limit_closes_its_sender_with_1009_and_nobody_else() {
+    let server = Server::start(&["--max-message", "64K"]);
+    let mut sender = server.join("/limit").await;
+    let mut one = server.join("/limit").await;
+    let mut two = server.join("/limit").await;
+
+    one.send(vec![1; 64 * 1024]).await.expect("sent");
+    assert_eq!(hear(&mut sender).await, Message::from(vec![1; 64 * 1024]));
+    assert_eq!(hear(&mut two).await, Message::from(vec![1; 64 * 1024]));
+
+    // The server may have closed before all of it was sent.
+    let _ = sender.send(vec![2; 64 * 1024 + 1]).await;
+    while sender.recv().await.expect("a closing handshake").is_some() {}
+    let closed = sender.closed().expect("closed");
+    assert_eq!(
+        (closed.by, closed.frame.as_ref().map(|frame| frame.code)),
+        (Side::Peer, Some(CloseCode::TOO_BIG))
+    );
+
+    one.send("still here").await.expect("sent");
+    assert_eq!(hear(&mut two).await, Message::from("still here"));
+}
+
+#[tokio::test]
+async fn a_slow_consumer_is_closed_with_1008_and_nobody_else_is_disturbed() {
+    const SIZE: usize = 64 * 1024;
+    let server = Server::start(&["--max-message", "64K"]);
+    let mut speaker = server.join("/flood").await;
+    let mut quick = server.join("/flood").await;
+    // A small receive buffer, so that not too much is under way.
+    let narrow = TcpSocket::new_v4().expect("a socket");
+    narrow.set_recv_buffer_size(16 * 1024).expect("set");
+    let narrow = narrow.connect(([127, 0, 0, 1], server.port).into()).await.expect("connected");
+    let mut slow = Client::new().handshake(server.url("/flood"), narrow).await.expect("accepted");
+    speaker.send(HERE).await.expect("sent");
+
+    // More than the server's send buffer, its write buffer and the receive buffer hold together.
+    for _ in 0..256 {
+        speaker.send(vec![5; SIZE]).await.expect("sent");
+        assert_eq!(hear(&mut quick).await.into_bytes().len(), SIZE);
+    }
+    let mut received = 0;
+    let end = loop {
+        match tokio::time::timeout(PATIENCE, slow.recv()).await.expect("in time") {
+            Ok(Some(_)) => received += 1,
+            end => break end,
+        }
+    };
+    assert!(received < 256, "never too slow");
+    assert!(matches!(end, Ok(None)), "{end:?}");
+    let closed = slow.closed().and_then(|closed| closed.frame.clone()).expect("a code");
+    assert_eq!((closed.code, &*closed.reason), (CloseCode::POLICY, "slow consumer"));
+
+    speaker.send("over").await.expect("sent");
+    assert_eq!(hear(&mut quick).await, Message::from("over"));
+}
+
+#[tokio::test]
+async fn a_subprotocol_is_agreed_upon() {
+    let server = Server::start(&["--subprotocol", "chat.v2", "--subprotocol", "chat.v1"]);
+    for (offered, chosen) in [
+        (&["chat.v1"][..], Some("chat.v1")),
+        (&["chat.v1", "chat.v2"], Some("chat.v2")),
+        (&["other"], None),
+        (&[], None),
+    ] {
+        let client = Client::new().subprotocols(offered.iter().copied());
+        let socket = client.connect(server.url("/")).await.expect("accepted");
+        assert_eq!(socket.subprotocol(), chosen, "{offered:?}");
+    }
+}
+
+/// The status with which a page of this origin is answered that asks for the server by this name.
+async fn status_for(server: &Server, name: &str, origin: Option<&str>) -> u16 {
+    let stream = TcpStream::connect(("127.0.0.1", server.port)).await.expect("connected");
+    let client = origin.into_iter().fold(Client::new(), |client, origin| client.header("Origin", origin));
+    match client.handshake(format!("ws://{name}:{}/", server.port), stream).await {
+        Ok(_) => 101,
+        Err(ConnectError::Refused(response)) => response.status.as_u16(),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[tokio::test]
+async fn pages_of_another_origin_are_refused() {
+    let server = Server::start(&[]);
+    let own = format!("http://127.0.0.1:{}", server.port);
+    assert_eq!(status_for(&server, "127.0.0.1", None).await, 101);
+    assert_eq!(status_for(&server, "127.0.0.1", Some(&own)).await, 101);
+    for foreign in ["https://evil.example", "http://127.0.0.1:1", "null", "nonsense"] {
+        assert_eq!(status_for(&server, "127.0.0.1", Some(foreign)).await, 403, "{foreign}");
+    }
+}
+
+#[tokio::test]
+async fn a_foreign_name_that_was_turned_to_this_machine_is_refused() {
+    let server = Server::start(&[]);
+    for (name, status) in [("evil.example", 403), ("localhost", 101), ("chat.localhost", 101)] {
+        let origin = format!("http://{name}:{}", server.port);
+        assert_eq!(status_for(&server, name, Some(&origin)).await, status, "{name}");
+    }
+    // No browser: whoever can leave out the origin can also choose the name.
+    assert_eq!(status_for(&server, "evil.example", None).await, 101);
+}
+
+#[tokio::test]
+async fn origins_can_be_allowed() {
+    let server =
+        Server::start(&["--allow-origin", "https://example.org", "--allow-origin", "http://localhost:3000"]);
+    let own = format!("http://127.0.0.1:{}", server.port);
+    for allowed in ["https://example.org", "http://localhost:3000", &own] {
+        assert_eq!(status_for(&server, "127.0.0.1", Some(allowed)).await, 101, "{allowed}");
+    }
+    assert_eq!(status_for(&server, "127.0.0.1", Some("https://evil.example")).await, 403);
+    let turned = format!("http://evil.example:{}", server.port);
+    assert_eq!(status_for(&server, "evil.example", Some(&turned)).await, 403);
+
+    let server = Server::start(&["--allow-origin", "any"]);
+    assert_eq!(status_for(&server, "127.0.0.1", Some("https://evil.example")).await, 101);
+}
+
+#[cfg(unix)]
+#[tokio::test]
+async fn running_out_of_files_is_survived() {
+    let mut command = Command::new("sh");
+    command.args(["-c", "ulimit -n 32; exec \"$@\"", "sh"]).arg(longwire().get_program());
+    command.args(["serve", "--listen", "127.0.0.1:0", "--threads", "2"]);
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let server = Server::run(command);
+
+    let mut member = server.join("/").await;
+    let mut crowd = Vec::new();
+    for _ in 0..64 {
+        crowd.push(TcpStream::connect(("127.0.0.1", server.port)).await.expect("the system queues it"));
+    }
+    let told = server.stderr.next();
+    assert!(
+        told.starts_with("longwire: cannot accept a connection: ") && told.contains("ulimit -n"),
+        "{told}"
+    );
+
+    // Those who are there go on, and once the crowd has gone others can come again.
+    member.send("still here").await.expect("sent");
+    drop(crowd);
+    let mut other = server.join("/").await;
+    member.send("终于 🎉").await.expect("sent");
+    assert_eq!(hear(&mut other).await, Message::from("终于 🎉"));
+    assert_eq!(server.stderr.within(Duration::ZERO), None, "told once, not for each attempt");
+}
+
+#[tokio::test]
+async fn killed_and_started_again_on_the_same_port() {
+    let mut server = Server::start(&[]);
+    let port = server.port;
+    let mut member = server.join("/").await;
+    server.signal("KILL");
+    assert!(!server.ended().success());
+    let end = tokio::time::timeout(PATIENCE, member.recv()).await.expect("in time");
+    assert!(matches!(end, Err(Error::Eof | Error::Io(_))), "{end:?}");
+
+    let mut command = longwire();
+    command.args(["serve", "--listen", &format!("127.0.0.1:{port}")]);
+    let server = Server::run(command);
+    let mut one = server.join("/").await;
+    let mut two = server.join("/").await;
+    one.send("又见面了 👋").await.expect("sent");
+    assert_eq!(hear(&mut two).await, Message::from("又见面了 👋"));
+}

@@ -1,0 +1,250 @@
+//! The real binary as child processes: a server on a free port, a client with its pipes, and lines
+//! that are waited for with a bound. What is started here ends with the test, however that ends.
+#![allow(dead_code, reason = "each test crate uses its part of it")]
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
+use std::time::{Duration, Instant};
+
+use longwire::{Message, WebSocket};
+use tokio::net::TcpStream;
+
+/// No single step of a test takes longer than this, on a busy machine either.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What is sent to see whether someone is on a channel already; [`hear`] and [`Talker`] skip it.
+pub(crate) const HERE: &str = "here?";
+
+pub(crate) fn longwire() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_longwire"));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Sends a signal by its name, such as `INT`.
+pub(crate) fn signal(child: &Child, name: &str) {
+    let sent = Command::new("kill").args([format!("-{name}"), child.id().to_string()]).status();
+    assert!(sent.is_ok_and(|status| status.success()), "kill -{name} failed");
+}
+
+/// Waits for a child to end; one that does not is killed, and the test fails.
+pub(crate) fn ended(child: &mut Child) -> ExitStatus {
+    let began = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().expect("the child can be waited for") {
+            return status;
+        }
+        if began.elapsed() > PATIENCE {
+            child.kill().expect("the child can be killed");
+            panic!("the process did not end in {PATIENCE:?}");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Lines of a pipe, read by a thread so that waiting for one has a bound.
+pub(crate) struct Lines(Receiver<Vec<u8>>);
+
+impl Lines {
+    pub(crate) fn of(pipe: impl Read + Send + 'static) -> Self {
+        let (to, lines) = channel();
+        std::thread::spawn(move || {
+            for line in BufReader::new(pipe).split(b'\n') {
+                let Ok(line) = line else { return };
+                if to.send(line).is_err() {
+                    return;
+                }
+            }
+        });
+        Self(lines)
+    }
+
+    /// The next line within the time; `None` when there is none, or the pipe has ended.
+    pub(crate) fn within(&self, time: Duration) -> Option<String> {
+        match self.0.recv_timeout(time) {
+            Ok(line) => Some(String::from_utf8(line).expect("lines are UTF-8")),
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => None,
+        }
+    }
+
+    pub(crate) fn next(&self) -> String {
+        self.within(PATIENCE).expect("a line")
+    }
+
+    /// All lines until the pipe ends.
+    pub(crate) fn rest(&self) -> Vec<String> {
+        let mut lines = Vec::new();
+        loop {
+            match self.0.recv_timeout(PATIENCE) {
+                Ok(line) => lines.push(String::from_utf8(line).expect("lines are UTF-8")),
+                Err(RecvTimeoutError::Disconnected) => return lines,
+                Err(RecvTimeoutError::Timeout) => panic!("the pipe did not end; so far: {lines:?}"),
+            }
+        }
+    }
+}
+
+/// `longwire serve` on a free port.
+pub(crate) struct Server {
+    pub(crate) child: Child,
+    pub(crate) port: u16,
+    pub(crate) announced: String,
+    pub(crate) stderr: Lines,
+}
+
+impl Server {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
+        let mut command = longwire();
+        command.args(["serve", "--listen", "127.0.0.1:0"]).args(arguments);
+        Self::run(command)
+    }
+
+    /// Runs a command that becomes the server.
+    pub(crate) fn run(mut command: Command) -> Self {
+        let mut child = command.spawn().expect("the server starts");
+        let stdout = Lines::of(child.stdout.take().expect("piped"));
+        let stderr = Lines::of(child.stderr.take().expect("piped"));
+        let Some(announced) = stdout.within(PATIENCE) else {
+            panic!("the server announced nothing: {:?}", stderr.rest());
+        };
+        let port = announced
+            .split_once("http://127.0.0.1:")
+            .and_then(|(_, rest)| rest.split_whitespace().next())
+            .and_then(|port| port.parse().ok())
+            .unwrap_or_else(|| panic!("no port in {announced:?}"));
+        Self { child, port, announced, stderr }
+    }
+
+    pub(crate) fn url(&self, path: &str) -> String {
+        format!("ws://127.0.0.1:{}{path}", self.port)
+    }
+
+    pub(crate) async fn connect(&self, path: &str) -> WebSocket<TcpStream> {
+        longwire::connect(self.url(path)).await.expect("the server accepts")
+    }
+
+    /// Connects to a channel and returns once whoever speaks there is heard: a server answers the
+    /// handshake a moment before it seats the member.
+    pub(crate) async fn join(&self, path: &str) -> WebSocket<TcpStream> {
+        let mut member = self.connect(path).await;
+        let mut caller = self.connect(path).await;
+        let began = Instant::now();
+        loop {
+            caller.send(HERE).await.expect("sent");
+            if let Ok(heard) = tokio::time::timeout(Duration::from_millis(50), member.recv()).await {
+                assert!(heard.expect("open").is_some(), "open");
+                break;
+            }
+            assert!(began.elapsed() < PATIENCE, "the member is never heard");
+        }
+        caller.close(1000, "").await.expect("closed");
+        member
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        signal(&self.child, name);
+    }
+
+    pub(crate) fn ended(&mut self) -> ExitStatus {
+        ended(&mut self.child)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // It has ended already in the tests of how it ends.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The next message that is not [`HERE`].
+pub(crate) async fn hear(socket: &mut WebSocket<TcpStream>) -> Message {
+    loop {
+        let received = tokio::time::timeout(PATIENCE, socket.recv()).await.expect("in time");
+        let message = received.expect("open").expect("open");
+        if message.as_text() != Some(HERE) {
+            return message;
+        }
+    }
+}
+
+/// `longwire connect` with its three pipes.
+pub(crate) struct Talker {
+    pub(crate) child: Child,
+    stdin: Option<ChildStdin>,
+    pub(crate) stdout: Lines,
+    pub(crate) stderr: Lines,
+}
+
+impl Talker {
+    pub(crate) fn start(url: &str, arguments: &[&str]) -> Self {
+        let mut command = longwire();
+        command.arg("connect").args(arguments).arg(url).stdin(Stdio::piped());
+        let mut child = command.spawn().expect("the client starts");
+        let stdin = child.stdin.take();
+        let stdout = Lines::of(child.stdout.take().expect("piped"));
+        let stderr = Lines::of(child.stderr.take().expect("piped"));
+        Self { child, stdin, stdout, stderr }
+    }
+
+    /// Starts one on a channel and returns once it hears what is said there.
+    pub(crate) async fn join(server: &Server, path: &str, arguments: &[&str]) -> Self {
+        let talker = Self::start(&server.url(path), arguments);
+        let mut caller = server.connect(path).await;
+        let began = Instant::now();
+        while talker.stdout.within(Duration::from_millis(50)).is_none() {
+            assert!(began.elapsed() < PATIENCE, "the client hears nothing");
+            caller.send(HERE).await.expect("sent");
+        }
+        caller.close(1000, "").await.expect("closed");
+        talker
+    }
+
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
+        let stdin = self.stdin.as_mut().expect("still open");
+        stdin.write_all(bytes).and_then(|()| stdin.flush()).expect("the client reads its input");
+    }
+
+    pub(crate) fn say(&mut self, line: &str) {
+        self.write(format!("{line}\n").as_bytes());
+    }
+
+    /// Ends the input.
+    pub(crate) fn end_input(&mut self) {
+        self.stdin = None;
+    }
+
+    /// The next line that is not [`HERE`].
+    pub(crate) fn hears(&self) -> String {
+        loop {
+            let line = self.stdout.next();
+            if line != HERE {
+                return line;
+            }
+        }
+    }
+
+    /// The exit status and what was said on standard error.
+    pub(crate) fn ended(&mut self) -> (Option<i32>, Vec<String>) {
+        (ended(&mut self.child).code(), self.stderr.rest())
+    }
+}
+
+impl Drop for Talker {
+    fn drop(&mut self) {
+        // It has ended already in most tests.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// Runs the binary to its end: exit status, standard output, lines of standard error.
+pub(crate) fn run(arguments: &[&str]) -> (Option<i32>, String, Vec<String>) {
+    let mut child = longwire().args(arguments).spawn().expect("it starts");
+    let stdout = Lines::of(child.stdout.take().expect("piped"));
+    let stderr = Lines::of(child.stderr.take().expect("piped"));
+    let status = ended(&mut child);
+    (status.code(), stdout.rest().join("\n"), stderr.rest())
+}
