@@ -188,9 +188,8 @@ impl Connection {
             OpCode::Close => match CloseFrame::decode(payload) {
                 Ok(frame) => {
                     if self.state != State::CloseSent {
-                        // RFC 6455 5.5.1: answered with the code that came.
-                        let echo = payload.get(..2).unwrap_or_default();
-                        self.sending.close(echo, out);
+                        // RFC 6455 5.5.1: answered with the code that came; the reason goes with it.
+                        self.sending.close(payload, out);
                     }
                     self.done(State::Closed, out, now);
                     Ok(Event::Close(frame))
@@ -345,6 +344,11 @@ impl Connection {
             State::Open => {
                 self.sending.ping(&[], out);
                 self.state = State::Pinged;
+                self.since = now;
+                Ok(())
+            }
+            // The peer has taken bytes since, though the Ping may still wait behind others: it lives.
+            State::Pinged if !out.is_empty() && out.blocked().is_none_or(|blocked| blocked > self.since) => {
                 self.since = now;
                 Ok(())
             }

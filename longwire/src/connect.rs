@@ -102,7 +102,7 @@ impl Client {
     }
 
     /// Adds a header to the request. One that is invalid or belongs to the handshake makes connecting
-    /// fail with [`ConnectError::Url`].
+    /// fail with [`ConnectError::Invalid`].
     #[must_use]
     pub fn header(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
         let (name, value) = (name.as_ref(), value.as_ref());
@@ -150,7 +150,7 @@ impl Client {
     pub async fn connect(&self, url: impl AsRef<str>) -> Result<WebSocket<TcpStream>, ConnectError> {
         let target = Target::parse(url.as_ref())?;
         if target.secure {
-            return Err(ConnectError::Url(
+            return Err(ConnectError::Invalid(
                 "wss:// needs TLS, which is not built in yet: open a TLS stream and pass it to Client::handshake"
                     .into(),
             ));
@@ -193,9 +193,9 @@ impl Client {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         if let Some(reason) = &self.bad_header {
-            return Err(ConnectError::Url(reason.clone()));
+            return Err(ConnectError::Invalid(reason.clone()));
         }
-        let invalid = |error: client::InvalidRequest| ConnectError::Url(error.to_string());
+        let invalid = |error: client::InvalidRequest| ConnectError::Invalid(error.to_string());
         let request = client::Request::new(&target.authority, &target.path, random()?)
             .and_then(|request| request.subprotocols(&self.subprotocols))
             .and_then(|request| request.headers(&self.headers))
@@ -271,7 +271,7 @@ struct Target {
 
 impl Target {
     fn parse(text: &str) -> Result<Self, ConnectError> {
-        let bad = |reason: String| ConnectError::Url(reason);
+        let bad = |reason: String| ConnectError::Invalid(format!("bad URL: {reason}"));
         let url = Url::parse(text)
             .map_err(|error| bad(format!("{text:?}: {error}; it looks like ws://example.com/chat")))?;
         let secure = match url.scheme() {
@@ -337,7 +337,7 @@ mod tests {
             "ws://u:p@a/",
             "ws://a:99999",
         ] {
-            assert!(matches!(Target::parse(text), Err(ConnectError::Url(_))), "{text}");
+            assert!(matches!(Target::parse(text), Err(ConnectError::Invalid(_))), "{text}");
         }
     }
 }

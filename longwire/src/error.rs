@@ -90,8 +90,8 @@ impl From<io::Error> for Error {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The URL or a header is not what RFC 6455 section 3 and HTTP allow; the text says why.
-    Url(String),
+    /// The URL, a subprotocol or a header is not what RFC 6455 section 3 and HTTP allow; the text says why.
+    Invalid(String),
     /// The server answered with a final status other than 101.
     Refused(Box<Response>),
     /// The answer breaks a rule of the opening handshake (RFC 6455 4.1).
@@ -117,7 +117,7 @@ pub struct Response {
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Url(reason) => write!(f, "bad URL: {reason}"),
+            Self::Invalid(reason) => f.write_str(reason),
             Self::Refused(response) => {
                 write!(f, "refused with status {}", response.status)?;
                 match response.body.lines().map(str::trim).find(|line| !line.is_empty()) {

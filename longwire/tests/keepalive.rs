@@ -231,3 +231,20 @@ async fn the_earliest_deadline_counts() {
     assert!(matches!(ws.close(1000, "").await, Err(Error::CloseTimeout)));
     assert!(start.elapsed() < Duration::from_millis(1_020), "{:?}", start.elapsed());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_reads_slowly_and_says_nothing_lives() {
+    let wire = Wire::new();
+    let ws = server_on(&wire, Config::server()).await;
+    wire.room(Some(0));
+    let (sender, mut receiver) = ws.split();
+    sender.try_send(vec![7; 900_000]).unwrap();
+    let receives = tokio::spawn(async move { receiver.recv().await });
+    for _ in 0..30 {
+        tokio::time::sleep(Duration::from_secs(6)).await;
+        wire.room(Some(1_000));
+    }
+    assert!(!receives.is_finished(), "it takes some bytes every six seconds");
+    tokio::time::sleep(Duration::from_secs(31)).await;
+    assert!(matches!(receives.await.unwrap(), Err(Error::PingTimeout | Error::WriteTimeout)));
+}

@@ -66,7 +66,7 @@ async fn nobody_there_is_an_io_error() {
 #[tokio::test]
 async fn what_cannot_be_asked_is_not_asked() {
     for url in ["wss://localhost/", "ws://localhost/#x", "ftp://localhost/", "", "ws://"] {
-        assert!(matches!(longwire::connect(url).await, Err(ConnectError::Url(_))), "{url}");
+        assert!(matches!(longwire::connect(url).await, Err(ConnectError::Invalid(_))), "{url}");
     }
     let clients = [
         Client::new().header("bad name", "x"),
@@ -79,7 +79,7 @@ async fn what_cannot_be_asked_is_not_asked() {
     for client in clients {
         let wire = Wire::new();
         let refused = client.handshake("ws://localhost/", wire.clone()).await;
-        assert!(matches!(refused, Err(ConnectError::Url(_))), "{client:?}");
+        assert!(matches!(refused, Err(ConnectError::Invalid(_))), "{client:?}");
         assert!(wire.take_written().is_empty());
     }
 }
