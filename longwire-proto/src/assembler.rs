@@ -74,18 +74,22 @@ impl Assembler {
         now: Instant,
     ) -> Result<Option<Incoming>, ProtocolError> {
         while !input.is_empty() {
-            let received = connection.receive(input, out, now)?;
+            let received = match connection.receive_within(self.room(connection), input, out, now) {
+                Ok(received) => received,
+                Err(error) => {
+                    self.reset();
+                    return Err(error);
+                }
+            };
             let Some(event) = received.event else {
                 if received.consumed == 0 {
                     return Ok(None);
                 }
                 input.advance(received.consumed);
-                self.check_size(0, connection, out, now)?;
                 continue;
             };
             let incoming = match event {
                 Event::Part(part) => {
-                    self.check_size(part.payload.len(), connection, out, now)?;
                     let payload = part.payload.clone();
                     if part.first && part.last {
                         let payload = take(input, payload, received.consumed);
@@ -199,7 +203,6 @@ impl Assembler {
             return Ok(None);
         };
         self.message = Some(part.kind);
-        self.check_size(0, connection, out, now)?;
         if part.last { Ok(self.finish()) } else { Ok(None) }
     }
 
@@ -209,25 +212,13 @@ impl Assembler {
         *self = Self::default();
     }
 
-    /// The message as far as it is announced: joined, just arrived, and to come of this frame.
+    /// How many more bytes the message under way may have.
     #[inline]
-    fn check_size(
-        &mut self,
-        arrived: usize,
-        connection: &mut Connection,
-        out: &mut Outbox,
-        now: Instant,
-    ) -> Result<(), ProtocolError> {
-        let limit = connection.config().max_message;
-        let known =
-            (self.buffer.len() as u64).saturating_add(arrived as u64).saturating_add(connection.remaining());
-        if known <= limit as u64 || self.skipping {
-            return Ok(());
+    fn room(&self, connection: &Connection) -> u64 {
+        if self.skipping {
+            return u64::MAX;
         }
-        let error = ProtocolError::MessageTooBig { limit };
-        connection.fail(error.close_code(), &error.to_string(), out, now);
-        self.reset();
-        Err(error)
+        connection.config().max_message.saturating_sub(self.buffer.len()) as u64
     }
 
     /// Makes room for some of the `limit` bytes that are to come, in proportion to those that have.

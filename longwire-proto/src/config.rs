@@ -52,10 +52,10 @@ impl Config {
         self
     }
 
-    /// The most fragments that a message may come in, empty ones included; default 16,384. One more
-    /// fails the connection with 1008.
+    /// The most fragments that a message may come in, empty ones included; default 16,384, at least 1.
+    /// One more fails the connection with 1008.
     pub const fn max_fragments(mut self, fragments: u32) -> Self {
-        self.max_fragments = fragments;
+        self.max_fragments = if fragments == 0 { 1 } else { fragments };
         self
     }
 

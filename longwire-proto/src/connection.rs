@@ -139,6 +139,18 @@ impl Connection {
         out: &mut Outbox,
         now: Instant,
     ) -> Result<Received, ProtocolError> {
+        self.receive_within(u64::MAX, input, out, now)
+    }
+
+    /// As [`receive`](Self::receive), where the message under way may have `room` more bytes.
+    #[inline]
+    pub(crate) fn receive_within(
+        &mut self,
+        room: u64,
+        input: &mut [u8],
+        out: &mut Outbox,
+        now: Instant,
+    ) -> Result<Received, ProtocolError> {
         match self.state {
             // What came in one read has one time: nothing to do again.
             State::Open if now == self.since => {}
@@ -157,7 +169,7 @@ impl Connection {
             // RFC 6455 1.4, 5.5.1, 7.1.7: data after a Close frame or a failure is discarded.
             State::Closed | State::Failed => return Ok(Received { consumed: input.len(), event: None }),
         }
-        match self.receiving.step(input, self.role, &self.config) {
+        match self.receiving.step(input, self.role, &self.config, room) {
             Ok((consumed, Found::Nothing)) => Ok(Received { consumed, event: None }),
             Ok((consumed, Found::Part(part))) => Ok(Received { consumed, event: Some(Event::Part(part)) }),
             Ok((consumed, Found::Control(control))) => {
@@ -296,7 +308,10 @@ impl Connection {
         if self.is_open() {
             let end = reason.floor_char_boundary(MAX_REASON);
             let mut payload = Vec::new();
-            CloseFrame::new(code, &reason[..end]).encode(&mut payload);
+            // RFC 6455 7.4.1: 1005, 1006 and the like are never on the wire.
+            if code.is_sendable() {
+                CloseFrame::new(code, &reason[..end]).encode(&mut payload);
+            }
             self.sending.close(&payload, out);
         }
         if !self.is_done() {
@@ -379,7 +394,7 @@ impl Connection {
         if self.role == Role::Server || state == State::Failed {
             out.end();
         }
-        if self.state != State::CloseSent || state == State::Closed {
+        if self.state != State::CloseSent {
             self.since = now;
         }
         self.state = state;

@@ -85,7 +85,7 @@ impl Header {
     ///
     /// # Errors
     ///
-    /// [`HeaderError`], as soon as the bytes that break the rule are there.
+    /// [`HeaderError`], once two bytes are there and those that break the rule.
     #[inline]
     pub fn decode(input: &[u8]) -> Result<Option<(Self, usize)>, HeaderError> {
         let [first, second, rest @ ..] = input else { return Ok(None) };

@@ -62,7 +62,7 @@ pub(crate) struct Receiving {
     /// Fragments of the message under way.
     fragments: u32,
     /// Control frames since the last data frame.
-    control_run: u16,
+    control_run: u32,
     /// The kind of the message under way.
     message: Option<Kind>,
     /// No part of the message under way was handed out yet.
@@ -105,16 +105,24 @@ impl Receiving {
         input: &mut [u8],
         role: Role,
         config: &Config,
+        room: u64,
     ) -> Result<(usize, Found), ProtocolError> {
         if let Some(small) = Small::find(input, role)
             && self.message.is_none()
+            && (small.end - small.start) as u64 <= room
         {
             return self.small(small, input);
         }
         let mut start = 0;
         if !self.in_frame {
-            let Some((header, size)) = Header::decode(input)? else {
-                return self.incomplete(input, role);
+            let (header, size) = match Header::decode(input) {
+                Ok(Some(whole)) => whole,
+                Ok(None) => return self.incomplete(input, role),
+                Err(error) => {
+                    // A rule that the first two bytes break comes first, however the bytes were cut.
+                    self.incomplete(input, role)?;
+                    return Err(error.into());
+                }
             };
             check(&header, role)?;
             if header.opcode.is_control() {
@@ -122,6 +130,10 @@ impl Receiving {
             }
             self.begin(&header, config)?;
             start = size;
+        }
+        // RFC 6455 10.4: refused as soon as it is announced.
+        if self.remaining > room {
+            return Err(ProtocolError::MessageTooBig { limit: config.max_message });
         }
         self.payload(start, input)
     }
@@ -173,7 +185,7 @@ impl Receiving {
         let end = size + header.length as usize;
         let Some(payload) = input.get_mut(size..end) else { return Ok((0, Found::Nothing)) };
         self.control_run = self.control_run.saturating_add(1);
-        if self.control_run > config.max_control_run {
+        if self.control_run > u32::from(config.max_control_run) {
             return Err(ProtocolError::TooManyControlFrames { limit: config.max_control_run });
         }
         if let Some(key) = header.mask {
@@ -197,7 +209,7 @@ impl Receiving {
     fn begin(&mut self, header: &Header, config: &Config) -> Result<(), ProtocolError> {
         self.check_order(header)?;
         if header.opcode == OpCode::Continuation {
-            self.fragments += 1;
+            self.fragments = self.fragments.saturating_add(1);
             if self.fragments > config.max_fragments {
                 return Err(ProtocolError::TooManyFragments { limit: config.max_fragments });
             }

@@ -170,6 +170,13 @@ impl Sending {
     #[inline]
     fn copied(&mut self, fin: bool, opcode: OpCode, payload: &[u8], out: &mut Outbox) {
         let header = self.header(fin, opcode, payload.len());
+        if let Some(key) = header.mask
+            && payload.len() > COPY_MAX
+        {
+            let mut masked = payload.to_vec();
+            mask::apply(&mut masked, key);
+            return out.append_shared(&header.encode(), masked.into());
+        }
         out.append(|flat| {
             flat.reserve(MAX_HEADER + payload.len());
             header.encode().append(flat);

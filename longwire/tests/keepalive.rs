@@ -241,10 +241,10 @@ async fn a_peer_that_reads_slowly_and_says_nothing_lives() {
     sender.try_send(vec![7; 900_000]).unwrap();
     let receives = tokio::spawn(async move { receiver.recv().await });
     for _ in 0..30 {
-        tokio::time::sleep(Duration::from_secs(6)).await;
+        sleep(Duration::from_secs(6)).await;
         wire.room(Some(1_000));
     }
     assert!(!receives.is_finished(), "it takes some bytes every six seconds");
-    tokio::time::sleep(Duration::from_secs(31)).await;
+    sleep(Duration::from_secs(31)).await;
     assert!(matches!(receives.await.unwrap(), Err(Error::PingTimeout | Error::WriteTimeout)));
 }

@@ -132,7 +132,7 @@ impl Frame {
             bytes.extend(key);
             bytes.extend(self.payload.iter().zip(key.iter().cycle()).map(|(byte, key)| byte ^ key));
         } else {
-            bytes.extend(&self.payload);
+            bytes.extend_from_slice(&self.payload);
         }
         bytes.truncate(self.cut.unwrap_or(usize::MAX));
         bytes
@@ -141,8 +141,13 @@ impl Frame {
 
 /// These frames as they come to an end of this role, each with a masking key of its own.
 pub(crate) fn encode(frames: &[Frame], to: Role) -> Vec<u8> {
-    let keys = (0u32..).map(|i| i.wrapping_mul(0x9E37_79B9).wrapping_add(0xF1A2_0304).to_le_bytes());
-    frames.iter().zip(keys).flat_map(|(frame, key)| frame.encode(to, key)).collect()
+    let mut bytes = Vec::new();
+    let mut key = 0xF1A2_0304u32;
+    for frame in frames {
+        bytes.append(&mut frame.encode(to, key.to_le_bytes()));
+        key = key.wrapping_add(0x9E37_79B9);
+    }
+    bytes
 }
 
 /// A frame that was sent, read without the crate's own decoder.

@@ -152,8 +152,12 @@ impl Receiver {
                 assert!(matches!(incoming, Ok(None)), "a connection fails once: {incoming:?}");
             }
             Entry::Parts => {
-                let part =
-                    self.assembler.receive_part(&mut self.connection, &mut self.input, &mut self.out, self.now);
+                let part = self.assembler.receive_part(
+                    &mut self.connection,
+                    &mut self.input,
+                    &mut self.out,
+                    self.now,
+                );
                 assert!(matches!(part, Ok(None)), "a connection fails once: {part:?}");
             }
         }
@@ -180,7 +184,10 @@ impl Receiver {
                 Some(other) => panic!("{other:?} is new: name it here"),
             }
             self.input.advance(received.consumed);
-            assert!(before.is_empty() || before.ends_with(&self.input), "what is not consumed is not touched");
+            assert!(
+                before.is_empty() || before.ends_with(&self.input),
+                "what is not consumed is not touched"
+            );
             if received.consumed == 0 {
                 break;
             }

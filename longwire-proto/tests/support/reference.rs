@@ -1,0 +1,232 @@
+//! A receiver as RFC 6455 describes it, for comparison: plain, slow, and written without the crate. The
+//! whole byte string goes in, everything it means comes out.
+
+use crate::receiver::Seen;
+
+/// Limits of the model.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) fragments: usize,
+    pub(crate) control_run: usize,
+    /// Of a joined message; `None` for a receiver that joins nothing.
+    pub(crate) message: Option<u64>,
+}
+
+/// Where the bytes lead.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Open,
+    Closed,
+    /// Failed, with this code in the Close frame.
+    Failed(u16),
+}
+
+/// What a byte string means.
+#[derive(Debug)]
+pub(crate) struct Meaning {
+    pub(crate) seen: Vec<Seen>,
+    pub(crate) outcome: Outcome,
+    /// Payload of the message under way at the end, as far as it is good.
+    pub(crate) partial: Vec<u8>,
+    /// Opcode and payload of every answer; of the Close frame of a failure only the code.
+    pub(crate) replies: Vec<(u8, Vec<u8>)>,
+}
+
+struct Model<'a> {
+    bytes: &'a [u8],
+    from_client: bool,
+    limits: Limits,
+    meaning: Meaning,
+    /// The message under way: whether it is text, its payload, and its fragments.
+    message: Option<(bool, Vec<u8>, usize)>,
+    control_run: usize,
+}
+
+/// Reads all of `bytes`, which come from a client or from a server.
+pub(crate) fn read(bytes: &[u8], from_client: bool, limits: Limits) -> Meaning {
+    let meaning =
+        Meaning { seen: Vec::new(), outcome: Outcome::Open, partial: Vec::new(), replies: Vec::new() };
+    let mut model = Model { bytes, from_client, limits, meaning, message: None, control_run: 0 };
+    loop {
+        match model.frame() {
+            Ok(true) => {}
+            Ok(false) => break,
+            Err(code) => {
+                model.meaning.outcome = Outcome::Failed(code);
+                model.meaning.replies.push((0x8, code.to_be_bytes().to_vec()));
+                break;
+            }
+        }
+    }
+    model.meaning.partial = model.message.map(|message| message.1).unwrap_or_default();
+    model.meaning
+}
+
+impl Model<'_> {
+    /// Takes one frame; `false` when the bytes or the connection are at an end.
+    fn frame(&mut self) -> Result<bool, u16> {
+        let bytes = self.bytes;
+        // Nothing can be said of half the first two bytes.
+        if self.meaning.outcome == Outcome::Closed || bytes.len() < 2 {
+            return Ok(false);
+        }
+        let fin = bytes[0] >= 0x80;
+        let reserved = bytes[0] / 0x10 % 8;
+        let opcode = bytes[0] % 0x10;
+        let masked = bytes[1] >= 0x80;
+        let short = bytes[1] % 0x80;
+        let control = opcode >= 8;
+        let first_two_are_good = reserved == 0
+            && [0x0, 0x1, 0x2, 0x8, 0x9, 0xA].contains(&opcode)
+            && masked == self.from_client
+            && !(control && (!fin || short > 125))
+            && !(opcode == 0x0 && self.message.is_none())
+            && !((opcode == 0x1 || opcode == 0x2) && self.message.is_some());
+        if !first_two_are_good {
+            return Err(1002);
+        }
+
+        let extended = match short {
+            126 => 2,
+            127 => 8,
+            _ => 0,
+        };
+        let key_at = 2 + extended;
+        let payload_at = key_at + if masked { 4 } else { 0 };
+        if bytes.len() < key_at {
+            return Ok(false);
+        }
+        let mut length = u64::from(short);
+        if extended > 0 {
+            length = bytes[2..key_at].iter().fold(0, |length, byte| length << 8 | u64::from(*byte));
+            if length <= 125 || (extended == 8 && length <= 65_535) || length >= 1 << 63 {
+                return Err(1002);
+            }
+        }
+        if bytes.len() < payload_at {
+            return Ok(false);
+        }
+        let key = if masked { &bytes[key_at..payload_at] } else { &[0; 4] };
+        let there = (bytes.len() - payload_at).min(usize::try_from(length).unwrap_or(usize::MAX));
+        let whole = there as u64 == length;
+        let mut payload = bytes[payload_at..payload_at + there].to_vec();
+        for i in 0..payload.len() {
+            payload[i] ^= key[i % 4];
+        }
+        self.bytes = &bytes[payload_at + there..];
+        if control {
+            if !whole {
+                return Ok(false);
+            }
+            self.control(opcode, payload)?;
+        } else {
+            self.data(opcode, fin, length, &payload, whole)?;
+        }
+        Ok(whole)
+    }
+
+    fn data(&mut self, opcode: u8, fin: bool, length: u64, payload: &[u8], whole: bool) -> Result<(), u16> {
+        self.control_run = 0;
+        let (text, message, fragments) = self.message.get_or_insert_with(|| (opcode == 0x1, Vec::new(), 0));
+        *fragments += 1;
+        if *fragments > 1 && *fragments > self.limits.fragments {
+            return Err(1008);
+        }
+        if self.limits.message.is_some_and(|limit| message.len() as u64 + length > limit) {
+            return Err(1009);
+        }
+        for byte in payload {
+            message.push(*byte);
+            if *text && is_never_utf8(message) {
+                message.pop();
+                return Err(1007);
+            }
+        }
+        if !fin || !whole {
+            return Ok(());
+        }
+        if !*text {
+            self.meaning.seen.push(Seen::Binary(message.clone()));
+        } else if let Ok(text) = String::from_utf8(message.clone()) {
+            self.meaning.seen.push(Seen::Text(text));
+        } else {
+            return Err(1007);
+        }
+        self.message = None;
+        Ok(())
+    }
+
+    fn control(&mut self, opcode: u8, payload: Vec<u8>) -> Result<(), u16> {
+        self.control_run += 1;
+        if self.control_run > self.limits.control_run {
+            return Err(1008);
+        }
+        match opcode {
+            0x9 => {
+                self.meaning.replies.push((0xA, payload.clone()));
+                self.meaning.seen.push(Seen::Ping(payload));
+            }
+            0xA => self.meaning.seen.push(Seen::Pong(payload)),
+            _ if payload.is_empty() => {
+                self.meaning.replies.push((0x8, payload));
+                self.meaning.seen.push(Seen::Close(None));
+                self.meaning.outcome = Outcome::Closed;
+            }
+            _ if payload.len() == 1 => return Err(1002),
+            _ => {
+                let code = u16::from(payload[0]) * 256 + u16::from(payload[1]);
+                let reserved = code < 1000
+                    || [1004, 1005, 1006].contains(&code)
+                    || (1015..3000).contains(&code)
+                    || code >= 5000;
+                if reserved {
+                    return Err(1002);
+                }
+                let reason = String::from_utf8(payload[2..].to_vec()).map_err(|_| 1007u16)?;
+                self.meaning.replies.push((0x8, payload));
+                self.meaning.seen.push(Seen::Close(Some((code, reason))));
+                self.meaning.outcome = Outcome::Closed;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// No continuation makes these bytes UTF-8, though all but the last of them could be continued.
+///
+/// Table 3-7 of the Unicode standard, applied to the character that the last byte belongs to.
+pub(crate) fn is_never_utf8(bytes: &[u8]) -> bool {
+    let tails = bytes.iter().rev().take_while(|byte| (0x80..=0xBF).contains(*byte)).count();
+    let is_tail = |byte: &u8| (0x80..=0xBF).contains(byte);
+    let Some(at) = bytes.len().checked_sub(tails + 1) else { return !bytes.is_empty() };
+    let wanted = match bytes[at] {
+        0x00..=0x7F => 0,
+        0xC2..=0xDF => 1,
+        0xE0..=0xEF => 2,
+        0xF0..=0xF4 => 3,
+        _ => return true,
+    };
+    if tails > wanted {
+        return true;
+    }
+    if tails == 0 {
+        // The lead byte must not come while another character is half done.
+        let before = &bytes[..at];
+        let open = before.iter().rev().take_while(|byte| is_tail(byte)).count();
+        let lead = before.len().checked_sub(open + 1).map(|at| before[at]);
+        return match lead {
+            Some(0xC2..=0xDF) => open < 1,
+            Some(0xE0..=0xEF) => open < 2,
+            Some(0xF0..=0xF4) => open < 3,
+            _ => false,
+        };
+    }
+    let second = bytes[at + 1];
+    match bytes[at] {
+        0xE0 => second < 0xA0,
+        0xED => second > 0x9F,
+        0xF0 => second < 0x90,
+        0xF4 => second > 0x8F,
+        _ => false,
+    }
+}
