@@ -59,3 +59,8 @@ pub use longwire_proto::{
 
 pub use bytes::Bytes;
 pub use http;
+
+/// The examples of the README are compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
