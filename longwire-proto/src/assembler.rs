@@ -43,9 +43,9 @@ pub struct Assembler {
 /// What was received, with bytes of its own.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Incoming {
-    /// A whole message.
-    Message(Message),
+pub enum Incoming<T> {
+    /// A whole message, or a part of one.
+    Data(T),
     /// A Ping; it is answered.
     Ping,
     /// A Pong and its payload.
@@ -72,7 +72,7 @@ impl Assembler {
         input: &mut BytesMut,
         out: &mut Outbox,
         now: Instant,
-    ) -> Result<Option<Incoming>, ProtocolError> {
+    ) -> Result<Option<Incoming<Message>>, ProtocolError> {
         while !input.is_empty() {
             let received = match connection.receive_within(self.room(connection), input, out, now) {
                 Ok(received) => received,
@@ -93,14 +93,14 @@ impl Assembler {
                     let payload = part.payload.clone();
                     if part.first && part.last {
                         let payload = take(input, payload, received.consumed);
-                        return Ok(Some(Incoming::Message(Message::from_validated(part.kind, payload))));
+                        return Ok(Some(Incoming::Data(Message::from_validated(part.kind, payload))));
                     }
                     self.keep(&part, &input[payload]);
                     input.advance(received.consumed);
                     if part.last
                         && let Some(message) = self.finish()
                     {
-                        return Ok(Some(Incoming::Message(message)));
+                        return Ok(Some(Incoming::Data(message)));
                     }
                     continue;
                 }
@@ -114,7 +114,8 @@ impl Assembler {
         Ok(None)
     }
 
-    /// Takes the next part of a message; `Ok(Err(…))` is a control frame.
+    /// Takes the next part of a message or control frame off the front of `input`; `None` when it needs
+    /// more.
     ///
     /// # Errors
     ///
@@ -125,12 +126,12 @@ impl Assembler {
         input: &mut BytesMut,
         out: &mut Outbox,
         now: Instant,
-    ) -> Result<Option<Result<Part, Incoming>>, ProtocolError> {
+    ) -> Result<Option<Incoming<Part>>, ProtocolError> {
         if let Some(kind) = self.message.take() {
             // What was put together before parts were asked for is the first of them.
             let payload = Bytes::from(std::mem::take(&mut self.buffer));
             self.skipping = true;
-            return Ok(Some(Ok(Part { kind, payload, first: true, last: false })));
+            return Ok(Some(Incoming::Data(Part { kind, payload, first: true, last: false })));
         }
         while !input.is_empty() {
             let received = connection.receive(input, out, now)?;
@@ -143,7 +144,7 @@ impl Assembler {
                 Some(Event::Part(part)) => {
                     self.skipping = !part.last;
                     let payload = take(input, part.payload, received.consumed);
-                    return Ok(Some(Ok(Part {
+                    return Ok(Some(Incoming::Data(Part {
                         kind: part.kind,
                         payload,
                         first: part.first,
@@ -155,7 +156,7 @@ impl Assembler {
                 Some(Event::Close(frame)) => Incoming::Close(frame),
             };
             input.advance(received.consumed);
-            return Ok(Some(Err(incoming)));
+            return Ok(Some(incoming));
         }
         Ok(None)
     }

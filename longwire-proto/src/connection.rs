@@ -180,6 +180,7 @@ impl Connection {
         }
     }
 
+    #[inline(never)]
     fn control(
         &mut self,
         control: Control,

@@ -25,7 +25,7 @@
 //!     input.extend_from_slice(&wire.chunk()[..1]);
 //!     wire.advance(1);
 //!     while let Some(incoming) = assembler.receive(&mut server, &mut input, &mut replies, now)? {
-//!         if let Incoming::Message(message) = incoming {
+//!         if let Incoming::Data(message) = incoming {
 //!             assert_eq!(message.as_text(), Some("你好"));
 //!             server.send(message, &mut replies)?;
 //!         }

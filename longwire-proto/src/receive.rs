@@ -113,6 +113,18 @@ impl Receiving {
         {
             return self.small(small, input);
         }
+        self.long_way(input, role, config, room)
+    }
+
+    /// Out of line, to keep the way of the commonest frame short.
+    #[inline(never)]
+    fn long_way(
+        &mut self,
+        input: &mut [u8],
+        role: Role,
+        config: &Config,
+        room: u64,
+    ) -> Result<(usize, Found), ProtocolError> {
         let mut start = 0;
         if !self.in_frame {
             let (header, size) = match Header::decode(input) {

@@ -142,6 +142,7 @@ impl Sending {
         (frame, size)
     }
 
+    #[inline(never)]
     fn fragments(
         &mut self,
         first: OpCode,
@@ -189,6 +190,7 @@ impl Sending {
     }
 
     /// One frame of a server whose payload is queued as it is.
+    #[inline(never)]
     fn shared(&mut self, fin: bool, opcode: OpCode, payload: Bytes, out: &mut Outbox) {
         let header = self.header(fin, opcode, payload.len());
         out.append_shared(&header.encode(), payload);

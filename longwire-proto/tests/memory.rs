@@ -106,7 +106,7 @@ impl End {
             self.input.extend_from_slice(piece);
             let (connection, out) = (&mut self.connection, &mut self.out);
             while let Some(incoming) = self.assembler.receive(connection, &mut self.input, out, self.now)? {
-                self.messages += usize::from(matches!(incoming, Incoming::Message(_)));
+                self.messages += usize::from(matches!(incoming, Incoming::Data(_)));
             }
         }
         Ok(())

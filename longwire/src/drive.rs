@@ -6,7 +6,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Buf;
-use longwire_proto::{CloseCode, CloseFrame, Incoming, Message, Outbox, Part, Role};
+use bytes::buf::Limit;
+use longwire_proto::{
+    CloseCode, CloseFrame, Connection, Incoming, Message, Outbox, Part, ProtocolError, Role,
+};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
@@ -35,15 +38,66 @@ pub(crate) struct Ending {
     reported: bool,
 }
 
-#[derive(Clone, Copy)]
-enum Wanted {
-    Message,
-    Part,
+/// What is received: messages, put together, or parts as they come.
+pub(crate) trait Wanted: Sized {
+    /// Takes the next off the front of what was read.
+    fn take(
+        lent: &mut Lent,
+        core: &mut Connection,
+        now: Instant,
+    ) -> Result<Option<Incoming<Self>>, ProtocolError>;
+
+    /// Room to read the rest of a large frame into, and what comes of the bytes that were read there.
+    fn landing<'a>(lent: &'a mut Lent, core: &Connection) -> Option<Limit<&'a mut Vec<u8>>>;
+
+    fn landed(
+        count: usize,
+        lent: &mut Lent,
+        core: &mut Connection,
+        now: Instant,
+    ) -> Result<Option<Self>, ProtocolError>;
 }
 
-enum Got {
-    Message(Message),
-    Part(Part),
+impl Wanted for Message {
+    #[inline]
+    fn take(
+        lent: &mut Lent,
+        core: &mut Connection,
+        now: Instant,
+    ) -> Result<Option<Incoming<Self>>, ProtocolError> {
+        lent.assembler.receive(core, &mut lent.input, &mut lent.out, now)
+    }
+
+    fn landing<'a>(lent: &'a mut Lent, core: &Connection) -> Option<Limit<&'a mut Vec<u8>>> {
+        if lent.input.is_empty() { lent.assembler.landing(core) } else { None }
+    }
+
+    fn landed(
+        count: usize,
+        lent: &mut Lent,
+        core: &mut Connection,
+        now: Instant,
+    ) -> Result<Option<Self>, ProtocolError> {
+        lent.assembler.landed(count, core, &mut lent.out, now)
+    }
+}
+
+impl Wanted for Part {
+    fn take(
+        lent: &mut Lent,
+        core: &mut Connection,
+        now: Instant,
+    ) -> Result<Option<Incoming<Self>>, ProtocolError> {
+        lent.assembler.receive_part(core, &mut lent.input, &mut lent.out, now)
+    }
+
+    fn landing<'a>(_: &'a mut Lent, _: &Connection) -> Option<Limit<&'a mut Vec<u8>>> {
+        None
+    }
+
+    fn landed(_: usize, _: &mut Lent, _: &mut Connection, _: Instant) -> Result<Option<Self>, ProtocolError> {
+        Ok(None)
+    }
 }
 
 static NOTHING: Outbox = Outbox::new();
@@ -91,34 +145,15 @@ impl<S> WebSocket<S> {
 
     /// Takes what was wanted out of the input, and acts on control frames on the way.
     #[inline]
-    fn take_input(&mut self, wanted: Wanted) -> Option<Got> {
+    fn take_input<T: Wanted>(&mut self) -> Option<T> {
         let lent = self.lent.as_mut()?;
         while !lent.input.is_empty() {
             let now = *lent.read_at.get_or_insert_with(now);
-            let Lent { input, out, assembler, .. } = &mut **lent;
-            let incoming = match wanted {
-                Wanted::Message => match assembler.receive(&mut self.core, input, out, now) {
-                    Ok(Some(Incoming::Message(message))) => return Some(Got::Message(message)),
-                    other => other,
-                },
-                Wanted::Part => match assembler.receive_part(&mut self.core, input, out, now) {
-                    Ok(Some(Ok(part))) => return Some(Got::Part(part)),
-                    Ok(Some(Err(incoming))) => Ok(Some(incoming)),
-                    Ok(None) => Ok(None),
-                    Err(error) => Err(error),
-                },
-            };
-            match incoming {
+            match T::take(lent, &mut self.core, now) {
+                Ok(Some(Incoming::Data(data))) => return Some(data),
                 Ok(None) => return None,
                 Ok(Some(Incoming::Close(frame))) => {
-                    let sent = self.ending.as_mut().and_then(|ending| ending.sent.take());
-                    self.end(Ok(match sent {
-                        Some(sent) => Closed {
-                            by: Side::Us,
-                            frame: (sent.code != CloseCode::NO_STATUS).then_some(sent),
-                        },
-                        None => Closed { by: Side::Peer, frame },
-                    }));
+                    self.closed_by(frame);
                     return None;
                 }
                 Ok(Some(_)) => {}
@@ -129,6 +164,19 @@ impl<S> WebSocket<S> {
             }
         }
         None
+    }
+
+    /// Both Close frames have passed: the first of them says by whom and why.
+    #[cold]
+    fn closed_by(&mut self, frame: Option<CloseFrame>) {
+        let sent = self.ending.as_mut().and_then(|ending| ending.sent.take());
+        self.end(Ok(match sent {
+            Some(sent) => {
+                let frame = (sent.code != CloseCode::NO_STATUS).then_some(sent);
+                Closed { by: Side::Us, frame }
+            }
+            None => Closed { by: Side::Peer, frame },
+        }));
     }
 
     pub(crate) fn is_reported(&self) -> bool {
@@ -150,21 +198,15 @@ impl<S> WebSocket<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
+    /// What a read brought is handed out at once; else it is the poll loop's.
     #[inline]
-    pub(crate) fn poll_recv(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Message>, Error>> {
-        let got = ready!(self.poll_receive(cx, Wanted::Message));
-        Poll::Ready(got.map(|got| match got {
-            Some(Got::Message(message)) => Some(message),
-            _ => None,
-        }))
-    }
-
-    pub(crate) fn poll_recv_part(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Part>, Error>> {
-        let got = ready!(self.poll_receive(cx, Wanted::Part));
-        Poll::Ready(got.map(|got| match got {
-            Some(Got::Part(part)) => Some(part),
-            _ => None,
-        }))
+    pub(crate) fn poll_recv<T: Wanted>(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, Error>> {
+        if !self.is_ended()
+            && let Some(data) = self.take_input()
+        {
+            return Poll::Ready(Ok(Some(data)));
+        }
+        self.poll_receive(cx)
     }
 
     pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
@@ -226,16 +268,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 
     /// The poll loop: work off the input, write what that caused, read, wait.
-    fn poll_receive(&mut self, cx: &mut Context<'_>, wanted: Wanted) -> Poll<Result<Option<Got>, Error>> {
+    #[inline(never)]
+    fn poll_receive<T: Wanted>(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, Error>> {
         loop {
             if self.is_ended() {
-                return self.poll_finish(cx);
-            }
-            if let Some(got) = self.take_input(wanted) {
-                return Poll::Ready(Ok(Some(got)));
-            }
-            if self.is_ended() {
-                continue;
+                return self.poll_finish(cx).map_ok(|()| None);
             }
             if self.lent.as_ref().is_some_and(|lent| lent.unflushed || !lent.out.is_empty())
                 && let Poll::Ready(Err(error)) = self.poll_write(cx)
@@ -243,8 +280,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                 // The peer may have said why before it stopped reading: read on.
                 self.broke(error);
             }
-            match self.poll_read(cx, wanted) {
-                Poll::Ready(Some(message)) => return Poll::Ready(Ok(Some(Got::Message(message)))),
+            match self.poll_read(cx) {
+                Poll::Ready(Some(data)) => return Poll::Ready(Ok(Some(data))),
                 Poll::Ready(None) => {}
                 Poll::Pending => match self.poll_deadline(cx) {
                     Poll::Ready(()) => {}
@@ -258,28 +295,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 
     /// Reads once: into the message's own buffer if much of it is to come, else into a block.
-    fn poll_read(&mut self, cx: &mut Context<'_>, wanted: Wanted) -> Poll<Option<Message>> {
+    fn poll_read<T: Wanted>(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
         let lent = self.lent.get_or_insert_with(lent::take);
         let stream = Pin::new(&mut self.stream);
-        let lands = matches!(wanted, Wanted::Message) && lent.input.is_empty();
-        if let Some(mut landing) = lands.then(|| lent.assembler.landing(&self.core)).flatten() {
+        if let Some(mut landing) = T::landing(lent, &self.core) {
             let read = ready!(poll_read_buf(stream, cx, &mut landing));
             return Poll::Ready(self.check_read(read).and_then(|(count, now)| self.landed(count, now)));
         }
         lent.take_block();
         let read = ready!(poll_read_buf(stream, cx, &mut lent.input));
-        if let Some((_, now)) = self.check_read(read)
-            && let Some(lent) = &mut self.lent
-        {
+        let Some((_, now)) = self.check_read(read) else { return Poll::Ready(None) };
+        if let Some(lent) = &mut self.lent {
             lent.read_at = Some(now);
         }
-        Poll::Ready(None)
+        Poll::Ready(self.take_input())
     }
 
-    fn landed(&mut self, count: usize, now: Instant) -> Option<Message> {
+    fn landed<T: Wanted>(&mut self, count: usize, now: Instant) -> Option<T> {
         let lent = self.lent.as_mut()?;
-        match lent.assembler.landed(count, &mut self.core, &mut lent.out, now) {
-            Ok(message) => message,
+        match T::landed(count, lent, &mut self.core, now) {
+            Ok(data) => data,
             Err(error) => {
                 self.end(Err(error.into()));
                 None
@@ -357,12 +392,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// Ends TCP: writes the Close frame, shuts our direction where that is our part, and reads and drops
     /// what the peer still sends. A socket closed with unread input would be reset, and the reset may
     /// overtake the Close frame that tells the peer why (RFC 6455 7.1.1).
-    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Got>, Error>> {
+    #[cold]
+    fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let mut ending = self.ending.take().unwrap_or_default();
         let polled = if ending.finished { Poll::Ready(()) } else { self.poll_end_tcp(cx, &mut ending) };
         let result = match &ending.result {
             Some(Err(error)) => Err(error.clone()),
-            _ => Ok(None),
+            _ => Ok(()),
         };
         if polled.is_ready() && !ending.finished {
             ending.finished = true;

@@ -300,7 +300,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Receiver<S> {
     ///
     /// Cancel-safe.
     pub async fn recv_part(&mut self) -> Result<Option<Part>, Error> {
-        poll_fn(|cx| self.with(cx, |ws, cx| ws.poll_recv_part(cx))).await
+        poll_fn(|cx| self.with(cx, |ws, cx| ws.poll_recv(cx))).await
     }
 
     /// As [`WebSocket::closed`].

@@ -48,7 +48,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sink<Message> for WebSocket<S> {
 
     fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         self.start_close(CloseFrame::new(CloseCode::NORMAL, ""))?;
-        while ready!(self.poll_recv(cx))?.is_some() {}
+        while ready!(self.poll_recv::<Message>(cx))?.is_some() {}
         Poll::Ready(Ok(()))
     }
 }

@@ -159,7 +159,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     ///
     /// Cancel-safe.
     pub async fn recv_part(&mut self) -> Result<Option<Part>, Error> {
-        poll_fn(|cx| self.poll_recv_part(cx)).await
+        poll_fn(|cx| self.poll_recv(cx)).await
     }
 
     /// Sends a message: [`feed`](Self::feed), then [`flush`](Self::flush).

@@ -42,8 +42,8 @@ impl Reader {
             .receive_part(&mut self.connection, &mut self.input, &mut self.out, self.now)
             .unwrap();
         match part? {
-            Ok(Part { payload, first, last, .. }) => Some((payload.to_vec(), first, last)),
-            Err(incoming) => panic!("{incoming:?} is no part"),
+            Incoming::Data(Part { payload, first, last, .. }) => Some((payload.to_vec(), first, last)),
+            other => panic!("{other:?} is no part"),
         }
     }
 }
@@ -173,7 +173,7 @@ fn what_is_received_owns_its_bytes() {
             let payload = vec![b'a'; size];
             reader.arrives(&[text(&payload), binary(&payload)]);
             let mut kept = Vec::new();
-            while let Some(Incoming::Message(message)) = reader
+            while let Some(Incoming::Data(message)) = reader
                 .assembler
                 .receive(&mut reader.connection, &mut reader.input, &mut reader.out, reader.now)
                 .unwrap()

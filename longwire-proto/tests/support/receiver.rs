@@ -31,10 +31,16 @@ impl Seen {
         }
     }
 
-    pub(crate) fn incoming(incoming: Incoming) -> Self {
+    pub(crate) fn incoming(incoming: Incoming<Message>) -> Self {
         match incoming {
-            Incoming::Message(Message::Text(text)) => Self::Text(text.to_string()),
-            Incoming::Message(Message::Binary(bytes)) => Self::Binary(bytes.to_vec()),
+            Incoming::Data(Message::Text(text)) => Self::Text(text.to_string()),
+            Incoming::Data(Message::Binary(bytes)) => Self::Binary(bytes.to_vec()),
+            other => Self::control(other),
+        }
+    }
+
+    pub(crate) fn control<T: std::fmt::Debug>(incoming: Incoming<T>) -> Self {
+        match incoming {
             Incoming::Ping => Self::Ping(Vec::new()),
             Incoming::Pong(payload) => Self::Pong(payload.to_vec()),
             Incoming::Close(frame) => {
@@ -209,13 +215,13 @@ impl Receiver {
             self.assembler.receive_part(&mut self.connection, &mut self.input, &mut self.out, self.now)?
         {
             match part {
-                Ok(part) => {
+                Incoming::Data(part) => {
                     join(&mut self.joined, part.kind, part.first, &part.payload);
                     if part.last {
                         self.seen.extend(self.joined.take().map(|(kind, bytes)| Seen::message(kind, bytes)));
                     }
                 }
-                Err(incoming) => self.seen.push(Seen::incoming(incoming)),
+                control => self.seen.push(Seen::control(control)),
             }
         }
         Ok(())
@@ -232,7 +238,7 @@ impl Receiver {
             self.landings += 1;
             match self.assembler.landed(count, &mut self.connection, &mut self.out, self.now) {
                 Ok(message) => {
-                    self.seen.extend(message.map(|message| Seen::incoming(Incoming::Message(message))));
+                    self.seen.extend(message.map(|message| Seen::incoming(Incoming::Data(message))));
                 }
                 Err(error) => {
                     self.error = Some(error);
