@@ -17,9 +17,9 @@ use crate::message::{Kind, Message, Part};
 use crate::outbox::Outbox;
 use crate::receive::PartAt;
 
-/// Payloads up to this many bytes are copied; splitting off costs the same at about this size, and
-/// keeps the whole block alive for as long as the payload.
-const COPY_MAX: usize = 1024;
+/// Payloads up to this many bytes are copied: one that is split off keeps its whole block alive for as
+/// long as it lives itself, and the larger it is, the less that matters.
+const COPY_MAX: usize = 8 * 1024;
 
 /// A frame with at least this much payload to come is read straight into the message's buffer.
 const LAND_MIN: u64 = 16 * 1024;
@@ -55,6 +55,11 @@ pub enum Incoming<T> {
 }
 
 impl Assembler {
+    /// The beginning of a message has been put together.
+    pub const fn is_joining(&self) -> bool {
+        self.message.is_some()
+    }
+
     /// No message is under way, and no buffer held.
     pub const fn is_idle(&self) -> bool {
         self.message.is_none() && !self.skipping
@@ -98,7 +103,7 @@ impl Assembler {
                     self.keep(&part, &input[payload]);
                     input.advance(received.consumed);
                     if part.last
-                        && let Some(message) = self.finish()
+                        && let Some(message) = self.finish()?
                     {
                         return Ok(Some(Incoming::Data(message)));
                     }
@@ -204,7 +209,7 @@ impl Assembler {
             return Ok(None);
         };
         self.message = Some(part.kind);
-        if part.last { Ok(self.finish()) } else { Ok(None) }
+        if part.last { self.finish() } else { Ok(None) }
     }
 
     /// Forgets the message under way and gives its buffer back.
@@ -248,10 +253,17 @@ impl Assembler {
     }
 
     /// The message is whole; `None` if it was not wanted whole.
-    fn finish(&mut self) -> Option<Message> {
+    ///
+    /// Text was validated as it came, piece by piece. That all pieces are in the buffer and nothing else
+    /// is for the caller to see to, so it is not taken on trust.
+    fn finish(&mut self) -> Result<Option<Message>, ProtocolError> {
         self.skipping = false;
-        let kind = self.message.take()?;
-        Some(Message::from_validated(kind, large::freeze(std::mem::take(&mut self.buffer))))
+        let Some(kind) = self.message.take() else { return Ok(None) };
+        let payload = large::freeze(std::mem::take(&mut self.buffer));
+        Ok(Some(match kind {
+            Kind::Text => Message::Text(payload.try_into().map_err(|_| ProtocolError::InvalidUtf8)?),
+            Kind::Binary => Message::Binary(payload),
+        }))
     }
 }
 

@@ -60,9 +60,9 @@ impl Config {
     }
 
     /// The most control frames in a row: with neither a data frame nor 100 ms of silence between them;
-    /// default 10,000. One more fails the connection with 1008.
+    /// default 10,000, at least 1. One more fails the connection with 1008.
     pub const fn max_control_run(mut self, frames: u16) -> Self {
-        self.max_control_run = frames;
+        self.max_control_run = if frames == 0 { 1 } else { frames };
         self
     }
 

@@ -265,7 +265,7 @@ impl Connection {
         self.sending.shared_frame(frame, self.config.frame_size, out)
     }
 
-    /// Queues a Ping with up to 125 bytes of payload, before the messages that wait.
+    /// Queues a Ping with up to 125 bytes of payload, before the large messages that wait.
     ///
     /// # Errors
     ///
@@ -317,6 +317,14 @@ impl Connection {
         }
         if !self.is_done() {
             self.done(State::Failed, out, now);
+        }
+    }
+
+    /// Counts the close deadline from `now`, once the peer's Close frame or a failure has set it: for
+    /// drivers that feed what they have read some time after they read it.
+    pub fn restart_close_deadline(&mut self, now: Instant) {
+        if self.is_done() {
+            self.since = now;
         }
     }
 

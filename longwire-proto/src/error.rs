@@ -80,9 +80,9 @@ impl fmt::Display for ProtocolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::ReservedBits => f.write_str("reserved bit set without an extension (RFC 6455 5.2)"),
-            Self::ReservedOpcode(opcode) => write!(f, "reserved opcode {opcode:#x} (RFC 6455 5.2)"),
-            Self::LengthNotMinimal => f.write_str("length not in its shortest form (RFC 6455 5.2)"),
-            Self::LengthTooLarge => f.write_str("length over 63 bits (RFC 6455 5.2)"),
+            Self::ReservedOpcode(opcode) => HeaderError::ReservedOpcode(*opcode).fmt(f),
+            Self::LengthNotMinimal => HeaderError::LengthNotMinimal.fmt(f),
+            Self::LengthTooLarge => HeaderError::LengthTooLarge.fmt(f),
             Self::NotMasked => f.write_str("frame from a client is not masked (RFC 6455 5.1)"),
             Self::Masked => f.write_str("frame from a server is masked (RFC 6455 5.1)"),
             Self::ControlFragmented => f.write_str("control frame in fragments (RFC 6455 5.5)"),
@@ -111,7 +111,8 @@ impl fmt::Display for ProtocolError {
 
 impl std::error::Error for ProtocolError {}
 
-/// Something was asked to be sent that must not be. Nothing was queued; the connection goes on.
+/// Something was asked to be sent that must not be. Nothing was queued; unless it is
+/// [`Closing`](Self::Closing), the connection goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendError {

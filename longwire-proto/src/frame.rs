@@ -47,6 +47,7 @@ impl OpCode {
 
 /// Why bytes are no frame header (RFC 6455 5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum HeaderError {
     /// One of the opcodes 3-7 or 0xB-0xF.
     ReservedOpcode(u8),
@@ -55,6 +56,18 @@ pub enum HeaderError {
     /// The most significant bit of a 64-bit length is set.
     LengthTooLarge,
 }
+
+impl std::fmt::Display for HeaderError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::ReservedOpcode(opcode) => write!(f, "reserved opcode {opcode:#x} (RFC 6455 5.2)"),
+            Self::LengthNotMinimal => f.write_str("length not in its shortest form (RFC 6455 5.2)"),
+            Self::LengthTooLarge => f.write_str("length over 63 bits (RFC 6455 5.2)"),
+        }
+    }
+}
+
+impl std::error::Error for HeaderError {}
 
 /// A frame header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

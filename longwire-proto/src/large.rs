@@ -61,13 +61,13 @@ pub(crate) fn put(mut buffer: Vec<u8>) {
 
 /// The bytes, shared; their buffer returns to the pool of the thread that drops the last of them.
 pub(crate) fn freeze(buffer: Vec<u8>) -> Bytes {
-    if buffer.len() < POOLED_MIN || buffer.capacity() > POOLED_MAX {
-        // A small message in a large buffer would keep it: copy it out.
-        if buffer.len() < buffer.capacity() / 2 {
-            let bytes = Bytes::copy_from_slice(&buffer);
-            put(buffer);
-            return bytes;
-        }
+    // A message may live long: it does not keep a buffer of more than twice its size.
+    if buffer.len() < buffer.capacity() / 2 {
+        let bytes = Bytes::copy_from_slice(&buffer);
+        put(buffer);
+        return bytes;
+    }
+    if !(POOLED_MIN..=POOLED_MAX).contains(&buffer.capacity()) {
         return buffer.into();
     }
     Bytes::from_owner(Pooled(buffer))

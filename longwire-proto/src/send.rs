@@ -96,16 +96,16 @@ impl Sending {
     ) -> Result<(), SendError> {
         if self.keys.is_some() {
             // RFC 6455 5.3: each frame of a client has a key of its own, so there is nothing to share.
-            return self.message(frame.message.clone(), frame_size, out);
+            return self.message(frame.message(), frame_size, out);
         }
         if self.message.is_some() {
             return Err(SendError::MessageUnderWay);
         }
-        for encoded in &*frame.encoded {
-            if encoded.len() <= SHARE_ABOVE {
-                out.append(|flat| flat.extend_from_slice(encoded));
+        for Encoded { frame, .. } in &*frame.frames {
+            if frame.len() <= SHARE_ABOVE {
+                out.append(|flat| flat.extend_from_slice(frame));
             } else {
-                out.append_shared(&[], encoded.clone());
+                out.append_shared(&[], frame.clone());
             }
         }
         Ok(())
@@ -215,34 +215,46 @@ const fn opcode_of(kind: Kind) -> OpCode {
 /// A client connection takes it too, but must mask it for itself (RFC 6455 5.3).
 #[derive(Clone, Debug)]
 pub struct SharedFrame {
-    message: Message,
-    /// One element per frame.
-    encoded: Box<[Bytes]>,
+    kind: Kind,
+    frames: Box<[Encoded]>,
+}
+
+#[derive(Clone, Debug)]
+struct Encoded {
+    /// Bytes of the header at the front of `frame`.
+    header: usize,
+    frame: Bytes,
 }
 
 impl SharedFrame {
+    /// The largest payload of one of its frames; [`Config::frame_size`](crate::Config::frame_size) is
+    /// each connection's own and does not count here.
+    const FRAME_SIZE: usize = 256 * 1024;
+
     /// Encodes `message` as a server sends it, in frames of at most 256 KiB.
     pub fn new(message: impl Into<Message>) -> Self {
         let message = message.into();
-        let mut encoded = Vec::new();
+        let mut frames = Vec::new();
         let mut pieces = message.as_bytes().chunks(Self::FRAME_SIZE).peekable();
         let mut opcode = opcode_of(message.kind());
         loop {
             let piece = pieces.next().unwrap_or_default();
             let fin = pieces.peek().is_none();
             let header = Header { fin, rsv: 0, opcode, mask: None, length: piece.len() as u64 }.encode();
-            encoded.push(Bytes::from([&header, piece].concat()));
+            frames.push(Encoded { header: header.len(), frame: [&header, piece].concat().into() });
             if fin {
-                return Self { message, encoded: encoded.into() };
+                return Self { kind: message.kind(), frames: frames.into() };
             }
             opcode = OpCode::Continuation;
         }
     }
 
-    const FRAME_SIZE: usize = 256 * 1024;
-
-    /// The message.
-    pub const fn message(&self) -> &Message {
-        &self.message
+    /// The message; shares its bytes if it is one frame, else they are copied.
+    pub fn message(&self) -> Message {
+        let payload = match &*self.frames {
+            [only] => only.frame.slice(only.header..),
+            several => several.iter().flat_map(|one| &one.frame[one.header..]).copied().collect(),
+        };
+        Message::from_validated(self.kind, payload)
     }
 }

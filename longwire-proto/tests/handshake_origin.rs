@@ -160,3 +160,31 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn the_same_origin_or_one_of_a_list() {
+    let origins = Origins::same_or(["https://app.example"]).unwrap();
+    let rows = [
+        ("http://server.example:8080", true),
+        ("https://app.example", true),
+        ("https://app.example:444", false),
+        ("http://server.example", false),
+        ("https://evil.example", false),
+        ("null", false),
+    ];
+    for (origin, passes) in rows {
+        let request = http::Request::builder()
+            .uri("/")
+            .header("Host", "server.example:8080")
+            .header("Upgrade", "websocket")
+            .header("Connection", "Upgrade")
+            .header("Sec-WebSocket-Version", "13")
+            .header("Sec-WebSocket-Key", "dGhlIHNhbXBsZSBub25jZQ==")
+            .header("Origin", origin)
+            .body(())
+            .unwrap();
+        let policy = Policy::new().origins(origins.clone());
+        assert_eq!(server::check(&request, &policy).is_ok(), passes, "{origin}");
+    }
+    assert!(Origins::same_or(["https://app.example/"]).is_err());
+}

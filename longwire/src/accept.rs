@@ -76,23 +76,31 @@ type OnRequest = dyn Fn(&Request<()>, &mut HeaderMap) -> Result<(), Refusal> + S
 ///     });
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+#[derive(Clone, Debug, Default)]
+pub struct Acceptor(Arc<Settings>);
+
 #[derive(Clone)]
-pub struct Acceptor {
+struct Settings {
     policy: server::Policy,
     config: Arc<Config>,
     handshake_timeout: Duration,
     on_request: Option<Arc<OnRequest>>,
 }
 
-impl Default for Acceptor {
+impl Default for Settings {
     fn default() -> Self {
-        Self::new()
+        Self {
+            policy: server::Policy::new(),
+            config: Arc::new(Config::server()),
+            handshake_timeout: Duration::from_secs(10),
+            on_request: None,
+        }
     }
 }
 
-impl fmt::Debug for Acceptor {
+impl fmt::Debug for Settings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Acceptor")
+        f.debug_struct("Settings")
             .field("policy", &self.policy)
             .field("config", &self.config)
             .field("handshake_timeout", &self.handshake_timeout)
@@ -104,55 +112,50 @@ impl Acceptor {
     /// An acceptor with the defaults: no subprotocol, pages of the same origin only,
     /// [`Config::server`], 10 s for the handshake.
     pub fn new() -> Self {
-        Self {
-            policy: server::Policy::new(),
-            config: Arc::new(Config::server()),
-            handshake_timeout: Duration::from_secs(10),
-            on_request: None,
-        }
+        Self::default()
     }
 
     /// Subprotocols to select from, the preferred one first (RFC 6455 1.9). If the client offers none of
     /// them, the connection has none.
     #[must_use]
-    pub fn subprotocols<I>(mut self, names: I) -> Self
+    pub fn subprotocols<I>(self, names: I) -> Self
     where
         I: IntoIterator<Item: Into<String>>,
     {
-        self.policy = self.policy.subprotocols(names);
-        self
+        self.change(|settings| settings.policy = std::mem::take(&mut settings.policy).subprotocols(names))
     }
 
     /// The pages that may connect, by their Origin (RFC 6455 10.2); others get 403. Clients that are no
     /// browsers send none and pass.
     #[must_use]
-    pub fn origins(mut self, origins: Origins) -> Self {
-        self.policy = self.policy.origins(origins);
-        self
+    pub fn origins(self, origins: Origins) -> Self {
+        self.change(|settings| settings.policy = std::mem::take(&mut settings.policy).origins(origins))
     }
 
     /// Limits and deadlines of the connections.
     #[must_use]
-    pub fn config(mut self, config: Config) -> Self {
-        self.config = Arc::new(config);
-        self
+    pub fn config(self, config: Config) -> Self {
+        self.change(|settings| settings.config = Arc::new(config))
     }
 
     /// Time for the request to come, and for the answer to be taken; default 10 s each.
     #[must_use]
-    pub const fn handshake_timeout(mut self, time: Duration) -> Self {
-        self.handshake_timeout = time;
-        self
+    pub fn handshake_timeout(self, time: Duration) -> Self {
+        self.change(|settings| settings.handshake_timeout = time)
     }
 
     /// Sees each request that is otherwise good; may refuse it, or add headers to the answer. For
     /// decisions that have to wait for something see [`receive`](Self::receive).
     #[must_use]
-    pub fn on_request<F>(mut self, on_request: F) -> Self
+    pub fn on_request<F>(self, on_request: F) -> Self
     where
         F: Fn(&Request<()>, &mut HeaderMap) -> Result<(), Refusal> + Send + Sync + 'static,
     {
-        self.on_request = Some(Arc::new(on_request));
+        self.change(|settings| settings.on_request = Some(Arc::new(on_request)))
+    }
+
+    fn change(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(Arc::make_mut(&mut self.0));
         self
     }
 
@@ -182,7 +185,7 @@ impl Acceptor {
     /// # Cancel safety
     ///
     /// A future that is dropped drops the stream.
-    pub async fn receive<S>(&self, mut stream: S) -> Result<Handshake<'_, S>, AcceptError>
+    pub async fn receive<S>(&self, mut stream: S) -> Result<Handshake<S>, AcceptError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -190,7 +193,7 @@ impl Acceptor {
         let mut input = BytesMut::new();
         let reader = HeadReader::for_request(limits);
         let read =
-            Box::pin(timeout(self.handshake_timeout, read_head(&mut stream, &mut input, reader))).await;
+            Box::pin(timeout(self.0.handshake_timeout, read_head(&mut stream, &mut input, reader))).await;
         let parsed = match read {
             Ok(Ok(Ok(Some(length)))) => {
                 server::parse_request(&input[..length], limits).map(|request| (request, length))
@@ -202,18 +205,24 @@ impl Acceptor {
             Err(_) => {
                 let text = "The request was not complete in time.";
                 let refusal = Refusal::new(StatusCode::REQUEST_TIMEOUT, text);
-                Box::pin(self.write_refusal(&mut stream, refusal)).await?;
+                Box::pin(self.0.write_refusal(&mut stream, refusal)).await?;
                 return Err(AcceptError::Timeout);
             }
         };
         match parsed {
-            Ok((request, head)) => {
-                Ok(Handshake { acceptor: self, stream, input, head, request: Box::new(request) })
-            }
-            Err(refusal) => Err(self.refuse(&mut stream, refusal).await),
+            Ok((request, head)) => Ok(Handshake {
+                settings: Arc::clone(&self.0),
+                stream,
+                input,
+                head,
+                request: Box::new(request),
+            }),
+            Err(refusal) => Err(self.0.refuse(&mut stream, refusal).await),
         }
     }
+}
 
+impl Settings {
     async fn refuse<S>(&self, stream: &mut S, refusal: Refusal) -> AcceptError
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -246,8 +255,8 @@ impl Acceptor {
 ///
 /// Dropped, it ends the connection without an answer.
 #[derive(Debug)]
-pub struct Handshake<'a, S> {
-    acceptor: &'a Acceptor,
+pub struct Handshake<S> {
+    settings: Arc<Settings>,
     stream: S,
     input: BytesMut,
     /// Length of the request's head at the front of `input`.
@@ -255,7 +264,7 @@ pub struct Handshake<'a, S> {
     request: Box<Request<()>>,
 }
 
-impl<S> Handshake<'_, S> {
+impl<S> Handshake<S> {
     /// The request.
     pub fn request(&self) -> &Request<()> {
         &self.request
@@ -278,7 +287,7 @@ impl<S> Handshake<'_, S> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<'_, S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<S> {
     /// Checks the request and answers it: 101 if it is good, else what is wrong with it.
     ///
     /// # Errors
@@ -306,9 +315,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<'_, S> {
     }
 
     async fn answer(mut self, mut headers: HeaderMap) -> Result<WebSocket<S>, AcceptError> {
-        let acceptor = self.acceptor;
-        let answer = server::check(&self.request, &acceptor.policy).and_then(|acceptance| {
-            if let Some(on_request) = &acceptor.on_request {
+        let settings = Arc::clone(&self.settings);
+        let answer = server::check(&self.request, &settings.policy).and_then(|acceptance| {
+            if let Some(on_request) = &settings.on_request {
                 on_request(&self.request, &mut headers)?;
             }
             let response = acceptance.response(&headers).map_err(|error| {
@@ -318,14 +327,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<'_, S> {
         });
         let (acceptance, response) = match answer {
             Ok(answer) => answer,
-            Err(refusal) => return Err(acceptor.refuse(&mut self.stream, refusal).await),
+            Err(refusal) => return Err(settings.refuse(&mut self.stream, refusal).await),
         };
         let mut encoded = Vec::new();
         server::encode_response(&response, &mut encoded);
-        let written = timeout(acceptor.handshake_timeout, write_all(&mut self.stream, &encoded)).await;
+        let written = timeout(settings.handshake_timeout, write_all(&mut self.stream, &encoded)).await;
         written.map_err(|_| AcceptError::Timeout)??;
         let input = self.input.split_off(self.head);
-        let core = Connection::server(Arc::clone(&acceptor.config), now());
+        let core = Connection::server(Arc::clone(&settings.config), now());
         Ok(WebSocket::new(self.stream, core, input, acceptance.subprotocol()))
     }
 
@@ -335,6 +344,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<'_, S> {
     ///
     /// A future that is dropped drops the stream.
     pub async fn refuse(mut self, refusal: Refusal) -> AcceptError {
-        self.acceptor.refuse(&mut self.stream, refusal).await
+        self.settings.refuse(&mut self.stream, refusal).await
     }
 }

@@ -11,6 +11,7 @@ use longwire_proto::{
     CloseCode, CloseFrame, Connection, Incoming, Message, Outbox, Part, ProtocolError, Role,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::task::coop;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
 use crate::error::Error;
@@ -40,6 +41,9 @@ pub(crate) struct Ending {
 
 /// What is received: messages, put together, or parts as they come.
 pub(crate) trait Wanted: Sized {
+    /// There may be something to take.
+    fn waits(lent: &Lent) -> bool;
+
     /// Takes the next off the front of what was read.
     fn take(
         lent: &mut Lent,
@@ -59,6 +63,11 @@ pub(crate) trait Wanted: Sized {
 }
 
 impl Wanted for Message {
+    #[inline]
+    fn waits(lent: &Lent) -> bool {
+        !lent.input.is_empty()
+    }
+
     #[inline]
     fn take(
         lent: &mut Lent,
@@ -83,6 +92,10 @@ impl Wanted for Message {
 }
 
 impl Wanted for Part {
+    fn waits(lent: &Lent) -> bool {
+        !lent.input.is_empty() || lent.assembler.is_joining()
+    }
+
     fn take(
         lent: &mut Lent,
         core: &mut Connection,
@@ -99,6 +112,9 @@ impl Wanted for Part {
         Ok(None)
     }
 }
+
+/// Messages that may be handed out for one unit of the task's budget, which one read costs too.
+const MESSAGES_A_BUDGET: u32 = 32;
 
 static NOTHING: Outbox = Outbox::new();
 
@@ -147,9 +163,9 @@ impl<S> WebSocket<S> {
     #[inline]
     fn take_input<T: Wanted>(&mut self) -> Option<T> {
         let lent = self.lent.as_mut()?;
-        while !lent.input.is_empty() {
-            let now = *lent.read_at.get_or_insert_with(now);
-            match T::take(lent, &mut self.core, now) {
+        while T::waits(lent) {
+            let read_at = *lent.read_at.get_or_insert_with(now);
+            match T::take(lent, &mut self.core, read_at) {
                 Ok(Some(Incoming::Data(data))) => return Some(data),
                 Ok(None) => return None,
                 Ok(Some(Incoming::Close(frame))) => {
@@ -158,6 +174,7 @@ impl<S> WebSocket<S> {
                 }
                 Ok(Some(_)) => {}
                 Err(error) => {
+                    self.core.restart_close_deadline(now());
                     self.end(Err(error.into()));
                     return None;
                 }
@@ -170,13 +187,18 @@ impl<S> WebSocket<S> {
     #[cold]
     fn closed_by(&mut self, frame: Option<CloseFrame>) {
         let sent = self.ending.as_mut().and_then(|ending| ending.sent.take());
-        self.end(Ok(match sent {
+        let closed = match sent {
+            // The handshake that we began has one deadline, which it keeps.
             Some(sent) => {
                 let frame = (sent.code != CloseCode::NO_STATUS).then_some(sent);
                 Closed { by: Side::Us, frame }
             }
-            None => Closed { by: Side::Peer, frame },
-        }));
+            None => {
+                self.core.restart_close_deadline(now());
+                Closed { by: Side::Peer, frame }
+            }
+        };
+        self.end(Ok(closed));
     }
 
     pub(crate) fn is_reported(&self) -> bool {
@@ -201,6 +223,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// What a read brought is handed out at once; else it is the poll loop's.
     #[inline]
     pub(crate) fn poll_recv<T: Wanted>(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, Error>> {
+        if let Some(lent) = &mut self.lent {
+            // One read may bring thousands of messages: the task yields among them as among reads.
+            lent.handed_out = lent.handed_out.wrapping_add(1);
+            if lent.handed_out.is_multiple_of(MESSAGES_A_BUDGET) {
+                ready!(coop::poll_proceed(cx)).made_progress();
+            }
+        }
         if !self.is_ended()
             && let Some(data) = self.take_input()
         {
@@ -308,7 +337,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         if let Some(lent) = &mut self.lent {
             lent.read_at = Some(now);
         }
-        Poll::Ready(self.take_input())
+        let data = self.take_input();
+        if let Some(lent) = &mut self.lent
+            && lent.input.is_empty()
+        {
+            // Who handles what came may take long, and needs no block for it.
+            lent.give_back_block();
+        }
+        Poll::Ready(data)
     }
 
     fn landed<T: Wanted>(&mut self, count: usize, now: Instant) -> Option<T> {
@@ -396,20 +432,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         let mut ending = self.ending.take().unwrap_or_default();
         let polled = if ending.finished { Poll::Ready(()) } else { self.poll_end_tcp(cx, &mut ending) };
-        let result = match &ending.result {
-            Some(Err(error)) => Err(error.clone()),
-            _ => Ok(()),
-        };
         if polled.is_ready() && !ending.finished {
             ending.finished = true;
-            if self.buffered_amount() > 0 {
-                ending.broken.get_or_insert(Error::CloseTimeout);
+            if self.buffered_amount() > 0 && matches!(ending.result, Some(Ok(_))) {
+                // What waited was not taken in time: that is no clean end.
+                ending.result = Some(Err(Error::CloseTimeout));
             }
             // Best effort: whoever keeps this value must not keep the peer waiting.
             let _ = Pin::new(&mut self.stream).poll_shutdown(cx);
             self.lent = None;
             self.timer = Timer::default();
         }
+        let result = match &ending.result {
+            Some(Err(error)) => Err(error.clone()),
+            _ => Ok(()),
+        };
         self.ending = Some(ending);
         if polled.is_ready() {
             return Poll::Ready(result);
@@ -426,7 +463,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                 Poll::Ready(Ok(())) if self.lent.as_ref().is_some_and(|lent| lent.out.ends()) => {
                     Pin::new(&mut self.stream).poll_shutdown(cx).is_ready()
                 }
-                Poll::Ready(_) => true,
+                Poll::Ready(Ok(())) => true,
+                // The peer has gone without waiting for the answer to its Close frame.
+                Poll::Ready(Err(_)) => {
+                    self.lent = None;
+                    true
+                }
                 Poll::Pending => false,
             };
         }

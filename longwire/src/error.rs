@@ -15,7 +15,7 @@ pub enum Error {
     /// The peer broke a rule or a limit and was told so with
     /// [`close_code`](ProtocolError::close_code).
     Protocol(ProtocolError),
-    /// What was to be sent may not be; the connection goes on.
+    /// What was to be sent may not be. Unless it is [`SendError::Closing`], the connection goes on.
     Send(SendError),
     /// More than [`Config::write_buffer`](crate::Config::write_buffer) bytes wait to be written. Nothing
     /// was queued; the connection goes on.
@@ -47,16 +47,8 @@ impl fmt::Display for Error {
     }
 }
 
-impl std::error::Error for Error {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Protocol(error) => Some(error),
-            Self::Send(error) => Some(error),
-            Self::Io(error) => Some(error),
-            _ => None,
-        }
-    }
-}
+/// The text says all of it: there is no `source` that would say it again.
+impl std::error::Error for Error {}
 
 impl From<ProtocolError> for Error {
     fn from(error: ProtocolError) -> Self {
@@ -105,6 +97,7 @@ pub enum ConnectError {
 
 /// What a server answered instead of opening the connection.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Response {
     /// The status, such as 403.
     pub status: StatusCode,
@@ -132,15 +125,8 @@ impl fmt::Display for ConnectError {
     }
 }
 
-impl std::error::Error for ConnectError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Handshake(error) => Some(error),
-            Self::Io(error) => Some(error),
-            _ => None,
-        }
-    }
-}
+/// The text says all of it: there is no `source` that would say it again.
+impl std::error::Error for ConnectError {}
 
 impl From<HandshakeError> for ConnectError {
     fn from(error: HandshakeError) -> Self {
@@ -181,14 +167,8 @@ impl fmt::Display for AcceptError {
     }
 }
 
-impl std::error::Error for AcceptError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Io(error) => Some(error),
-            _ => None,
-        }
-    }
-}
+/// The text says all of it: there is no `source` that would say it again.
+impl std::error::Error for AcceptError {}
 
 impl From<io::Error> for AcceptError {
     fn from(error: io::Error) -> Self {

@@ -28,13 +28,22 @@ pub(crate) struct Lent {
     pub(crate) assembler: Assembler,
     /// When `input` was read.
     pub(crate) read_at: Option<Instant>,
+    /// Messages handed out.
+    pub(crate) handed_out: u32,
     /// The stream took bytes that it may still hold.
     pub(crate) unflushed: bool,
 }
 
 impl Lent {
     pub(crate) fn new(input: BytesMut) -> Self {
-        Self { input, out: Outbox::new(), assembler: Assembler::default(), read_at: None, unflushed: false }
+        Self {
+            input,
+            out: Outbox::new(),
+            assembler: Assembler::default(),
+            read_at: None,
+            handed_out: 0,
+            unflushed: false,
+        }
     }
 
     /// Nothing is half received and nothing waits to be written.

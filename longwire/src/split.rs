@@ -16,7 +16,8 @@ use crate::websocket::{Closed, WebSocket};
 /// Sends on a connection that was [split](WebSocket::split). Clone it for each place that sends.
 ///
 /// The connection lives until all senders and the receiver are dropped. Its keepalive and its closing
-/// handshake run in [`Receiver::recv`].
+/// handshake run in [`Receiver::recv`], and what is only queued is written there: without a receiver
+/// that is kept receiving, use [`send`](Self::send) or [`flush`](Self::flush).
 #[derive(Debug)]
 pub struct Sender<S>(Arc<Shared<S>>);
 

@@ -1,10 +1,12 @@
 //! One timer for all deadlines of a connection, which move with every byte that comes.
 
-use std::pin::Pin;
+use std::future::Future;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 use std::time::Instant;
 
 use pin_project_lite::pin_project;
+use tokio::task::coop;
 use tokio::time::{Sleep, sleep_until};
 
 /// A timer that is left alone while its deadline moves away, and looks again when it fires.
@@ -37,7 +39,8 @@ impl Timer {
         }
         armed.waker.clone_from(cx.waker());
         loop {
-            ready!(armed.sleep.as_mut().poll(cx));
+            // Outside the task's budget: a poll that is refused for want of it would register nothing.
+            ready!(pin!(coop::unconstrained(armed.sleep.as_mut())).poll(cx));
             let now = now();
             if now >= due {
                 return Poll::Ready(now);

@@ -26,6 +26,8 @@ use crate::timer::Timer;
 ///
 /// While it is idle it holds no buffer, whatever the stream.
 ///
+/// Everything that waits here needs a Tokio runtime with its clock enabled, and panics without.
+///
 /// ```
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
 /// let mut ws = longwire::connect("ws://127.0.0.1:8080/-/echo").await?;
@@ -59,6 +61,7 @@ pub enum Side {
 
 /// A closing handshake that was completed.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Closed {
     /// Whose Close frame went first.
     pub by: Side,
@@ -140,10 +143,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// # Cancel safety
     ///
     /// Cancel-safe: a future that is dropped has lost nothing.
-    ///
-    /// # Panics
-    ///
-    /// Outside a Tokio runtime with its clock enabled, as all that waits here does.
     pub async fn recv(&mut self) -> Result<Option<Message>, Error> {
         poll_fn(|cx| self.poll_recv(cx)).await
     }
@@ -242,7 +241,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         poll_fn(|cx| self.poll_flush(cx)).await
     }
 
-    /// Sends a Ping with up to 125 bytes, before the messages that wait. Keepalive needs no help:
+    /// Sends a Ping with up to 125 bytes, before the large messages that wait. Keepalive needs no help:
     /// [`recv`](Self::recv) sends its own.
     ///
     /// # Errors

@@ -425,3 +425,38 @@ async fn what_a_dead_peer_did_not_take_is_no_success() {
     assert!(ws.flush().await.is_err(), "it was not written");
     assert_eq!(wire.take_written().len(), 10);
 }
+
+/// The peer's Close was read together with the last message, whose handler took its time: the answer
+/// still has all the time that a close has.
+#[tokio::test(start_paused = true)]
+async fn a_slow_handler_still_gets_its_answer_out() {
+    let wire = Wire::new();
+    let mut ws = server_on(&wire, Config::server()).await;
+    let mut input = text(true, "最后一问");
+    input.extend(close(true, 1000, ""));
+    wire.input(input);
+    assert_eq!(ws.recv().await.unwrap().unwrap().as_text(), Some("最后一问"));
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    wire.room(Some(0));
+    ws.feed("答").await.unwrap();
+    assert!(poll_times(ws.recv(), 3).is_none());
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    assert!(poll_times(ws.recv(), 3).is_none(), "the peer still has a second to take it");
+    wire.room(None);
+    assert!(matches!(soon(ws.recv()).await, Ok(None)));
+    let frames = whole_frames(&wire.take_written());
+    assert!(frames[0].is(OpCode::Text, "答"));
+    assert_eq!(frames[1].close_code(), 1000);
+}
+
+/// What was queued and never taken makes no clean end.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_nobody_takes_is_no_clean_end() {
+    let wire = Wire::new();
+    let mut ws = server_on(&wire, Config::server()).await;
+    wire.room(Some(1));
+    ws.feed("没人要").await.unwrap();
+    wire.input(close(true, 1000, ""));
+    assert!(matches!(ws.recv().await, Err(Error::CloseTimeout)));
+    assert!(ws.closed().is_none());
+}

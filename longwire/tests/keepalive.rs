@@ -248,3 +248,23 @@ async fn a_peer_that_reads_slowly_and_says_nothing_lives() {
     sleep(Duration::from_secs(31)).await;
     assert!(matches!(receives.await.unwrap(), Err(Error::PingTimeout | Error::WriteTimeout)));
 }
+
+/// A task that has used up Tokio's budget when it comes to receive has its timer all the same.
+#[tokio::test(start_paused = true)]
+async fn a_task_without_budget_is_pinged_too() {
+    for used in [0, 127, 128, 129, 256] {
+        let wire = Wire::new();
+        let mut ws = server_on(&wire, Config::server()).await;
+        let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
+        (0..used).for_each(|i| sender.send(i).unwrap());
+        let task = tokio::spawn(async move {
+            for _ in 0..used {
+                receiver.recv().await;
+            }
+            end_of(&mut ws).await
+        });
+        let (error, after) = timeout(seconds(120), task).await.expect("nobody looks at the clock").unwrap();
+        assert!(matches!(error, Error::PingTimeout), "{error}");
+        assert_eq!(after, seconds(30));
+    }
+}

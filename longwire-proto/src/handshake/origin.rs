@@ -24,6 +24,8 @@ pub enum Origins {
     Same,
     /// Only the listed origins; made by [`Origins::list`].
     List(OriginList),
+    /// As [`Same`](Self::Same), and the listed origins; made by [`Origins::same_or`].
+    SameOr(OriginList),
     /// Every origin. The server must tell by other means than cookies who connects.
     Any,
 }
@@ -56,6 +58,22 @@ impl Origins {
         Ok(Self::List(OriginList(origins.into_iter().map(normal).collect::<Result<_, _>>()?)))
     }
 
+    /// The server's own origin, as [`Same`](Self::Same) tells it, and these.
+    ///
+    /// # Errors
+    ///
+    /// As [`list`](Self::list).
+    pub fn same_or<I>(origins: I) -> Result<Self, InvalidOrigin>
+    where
+        I: IntoIterator,
+        I::Item: AsRef<str>,
+    {
+        Self::list(origins).map(|origins| match origins {
+            Self::List(list) => Self::SameOr(list),
+            other => other,
+        })
+    }
+
     /// Judges the Origin header of a request to `host`; on refusal says why and what to do.
     pub(super) fn judge(&self, origin: &[u8], host: Authority<'_>) -> Result<(), &'static str> {
         match self {
@@ -73,6 +91,10 @@ impl Origins {
                 let origin = normalise(text).map_err(|_| INVALID)?;
                 if list.0.contains(&origin) { Ok(()) } else { Err(NOT_LISTED) }
             }
+            Self::SameOr(list) => match Self::Same.judge(origin, host) {
+                Ok(()) => Ok(()),
+                Err(_) => Self::List(list.clone()).judge(origin, host),
+            },
         }
     }
 }

@@ -251,7 +251,9 @@ fn check_origin<B>(request: &Request<B>, origins: &Origins) -> Result<(), Refusa
 fn select_subprotocol(headers: &HeaderMap, ours: &[String]) -> Result<Option<HeaderValue>, Refusal> {
     let invalid =
         || Refusal::bad_request("Sec-WebSocket-Protocol is not a list of unique tokens (RFC 6455 4.1).");
+    // RFC 9110 5.6.1.2: empty elements are ignored.
     let mut offered = elements(headers, &header::SEC_WEBSOCKET_PROTOCOL)
+        .filter(|name| !name.is_empty())
         .map(|name| if is_token(name) { std::str::from_utf8(name).ok() } else { None })
         .collect::<Option<Vec<_>>>()
         .ok_or_else(invalid)?;

@@ -188,3 +188,20 @@ fn what_is_received_owns_its_bytes() {
         }
     }
 }
+
+/// Pieces of a text that were validated, but not all given to the one assembler, make no message.
+#[test]
+fn text_that_lacks_a_piece_is_no_text() {
+    let mut reader = Reader::new(Role::Server);
+    let frames = [binary([0xE4]), binary([0xBD, 0xA0]), binary(*b"a")];
+    let mut bytes: Vec<Vec<u8>> = frames.map(|frame| encode(&[frame], Role::Server)).into();
+    // A text in three fragments, cut within its first character.
+    (bytes[0][0], bytes[1][0], bytes[2][0]) = (0x01, 0x00, 0x80);
+    reader.input.extend_from_slice(&bytes[0]);
+    assert_eq!(reader.whole(), None);
+    reader.connection.receive(&mut bytes[1], &mut reader.out, reader.now).unwrap();
+    reader.input.extend_from_slice(&bytes[2]);
+    let result =
+        reader.assembler.receive(&mut reader.connection, &mut reader.input, &mut reader.out, reader.now);
+    assert!(result.is_err(), "{result:?}");
+}

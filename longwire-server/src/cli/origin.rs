@@ -40,14 +40,22 @@ pub(super) fn policy(acceptor: Acceptor, allowed: &[AllowedOrigin], address: Soc
         // known, and others are an attack; elsewhere the server cannot know its names.
         return if address.ip().is_loopback() { acceptor.on_request(known_by_own_name) } else { acceptor };
     }
-    let port = address.port();
-    let own =
-        [format!("http://{address}"), format!("http://127.0.0.1:{port}"), format!("http://localhost:{port}")];
     let listed = allowed.iter().filter_map(|origin| match origin {
         AllowedOrigin::One(origin) => Some(origin.clone()),
         AllowedOrigin::Any => None,
     });
-    match Origins::list(own.into_iter().chain(listed)) {
+    let origins = if address.ip().is_loopback() {
+        let port = address.port();
+        let own = [address.ip().to_string(), "127.0.0.1".into(), "localhost".into()];
+        let own = own.map(|host| match host.contains(':') {
+            true => format!("http://[{host}]:{port}"),
+            false => format!("http://{host}:{port}"),
+        });
+        Origins::list(own.into_iter().chain(listed))
+    } else {
+        Origins::same_or(listed)
+    };
+    match origins {
         Ok(origins) => acceptor.origins(origins),
         // Each was checked when the command line was read; the default is the stricter policy.
         Err(_) => acceptor,
