@@ -338,11 +338,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             lent.read_at = Some(now);
         }
         let data = self.take_input();
-        if let Some(lent) = &mut self.lent
-            && lent.input.is_empty()
-        {
+        if let Some(lent) = &mut self.lent {
             // Who handles what came may take long, and needs no block for it.
-            lent.give_back_block();
+            lent.give_back_whole_block();
         }
         Poll::Ready(data)
     }

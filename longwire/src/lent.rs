@@ -65,6 +65,14 @@ impl Lent {
         self.input = block;
     }
 
+    /// Gives the block back if nothing unread is in it and no message is a part of it: one that is keeps
+    /// the block alive anyway, and returns it with what is left.
+    pub(crate) fn give_back_whole_block(&mut self) {
+        if self.input.is_empty() && (self.input.capacity() >= BLOCK || self.input.try_reclaim(BLOCK)) {
+            give_back(std::mem::take(&mut self.input));
+        }
+    }
+
     /// Gives the block back, but for the few bytes of a header or control frame that is not whole.
     pub(crate) fn give_back_block(&mut self) {
         if self.input.is_empty() {

@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::task::ready;
 
 use bytes::{Buf, Bytes, BytesMut};
 use longwire_proto::{
@@ -143,8 +144,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// # Cancel safety
     ///
     /// Cancel-safe: a future that is dropped has lost nothing.
-    pub async fn recv(&mut self) -> Result<Option<Message>, Error> {
-        poll_fn(|cx| self.poll_recv(cx)).await
+    pub fn recv(&mut self) -> impl Future<Output = Result<Option<Message>, Error>> {
+        poll_fn(|cx| self.poll_recv(cx))
     }
 
     /// Receives the next piece of a message as it arrives: for messages of any size, which are not
@@ -171,9 +172,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// # Cancel safety
     ///
     /// A future that is dropped has queued the whole message or nothing of it; frames are never torn.
-    pub async fn send(&mut self, message: impl Into<Message>) -> Result<(), Error> {
-        self.feed(message).await?;
-        self.flush().await
+    pub fn send(&mut self, message: impl Into<Message>) -> impl Future<Output = Result<(), Error>> {
+        let mut message = Some(message.into());
+        poll_fn(move |cx| {
+            ready!(self.poll_feed(cx, &mut message))?;
+            self.poll_flush(cx)
+        })
     }
 
     /// Queues a message; waits only while [`Config::write_buffer`](crate::Config::write_buffer) bytes wait
@@ -187,9 +191,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// # Cancel safety
     ///
     /// As [`send`](Self::send).
-    pub async fn feed(&mut self, message: impl Into<Message>) -> Result<(), Error> {
+    pub fn feed(&mut self, message: impl Into<Message>) -> impl Future<Output = Result<(), Error>> {
         let mut message = Some(message.into());
-        poll_fn(|cx| self.poll_feed(cx, &mut message)).await
+        poll_fn(move |cx| self.poll_feed(cx, &mut message))
     }
 
     /// Queues a message that was encoded once for many connections; as [`feed`](Self::feed).
