@@ -1,0 +1,116 @@
+//! Arbitrary bytes in arbitrary pieces, through every entry and to both roles: what is received and
+//! answered is what the reference model of `longwire-proto` says, and nothing else.
+//!
+//! An input is the role (odd: client), where filler goes and how much of it, the number of pieces, their
+//! sizes, and the bytes.
+
+#![no_main]
+
+#[path = "../../longwire-proto/tests/support/frames.rs"]
+mod frames;
+#[path = "../../longwire-proto/tests/support/receiver.rs"]
+mod receiver;
+#[path = "../../longwire-proto/tests/support/reference.rs"]
+mod reference;
+
+use libfuzzer_sys::fuzz_target;
+use longwire_proto::{Config, Role};
+
+use receiver::{Entry, Receiver, Seen};
+use reference::{Limits, Meaning, Outcome};
+
+const MAX_MESSAGE: usize = 24_000;
+const LIMITS: Limits = Limits { fragments: 5, control_run: 4, message: None };
+
+/// Filler stands for the payload of frames so large that their payload lands in a buffer of its own.
+const FILLER: [usize; 4] = [0, 4_500, 17_000, 25_000];
+
+/// No input comes in more pieces than about this.
+const MAX_PIECES: usize = 100;
+
+fuzz_target!(|data: &[u8]| {
+    let [role, at, filler, count, rest @ ..] = data else { return };
+    let role = if role % 2 == 0 { Role::Server } else { Role::Client };
+    let (sizes, bytes) = rest.split_at((usize::from(*count) % 16).min(rest.len()));
+    let (before, behind) = bytes.split_at(usize::from(*at).min(bytes.len()));
+    let filler = vec![b'x'; FILLER[usize::from(*filler) % FILLER.len()]];
+    let bytes = [before, &filler, behind].concat();
+
+    let least = bytes.len() / MAX_PIECES;
+    let mut sizes: Vec<usize> = sizes.iter().map(|&size| size_of_piece(size).max(least)).collect();
+    if sizes.is_empty() {
+        sizes.push(bytes.len());
+    }
+    for joins in [false, true] {
+        let message = joins.then_some(MAX_MESSAGE as u64);
+        let expected = reference::read(&bytes, role == Role::Server, Limits { message, ..LIMITS });
+        for entry in Entry::ALL.into_iter().filter(|entry| is_joining(*entry) == joins) {
+            compare(entry, role, &bytes, &sizes, &expected);
+        }
+    }
+});
+
+/// Whether messages are put together, and so bounded.
+const fn is_joining(entry: Entry) -> bool {
+    matches!(entry, Entry::Assembler | Entry::Landing)
+}
+
+/// Small ones each by itself, then up to 12,000 bytes.
+fn size_of_piece(size: u8) -> usize {
+    if size < 200 { usize::from(size) + 1 } else { (usize::from(size) - 199) * 214 }
+}
+
+/// Feeds `bytes` in pieces of these sizes, in turn, and compares with what the model says.
+fn compare(entry: Entry, role: Role, bytes: &[u8], sizes: &[usize], expected: &Meaning) {
+    let config = Config::server()
+        .max_message(MAX_MESSAGE)
+        .max_fragments(LIMITS.fragments as u32)
+        .max_control_run(LIMITS.control_run as u16);
+    let mut end = Receiver::new(entry, role, &config);
+    let mut rest = bytes;
+    for size in sizes.iter().cycle() {
+        let (piece, behind) = rest.split_at((*size).min(rest.len()));
+        if piece.is_empty() {
+            break;
+        }
+        end.feed(piece);
+        rest = behind;
+    }
+
+    let outcome = match end.error {
+        Some(error) => Outcome::Failed(error.close_code().into()),
+        None if end.connection.is_done() => Outcome::Closed,
+        None => Outcome::Open,
+    };
+    assert_eq!(outcome, expected.outcome, "{entry:?} {role:?}");
+    let mut seen = expected.seen.clone();
+    if entry != Entry::Connection {
+        seen = seen.into_iter().map(Seen::assembled).collect();
+    }
+    assert_eq!(end.seen, seen, "{entry:?} {role:?}");
+    if !is_joining(entry) {
+        let partial = end.joined.take().map(|joined| joined.1).unwrap_or_default();
+        assert!(expected.partial.starts_with(&partial), "no byte that is not part of the message");
+        assert!(outcome != Outcome::Open || partial == expected.partial, "all that came");
+    }
+    assert_eq!(replies(&mut end, role), expected.replies, "{entry:?} {role:?}");
+
+    // RFC 6455 7.1.5: TCP that ends in the middle is 1006.
+    let clean = end.connection.receive_eof(&mut end.out, end.now).is_ok();
+    assert_eq!(clean, outcome != Outcome::Open);
+    assert!(end.connection.is_done() && end.connection.remaining() == 0);
+    assert!(end.replies().is_empty(), "the end of TCP is not answered");
+}
+
+/// Opcode and payload of what was answered; of the Close frame of a failure only the code.
+fn replies(end: &mut Receiver, role: Role) -> Vec<(u8, Vec<u8>)> {
+    let failed = end.error.is_some();
+    let code_only = |mut sent: frames::Sent| {
+        assert!(sent.fin && sent.key.is_some() == (role == Role::Client));
+        if sent.opcode == 0x8 && failed {
+            sent.payload.truncate(2);
+        }
+        (sent.opcode, sent.payload)
+    };
+    frames::decode(&end.replies()).into_iter().map(code_only).collect()
+}
