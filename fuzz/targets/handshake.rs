@@ -159,7 +159,7 @@ fn response(bytes: &[u8], limits: HeadLimits, piece: usize) {
 }
 
 /// Lines of host, target, subprotocols, an origin, and the name and value of one more header: what a
-/// client is willing to send a server accepts.
+/// client is willing to send a server accepts, and may refuse with all of it as its text.
 fn asked(text: &str) {
     let mut lines = text.split('\n');
     let mut line = || lines.next().unwrap_or_default();
@@ -170,6 +170,10 @@ fn asked(text: &str) {
     {
         extra.insert(name, value);
     }
+    let mut refusal = Refusal::new(StatusCode::FORBIDDEN, text.to_owned());
+    refusal.headers_mut().extend(extra.clone());
+    refused(&refusal);
+
     let origins = match Origins::list([origin]) {
         Ok(origins) => {
             extra.insert(header::ORIGIN, HeaderValue::try_from(origin).expect("an origin is ASCII"));
