@@ -463,8 +463,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                 }
                 Poll::Ready(Ok(())) => true,
                 // The peer has gone without waiting for the answer to its Close frame.
-                Poll::Ready(Err(_)) => {
+                Poll::Ready(Err(error)) => {
                     self.lent = None;
+                    ending.broken.get_or_insert(error.into());
                     true
                 }
                 Poll::Pending => false,
