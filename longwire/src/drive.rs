@@ -432,7 +432,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         let polled = if ending.finished { Poll::Ready(()) } else { self.poll_end_tcp(cx, &mut ending) };
         if polled.is_ready() && !ending.finished {
             ending.finished = true;
-            if self.buffered_amount() > 0 && matches!(ending.result, Some(Ok(_))) {
+            let waits = self.lent.as_ref().is_some_and(|lent| lent.unflushed || !lent.out.is_empty());
+            if waits && matches!(ending.result, Some(Ok(_))) {
                 // What waited was not taken in time: that is no clean end.
                 ending.result = Some(Err(Error::CloseTimeout));
             }
