@@ -1,7 +1,8 @@
 //! Joins what is received into messages and parts that own their bytes, for drivers that hand them on.
 //!
 //! Small payloads are copied out of the read block, larger ones split off it, and those that do not fit
-//! land in a buffer of their own, which grows by what arrives, not by what a header claims.
+//! land in a buffer of their own, which grows by what arrives, not by what a header claims. Compressed
+//! payload is inflated right into that buffer.
 
 use std::ops::Range;
 use std::time::Instant;
@@ -15,7 +16,7 @@ use crate::error::ProtocolError;
 use crate::large;
 use crate::message::{Kind, Message, Part};
 use crate::outbox::Outbox;
-use crate::receive::PartAt;
+use crate::receive::{PartAt, Payload};
 
 /// Payloads up to this many bytes are copied: one that is split off keeps its whole block alive for as
 /// long as it lives itself, and the larger it is, the less that matters.
@@ -36,8 +37,19 @@ pub struct Assembler {
     buffer: Vec<u8>,
     /// The kind of the message whose beginning is in `buffer`.
     message: Option<Kind>,
-    /// The rest of the message under way is not wanted whole.
-    skipping: bool,
+    /// What becomes of the rest of the message under way.
+    rest: Rest,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Rest {
+    /// It is put together with what came before, if anything did.
+    #[default]
+    Joined,
+    /// Its beginning was taken in parts, and so is this.
+    InParts,
+    /// Some of it was passed over, so nobody gets what follows.
+    Dropped,
 }
 
 /// What was received, with bytes of its own.
@@ -62,7 +74,7 @@ impl Assembler {
 
     /// No message is under way, and no buffer held.
     pub const fn is_idle(&self) -> bool {
-        self.message.is_none() && !self.skipping
+        self.message.is_none() && matches!(self.rest, Rest::Joined)
     }
 
     /// Takes the next message or control frame off the front of `input`; `None` when it needs more.
@@ -79,7 +91,8 @@ impl Assembler {
         now: Instant,
     ) -> Result<Option<Incoming<Message>>, ProtocolError> {
         while !input.is_empty() {
-            let received = match connection.receive_within(self.room(connection), input, out, now) {
+            let room = self.room(connection);
+            let received = match connection.receive_within(room, input, &mut self.buffer, out, now) {
                 Ok(received) => received,
                 Err(error) => {
                     self.reset();
@@ -95,12 +108,14 @@ impl Assembler {
             };
             let incoming = match event {
                 Event::Part(part) => {
-                    let payload = part.payload.clone();
-                    if part.first && part.last {
-                        let payload = take(input, payload, received.consumed);
+                    if part.first
+                        && part.last
+                        && let Payload::Input(range) = part.payload
+                    {
+                        let payload = take(input, range, received.consumed);
                         return Ok(Some(Incoming::Data(Message::from_validated(part.kind, payload))));
                     }
-                    self.keep(&part, &input[payload]);
+                    self.keep(&part, input);
                     input.advance(received.consumed);
                     if part.last
                         && let Some(message) = self.finish()?
@@ -122,6 +137,9 @@ impl Assembler {
     /// Takes the next part of a message or control frame off the front of `input`; `None` when it needs
     /// more.
     ///
+    /// Of a message that [`receive`](Self::receive) has begun to pass over nothing more comes, and no last
+    /// part: the next part is the first of the message behind it.
+    ///
     /// # Errors
     ///
     /// As [`Connection::receive`].
@@ -135,11 +153,17 @@ impl Assembler {
         if let Some(kind) = self.message.take() {
             // What was put together before parts were asked for is the first of them.
             let payload = Bytes::from(std::mem::take(&mut self.buffer));
-            self.skipping = true;
+            self.rest = Rest::InParts;
             return Ok(Some(Incoming::Data(Part { kind, payload, first: true, last: false })));
         }
         while !input.is_empty() {
-            let received = connection.receive(input, out, now)?;
+            let received = match connection.receive(input, &mut self.buffer, out, now) {
+                Ok(received) => received,
+                Err(error) => {
+                    self.reset();
+                    return Err(error);
+                }
+            };
             let incoming = match received.event {
                 None if received.consumed == 0 => return Ok(None),
                 None => {
@@ -147,8 +171,24 @@ impl Assembler {
                     continue;
                 }
                 Some(Event::Part(part)) => {
-                    self.skipping = !part.last;
-                    let payload = take(input, part.payload, received.consumed);
+                    let dropped = self.rest == Rest::Dropped && !part.first;
+                    if part.last {
+                        self.rest = Rest::Joined;
+                    } else if !dropped {
+                        self.rest = Rest::InParts;
+                    }
+                    if dropped {
+                        large::put(std::mem::take(&mut self.buffer));
+                        input.advance(received.consumed);
+                        continue;
+                    }
+                    let payload = match part.payload {
+                        Payload::Input(range) => take(input, range, received.consumed),
+                        Payload::Inflated(_) => {
+                            input.advance(received.consumed);
+                            Bytes::from(std::mem::take(&mut self.buffer))
+                        }
+                    };
                     return Ok(Some(Incoming::Data(Part {
                         kind: part.kind,
                         payload,
@@ -197,7 +237,8 @@ impl Assembler {
         now: Instant,
     ) -> Result<Option<Message>, ProtocolError> {
         let start = self.buffer.len() - count;
-        let received = match connection.receive(&mut self.buffer[start..], out, now) {
+        // Nothing is inflated here: of a compressed message nothing is `remaining`.
+        let received = match connection.receive(&mut self.buffer[start..], &mut Vec::new(), out, now) {
             Ok(received) => received,
             Err(error) => {
                 self.reset();
@@ -221,7 +262,7 @@ impl Assembler {
     /// How many more bytes the message under way may have.
     #[inline]
     fn room(&self, connection: &Connection) -> u64 {
-        if self.skipping {
+        if self.rest != Rest::Joined {
             return u64::MAX;
         }
         connection.config().max_message.saturating_sub(self.buffer.len()) as u64
@@ -243,13 +284,17 @@ impl Assembler {
         }
     }
 
-    fn keep(&mut self, part: &PartAt, payload: &[u8]) {
-        if self.skipping && !part.first {
+    fn keep(&mut self, part: &PartAt, input: &[u8]) {
+        if self.rest != Rest::Joined && !part.first {
+            self.rest = Rest::Dropped;
+            large::put(std::mem::take(&mut self.buffer));
             return;
         }
         self.message = Some(part.kind);
-        self.skipping = false;
-        self.buffer.extend_from_slice(payload);
+        self.rest = Rest::Joined;
+        if let Payload::Input(range) = &part.payload {
+            self.buffer.extend_from_slice(&input[range.clone()]);
+        }
     }
 
     /// The message is whole; `None` if it was not wanted whole.
@@ -257,7 +302,7 @@ impl Assembler {
     /// Text was validated as it came, piece by piece. That all pieces are in the buffer and nothing else
     /// is for the caller to see to, so it is not taken on trust.
     fn finish(&mut self) -> Result<Option<Message>, ProtocolError> {
-        self.skipping = false;
+        self.rest = Rest::Joined;
         let Some(kind) = self.message.take() else { return Ok(None) };
         let payload = large::freeze(std::mem::take(&mut self.buffer));
         Ok(Some(match kind {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::deflate::Deflate;
+
 /// Limits and deadlines of one connection.
 ///
 /// ```
@@ -21,13 +23,25 @@ pub struct Config {
     pub(crate) pong_timeout: Duration,
     pub(crate) close_timeout: Duration,
     pub(crate) write_timeout: Duration,
+    pub(crate) message_timeout: Option<Duration>,
+    pub(crate) deflate: Option<Deflate>,
 }
 
 impl Config {
-    /// The defaults of a server: messages of at most 1 MiB.
+    /// The defaults of a server: messages of at most 1 MiB in at most 120 s, no compression.
     pub const fn server() -> Self {
+        Self::new(1024 * 1024, Some(Duration::from_secs(120)), None)
+    }
+
+    /// The defaults of a client: as a server's, but messages of up to 64 MiB in any time, and compression is
+    /// offered.
+    pub const fn client() -> Self {
+        Self::new(64 * 1024 * 1024, None, Some(Deflate::new()))
+    }
+
+    const fn new(max_message: usize, message_timeout: Option<Duration>, deflate: Option<Deflate>) -> Self {
         Self {
-            max_message: 1024 * 1024,
+            max_message,
             max_fragments: 16_384,
             max_control_run: 10_000,
             frame_size: 256 * 1024,
@@ -36,17 +50,14 @@ impl Config {
             pong_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(5),
             write_timeout: Duration::from_secs(30),
+            message_timeout,
+            deflate,
         }
     }
 
-    /// The defaults of a client: as a server's, but messages of up to 64 MiB.
-    pub const fn client() -> Self {
-        Self { max_message: 64 * 1024 * 1024, ..Self::server() }
-    }
-
     /// The largest message that is put together, in bytes. A larger one fails the connection with 1009
-    /// as soon as its frames announce it. Messages taken in parts are not bounded by it, for nothing
-    /// of them is kept.
+    /// as soon as its frames announce it, or so much of it is inflated. Messages taken in parts are not
+    /// bounded by it, for nothing of them is kept.
     pub const fn max_message(mut self, bytes: usize) -> Self {
         self.max_message = bytes;
         self
@@ -104,6 +115,40 @@ impl Config {
     pub const fn write_timeout(mut self, time: Duration) -> Self {
         self.write_timeout = time;
         self
+    }
+
+    /// How long a message that is put together may take from its first byte to its last, however it
+    /// dribbles, and a header or control frame too; default 120 s for a server, `None` for a client: as
+    /// long as it likes. A message that takes longer fails the connection with 1008. Messages taken in
+    /// parts may take any time. It is for drivers to heed.
+    pub const fn message_timeout(mut self, time: Option<Duration>) -> Self {
+        self.message_timeout = time;
+        self
+    }
+
+    /// See [`message_timeout`](Self::message_timeout).
+    pub const fn message_time_limit(&self) -> Option<Duration> {
+        self.message_timeout
+    }
+
+    /// Compresses messages (RFC 7692): a server accepts what clients offer, a client offers it. By default
+    /// a server does not, and a client does.
+    #[must_use]
+    pub fn deflate(mut self, deflate: Deflate) -> Self {
+        self.deflate = Some(deflate);
+        self
+    }
+
+    /// Neither accepts nor offers compression.
+    #[must_use]
+    pub fn no_deflate(mut self) -> Self {
+        self.deflate = None;
+        self
+    }
+
+    /// How messages are compressed, if both ends agree.
+    pub const fn deflate_config(&self) -> Option<&Deflate> {
+        self.deflate.as_ref()
     }
 
     /// See [`max_message`](Self::max_message), in bytes.

@@ -9,6 +9,7 @@ use bytes::Bytes;
 
 use crate::close::{CloseCode, CloseFrame, MAX_REASON};
 use crate::config::Config;
+use crate::deflate::{Compress, DeflateParameters};
 use crate::error::{ProtocolError, SendError, TimedOut, UncleanEof};
 use crate::frame::{MAX_CONTROL_PAYLOAD, OpCode};
 use crate::message::{Kind, Message};
@@ -51,9 +52,10 @@ enum State {
 /// What [`Connection::receive`] took and found.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Received {
-    /// Bytes off the front of the input that are done with. May be more than 0 without an event.
+    /// Bytes off the front of the input that are done with. May be more than 0 without an event, and 0
+    /// with one, while more is inflated from bytes that stay.
     pub consumed: usize,
-    /// What they were. Its payload is a range of the same input.
+    /// What they were.
     pub event: Option<Event>,
 }
 
@@ -95,9 +97,38 @@ impl Connection {
         }
     }
 
+    /// The same, with the compression that the opening handshake has agreed on.
+    #[must_use]
+    pub fn with_deflate(mut self, parameters: DeflateParameters) -> Self {
+        let (ours, theirs) = match self.role {
+            Role::Server => (parameters.of(Role::Server), parameters.of(Role::Client)),
+            Role::Client => (parameters.of(Role::Client), parameters.of(Role::Server)),
+        };
+        self.sending.set_deflate(ours);
+        self.receiving.set_deflate(theirs);
+        self
+    }
+
     /// Which end this is.
     pub const fn role(&self) -> Role {
         self.role
+    }
+
+    /// What was agreed on to compress messages, if it was.
+    pub const fn deflate(&self) -> Option<DeflateParameters> {
+        let (Some(ours), Some(theirs)) = (self.sending.deflate(), self.receiving.deflate()) else {
+            return None;
+        };
+        let (server, client) = match self.role {
+            Role::Server => (ours, theirs),
+            Role::Client => (theirs, ours),
+        };
+        Some(DeflateParameters {
+            server_no_context_takeover: !server.takeover,
+            client_no_context_takeover: !client.takeover,
+            server_max_window_bits: server.window_bits,
+            client_max_window_bits: client.window_bits,
+        })
     }
 
     /// Its limits and deadlines.
@@ -115,17 +146,24 @@ impl Connection {
         matches!(self.state, State::Closed | State::Failed)
     }
 
-    /// Payload bytes still to come of the data frame under way; 0 between frames, and when nothing more
-    /// is processed.
+    /// A message has begun to arrive, and its end has not.
+    pub const fn is_within_message(&self) -> bool {
+        !self.is_done() && self.receiving.is_within_message()
+    }
+
+    /// Payload bytes still to come of the data frame under way; 0 between frames, in a compressed message,
+    /// and when nothing more is processed.
     #[inline]
     pub const fn remaining(&self) -> u64 {
         if self.is_done() { 0 } else { self.receiving.remaining() }
     }
 
-    /// Takes the next thing off the front of `input`, unmasking it in place. Answers go to `out`.
+    /// Takes the next thing off the front of `input`, unmasking it in place. Answers go to `out`, the
+    /// payload of a compressed message is appended to `inflated`, some 64 KiB at a time.
     ///
-    /// Call it again with the rest until it consumes nothing. What is then left, a header or a control
-    /// frame that is not whole (at most 139 bytes), comes again in front of the bytes that follow.
+    /// Call it again with the rest while there is any and it consumes or finds something. What is then
+    /// left, a header or a control frame that is not whole (at most 139 bytes), comes again in front of
+    /// the bytes that follow.
     /// A call without input tells that bytes came, not what they are: do not make it.
     ///
     /// # Errors
@@ -136,10 +174,11 @@ impl Connection {
     pub fn receive(
         &mut self,
         input: &mut [u8],
+        inflated: &mut Vec<u8>,
         out: &mut Outbox,
         now: Instant,
     ) -> Result<Received, ProtocolError> {
-        self.receive_within(u64::MAX, input, out, now)
+        self.receive_within(u64::MAX, input, inflated, out, now)
     }
 
     /// As [`receive`](Self::receive), where the message under way may have `room` more bytes.
@@ -148,6 +187,7 @@ impl Connection {
         &mut self,
         room: u64,
         input: &mut [u8],
+        inflated: &mut Vec<u8>,
         out: &mut Outbox,
         now: Instant,
     ) -> Result<Received, ProtocolError> {
@@ -169,7 +209,7 @@ impl Connection {
             // RFC 6455 1.4, 5.5.1, 7.1.7: data after a Close frame or a failure is discarded.
             State::Closed | State::Failed => return Ok(Received { consumed: input.len(), event: None }),
         }
-        match self.receiving.step(input, self.role, &self.config, room) {
+        match self.receiving.step(input, inflated, self.role, &self.config, room) {
             Ok((consumed, Found::Nothing)) => Ok(Received { consumed, event: None }),
             Ok((consumed, Found::Part(part))) => Ok(Received { consumed, event: Some(Event::Part(part)) }),
             Ok((consumed, Found::Control(control))) => {
@@ -233,8 +273,23 @@ impl Connection {
     /// [`SendError`]; nothing was queued then.
     #[inline]
     pub fn send(&mut self, message: Message, out: &mut Outbox) -> Result<(), SendError> {
+        self.send_with(message, Compress::Auto, out)
+    }
+
+    /// As [`send`](Self::send), with a word on its compression.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]; nothing was queued then.
+    #[inline]
+    pub fn send_with(
+        &mut self,
+        message: Message,
+        compress: Compress,
+        out: &mut Outbox,
+    ) -> Result<(), SendError> {
         self.check_open()?;
-        self.sending.message(message, self.config.frame_size, out)
+        self.sending.message(message, compress, &self.config, out)
     }
 
     /// Queues a part of a message: the first names its kind, the last ends it (RFC 6455 5.4).
@@ -251,8 +306,25 @@ impl Connection {
         last: bool,
         out: &mut Outbox,
     ) -> Result<(), SendError> {
+        self.send_part_with(kind, payload, last, Compress::Auto, out)
+    }
+
+    /// As [`send_part`](Self::send_part), with a word on the compression of the message; the one said with
+    /// its first part counts.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]; nothing was queued then.
+    pub fn send_part_with(
+        &mut self,
+        kind: Kind,
+        payload: Bytes,
+        last: bool,
+        compress: Compress,
+        out: &mut Outbox,
+    ) -> Result<(), SendError> {
         self.check_open()?;
-        self.sending.part(kind, payload, last, self.config.frame_size, out)
+        self.sending.part(kind, payload, last, compress, &self.config, out)
     }
 
     /// Queues a message that was encoded once for many.
@@ -262,7 +334,7 @@ impl Connection {
     /// [`SendError`]; nothing was queued then.
     pub fn send_shared(&mut self, frame: &SharedFrame, out: &mut Outbox) -> Result<(), SendError> {
         self.check_open()?;
-        self.sending.shared_frame(frame, self.config.frame_size, out)
+        self.sending.shared_frame(frame, &self.config, out)
     }
 
     /// Queues a Ping with up to 125 bytes of payload, before the large messages that wait.
@@ -299,6 +371,7 @@ impl Connection {
             frame.encode(&mut payload);
         }
         self.sending.close(&payload, out);
+        self.sending.end();
         self.state = State::CloseSent;
         self.since = now;
         Ok(())
@@ -399,6 +472,8 @@ impl Connection {
     }
 
     fn done(&mut self, state: State, out: &mut Outbox, now: Instant) {
+        self.receiving.end();
+        self.sending.end();
         // RFC 6455 7.1.1: the server ends TCP first. A client does too when it fails the connection.
         if self.role == Role::Server || state == State::Failed {
             out.end();
@@ -415,7 +490,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn state_fits_in_little_more_than_a_cache_line() {
-        assert!(size_of::<Connection>() <= 80, "{}", size_of::<Connection>());
+    fn state_is_small() {
+        assert!(size_of::<Connection>() <= 104, "{}", size_of::<Connection>());
     }
 }

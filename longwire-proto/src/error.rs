@@ -11,7 +11,8 @@ use crate::frame::{HeaderError, MAX_CONTROL_PAYLOAD};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProtocolError {
-    /// A reserved bit is set that no negotiated extension defines (RFC 6455 5.2).
+    /// A reserved bit is set where no negotiated extension defines it (RFC 6455 5.2): with
+    /// permessage-deflate, RSV1 anywhere but on the first frame of a message (RFC 7692 6.1).
     ReservedBits,
     /// A reserved opcode (RFC 6455 5.2).
     ReservedOpcode(u8),
@@ -33,6 +34,9 @@ pub enum ProtocolError {
     ExpectedContinuation,
     /// Text, or the reason of a Close frame, is not valid UTF-8 (RFC 6455 8.1).
     InvalidUtf8,
+    /// A compressed message is no DEFLATE stream, ends within it, or reaches back further than was
+    /// agreed on (RFC 7692 7.2.2).
+    InvalidDeflate,
     /// A Close frame with a payload of one byte (RFC 6455 5.5.1).
     CloseTooShort,
     /// A Close frame with a code that must not be sent (RFC 6455 7.4).
@@ -58,7 +62,7 @@ impl ProtocolError {
     /// The code of the Close frame that this error causes (RFC 6455 7.4.1).
     pub const fn close_code(self) -> CloseCode {
         match self {
-            Self::InvalidUtf8 => CloseCode::INVALID_PAYLOAD,
+            Self::InvalidUtf8 | Self::InvalidDeflate => CloseCode::INVALID_PAYLOAD,
             Self::MessageTooBig { .. } => CloseCode::TOO_BIG,
             Self::TooManyFragments { .. } | Self::TooManyControlFrames { .. } => CloseCode::POLICY,
             _ => CloseCode::PROTOCOL_ERROR,
@@ -79,7 +83,9 @@ impl From<HeaderError> for ProtocolError {
 impl fmt::Display for ProtocolError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::ReservedBits => f.write_str("reserved bit set without an extension (RFC 6455 5.2)"),
+            Self::ReservedBits => {
+                f.write_str("reserved bit set where no extension defines it (RFC 6455 5.2)")
+            }
             Self::ReservedOpcode(opcode) => HeaderError::ReservedOpcode(*opcode).fmt(f),
             Self::LengthNotMinimal => HeaderError::LengthNotMinimal.fmt(f),
             Self::LengthTooLarge => HeaderError::LengthTooLarge.fmt(f),
@@ -94,6 +100,7 @@ impl fmt::Display for ProtocolError {
                 f.write_str("new message inside a fragmented message (RFC 6455 5.4)")
             }
             Self::InvalidUtf8 => f.write_str("text is not valid UTF-8 (RFC 6455 8.1)"),
+            Self::InvalidDeflate => f.write_str("message is not validly compressed (RFC 7692 7.2.2)"),
             Self::CloseTooShort => f.write_str("Close frame with half a code (RFC 6455 5.5.1)"),
             Self::InvalidCloseCode(code) => write!(f, "close code {code} must not be sent (RFC 6455 7.4)"),
             Self::MessageTooBig { limit } => {

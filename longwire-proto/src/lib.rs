@@ -1,4 +1,4 @@
-//! RFC 6455 as state and values: the WebSocket protocol without socket, clock, randomness or log.
+//! RFC 6455 and RFC 7692 as state and values: the WebSocket protocol without socket, clock, randomness or log.
 //!
 //! The crate for authors of drivers; programs use `longwire`, the driver for Tokio.
 //!
@@ -43,6 +43,7 @@ mod assembler;
 mod close;
 mod config;
 mod connection;
+mod deflate;
 mod error;
 mod large;
 mod message;
@@ -55,9 +56,10 @@ pub use assembler::{Assembler, Incoming};
 pub use close::{CloseCode, CloseFrame, MAX_REASON};
 pub use config::Config;
 pub use connection::{Connection, Event, Received};
+pub use deflate::{Compress, Deflate, DeflateParameters};
 pub use error::{ProtocolError, SendError, TimedOut, UncleanEof};
 pub use message::{Kind, Message, Part};
 pub use outbox::Outbox;
-pub use receive::{PartAt, Role};
+pub use receive::{PartAt, Payload, Role};
 pub use send::SharedFrame;
 pub use utf8::{InvalidUtf8, Utf8Bytes, Utf8State, unmask_text};

@@ -1,10 +1,13 @@
 //! The receiving half: bytes become parts of messages and control frames (RFC 6455 sections 5 and 8).
 //!
-//! It unmasks in place and says where the payload lies; it keeps no byte and joins nothing.
+//! It unmasks in place and says where the payload lies; it keeps no byte and joins nothing. A compressed
+//! message is inflated step by step into a buffer of the caller's (RFC 7692 section 7.2.2).
 
 use std::ops::Range;
 
 use crate::config::Config;
+use crate::deflate::Context;
+use crate::deflate::codec::Inflating;
 use crate::error::ProtocolError;
 use crate::frame::{Header, MAX_CONTROL_PAYLOAD, OpCode};
 use crate::mask;
@@ -20,15 +23,28 @@ pub enum Role {
     Server,
 }
 
-/// Where a piece of a message lies in the input.
+/// Bytes that one step inflates; the last symbol of a step may bring up to 258 more, and the end of a
+/// message what its last four octets make.
+const INFLATE_STEP: usize = 64 * 1024;
+
+/// Where the payload of a piece lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Payload {
+    /// In this range of the input, unmasked.
+    Input(Range<usize>),
+    /// In this range of the buffer that inflated payload is appended to.
+    Inflated(Range<usize>),
+}
+
+/// A piece of a message, and where it lies.
 ///
 /// `first && last`: the whole message lies there.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartAt {
     /// What the message carries.
     pub kind: Kind,
-    /// The unmasked payload, as a range of the input; may be empty.
-    pub payload: Range<usize>,
+    /// Where the payload lies; may be empty.
+    pub payload: Payload,
     /// The message begins with this piece.
     pub first: bool,
     /// The message ends with this piece.
@@ -71,6 +87,12 @@ pub(crate) struct Receiving {
     fin: bool,
     /// A data frame's header was taken and its end not reached.
     in_frame: bool,
+    /// The message under way is compressed.
+    compressed: bool,
+    /// How the peer compresses, if that was agreed on.
+    deflate: Option<Context>,
+    /// Within a compressed message, and between messages when the peer takes over its context.
+    inflating: Option<Box<Inflating>>,
 }
 
 impl Receiving {
@@ -85,12 +107,34 @@ impl Receiving {
             first: false,
             fin: false,
             in_frame: false,
+            compressed: false,
+            deflate: None,
+            inflating: None,
         }
     }
 
+    pub(crate) const fn set_deflate(&mut self, context: Context) {
+        self.deflate = Some(context);
+    }
+
+    pub(crate) const fn deflate(&self) -> Option<Context> {
+        self.deflate
+    }
+
+    /// A message has begun and not ended.
+    pub(crate) const fn is_within_message(&self) -> bool {
+        self.message.is_some()
+    }
+
+    /// Nothing more is received.
+    pub(crate) fn end(&mut self) {
+        self.inflating = None;
+    }
+
+    /// Payload still to come of the data frame under way, where it is to be handed out as it is.
     #[inline]
     pub(crate) const fn remaining(&self) -> u64 {
-        self.remaining
+        if self.compressed { 0 } else { self.remaining }
     }
 
     /// There was silence: what comes now is no flood.
@@ -103,6 +147,7 @@ impl Receiving {
     pub(crate) fn step(
         &mut self,
         input: &mut [u8],
+        inflated: &mut Vec<u8>,
         role: Role,
         config: &Config,
         room: u64,
@@ -113,7 +158,7 @@ impl Receiving {
         {
             return self.small(small, input);
         }
-        self.long_way(input, role, config, room)
+        self.long_way(input, inflated, role, config, room)
     }
 
     /// Out of line, to keep the way of the commonest frame short.
@@ -121,6 +166,7 @@ impl Receiving {
     fn long_way(
         &mut self,
         input: &mut [u8],
+        inflated: &mut Vec<u8>,
         role: Role,
         config: &Config,
         room: u64,
@@ -136,12 +182,15 @@ impl Receiving {
                     return Err(error.into());
                 }
             };
-            check(&header, role)?;
+            check(&header, role, self.deflate.is_some())?;
             if header.opcode.is_control() {
                 return self.control(&header, size, input, config);
             }
             self.begin(&header, config)?;
             start = size;
+        }
+        if self.compressed {
+            return self.inflate(start, input, inflated, config, room);
         }
         // RFC 6455 10.4: refused as soon as it is announced.
         if self.remaining > room {
@@ -166,7 +215,7 @@ impl Receiving {
             }
             Kind::Binary => mask::apply(payload, key),
         }
-        let part = PartAt { kind, payload: start..end, first: true, last: true };
+        let part = PartAt { kind, payload: Payload::Input(start..end), first: true, last: true };
         Ok((end, Found::Part(part)))
     }
 
@@ -180,7 +229,7 @@ impl Receiving {
             whole[1] = second & 0x80 | (second & 0x7F).min(126);
             whole[2..4].copy_from_slice(&u16::MAX.to_be_bytes());
             if let Some((header, _)) = Header::decode(&whole)? {
-                check(&header, role)?;
+                check(&header, role, self.deflate.is_some())?;
                 self.check_order(&header)?;
             }
         }
@@ -229,6 +278,8 @@ impl Receiving {
             self.message = Some(if header.opcode == OpCode::Text { Kind::Text } else { Kind::Binary });
             self.first = true;
             self.fragments = 1;
+            // RFC 7692 6.2: the first frame says whether the message is compressed.
+            self.compressed = header.rsv & Header::RSV1 != 0;
         }
         self.control_run = 0;
         self.remaining = header.length;
@@ -264,13 +315,76 @@ impl Receiving {
         if !ended {
             self.key = mask::advance(self.key, available);
         }
-        let part = PartAt { kind, payload: start..end, first: self.first, last };
+        let payload = Payload::Input(start..end);
+        let part = PartAt { kind, payload, first: self.first, last };
         self.first = false;
         self.in_frame = !ended;
         if last {
             self.message = None;
         }
         Ok((end, Found::Part(part)))
+    }
+
+    /// As [`payload`](Self::payload), of a compressed message. Never inflates much more than `room`.
+    fn inflate(
+        &mut self,
+        start: usize,
+        input: &mut [u8],
+        inflated: &mut Vec<u8>,
+        config: &Config,
+        room: u64,
+    ) -> Result<(usize, Found), ProtocolError> {
+        let Some(context) = self.deflate else { return Err(ProtocolError::ReservedBits) };
+        let inflating = self.inflating.get_or_insert_default();
+        let available = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(input.len() - start);
+        if available == 0 && self.remaining > 0 {
+            return Ok((start, Found::Nothing));
+        }
+        let input = &mut input[start..start + available];
+        // A caller that does not bring back what stayed gets nothing.
+        let Some(masked) = input.get_mut(inflating.unmasked..) else { return Ok((0, Found::Nothing)) };
+        if self.key != [0; 4] {
+            mask::apply(masked, self.key);
+            self.key = mask::advance(self.key, masked.len());
+        }
+        let ends = self.fin && available as u64 == self.remaining;
+        let limit = usize::try_from(room).unwrap_or(usize::MAX).saturating_add(1).min(INFLATE_STEP);
+        let before = inflated.len();
+        let progress = inflating
+            .inflate(context, input, ends, limit, inflated)
+            .map_err(|_| ProtocolError::InvalidDeflate)?;
+        inflating.unmasked = available - progress.consumed;
+        self.remaining -= progress.consumed as u64;
+        let last = ends && !progress.more;
+
+        let piece = before..inflated.len();
+        if piece.len() as u64 > room {
+            return Err(ProtocolError::MessageTooBig { limit: config.max_message });
+        }
+        let kind = self.message.unwrap_or(Kind::Binary);
+        if kind == Kind::Text {
+            self.utf8.push(&inflated[piece.clone()]).map_err(|_| ProtocolError::InvalidUtf8)?;
+            if last && !self.utf8.is_complete() {
+                return Err(ProtocolError::InvalidUtf8);
+            }
+        }
+        self.in_frame = self.remaining > 0;
+        let consumed = start + progress.consumed;
+        if piece.is_empty() && !last {
+            return Ok((consumed, Found::Nothing));
+        }
+        let part = PartAt { kind, payload: Payload::Inflated(piece), first: self.first, last };
+        self.first = false;
+        if last {
+            self.message = None;
+            self.compressed = false;
+            if context.takeover {
+                inflating.end_message();
+            } else {
+                self.inflating = None;
+            }
+        }
+        Ok((consumed, Found::Part(part)))
     }
 }
 
@@ -306,10 +420,14 @@ impl Small {
 
 /// The rules that a header keeps by itself.
 #[inline]
-fn check(header: &Header, role: Role) -> Result<(), ProtocolError> {
-    // RFC 6455 5.2: reserved bits are 0 unless an extension defines them.
+fn check(header: &Header, role: Role, deflate: bool) -> Result<(), ProtocolError> {
+    // RFC 6455 5.2: reserved bits are 0 unless an extension defines them. RFC 7692 6.1: permessage-deflate
+    // defines RSV1, on the first frame of a message only.
     if header.rsv != 0 {
-        return Err(ProtocolError::ReservedBits);
+        let begins = matches!(header.opcode, OpCode::Text | OpCode::Binary);
+        if !(deflate && begins && header.rsv == Header::RSV1) {
+            return Err(ProtocolError::ReservedBits);
+        }
     }
     // RFC 6455 5.1: a client masks all frames, a server none.
     match (role, header.mask) {

@@ -1,9 +1,15 @@
-//! The sending half: messages and parts become frames in the outbox, masked where the role says so.
+//! The sending half: messages and parts become frames in the outbox, compressed where that was agreed on
+//! and masked where the role says so.
+
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
+use crate::config::Config;
+use crate::deflate::codec::{Deflating, with_compressor};
+use crate::deflate::{Budget, Compress, Context, Deflate, WINDOW_BITS};
 use crate::error::SendError;
 use crate::frame::{Header, MAX_CONTROL_PAYLOAD, MAX_HEADER, OpCode};
 use crate::mask;
@@ -29,37 +35,137 @@ impl MaskKeys {
 pub(crate) struct Sending {
     /// A client has keys and masks; a server has none and does not (RFC 6455 5.1).
     keys: Option<Box<MaskKeys>>,
-    /// The kind of the message in parts that is under way.
-    message: Option<Kind>,
+    /// The message in parts that is under way.
+    message: Option<UnderWay>,
     utf8: Utf8State,
+    /// How messages may be compressed, if that was agreed on.
+    deflate: Option<Context>,
+    deflating: Option<Box<Deflating>>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct UnderWay {
+    kind: Kind,
+    compressed: bool,
+}
+
+/// The first frame of a message names its kind and whether it is compressed; the others continue it
+/// (RFC 6455 5.4, RFC 7692 6.1).
+#[derive(Clone, Copy)]
+struct First {
+    opcode: OpCode,
+    rsv: u8,
+}
+
+impl First {
+    const CONTINUES: Self = Self { opcode: OpCode::Continuation, rsv: 0 };
+
+    #[inline]
+    const fn plain(kind: Kind) -> Self {
+        Self { opcode: opcode_of(kind), rsv: 0 }
+    }
+
+    const fn compressed(kind: Kind) -> Self {
+        Self { opcode: opcode_of(kind), rsv: Header::RSV1 }
+    }
 }
 
 impl Sending {
     pub(crate) fn new(keys: Option<MaskKeys>) -> Self {
-        Self { keys: keys.map(Box::new), message: None, utf8: Utf8State::default() }
+        Self {
+            keys: keys.map(Box::new),
+            message: None,
+            utf8: Utf8State::default(),
+            deflate: None,
+            deflating: None,
+        }
+    }
+
+    pub(crate) const fn set_deflate(&mut self, context: Context) {
+        self.deflate = Some(context);
+    }
+
+    pub(crate) const fn deflate(&self) -> Option<Context> {
+        self.deflate
+    }
+
+    /// Nothing more is sent.
+    pub(crate) fn end(&mut self) {
+        self.deflating = None;
     }
 
     #[inline]
     pub(crate) fn message(
         &mut self,
         message: Message,
-        frame_size: usize,
+        compress: Compress,
+        config: &Config,
         out: &mut Outbox,
     ) -> Result<(), SendError> {
         if self.message.is_some() {
             return Err(SendError::MessageUnderWay);
         }
-        let opcode = opcode_of(message.kind());
-        if message.len() <= frame_size {
+        if let Some(context) = self.deflate
+            && is_worth_it(compress, message.len(), config)
+            && self.compressed(message.kind(), message.as_bytes(), context, config, out)
+        {
+            return Ok(());
+        }
+        let first = First::plain(message.kind());
+        if message.len() <= config.frame_size {
             if message.len() <= COPY_MAX || self.keys.is_some() {
-                self.copied(true, opcode, message.as_bytes(), out);
+                self.copied(true, first, message.as_bytes(), out);
             } else {
-                self.shared(true, opcode, message.into_bytes(), out);
+                self.shared(true, first, message.into_bytes(), out);
             }
         } else {
-            self.fragments(opcode, true, message.into_bytes(), frame_size, out);
+            self.fragments(first, true, message.into_bytes(), config.frame_size, out);
         }
         Ok(())
+    }
+
+    /// Queues a message compressed, unless it would be no smaller so.
+    #[inline(never)]
+    fn compressed(
+        &mut self,
+        kind: Kind,
+        message: &[u8],
+        context: Context,
+        config: &Config,
+        out: &mut Outbox,
+    ) -> bool {
+        let (level, budget) = settings(config);
+        if self.deflating.is_none() {
+            self.deflating = Deflating::for_connection(level, context, budget);
+        }
+        with_compressor(|compressor, payload| {
+            if let Some(deflating) = &mut self.deflating {
+                compressor.piece(&mut deflating.history, message, true, payload);
+            } else {
+                compressor.message(message, level, context.window_bits, payload);
+                if payload.len() >= message.len() {
+                    return false;
+                }
+            }
+            self.payload(First::compressed(kind), true, payload, config, out);
+            true
+        })
+    }
+
+    /// Queues what the compressor has made.
+    fn payload(
+        &mut self,
+        first: First,
+        last: bool,
+        payload: &mut Vec<u8>,
+        config: &Config,
+        out: &mut Outbox,
+    ) {
+        if payload.len() <= config.frame_size.min(COPY_MAX) {
+            self.copied(last, first, payload, out);
+        } else {
+            self.fragments(first, last, std::mem::take(payload).into(), config.frame_size, out);
+        }
     }
 
     pub(crate) fn part(
@@ -67,10 +173,11 @@ impl Sending {
         kind: Kind,
         payload: Bytes,
         last: bool,
-        frame_size: usize,
+        compress: Compress,
+        config: &Config,
         out: &mut Outbox,
     ) -> Result<(), SendError> {
-        if self.message.is_some_and(|under_way| under_way != kind) {
+        if self.message.is_some_and(|under_way| under_way.kind != kind) {
             return Err(SendError::KindChanged);
         }
         if kind == Kind::Text {
@@ -81,27 +188,80 @@ impl Sending {
             }
             self.utf8 = utf8;
         }
-        // RFC 6455 5.4: the first fragment names the kind, the others continue it.
-        let opcode = if self.message.is_some() { OpCode::Continuation } else { opcode_of(kind) };
-        self.message = if last { None } else { Some(kind) };
-        self.fragments(opcode, last, payload, frame_size, out);
+        if self.message.is_none()
+            && last
+            && let Some(context) = self.deflate
+            && is_worth_it(compress, payload.len(), config)
+            && self.compressed(kind, &payload, context, config, out)
+        {
+            return Ok(());
+        }
+        let compressed = match self.message {
+            Some(under_way) => under_way.compressed,
+            None => !last && self.deflate.is_some() && compress != Compress::Never,
+        };
+        let first = match self.message {
+            Some(_) => First::CONTINUES,
+            None if compressed => First::compressed(kind),
+            None => First::plain(kind),
+        };
+        self.message = if last { None } else { Some(UnderWay { kind, compressed }) };
+        match self.deflate {
+            Some(context) if compressed => self.compressed_part(first, &payload, last, context, config, out),
+            _ => self.fragments(first, last, payload, config.frame_size, out),
+        }
         Ok(())
+    }
+
+    fn compressed_part(
+        &mut self,
+        first: First,
+        payload: &[u8],
+        last: bool,
+        context: Context,
+        config: &Config,
+        out: &mut Outbox,
+    ) {
+        let (level, budget) = settings(config);
+        let mut deflating = self.deflating.take().unwrap_or_else(|| {
+            Deflating::for_connection(level, context, budget)
+                .unwrap_or_else(|| Deflating::for_message(level, context))
+        });
+        with_compressor(|compressor, compressed| {
+            compressor.piece(&mut deflating.history, payload, last, compressed);
+            self.payload(first, last, compressed, config, out);
+        });
+        if !last || deflating.takes_over() {
+            self.deflating = Some(deflating);
+        }
     }
 
     pub(crate) fn shared_frame(
         &mut self,
         frame: &SharedFrame,
-        frame_size: usize,
+        config: &Config,
         out: &mut Outbox,
     ) -> Result<(), SendError> {
         if self.keys.is_some() {
             // RFC 6455 5.3: each frame of a client has a key of its own, so there is nothing to share.
-            return self.message(frame.message(), frame_size, out);
+            return self.message(frame.message(), frame.0.compress, config, out);
         }
         if self.message.is_some() {
             return Err(SendError::MessageUnderWay);
         }
-        for Encoded { frame, .. } in &*frame.frames {
+        let deflated = match self.deflate {
+            Some(context) if is_worth_it(frame.0.compress, frame.len(), config) => {
+                frame.deflated(settings(config).0, context.window_bits)
+            }
+            _ => None,
+        };
+        if deflated.is_some()
+            && let Some(deflating) = &mut self.deflating
+        {
+            // The peer's window has moved on by a message that is not in our history.
+            deflating.history.clear();
+        }
+        for Encoded { frame, .. } in deflated.unwrap_or(&frame.0.plain) {
             if frame.len() <= SHARE_ABOVE {
                 out.append(|flat| flat.extend_from_slice(frame));
             } else {
@@ -126,11 +286,11 @@ impl Sending {
     /// A Close frame, behind everything that waits; nothing follows it (RFC 6455 5.5.1).
     pub(crate) fn close(&mut self, payload: &[u8], out: &mut Outbox) {
         out.drop_held_pong();
-        self.copied(true, OpCode::Close, payload, out);
+        self.copied(true, First { opcode: OpCode::Close, rsv: 0 }, payload, out);
     }
 
     fn control(&mut self, opcode: OpCode, payload: &[u8]) -> ([u8; MAX_HEADER + MAX_CONTROL_PAYLOAD], usize) {
-        let header = self.header(true, opcode, payload.len());
+        let header = self.header(true, First { opcode, rsv: 0 }, payload.len());
         let encoded = header.encode();
         let mut frame = [0; MAX_HEADER + MAX_CONTROL_PAYLOAD];
         let size = encoded.len() + payload.len();
@@ -145,32 +305,31 @@ impl Sending {
     #[inline(never)]
     fn fragments(
         &mut self,
-        first: OpCode,
+        mut first: First,
         last: bool,
         mut payload: Bytes,
         frame_size: usize,
         out: &mut Outbox,
     ) {
-        let mut opcode = first;
         loop {
             let piece = payload.split_to(payload.len().min(frame_size));
             let fin = last && payload.is_empty();
             if piece.len() <= COPY_MAX || self.keys.is_some() {
-                self.copied(fin, opcode, &piece, out);
+                self.copied(fin, first, &piece, out);
             } else {
-                self.shared(fin, opcode, piece, out);
+                self.shared(fin, first, piece, out);
             }
             if payload.is_empty() {
                 return;
             }
-            opcode = OpCode::Continuation;
+            first = First::CONTINUES;
         }
     }
 
     /// One frame whose payload is copied, and masked by a client.
     #[inline]
-    fn copied(&mut self, fin: bool, opcode: OpCode, payload: &[u8], out: &mut Outbox) {
-        let header = self.header(fin, opcode, payload.len());
+    fn copied(&mut self, fin: bool, first: First, payload: &[u8], out: &mut Outbox) {
+        let header = self.header(fin, first, payload.len());
         if let Some(key) = header.mask
             && payload.len() > COPY_MAX
         {
@@ -191,16 +350,30 @@ impl Sending {
 
     /// One frame of a server whose payload is queued as it is.
     #[inline(never)]
-    fn shared(&mut self, fin: bool, opcode: OpCode, payload: Bytes, out: &mut Outbox) {
-        let header = self.header(fin, opcode, payload.len());
+    fn shared(&mut self, fin: bool, first: First, payload: Bytes, out: &mut Outbox) {
+        let header = self.header(fin, first, payload.len());
         out.append_shared(&header.encode(), payload);
     }
 
     #[inline]
-    fn header(&mut self, fin: bool, opcode: OpCode, length: usize) -> Header {
+    fn header(&mut self, fin: bool, first: First, length: usize) -> Header {
         let mask = self.keys.as_mut().map(|keys| keys.0.next_u32().to_le_bytes());
-        Header { fin, rsv: 0, opcode, mask, length: length as u64 }
+        Header { fin, rsv: first.rsv, opcode: first.opcode, mask, length: length as u64 }
     }
+}
+
+/// Whether a message of `length` bytes is to be compressed.
+fn is_worth_it(compress: Compress, length: usize, config: &Config) -> bool {
+    match compress {
+        Compress::Auto => config.deflate.as_ref().is_some_and(|deflate| length >= deflate.threshold),
+        Compress::Always => true,
+        Compress::Never => false,
+    }
+}
+
+/// How hard to compress, and what may be held for it.
+fn settings(config: &Config) -> (u8, Option<&Budget>) {
+    config.deflate.as_ref().map_or((Deflate::new().level, None), |it| (it.level, it.send_takeover.as_ref()))
 }
 
 const fn opcode_of(kind: Kind) -> OpCode {
@@ -212,14 +385,29 @@ const fn opcode_of(kind: Kind) -> OpCode {
 
 /// A message encoded once, to be sent by many server connections without encoding or copying it again.
 ///
+/// For connections with permessage-deflate it is compressed by the first of them that sends it, once for
+/// each size of window, without reference to what went before; those whose
+/// [`Deflate::threshold`](crate::Deflate::threshold) it does not reach send it as it is. The level is that
+/// of the connection that came first.
+///
 /// A client connection takes it too, but must mask it for itself (RFC 6455 5.3).
 #[derive(Clone, Debug)]
-pub struct SharedFrame {
+pub struct SharedFrame(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
     kind: Kind,
-    frames: Box<[Encoded]>,
+    compress: Compress,
+    plain: Frames,
+    /// For each window from 8 to 15 bits; `None` where it is no smaller so.
+    deflated: OnceLock<Box<[OnceLock<Option<Frames>>; WINDOWS]>>,
 }
 
-#[derive(Clone, Debug)]
+type Frames = Box<[Encoded]>;
+
+const WINDOWS: usize = 1 + (*WINDOW_BITS.end() - *WINDOW_BITS.start()) as usize;
+
+#[derive(Debug)]
 struct Encoded {
     /// Bytes of the header at the front of `frame`.
     header: usize,
@@ -233,28 +421,60 @@ impl SharedFrame {
 
     /// Encodes `message` as a server sends it, in frames of at most 256 KiB.
     pub fn new(message: impl Into<Message>) -> Self {
+        Self::new_with(message, Compress::Auto)
+    }
+
+    /// As [`new`](Self::new), with a word on its compression.
+    pub fn new_with(message: impl Into<Message>, compress: Compress) -> Self {
         let message = message.into();
-        let mut frames = Vec::new();
-        let mut pieces = message.as_bytes().chunks(Self::FRAME_SIZE).peekable();
-        let mut opcode = opcode_of(message.kind());
-        loop {
-            let piece = pieces.next().unwrap_or_default();
-            let fin = pieces.peek().is_none();
-            let header = Header { fin, rsv: 0, opcode, mask: None, length: piece.len() as u64 }.encode();
-            frames.push(Encoded { header: header.len(), frame: [&header, piece].concat().into() });
-            if fin {
-                return Self { kind: message.kind(), frames: frames.into() };
-            }
-            opcode = OpCode::Continuation;
-        }
+        let kind = message.kind();
+        let plain = encode(First::plain(kind), message.as_bytes());
+        Self(Arc::new(Shared { kind, compress, plain, deflated: OnceLock::new() }))
     }
 
     /// The message; shares its bytes if it is one frame, else they are copied.
     pub fn message(&self) -> Message {
-        let payload = match &*self.frames {
+        let payload = match &*self.0.plain {
             [only] => only.frame.slice(only.header..),
             several => several.iter().flat_map(|one| &one.frame[one.header..]).copied().collect(),
         };
-        Message::from_validated(self.kind, payload)
+        Message::from_validated(self.0.kind, payload)
+    }
+
+    /// Bytes of the message's payload.
+    fn len(&self) -> usize {
+        self.0.plain.iter().map(|one| one.frame.len() - one.header).sum()
+    }
+
+    /// The frames for a peer whose window has this size, if they are smaller so.
+    fn deflated(&self, level: u8, window_bits: u8) -> Option<&[Encoded]> {
+        let windows = self.0.deflated.get_or_init(Box::default);
+        let window = windows.get(usize::from(window_bits.checked_sub(*WINDOW_BITS.start())?))?;
+        let frames = window.get_or_init(|| {
+            let message = self.message();
+            with_compressor(|compressor, payload| {
+                compressor.message(message.as_bytes(), level, window_bits, payload);
+                let smaller = payload.len() < message.len();
+                smaller.then(|| encode(First::compressed(self.0.kind), payload))
+            })
+        });
+        frames.as_deref()
+    }
+}
+
+/// A server's frames for `payload`.
+fn encode(mut first: First, payload: &[u8]) -> Frames {
+    let mut frames = Vec::new();
+    let mut pieces = payload.chunks(SharedFrame::FRAME_SIZE).peekable();
+    loop {
+        let piece = pieces.next().unwrap_or_default();
+        let fin = pieces.peek().is_none();
+        let First { opcode, rsv } = first;
+        let header = Header { fin, rsv, opcode, mask: None, length: piece.len() as u64 }.encode();
+        frames.push(Encoded { header: header.len(), frame: [&header, piece].concat().into() });
+        if fin {
+            return frames.into();
+        }
+        first = First::CONTINUES;
     }
 }

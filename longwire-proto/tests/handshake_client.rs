@@ -200,8 +200,14 @@ fn rfc6455_4_1_extensions_and_subprotocol() {
         ),
         (
             "Sec-WebSocket-Extensions",
+            &["Sec-WebSocket-Extensions: permessage-deflate;"],
+            Err(HandshakeError::ExtensionsMalformed),
+        ),
+        // RFC 6455 11.3.2.
+        (
+            "Sec-WebSocket-Extensions",
             &["Sec-WebSocket-Extensions: ", "Sec-WebSocket-Extensions: x"],
-            Err(HandshakeError::Extension),
+            Err(HandshakeError::ExtensionsRepeated),
         ),
         ("Sec-WebSocket-Protocol", &["Sec-WebSocket-Protocol: chat"], Ok(Some("chat"))),
         ("Sec-WebSocket-Protocol", &["Sec-WebSocket-Protocol: Chat"], not_offered("Chat")),
@@ -274,6 +280,12 @@ fn errors_name_the_section() {
         HandshakeError::AcceptRepeated,
         HandshakeError::Accept,
         HandshakeError::Extension,
+        HandshakeError::ExtensionsMalformed,
+        HandshakeError::ExtensionsRepeated,
+        HandshakeError::DeflateUnknown,
+        HandshakeError::DeflateRepeated("client_max_window_bits"),
+        HandshakeError::DeflateValue("client_max_window_bits"),
+        HandshakeError::DeflateNotHonoured("server_max_window_bits"),
         HandshakeError::Subprotocol(HeaderValue::from_static("x")),
         HandshakeError::SubprotocolRepeated,
         HandshakeError::Head(HeadError::HeaderLine),

@@ -1,71 +1,28 @@
 //! What a peer can make an end allocate: nothing by what it claims, little by what it sends.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
-#![expect(unsafe_code, reason = "an allocator that counts")]
 
+#[path = "support/counting.rs"]
+mod counting;
 #[path = "support/frames.rs"]
 mod frames;
 #[path = "support/receiver.rs"]
 mod receiver;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
 use std::time::Instant;
 
 use bytes::{BufMut, BytesMut};
+use counting::Account;
 use frames::{Frame, binary, continuation, encode, ping, text};
 use longwire_proto::{Assembler, Config, Connection, Incoming, Outbox, ProtocolError, Role};
 use receiver::connection;
 
-/// Counts for each thread by itself, for tests run side by side.
-struct Counting;
-
-thread_local! {
-    /// Bytes that are allocated and not freed.
-    static LIVE: Cell<isize> = const { Cell::new(0) };
-    /// The most that `LIVE` was.
-    static PEAK: Cell<isize> = const { Cell::new(0) };
-    /// Bytes that were copied, or may have been, because an allocation grew.
-    static MOVED: Cell<usize> = const { Cell::new(0) };
-}
-
-fn count(bytes: isize) {
-    let live = LIVE.get() + bytes;
-    LIVE.set(live);
-    PEAK.set(PEAK.get().max(live));
-}
-
-// SAFETY: every call is handed to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        // SAFETY: the caller keeps the rules of `GlobalAlloc::alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize));
-        // SAFETY: the caller keeps the rules of `GlobalAlloc::dealloc`.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-
-    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        MOVED.set(MOVED.get() + layout.size());
-        count(size as isize - layout.size() as isize);
-        // SAFETY: the caller keeps the rules of `GlobalAlloc::realloc`.
-        unsafe { System.realloc(pointer, layout, size) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
 /// The most bytes that `work` had allocated at one time, beyond what there was before.
 fn peak(work: impl FnOnce()) -> usize {
-    let before = LIVE.get();
-    PEAK.set(before);
+    let account = Account::of_this_thread();
+    let before = account.rewind();
     work();
-    (PEAK.get() - before) as usize
+    (account.peak() - before) as usize
 }
 
 /// An end with an `Assembler`. Its input is of a fixed size, as a driver's read block is.
@@ -151,7 +108,10 @@ fn a_claimed_length_reserves_nothing() {
                 let peak = self::peak(|| {
                     let mut at = 0;
                     while at < bytes.len() {
-                        at += end.receive(&mut bytes[at..], &mut out, Instant::now()).unwrap().consumed;
+                        at += end
+                            .receive(&mut bytes[at..], &mut Vec::new(), &mut out, Instant::now())
+                            .unwrap()
+                            .consumed;
                     }
                 });
                 assert_eq!(peak, 0, "the connection itself keeps nothing");
@@ -197,11 +157,11 @@ fn a_message_byte_by_byte_takes_in_proportion_to_what_has_come() {
         for landing in [false, true] {
             let bytes = encode(&[binary(vec![7; 200_000])], role);
             let mut end = End::new(role, &unlimited());
-            let before = LIVE.get();
-            PEAK.set(before);
+            let account = Account::of_this_thread();
+            let before = account.rewind();
             for (i, byte) in bytes.iter().enumerate() {
                 end.feed(&[*byte], 1, landing).unwrap();
-                let peak = (PEAK.get() - before) as usize;
+                let peak = (account.peak() - before) as usize;
                 assert!(peak <= 2_000 + 3 * i, "{peak} after {i} bytes, {landing}");
             }
             assert_eq!(end.messages, 1);
@@ -218,11 +178,12 @@ fn the_buffer_of_a_large_message_grows_in_linear_time() {
         for read in [4 * 1024, 64 * 1024] {
             let bytes = encode(&[binary(vec![7; size])], Role::Client);
             let mut end = End::new(Role::Client, &Config::client());
-            MOVED.set(0);
+            let account = Account::of_this_thread();
+            let before = account.moved();
             let peak = peak(|| end.feed(&bytes, read, landing).unwrap());
             assert_eq!(end.messages, 1);
             assert!(peak <= 3 * size, "{peak}");
-            let moved = MOVED.get() / size;
+            let moved = (account.moved() - before) / size;
             assert!(moved <= 8, "{moved} times its size is moved in reads of {read}, {landing}");
         }
     }
@@ -246,13 +207,14 @@ fn an_empty_outbox_keeps_little() {
     for role in ROLES {
         let mut end = connection(role, &Config::server(), Instant::now());
         let mut out = Outbox::new();
-        let before = LIVE.get();
+        let account = Account::of_this_thread();
+        let before = account.live();
         for size in [10_000, 100_000, 1_000_000] {
             for _ in 0..20 {
                 end.send(vec![1; size].into(), &mut out).unwrap();
             }
             receiver::drain(&mut out);
-            let kept = (LIVE.get() - before) as usize;
+            let kept = (account.live() - before) as usize;
             assert!(kept <= 70_000, "{kept} after messages of {size}");
         }
     }

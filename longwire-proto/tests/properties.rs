@@ -14,7 +14,8 @@ use std::time::Instant;
 use bytes::Buf;
 use frames::decode;
 use longwire_proto::{
-    CloseFrame, Config, Connection, Kind, Message, Outbox, Role, SharedFrame, Utf8State, mask, unmask_text,
+    CloseFrame, Config, Connection, Deflate, DeflateParameters, Kind, Message, Outbox, Role, SharedFrame,
+    Utf8State, mask, unmask_text,
 };
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -56,6 +57,23 @@ fn operations() -> impl Strategy<Value = Vec<Operation>> {
 
 fn roles() -> impl Strategy<Value = Role> {
     select(&[Role::Server, Role::Client][..])
+}
+
+/// A sender that compresses or does not, and what was agreed on then.
+fn deflates() -> impl Strategy<Value = Option<(Deflate, DeflateParameters)>> {
+    let deflate = (1..=9u8, select(&[0usize, 1, 256][..]), select(&[None, Some(0), Some(1 << 20)][..]))
+        .prop_map(|(level, threshold, budget)| {
+            let deflate = Deflate::new().level(level).threshold(threshold);
+            budget.map_or_else(|| deflate.clone(), |budget| deflate.clone().send_context_takeover(budget))
+        });
+    let parameters =
+        (any::<[bool; 2]>(), 8..=15u8, 8..=15u8).prop_map(|(takeover, server, client)| DeflateParameters {
+            server_no_context_takeover: takeover[0],
+            client_no_context_takeover: takeover[1],
+            server_max_window_bits: server,
+            client_max_window_bits: client,
+        });
+    prop_oneof![1 => Just(None), 2 => (deflate, parameters).prop_map(Some)]
 }
 
 fn frame_sizes() -> impl Strategy<Value = usize> {
@@ -135,14 +153,23 @@ proptest! {
         operations in operations(),
         role in roles(),
         frame_size in frame_sizes(),
+        deflate in deflates(),
         entry in select(&Entry::ALL[..]),
         pieces in vec((prop_oneof![1..100usize, 1000..100_000usize], 1..5usize), 1..6),
     ) {
-        let mut sender = connection(role, &Config::server().frame_size(frame_size), Instant::now());
+        let mut config = Config::server().frame_size(frame_size);
+        if let Some((deflate, _)) = &deflate {
+            config = config.deflate(deflate.clone());
+        }
+        let mut sender = connection(role, &config, Instant::now());
         let mut out = Outbox::new();
         let to = if role == Role::Server { Role::Client } else { Role::Server };
         let config = Config::server().max_message(2 * 1024 * 1024).max_fragments(100_000);
         let mut receiver = Receiver::new(entry, to, &config);
+        if let Some((_, parameters)) = deflate {
+            sender = sender.with_deflate(parameters);
+            receiver.connection = receiver.connection.with_deflate(parameters);
+        }
         let mut wire = Vec::new();
         let mut expected = Vec::new();
         let mut pieces = pieces.iter().cycle();
@@ -176,7 +203,7 @@ proptest! {
 
         let shared_frame = 256 * 1024;
         let longest = if role == Role::Server { frame_size.max(shared_frame) } else { frame_size };
-        prop_assert!(decode(&wire).iter().all(|frame| frame.payload.len() <= longest));
+        prop_assert!(deflate.is_some() || decode(&wire).iter().all(|frame| frame.payload.len() <= longest));
     }
 
     /// The outbox of a server that sends messages alone is a queue of bytes.

@@ -5,18 +5,21 @@
 
 #[path = "support/frames.rs"]
 mod frames;
+#[path = "support/inflate.rs"]
+mod inflate;
 #[path = "support/receiver.rs"]
 mod receiver;
 #[path = "support/reference.rs"]
 mod reference;
 
 use frames::{Frame, close, continuation, decode, encode, frame};
-use longwire_proto::{Config, Role};
+use inflate::Window;
+use longwire_proto::{Config, DeflateParameters, Role};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use receiver::{Entry, Receiver, Seen};
-use reference::{Limits, Outcome, is_never_utf8, read};
+use reference::{Limits, Outcome, read};
 
 const MAX_MESSAGE: usize = 24_000;
 const LIMITS: Limits = Limits { fragments: 5, control_run: 4, message: None };
@@ -25,14 +28,28 @@ fn config() -> Config {
     Config::server().max_message(MAX_MESSAGE).max_fragments(5).max_control_run(4)
 }
 
+/// Both ends take over or do not, with windows of this many bits.
+fn agreed(bits: u8, takeover: bool) -> DeflateParameters {
+    DeflateParameters {
+        server_no_context_takeover: !takeover,
+        client_no_context_takeover: !takeover,
+        server_max_window_bits: bits,
+        client_max_window_bits: bits,
+    }
+}
+
 /// Feeds `bytes` in pieces of these sizes, in turn, and compares with the model.
-fn compare(bytes: &[u8], role: Role, sizes: &[usize]) {
+fn compare(bytes: &[u8], role: Role, deflate: Option<(u8, bool)>, sizes: &[usize]) {
     for entry in Entry::ALL {
         let joins = matches!(entry, Entry::Assembler | Entry::Landing);
         let message = joins.then_some(MAX_MESSAGE as u64);
-        let expected = read(bytes, role == Role::Server, Limits { message, ..LIMITS });
+        let window = deflate.map(|(bits, takeover)| Window::new(bits, takeover));
+        let mut expected = read(bytes, role == Role::Server, Limits { message, ..LIMITS }, window);
 
         let mut end = Receiver::new(entry, role, &config());
+        if let Some((bits, takeover)) = deflate {
+            end.connection = end.connection.with_deflate(agreed(bits, takeover));
+        }
         let mut rest = bytes;
         for size in sizes.iter().cycle() {
             if rest.is_empty() {
@@ -44,7 +61,10 @@ fn compare(bytes: &[u8], role: Role, sizes: &[usize]) {
         }
 
         let outcome = match end.error {
-            Some(error) => Outcome::Failed(error.close_code().into()),
+            Some(error) => {
+                expected.or_failed_with(error.close_code().into());
+                Outcome::Failed(error.close_code().into())
+            }
             None if end.connection.is_done() => Outcome::Closed,
             None => Outcome::Open,
         };
@@ -78,6 +98,11 @@ fn roles() -> impl Strategy<Value = Role> {
     select(&[Role::Server, Role::Client][..])
 }
 
+/// With permessage-deflate, or without.
+fn deflates() -> impl Strategy<Value = Option<(u8, bool)>> {
+    prop_oneof![1 => Just(None), 2 => (8..=15u8, any::<bool>()).prop_map(Some)]
+}
+
 /// Sizes of pieces: single bytes, a few, or everything.
 fn pieces() -> impl Strategy<Value = Vec<usize>> {
     prop_oneof![
@@ -100,6 +125,24 @@ fn payloads() -> impl Strategy<Value = Vec<u8>> {
     ]
 }
 
+/// What zlib makes of a payload (RFC 7692 7.2.1), and rarely not quite.
+fn compressed(payload: &[u8], level: i32, fault: u8) -> Vec<u8> {
+    let mut zlib = zlib_rs::Deflate::new(level, false, 15);
+    let mut bytes = vec![0; payload.len() + payload.len() / 100 + 100];
+    zlib.compress(payload, &mut bytes, zlib_rs::DeflateFlush::SyncFlush).unwrap();
+    bytes.truncate(usize::try_from(zlib.total_out()).unwrap() - 4);
+    let at = bytes.len() / 2;
+    match fault {
+        0 => bytes[at] ^= 1 << (payload.len() % 8),
+        1 => bytes.truncate(at),
+        2 => bytes.insert(at, 0x55),
+        // BFINAL
+        3 => bytes[0] |= 1,
+        _ => {}
+    }
+    bytes
+}
+
 /// Frames that are mostly good and mostly in a good order.
 fn frame_runs() -> impl Strategy<Value = Vec<Frame>> {
     let good = prop_oneof![
@@ -116,6 +159,20 @@ fn frame_runs() -> impl Strategy<Value = Vec<Frame>> {
             }
             frames
         }),
+        6 => (select(&[1u8, 2][..]), payloads(), 0..10i32, vec(any::<prop::sample::Index>(), 0..3), 0..20u8).prop_map(
+            |(opcode, payload, level, cuts, fault)| {
+                let bytes = compressed(&payload, level, fault);
+                let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(bytes.len() + 1)).collect();
+                cuts.extend([0, bytes.len()]);
+                cuts.sort_unstable();
+                let last = cuts.len() - 2;
+                let fragment = |(i, cut): (usize, &[usize])| {
+                    let next = frame(if i == 0 { opcode | 0x40 } else { 0 }, &bytes[cut[0]..cut[1]]);
+                    if i < last { next.more() } else { next }
+                };
+                cuts.windows(2).enumerate().map(fragment).collect()
+            }
+        ),
         3 => (select(&[9u8, 10][..]), vec(any::<u8>(), 0..126)).prop_map(|(opcode, payload)| vec![frame(opcode, payload)]),
         1 => (prop_oneof![Just(1000u16), 990..1020u16, 2990..5010u16], "[a好]{0,5}")
             .prop_map(|(code, reason)| vec![close(code, reason)]),
@@ -143,13 +200,23 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 700, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn frames_mean_what_the_model_says(frames in frame_runs(), role in roles(), sizes in pieces()) {
-        compare(&encode(&frames, role), role, &sizes);
+    fn frames_mean_what_the_model_says(
+        frames in frame_runs(),
+        role in roles(),
+        deflate in deflates(),
+        sizes in pieces(),
+    ) {
+        compare(&encode(&frames, role), role, deflate, &sizes);
     }
 
     #[test]
-    fn bytes_mean_what_the_model_says(bytes in vec(any::<u8>(), 0..300), role in roles(), sizes in pieces()) {
-        compare(&bytes, role, &sizes);
+    fn bytes_mean_what_the_model_says(
+        bytes in vec(any::<u8>(), 0..300),
+        role in roles(),
+        deflate in deflates(),
+        sizes in pieces(),
+    ) {
+        compare(&bytes, role, deflate, &sizes);
     }
 
     /// A valid stream with a few bytes changed, left out or put in.
@@ -158,6 +225,7 @@ proptest! {
         frames in frame_runs(),
         faults in vec((any::<prop::sample::Index>(), any::<u8>(), 0..3u8), 1..4),
         role in roles(),
+        deflate in deflates(),
         sizes in pieces(),
     ) {
         let mut bytes = encode(&frames, role);
@@ -171,7 +239,7 @@ proptest! {
                 }
             }
         }
-        compare(&bytes, role, &sizes);
+        compare(&bytes, role, deflate, &sizes);
     }
 
     /// The headers themselves: every first two bytes with lengths around each bound.
@@ -182,6 +250,7 @@ proptest! {
         length in prop_oneof![0..300u64, 65_000..66_000u64, any::<u64>()],
         under_way in any::<bool>(),
         role in roles(),
+        deflate in deflates(),
         sizes in pieces(),
     ) {
         let mut bytes = encode(&[frame(0x2, "好").more()], role);
@@ -193,37 +262,6 @@ proptest! {
             _ => {}
         }
         bytes.extend([0x20; 200]);
-        compare(&bytes, role, &sizes);
-    }
-}
-
-/// The model's own idea of UTF-8, against the standard library's.
-#[test]
-fn the_model_knows_utf8() {
-    let mut tails = vec![Vec::new()];
-    for byte in
-        [0x00, 0x41, 0x7F, 0x80, 0x8F, 0x90, 0x9F, 0xA0, 0xBF, 0xC0, 0xC2, 0xE0, 0xED, 0xF0, 0xF4, 0xFF]
-    {
-        tails.push(vec![byte]);
-        tails.extend([[byte, 0x80], [byte, 0xBF], [byte, 0x41]].map(Vec::from));
-    }
-    for lead in 0..=255u8 {
-        for tail in &tails {
-            for before in ["", "好"] {
-                let bytes = [before.as_bytes(), &[lead], tail].concat();
-                let certain = (1..=bytes.len()).find(|&end| is_never_utf8(&bytes[..end]));
-                let expected = std::str::from_utf8(&bytes).err().and_then(|error| {
-                    // The standard library names the bytes that are wrong together; the last of them,
-                    // or the one behind them, is the one that makes it certain.
-                    let from = error.valid_up_to();
-                    error.error_len().and_then(|_| {
-                        (from + 1..=bytes.len()).find(|&end| {
-                            std::str::from_utf8(&bytes[..end]).is_err_and(|error| error.error_len().is_some())
-                        })
-                    })
-                });
-                assert_eq!(certain, expected, "{bytes:x?}");
-            }
-        }
+        compare(&bytes, role, deflate, &sizes);
     }
 }

@@ -11,11 +11,12 @@ use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 
 use super::authority::Authority;
+use super::extensions::{Malformed, extensions};
 use super::head::{self, HeadError, HeadLimits};
-use super::headers::{
-    append_extra, elements, encode_line, has_element, is_token, single, sort_and_find_repeated,
-};
+use super::headers::{append_extra, encode_line, has_element, is_token, single, sort_and_find_repeated};
 use super::{ExtraHeaderError, accept_key};
+use crate::deflate::negotiate::{self, Invalid};
+use crate::deflate::{Deflate, DeflateParameters};
 
 /// How many interim responses ([`is_interim`]) a client should skip before it gives up with
 /// [`HandshakeError::TooManyInterim`]: each is small, but a hostile server can send them without end.
@@ -42,6 +43,7 @@ pub struct Request {
     target: String,
     key: String,
     subprotocols: Vec<String>,
+    deflate: Option<Deflate>,
     headers: HeaderMap,
 }
 
@@ -68,6 +70,7 @@ impl Request {
             target: target.to_owned(),
             key: STANDARD.encode(nonce),
             subprotocols: Vec::new(),
+            deflate: None,
             headers: HeaderMap::new(),
         })
     }
@@ -93,6 +96,13 @@ impl Request {
         }
     }
 
+    /// Offers permessage-deflate (RFC 7692) with this configuration, or does not with `None`, the default.
+    #[must_use]
+    pub fn deflate(mut self, deflate: impl Into<Option<Deflate>>) -> Self {
+        self.deflate = deflate.into();
+        self
+    }
+
     /// Adds headers, such as Authorization, Cookie or Origin.
     ///
     /// # Errors
@@ -116,6 +126,9 @@ impl Request {
         encode_line(&header::SEC_WEBSOCKET_VERSION, b"13", out);
         if !self.subprotocols.is_empty() {
             encode_line(&header::SEC_WEBSOCKET_PROTOCOL, self.subprotocols.join(", ").as_bytes(), out);
+        }
+        if let Some(deflate) = &self.deflate {
+            encode_line(&header::SEC_WEBSOCKET_EXTENSIONS, negotiate::offer(deflate).as_bytes(), out);
         }
         for (name, value) in &self.headers {
             encode_line(name, value.as_bytes(), out);
@@ -150,11 +163,8 @@ impl Request {
             return Err(HandshakeError::Connection);
         }
         self.check_accept(headers)?;
-        // RFC 6455 4.1, response item 5. None was offered, so none may be selected.
-        if elements(headers, &header::SEC_WEBSOCKET_EXTENSIONS).any(|extension| !extension.is_empty()) {
-            return Err(HandshakeError::Extension);
-        }
-        Ok(Agreed { subprotocol: self.check_subprotocol(headers)? })
+        let deflate = self.check_extensions(headers)?;
+        Ok(Agreed { subprotocol: self.check_subprotocol(headers)?, deflate })
     }
 
     /// RFC 6455 4.1, response item 4; 11.3.3 for the number of headers.
@@ -165,6 +175,24 @@ impl Request {
             Ok(None) => Err(HandshakeError::AcceptMissing),
             Err(_) => Err(HandshakeError::AcceptRepeated),
         }
+    }
+
+    /// RFC 6455 4.1, response item 5; 9.1 for the grammar; 11.3.2 for the number of headers.
+    fn check_extensions(&self, headers: &HeaderMap) -> Result<Option<DeflateParameters>, HandshakeError> {
+        if single(headers, &header::SEC_WEBSOCKET_EXTENSIONS).is_err() {
+            return Err(HandshakeError::ExtensionsRepeated);
+        }
+        let mut agreed = None;
+        for extension in extensions(headers) {
+            let extension = extension.map_err(|Malformed| HandshakeError::ExtensionsMalformed)?;
+            match &self.deflate {
+                Some(ours) if extension.name == negotiate::NAME && agreed.is_none() => {
+                    agreed = Some(negotiate::judge(extension.parameters(), ours)?);
+                }
+                _ => return Err(HandshakeError::Extension),
+            }
+        }
+        Ok(agreed)
     }
 
     /// RFC 6455 4.1, response item 6; 11.3.4 for the number of headers.
@@ -186,6 +214,8 @@ impl Request {
 pub struct Agreed {
     /// The subprotocol that the server selected from those offered.
     pub subprotocol: Option<String>,
+    /// What holds for permessage-deflate, if the server accepted the offer of it.
+    pub deflate: Option<DeflateParameters>,
 }
 
 /// Parses the head of a response; bytes after the head are not looked at.
@@ -266,8 +296,22 @@ pub enum HandshakeError {
     AcceptRepeated,
     /// Sec-WebSocket-Accept does not answer the key of the request.
     Accept,
-    /// The server selected an extension that was not offered.
+    /// The server selected an extension that was not offered, or one twice.
     Extension,
+    /// Sec-WebSocket-Extensions is not a list of extensions.
+    ExtensionsMalformed,
+    /// There is more than one Sec-WebSocket-Extensions.
+    ExtensionsRepeated,
+    /// permessage-deflate was accepted with a parameter that it does not define.
+    DeflateUnknown,
+    /// permessage-deflate was accepted with this parameter twice.
+    DeflateRepeated(&'static str),
+    /// permessage-deflate was accepted with an invalid value of this parameter, or without the value that
+    /// it needs, or with one where there is none.
+    DeflateValue(&'static str),
+    /// permessage-deflate was accepted without this parameter, which was offered, or with a larger window
+    /// than was offered.
+    DeflateNotHonoured(&'static str),
     /// The server selected a subprotocol that was not offered.
     Subprotocol(HeaderValue),
     /// There is more than one Sec-WebSocket-Protocol.
@@ -288,7 +332,33 @@ impl fmt::Display for HandshakeError {
             Self::AcceptMissing => "the response lacks Sec-WebSocket-Accept (RFC 6455 4.1)",
             Self::AcceptRepeated => "the response has more than one Sec-WebSocket-Accept (RFC 6455 11.3.3)",
             Self::Accept => "Sec-WebSocket-Accept does not answer the key of the request (RFC 6455 4.1)",
-            Self::Extension => "the server selected an extension that was not offered (RFC 6455 4.1)",
+            Self::Extension => {
+                "the server selected an extension that was not offered, or one twice (RFC 6455 4.1)"
+            }
+            Self::ExtensionsMalformed => {
+                "Sec-WebSocket-Extensions is not a list of extensions (RFC 6455 9.1)"
+            }
+            Self::ExtensionsRepeated => {
+                "the response has more than one Sec-WebSocket-Extensions (RFC 6455 11.3.2)"
+            }
+            Self::DeflateUnknown => {
+                "permessage-deflate was accepted with a parameter that it does not define (RFC 7692 7.1)"
+            }
+            Self::DeflateRepeated(name) => {
+                return write!(f, "permessage-deflate was accepted with {name} twice (RFC 7692 7.1)");
+            }
+            Self::DeflateValue(name) => {
+                return write!(
+                    f,
+                    "permessage-deflate was accepted with an invalid value of {name} (RFC 7692 7.1)"
+                );
+            }
+            Self::DeflateNotHonoured(name) => {
+                return write!(
+                    f,
+                    "permessage-deflate was accepted without {name} as offered (RFC 7692 7.1.1.1, 7.1.2.1)"
+                );
+            }
             Self::Subprotocol(value) => {
                 return write!(f, "the server selected {value:?}, a subprotocol not offered (RFC 6455 4.1)");
             }
@@ -300,6 +370,17 @@ impl fmt::Display for HandshakeError {
 }
 
 impl std::error::Error for HandshakeError {}
+
+impl From<Invalid> for HandshakeError {
+    fn from(invalid: Invalid) -> Self {
+        match invalid {
+            Invalid::Unknown => Self::DeflateUnknown,
+            Invalid::Repeated(name) => Self::DeflateRepeated(name),
+            Invalid::Value(name) => Self::DeflateValue(name),
+            Invalid::NotHonoured(name) => Self::DeflateNotHonoured(name),
+        }
+    }
+}
 
 impl From<HeadError> for HandshakeError {
     fn from(error: HeadError) -> Self {

@@ -9,6 +9,7 @@ pub mod client;
 pub mod server;
 
 mod authority;
+mod extensions;
 mod head;
 mod headers;
 mod origin;

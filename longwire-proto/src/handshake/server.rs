@@ -10,6 +10,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 
 use super::authority::Authority;
+use super::extensions::{Malformed, extensions};
 use super::head::{self, HeadLimits};
 use super::headers::{
     append_extra, elements, encode_line, has_element, is_token, single, sort_and_find_repeated,
@@ -17,12 +18,14 @@ use super::headers::{
 use super::origin::Origins;
 use super::refusal::{Refusal, encode_status_line};
 use super::{ExtraHeaderError, accept_key};
+use crate::deflate::{Deflate, DeflateParameters, negotiate};
 
-/// What a server accepts: by default no subprotocol and only pages of its own origin.
+/// What a server accepts: by default no subprotocol, only pages of its own origin, and no compression.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
     subprotocols: Vec<String>,
     origins: Origins,
+    deflate: Option<Deflate>,
 }
 
 impl Policy {
@@ -49,6 +52,16 @@ impl Policy {
     #[must_use]
     pub fn origins(mut self, origins: Origins) -> Self {
         self.origins = origins;
+        self
+    }
+
+    /// Accepts permessage-deflate (RFC 7692) with this configuration, or never with `None`.
+    ///
+    /// The first offer that can be accepted is. One that cannot is passed over: its parameters are invalid
+    /// (RFC 7692 7.1), or it does not let the server limit the client's window as configured.
+    #[must_use]
+    pub fn deflate(mut self, deflate: impl Into<Option<Deflate>>) -> Self {
+        self.deflate = deflate.into();
         self
     }
 }
@@ -142,9 +155,8 @@ pub fn check<B>(request: &Request<B>, policy: &Policy) -> Result<Acceptance, Ref
     let accept = answer_key(headers)?;
     check_origin(request, &policy.origins)?;
     let subprotocol = select_subprotocol(headers, &policy.subprotocols)?;
-    // RFC 6455 4.2.2, item 5: extensions are negotiated here, last. None is implemented, so
-    // the offers are left unread and none is selected (RFC 6455 9.1).
-    Ok(Acceptance { accept, subprotocol })
+    let deflate = negotiate_extensions(headers, policy.deflate.as_ref())?;
+    Ok(Acceptance { accept, subprotocol, deflate })
 }
 
 /// RFC 6455 4.2.1, item 1.
@@ -264,17 +276,43 @@ fn select_subprotocol(headers: &HeaderMap, ours: &[String]) -> Result<Option<Hea
     selected.map(|name| HeaderValue::from_str(name).map_err(|_| invalid())).transpose()
 }
 
+/// RFC 6455 4.2.2, item 5, and 9.1: the first offer that can be accepted is; no other extension is known.
+fn negotiate_extensions(
+    headers: &HeaderMap,
+    ours: Option<&Deflate>,
+) -> Result<Option<(DeflateParameters, HeaderValue)>, Refusal> {
+    let mut accepted = None;
+    // RFC 6455 9.1: a malformed list fails the handshake, whatever is wanted of it.
+    for extension in extensions(headers) {
+        let extension = extension.map_err(|Malformed| {
+            Refusal::bad_request("Sec-WebSocket-Extensions is not a list of extensions (RFC 6455 9.1).")
+        })?;
+        if let (None, Some(ours)) = (&accepted, ours)
+            && extension.name == negotiate::NAME
+        {
+            accepted = negotiate::accept(extension.parameters(), ours);
+        }
+    }
+    Ok(accepted)
+}
+
 /// An opening handshake that [`check`] has found good.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Acceptance {
     accept: HeaderValue,
     subprotocol: Option<HeaderValue>,
+    deflate: Option<(DeflateParameters, HeaderValue)>,
 }
 
 impl Acceptance {
     /// The subprotocol that was selected.
     pub fn subprotocol(&self) -> Option<&str> {
         self.subprotocol.as_ref()?.to_str().ok()
+    }
+
+    /// What holds for permessage-deflate, if an offer of it was accepted.
+    pub fn deflate(&self) -> Option<DeflateParameters> {
+        self.deflate.as_ref().map(|(parameters, _)| *parameters)
     }
 
     /// The response that switches protocols (RFC 6455 4.2.2, item 5), with `extra` headers such as
@@ -293,6 +331,9 @@ impl Acceptance {
         headers.insert(header::SEC_WEBSOCKET_ACCEPT, self.accept.clone());
         if let Some(name) = &self.subprotocol {
             headers.insert(header::SEC_WEBSOCKET_PROTOCOL, name.clone());
+        }
+        if let Some((_, answer)) = &self.deflate {
+            headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, answer.clone());
         }
         append_extra(headers, extra)?;
         Ok(response)

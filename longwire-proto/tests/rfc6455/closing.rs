@@ -87,7 +87,8 @@ fn every_code_is_accepted_and_sent_just_when_it_is_defined() {
             let config = Config::server();
             let mut end = connection(role, &config, now);
             let mut out = Outbox::new();
-            let received = end.receive(&mut close(code, "").encode(role, [7; 4]), &mut out, now);
+            let received =
+                end.receive(&mut close(code, "").encode(role, [7; 4]), &mut Vec::new(), &mut out, now);
             assert_eq!(received.is_ok(), is_defined(code), "{code} received");
 
             let mut end = connection(role, &config, now);

@@ -118,6 +118,22 @@ fn the_rest_is_passed_over_also_when_its_beginning_was_put_together() {
     }
 }
 
+/// Whose rest was passed over in part has a gap: none of it is handed out behind that.
+#[test]
+fn a_message_with_a_gap_is_not_continued() {
+    for &role in BOTH {
+        let mut reader = Reader::new(role);
+        reader.arrives(&[text("你").more(), continuation("好").more()]);
+        assert_eq!(reader.part(), part("你", true, false));
+        assert_eq!(reader.whole(), None, "passes over what is there");
+        reader.arrives(&[continuation("世").more()]);
+        assert_eq!(reader.part(), None);
+        reader.arrives(&[continuation("界"), text("👋")]);
+        assert_eq!(reader.part(), part("👋", true, true));
+        assert!(reader.assembler.is_idle());
+    }
+}
+
 /// Only the header was taken when the reader changes: the message is lost in neither direction.
 #[test]
 fn a_change_behind_the_header_loses_nothing() {
@@ -199,7 +215,7 @@ fn text_that_lacks_a_piece_is_no_text() {
     (bytes[0][0], bytes[1][0], bytes[2][0]) = (0x01, 0x00, 0x80);
     reader.input.extend_from_slice(&bytes[0]);
     assert_eq!(reader.whole(), None);
-    reader.connection.receive(&mut bytes[1], &mut reader.out, reader.now).unwrap();
+    reader.connection.receive(&mut bytes[1], &mut Vec::new(), &mut reader.out, reader.now).unwrap();
     reader.input.extend_from_slice(&bytes[2]);
     let result =
         reader.assembler.receive(&mut reader.connection, &mut reader.input, &mut reader.out, reader.now);

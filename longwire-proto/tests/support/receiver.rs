@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use bytes::{Buf, BufMut, BytesMut};
 use longwire_proto::{
-    Assembler, Config, Connection, Event, Incoming, Kind, Message, Outbox, ProtocolError, Role,
+    Assembler, Config, Connection, Event, Incoming, Kind, Message, Outbox, Payload, ProtocolError, Role,
 };
 
 /// The longest header and the longest control frame: no more than this may stay unconsumed.
@@ -87,6 +87,7 @@ pub(crate) struct Receiver {
     /// How often a read landed in the message's own buffer.
     pub(crate) landings: usize,
     input: BytesMut,
+    inflated: Vec<u8>,
 }
 
 /// A connection of this role; a client's masking keys come from a fixed seed.
@@ -112,6 +113,7 @@ impl Receiver {
             joined: None,
             landings: 0,
             input: BytesMut::new(),
+            inflated: Vec::new(),
         }
     }
 
@@ -146,7 +148,8 @@ impl Receiver {
     /// RFC 6455 7.1.7: whatever comes after a failure is consumed and has no effect.
     fn feed_after_failure(&mut self, bytes: &[u8]) {
         let replies = self.out.remaining();
-        let received = self.connection.receive(&mut bytes.to_vec(), &mut self.out, self.now);
+        let received =
+            self.connection.receive(&mut bytes.to_vec(), &mut self.inflated, &mut self.out, self.now);
         let received = received.expect("a connection fails once");
         assert_eq!((received.consumed, received.event), (bytes.len(), None));
         self.input = BytesMut::from(bytes);
@@ -174,12 +177,22 @@ impl Receiver {
     fn receive_events(&mut self) -> Result<(), ProtocolError> {
         while !self.input.is_empty() {
             let before = if self.input.len() <= 1024 { self.input.to_vec() } else { Vec::new() };
-            let received = self.connection.receive(&mut self.input, &mut self.out, self.now)?;
+            let received =
+                self.connection.receive(&mut self.input, &mut self.inflated, &mut self.out, self.now)?;
             let consumed = &self.input[..received.consumed];
+            let mut nothing_found = false;
+            let mut touched = false;
             match received.event {
-                None => {}
+                None => nothing_found = true,
                 Some(Event::Part(part)) => {
-                    join(&mut self.joined, part.kind, part.first, &consumed[part.payload]);
+                    let payload = match part.payload {
+                        Payload::Input(range) => &consumed[range],
+                        Payload::Inflated(range) => {
+                            touched = true;
+                            &self.inflated[range]
+                        }
+                    };
+                    join(&mut self.joined, part.kind, part.first, payload);
                     if part.last {
                         self.seen.extend(self.joined.take().map(|(kind, bytes)| Seen::message(kind, bytes)));
                     }
@@ -191,10 +204,11 @@ impl Receiver {
             }
             self.input.advance(received.consumed);
             assert!(
-                before.is_empty() || before.ends_with(&self.input),
+                touched || before.is_empty() || before.ends_with(&self.input),
                 "what is not consumed is not touched"
             );
-            if received.consumed == 0 {
+            self.inflated.clear();
+            if received.consumed == 0 && nothing_found {
                 break;
             }
         }

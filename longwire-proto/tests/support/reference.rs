@@ -1,6 +1,7 @@
-//! A receiver as RFC 6455 describes it, for comparison: plain, slow, and written without the crate. The
-//! whole byte string goes in, everything it means comes out.
+//! A receiver as RFC 6455 and RFC 7692 describe it, for comparison: plain, slow, and written without the
+//! crate. The whole byte string goes in, everything it means comes out.
 
+use crate::inflate::{Stop, Window};
 use crate::receiver::Seen;
 
 /// Limits of the model.
@@ -22,7 +23,7 @@ pub(crate) enum Outcome {
 }
 
 /// What a byte string means.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Meaning {
     pub(crate) seen: Vec<Seen>,
     pub(crate) outcome: Outcome,
@@ -30,23 +31,53 @@ pub(crate) struct Meaning {
     pub(crate) partial: Vec<u8>,
     /// Opcode and payload of every answer; of the Close frame of a failure only the code.
     pub(crate) replies: Vec<(u8, Vec<u8>)>,
+    /// Where text is wrong in the same compressed frame that makes the message too large, either may be
+    /// found first: the other code.
+    pub(crate) or_failed: Option<u16>,
+}
+
+impl Meaning {
+    /// This is how it failed, if that is as good.
+    pub(crate) fn or_failed_with(&mut self, code: u16) {
+        if self.or_failed == Some(code) {
+            self.outcome = Outcome::Failed(code);
+            self.replies.pop();
+            self.replies.push((0x8, code.to_be_bytes().to_vec()));
+        }
+    }
 }
 
 struct Model<'a> {
     bytes: &'a [u8],
     from_client: bool,
     limits: Limits,
+    /// With permessage-deflate: what its sender may refer back to.
+    window: Option<Window>,
     meaning: Meaning,
-    /// The message under way: whether it is text, its payload, and its fragments.
-    message: Option<(bool, Vec<u8>, usize)>,
+    message: Option<Message>,
     control_run: usize,
 }
 
-/// Reads all of `bytes`, which come from a client or from a server.
-pub(crate) fn read(bytes: &[u8], from_client: bool, limits: Limits) -> Meaning {
-    let meaning =
-        Meaning { seen: Vec::new(), outcome: Outcome::Open, partial: Vec::new(), replies: Vec::new() };
-    let mut model = Model { bytes, from_client, limits, meaning, message: None, control_run: 0 };
+/// The message under way.
+struct Message {
+    text: bool,
+    payload: Vec<u8>,
+    fragments: usize,
+    /// As far as it came.
+    compressed: Option<Vec<u8>>,
+}
+
+/// Reads all of `bytes`, which come from a client or from a server, with permessage-deflate if there is a
+/// window.
+pub(crate) fn read(bytes: &[u8], from_client: bool, limits: Limits, window: Option<Window>) -> Meaning {
+    let meaning = Meaning {
+        seen: Vec::new(),
+        outcome: Outcome::Open,
+        partial: Vec::new(),
+        replies: Vec::new(),
+        or_failed: None,
+    };
+    let mut model = Model { bytes, from_client, limits, window, meaning, message: None, control_run: 0 };
     loop {
         match model.frame() {
             Ok(true) => {}
@@ -58,7 +89,7 @@ pub(crate) fn read(bytes: &[u8], from_client: bool, limits: Limits) -> Meaning {
             }
         }
     }
-    model.meaning.partial = model.message.map(|message| message.1).unwrap_or_default();
+    model.meaning.partial = model.message.map(|message| message.payload).unwrap_or_default();
     model.meaning
 }
 
@@ -76,7 +107,8 @@ impl Model<'_> {
         let masked = bytes[1] >= 0x80;
         let short = bytes[1] % 0x80;
         let control = opcode >= 8;
-        let first_two_are_good = reserved == 0
+        let compressed = reserved == 4 && (opcode == 0x1 || opcode == 0x2) && self.window.is_some();
+        let first_two_are_good = (reserved == 0 || compressed)
             && [0x0, 0x1, 0x2, 0x8, 0x9, 0xA].contains(&opcode)
             && masked == self.from_client
             && !(control && (!fin || short > 125))
@@ -120,34 +152,63 @@ impl Model<'_> {
             }
             self.control(opcode, payload)?;
         } else {
-            self.data(opcode, fin, length, &payload, whole)?;
+            self.begin(opcode, compressed)?;
+            self.data(fin, length, payload, whole)?;
         }
         Ok(whole)
     }
 
-    fn data(&mut self, opcode: u8, fin: bool, length: u64, payload: &[u8], whole: bool) -> Result<(), u16> {
+    /// A frame of a message.
+    fn begin(&mut self, opcode: u8, compressed: bool) -> Result<(), u16> {
         self.control_run = 0;
-        let (text, message, fragments) = self.message.get_or_insert_with(|| (opcode == 0x1, Vec::new(), 0));
-        *fragments += 1;
-        if *fragments > 1 && *fragments > self.limits.fragments {
-            return Err(1008);
-        }
-        if self.limits.message.is_some_and(|limit| message.len() as u64 + length > limit) {
+        let message = self.message.get_or_insert_with(|| Message {
+            text: opcode == 0x1,
+            payload: Vec::new(),
+            fragments: 0,
+            compressed: compressed.then(Vec::new),
+        });
+        message.fragments += 1;
+        if message.fragments > 1 && message.fragments > self.limits.fragments { Err(1008) } else { Ok(()) }
+    }
+
+    fn data(&mut self, fin: bool, length: u64, mut payload: Vec<u8>, whole: bool) -> Result<(), u16> {
+        let Some(message) = &mut self.message else { return Ok(()) };
+        let ends = fin && whole;
+        let mut stop = None;
+        if let (Some(compressed), Some(window)) = (&mut message.compressed, &self.window) {
+            compressed.append(&mut payload);
+            let limit = self.limits.message.map_or(usize::MAX, |limit| limit as usize);
+            let inflated = window.inflate(compressed, ends, limit);
+            payload = inflated.bytes[message.payload.len()..].to_vec();
+            stop = match inflated.stop {
+                Some(Stop::TooBig) => Some(1009),
+                Some(Stop::Cut) if !ends => None,
+                Some(Stop::Cut | Stop::Invalid) => Some(1007),
+                None => None,
+            };
+        } else if self.limits.message.is_some_and(|limit| message.payload.len() as u64 + length > limit) {
             return Err(1009);
         }
         for byte in payload {
-            message.push(*byte);
-            if *text && is_never_utf8(message) {
-                message.pop();
+            message.payload.push(byte);
+            if message.text && is_never_utf8(&message.payload) {
+                message.payload.pop();
+                self.meaning.or_failed = stop;
                 return Err(1007);
             }
         }
-        if !fin || !whole {
+        if let Some(code) = stop {
+            return Err(code);
+        }
+        if !ends {
             return Ok(());
         }
-        if !*text {
-            self.meaning.seen.push(Seen::Binary(message.clone()));
-        } else if let Ok(text) = String::from_utf8(message.clone()) {
+        if let (Some(window), true) = (&mut self.window, message.compressed.is_some()) {
+            window.pass(&message.payload);
+        }
+        if !message.text {
+            self.meaning.seen.push(Seen::Binary(message.payload.clone()));
+        } else if let Ok(text) = String::from_utf8(message.payload.clone()) {
             self.meaning.seen.push(Seen::Text(text));
         } else {
             return Err(1007);

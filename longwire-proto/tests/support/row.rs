@@ -1,8 +1,10 @@
 //! A row of a table: frames that come, what they are found to be, and the exact bytes of the answer.
 
+#![allow(dead_code, reason = "each test binary uses a part of it")]
+
 use std::time::Duration;
 
-use longwire_proto::{Config, ProtocolError, Role};
+use longwire_proto::{Config, DeflateParameters, ProtocolError, Role};
 
 use crate::frames::{Frame, close, decode, encode, ping, pong, text};
 use crate::receiver::{Entry, Receiver, Seen};
@@ -31,6 +33,7 @@ pub(crate) struct Row {
     /// Only these entries have the rule; the limit of a joined message is none of `Connection`'s.
     entries: &'static [Entry],
     config: fn(Config) -> Config,
+    deflate: Option<DeflateParameters>,
     input: Vec<Frame>,
     seen: Vec<Seen>,
     replies: Vec<Frame>,
@@ -44,6 +47,7 @@ pub(crate) fn row(name: impl Into<String>, input: impl IntoIterator<Item = Frame
         receivers: BOTH,
         entries: &Entry::ALL,
         config: |config| config,
+        deflate: None,
         input: input.into_iter().collect(),
         seen: Vec::new(),
         replies: Vec::new(),
@@ -67,6 +71,12 @@ impl Row {
     /// With other limits than the defaults.
     pub(crate) fn config(mut self, config: fn(Config) -> Config) -> Self {
         self.config = config;
+        self
+    }
+
+    /// With permessage-deflate.
+    pub(crate) fn deflate(mut self, parameters: DeflateParameters) -> Self {
+        self.deflate = Some(parameters);
         self
     }
 
@@ -134,6 +144,9 @@ impl Row {
             Role::Client => Config::client(),
         });
         let mut receiver = Receiver::new(entry, role, &config);
+        if let Some(parameters) = self.deflate {
+            receiver.connection = receiver.connection.with_deflate(parameters);
+        }
 
         let mut input = self.input.clone();
         let mut seen = self.seen.clone();

@@ -1,0 +1,147 @@
+//! What the two directions of a connection hold, and what they borrow from their thread.
+//!
+//! Tables and buffers belong to the thread. A connection has an [`Inflater`] while a compressed message
+//! is half received, and otherwise only the context that it takes over to its next message.
+
+use std::cell::RefCell;
+
+use super::compress::{Compressor, History};
+use super::inflate::{Inflater, Malformed, Progress};
+use super::{Budget, Context, Share};
+
+/// Inflaters that a thread keeps: one is in use at a time, unless messages come in pieces.
+const INFLATERS_KEPT: usize = 8;
+
+/// Capacity of the thread's output buffer that is kept, in bytes.
+const SCRATCH_KEPT: usize = 64 * 1024;
+
+thread_local! {
+    static COMPRESSOR: RefCell<Option<Box<Compressing>>> = const { RefCell::new(None) };
+    static INFLATERS: RefCell<Vec<Box<Inflater>>> = const { RefCell::new(Vec::new()) };
+}
+
+struct Compressing {
+    compressor: Compressor,
+    /// What it makes.
+    scratch: Vec<u8>,
+}
+
+/// Lends the thread's compressor, and an empty buffer for what it makes.
+pub(crate) fn with_compressor<R>(compress: impl FnOnce(&mut Compressor, &mut Vec<u8>) -> R) -> R {
+    // A thread that ends has none any more: then this one is its last.
+    let kept = COMPRESSOR.try_with(|kept| kept.borrow_mut().take()).ok().flatten();
+    let new = || Box::new(Compressing { compressor: Compressor::new(), scratch: Vec::new() });
+    let mut lent = kept.unwrap_or_else(new);
+    let result = compress(&mut lent.compressor, &mut lent.scratch);
+    lent.scratch.clear();
+    if lent.scratch.capacity() > SCRATCH_KEPT {
+        lent.scratch = Vec::new();
+    }
+    let _ = COMPRESSOR.try_with(|kept| *kept.borrow_mut() = Some(lent));
+    result
+}
+
+fn take_inflater() -> Box<Inflater> {
+    let kept = INFLATERS.try_with(|kept| kept.borrow_mut().pop()).ok().flatten();
+    kept.unwrap_or_else(|| Box::new(Inflater::new()))
+}
+
+fn put_inflater(inflater: Box<Inflater>) {
+    let _ = INFLATERS.try_with(|kept| {
+        let mut kept = kept.borrow_mut();
+        if kept.len() < INFLATERS_KEPT {
+            kept.push(inflater);
+        }
+    });
+}
+
+/// The receiving direction.
+#[derive(Default)]
+pub(crate) struct Inflating {
+    /// What may be referred back to, between messages.
+    window: Vec<u8>,
+    /// Within a message.
+    inflater: Option<Box<Inflater>>,
+    /// Bytes at the front of the input that are unmasked already, but not consumed.
+    pub(crate) unmasked: usize,
+}
+
+impl std::fmt::Debug for Inflating {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inflating").field("within_message", &self.inflater.is_some()).finish_non_exhaustive()
+    }
+}
+
+impl Inflating {
+    /// Inflates a piece of the message under way, or of the next one.
+    pub(crate) fn inflate(
+        &mut self,
+        context: Context,
+        input: &[u8],
+        last: bool,
+        limit: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<Progress, Malformed> {
+        let inflater = self.inflater.get_or_insert_with(|| {
+            let mut inflater = take_inflater();
+            if context.takeover {
+                std::mem::swap(inflater.window(), &mut self.window);
+            } else {
+                inflater.window().clear();
+            }
+            inflater.begin(context.window_bits);
+            inflater
+        });
+        inflater.inflate(input, last, limit, out)
+    }
+
+    /// The message has ended; its context stays.
+    pub(crate) fn end_message(&mut self) {
+        if let Some(mut inflater) = self.inflater.take() {
+            std::mem::swap(inflater.window(), &mut self.window);
+            put_inflater(inflater);
+        }
+    }
+}
+
+impl Drop for Inflating {
+    fn drop(&mut self) {
+        if let Some(inflater) = self.inflater.take() {
+            put_inflater(inflater);
+        }
+    }
+}
+
+/// The sending direction, where it refers back: within a message in parts, or to earlier messages.
+pub(crate) struct Deflating {
+    pub(crate) history: History,
+    /// Its share of the budget, if it is to outlive the message.
+    share: Option<Share>,
+}
+
+impl std::fmt::Debug for Deflating {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Deflating").field("share", &self.share).finish_non_exhaustive()
+    }
+}
+
+impl Deflating {
+    /// For one message.
+    pub(crate) fn for_message(level: u8, context: Context) -> Box<Self> {
+        Box::new(Self { history: History::new(level, context.window_bits), share: None })
+    }
+
+    /// For all messages to come; `None` where that is not agreed on or the budget is used up.
+    pub(crate) fn for_connection(level: u8, context: Context, budget: Option<&Budget>) -> Option<Box<Self>> {
+        if !context.takeover {
+            return None;
+        }
+        let share = budget?.take(History::size(level, context.window_bits))?;
+        Some(Box::new(Self { history: History::new(level, context.window_bits), share: Some(share) }))
+    }
+
+    /// It outlives the message.
+    pub(crate) const fn takes_over(&self) -> bool {
+        self.share.is_some()
+    }
+}

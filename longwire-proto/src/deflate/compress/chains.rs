@@ -1,0 +1,186 @@
+//! Finding matches with more effort: of all the places where three or four bytes occurred before, some or many,
+//! and of this byte and the next, the better one.
+
+use std::ops::Range;
+
+use super::block::Block;
+use super::matches::{HASHED, Input, LONGEST, Match, hash};
+
+/// Matches of three bytes, or of four, from farther away take more bits than their literals, mostly.
+const NEAR_THREE: usize = 256;
+const NEAR_FOUR: usize = 2048;
+
+/// How much is tried.
+#[derive(Clone, Copy)]
+pub(super) struct Effort {
+    /// Places that are compared.
+    depth: u32,
+    /// A match of this length ends the search.
+    nice: usize,
+    /// A match of this length is taken without a look at the next byte.
+    lazy: usize,
+}
+
+impl Effort {
+    /// The effort of a level; `None` where [`fast`](super::fast) is enough.
+    pub(super) const fn of(level: u8) -> Option<Self> {
+        let (depth, nice, lazy) = match level {
+            ..=1 => return None,
+            2 => (6, 32, 16),
+            3 => (10, 32, 16),
+            4 => (16, 48, 24),
+            5 => (32, 64, 32),
+            6 => (64, 128, 64),
+            7 => (128, 192, 128),
+            8 => (512, LONGEST, LONGEST),
+            9.. => (2048, LONGEST, LONGEST),
+        };
+        Some(Self { depth, nice, lazy })
+    }
+}
+
+impl Match {
+    /// Whether it is worth a literal more than `other`, which begins a byte before.
+    fn outdoes(self, other: Self) -> bool {
+        let bits = |found: Self| found.distance.max(1).ilog2();
+        4 * self.length + bits(other) as usize > 4 * other.length + bits(self) as usize + 2
+    }
+}
+
+/// The tables.
+pub(super) struct Links<'a> {
+    pub(super) fours: &'a mut [u32],
+    pub(super) threes: &'a mut [u32],
+    pub(super) chain: &'a mut [u16],
+}
+
+impl Links<'_> {
+    /// Enters `position`; what was entered for the same bytes last, by four bytes and by three.
+    #[inline(always)]
+    fn enter(&mut self, position: u32, word: u32) -> (u32, u32) {
+        let (mut four, mut three) = (position, position);
+        let entries = self.fours.len();
+        if let Some(entry) = self.fours.get_mut(hash(word, entries)) {
+            four = std::mem::replace(entry, position);
+        }
+        let entries = self.threes.len();
+        if let Some(entry) = self.threes.get_mut(hash(word << 8, entries)) {
+            three = std::mem::replace(entry, position);
+        }
+        let mask = self.chain.len().wrapping_sub(1);
+        if let Some(link) = self.chain.get_mut(position as usize & mask) {
+            *link = u16::try_from(position.wrapping_sub(four)).unwrap_or(0);
+        }
+        (four, three)
+    }
+
+    /// How far before `position` the one before with the same hash is, or 0.
+    #[inline(always)]
+    fn link(&self, position: u32) -> u32 {
+        let mask = self.chain.len().wrapping_sub(1);
+        self.chain.get(position as usize & mask).copied().unwrap_or(0).into()
+    }
+}
+
+/// Enters a range of positions.
+pub(super) fn enter(links: &mut Links<'_>, input: &Input<'_>, range: Range<usize>) {
+    for at in range {
+        let Some(word) = input.word(at) else { break };
+        links.enter(input.position(at), word);
+    }
+}
+
+struct Search<'a> {
+    links: Links<'a>,
+    input: Input<'a>,
+}
+
+impl Search<'_> {
+    /// Enters `at`, and finds a match there that is longer than `least`.
+    fn find(&mut self, at: usize, least: usize, nice: usize, mut depth: u32) -> Match {
+        let mut best = Match { length: least.max(HASHED - 1), distance: 0 };
+        let Some(word) = self.input.word(at) else { return Match { length: 0, distance: 0 } };
+        let (mut position, three) = self.links.enter(self.input.position(at), word);
+        let here = self.input.data.get(at..).unwrap_or_default();
+        loop {
+            let before = self.input.index(position);
+            if before >= at || at - before > self.input.window {
+                break;
+            }
+            let distance = at - before;
+            let there = self.input.data.get(before..).unwrap_or_default();
+            // To be longer, it must be the same at the end of the best so far.
+            if there.get(best.length) == here.get(best.length) && self.input.word(before) == Some(word) {
+                let length = self.input.length(at, at - distance);
+                if length > best.length && (length > HASHED || distance <= NEAR_FOUR) {
+                    best = Match { length, distance };
+                    if length >= nice || length >= here.len() {
+                        break;
+                    }
+                }
+            }
+            let link = self.links.link(position);
+            depth -= 1;
+            if link == 0 || depth == 0 {
+                break;
+            }
+            position = position.wrapping_sub(link);
+        }
+        if best.distance == 0
+            && least < 3
+            && let before = self.input.index(three)
+            && before < at
+            && at - before <= NEAR_THREE.min(self.input.window)
+            && self.input.word(before).is_some_and(|there| (there ^ word) << 8 == 0)
+        {
+            best = Match { length: self.input.length(at, before), distance: at - before };
+        }
+        if best.distance == 0 { Match { length: 0, distance: 0 } } else { best }
+    }
+}
+
+/// As [`Tables::run`](super::matches::Tables::run).
+pub(super) fn run(
+    links: Links<'_>,
+    effort: Effort,
+    input: Input<'_>,
+    mut at: usize,
+    block: &mut Block,
+) -> usize {
+    let mut search = Search { links, input };
+    let mut start = at;
+    loop {
+        let end = input.data.len().min(start + block.room());
+        let mut found = Match { length: 0, distance: 0 };
+        while at < end {
+            found = search.find(at, 0, effort.nice, effort.depth);
+            if found.length != 0 {
+                break;
+            }
+            block.count(input.data.get(at).copied().unwrap_or(0));
+            at += 1;
+        }
+        if found.length == 0 {
+            block.add_literals(end - start);
+            return end;
+        }
+        let mut entered = at + 1;
+        while found.length < effort.lazy && entered < end {
+            let next = search.find(entered, found.length - 1, effort.nice, effort.depth.div_ceil(2));
+            entered += 1;
+            if next.length == 0 || !next.outdoes(found) {
+                break;
+            }
+            block.count(input.data.get(at).copied().unwrap_or(0));
+            at = entered - 1;
+            found = next;
+        }
+        block.add(at - start, found);
+        start = at + found.length;
+        enter(&mut search.links, &input, entered..start);
+        at = start;
+        if at >= input.data.len() || block.is_full() {
+            return at;
+        }
+    }
+}

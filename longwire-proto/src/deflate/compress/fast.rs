@@ -1,0 +1,151 @@
+//! The fastest way to find matches: of two candidates, the longer one.
+
+use std::ops::Range;
+
+use super::block::Block;
+use super::matches::{HASHED, Input, Match, hash};
+
+/// Matches of four bytes from farther away take more bits than their literals, mostly.
+const NEAR: usize = 256;
+
+/// Longer matches are taken without a look at the next byte.
+const LAZY: usize = 16;
+
+/// Positions of a match that are entered: what occurs again mostly begins where it began before.
+const ENTERED: usize = 16;
+
+/// The last two positions of each hash; their number is known to the compiler.
+type Table<const BUCKETS: usize> = [[u32; 2]; BUCKETS];
+
+const SMALL: usize = 512;
+const MEDIUM: usize = 2048;
+const LARGE: usize = 16 * 1024;
+
+/// Entries of a table for `len` bytes, and of one that may be `large`.
+pub(super) const fn entries(len: usize, large: bool) -> usize {
+    2 * match len {
+        ..=2048 if !large => SMALL,
+        8192.. if large => LARGE,
+        _ => MEDIUM,
+    }
+}
+
+/// As [`Tables::run`](super::matches::Tables::run).
+pub(super) fn run(table: &mut [u32], input: Input<'_>, at: usize, block: &mut Block) -> usize {
+    let (table, _) = table.as_chunks_mut();
+    if let Some(table) = table.first_chunk_mut::<LARGE>() {
+        find_all(table, input, at, block)
+    } else if let Some(table) = table.first_chunk_mut::<MEDIUM>() {
+        find_all(table, input, at, block)
+    } else {
+        // There is no smaller one.
+        let table = table.first_chunk_mut::<SMALL>();
+        find_all(table.unwrap_or(&mut [[0; 2]; SMALL]), input, at, block)
+    }
+}
+
+/// Enters a range of positions, as [`run`] does.
+pub(super) fn enter(table: &mut [u32], input: Input<'_>, range: Range<usize>) {
+    let (table, _) = table.as_chunks_mut();
+    if let Some(table) = table.first_chunk_mut::<MEDIUM>() {
+        enter_all(table, &input, range);
+    } else if let Some(table) = table.first_chunk_mut::<SMALL>() {
+        enter_all(table, &input, range);
+    }
+}
+
+#[inline(always)]
+fn enter_all<const BUCKETS: usize>(table: &mut Table<BUCKETS>, input: &Input<'_>, range: Range<usize>) {
+    let end = (range.end + HASHED - 1).min(input.data.len());
+    let mut position = input.position(range.start);
+    for word in input.data.get(range.start..end).unwrap_or_default().windows(HASHED) {
+        let word = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
+        let bucket = &mut table[hash(word, BUCKETS)];
+        *bucket = [position, bucket[0]];
+        position = position.wrapping_add(1);
+    }
+}
+
+/// Enters `at`, where `word` is, and finds the longest match there, if it is longer than `best`.
+#[inline(always)]
+fn find<const BUCKETS: usize>(
+    table: &mut Table<BUCKETS>,
+    input: &Input<'_>,
+    at: usize,
+    word: u32,
+    mut best: Match,
+) -> Match {
+    let bucket = &mut table[hash(word, BUCKETS)];
+    let candidates = *bucket;
+    *bucket = [input.position(at), candidates[0]];
+    best = compare(input, at, word, input.index(candidates[0]), best);
+    compare(input, at, word, input.index(candidates[1]), best)
+}
+
+/// The match at `at`, where `word` is, with `candidate`, if it is longer than `best`.
+#[inline(always)]
+fn compare(input: &Input<'_>, at: usize, word: u32, candidate: usize, best: Match) -> Match {
+    if candidate < at
+        && at - candidate <= input.window
+        && input.word(candidate) == Some(word)
+        // To be longer than the best, it is the same where that ends.
+        && (best.length < HASHED || input.data.get(candidate + best.length) == input.data.get(at + best.length))
+    {
+        let length = input.length(at, candidate);
+        let distance = at - candidate;
+        if length > best.length && (length > HASHED || distance <= NEAR) {
+            return Match { length, distance };
+        }
+    }
+    best
+}
+
+fn find_all<const BUCKETS: usize>(
+    table: &mut Table<BUCKETS>,
+    input: Input<'_>,
+    mut at: usize,
+    block: &mut Block,
+) -> usize {
+    let mut start = at;
+    loop {
+        let end = input.data.len().min(start + block.room());
+        let mut found = Match::NONE;
+        while at < end
+            && let Some(word) = input.word(at)
+        {
+            found = find(table, &input, at, word, Match::NONE);
+            if found.length >= HASHED {
+                break;
+            }
+            block.count(word as u8);
+            at += 1;
+        }
+        if found.length < HASHED {
+            for &literal in input.data.get(at..end).unwrap_or_default() {
+                block.count(literal);
+            }
+            block.add_literals(end - start);
+            return end;
+        }
+        let mut entered = at + 1;
+        while found.length < LAZY
+            && let Some(word) = input.word(entered)
+        {
+            let next = find(table, &input, entered, word, found);
+            entered += 1;
+            if next.length <= found.length {
+                break;
+            }
+            block.count(input.data.get(at).copied().unwrap_or(0));
+            at = entered - 1;
+            found = next;
+        }
+        block.add(at - start, found);
+        start = at + found.length;
+        enter_all(table, &input, entered..start.min(entered + ENTERED));
+        at = start;
+        if at >= input.data.len() || block.is_full() {
+            return at;
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! The header of a dynamic block: the lengths of its codes, compressed themselves (RFC 1951 3.2.7).
+
+use super::bits::Bits;
+use super::huffman::Code;
+use super::symbols::{DISTANCES, LITERALS};
+
+/// The longest code of a code length, whose own length is sent in three bits.
+const LENGTH_CODE_LIMIT: usize = 7;
+
+/// The order in which the lengths of the code length code are sent (RFC 1951 3.2.7).
+const LENGTH_CODE_ORDER: [usize; 19] = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
+
+/// Extra bits of the symbols of the code length code (RFC 1951 3.2.7).
+const LENGTH_EXTRA_BITS: [u32; 32] = {
+    let mut table = [0; 32];
+    (table[16], table[17], table[18]) = (2, 3, 7);
+    table
+};
+
+/// The code lengths at the beginning of a dynamic block (RFC 1951 3.2.7).
+pub(super) struct Header {
+    /// Symbols of the code length code, and the extra bits that follow them: `extra << 8 | symbol`.
+    symbols: [u16; LITERALS + DISTANCES],
+    count: usize,
+    frequencies: [u32; 19],
+    code: Code<19>,
+    literals: u16,
+    distances: u16,
+    /// How many lengths of the code length code are sent.
+    lengths: usize,
+}
+
+impl Header {
+    pub(super) const fn new() -> Self {
+        Self {
+            symbols: [0; LITERALS + DISTANCES],
+            count: 0,
+            frequencies: [0; 19],
+            code: Code::new(),
+            literals: 0,
+            distances: 0,
+            lengths: 0,
+        }
+    }
+
+    /// Prepares the header for these codes, and tells how many bits it takes.
+    pub(super) fn build(&mut self, literals: &Code<LITERALS>, distances: &Code<DISTANCES>) -> u32 {
+        let last = |symbol: Option<(u16, u8)>| symbol.map_or(0, |(symbol, _)| symbol);
+        self.literals = (last(literals.lengths().next_back()) + 1).max(257);
+        self.distances = last(distances.lengths().next_back()) + 1;
+        self.count = 0;
+        self.frequencies.fill(0);
+
+        // Both codes are one list, of which only what is not zero is visited.
+        let beyond = self.literals;
+        let distances = distances.lengths().map(|(symbol, length)| (symbol + beyond, length));
+        let mut next = 0;
+        let (mut length, mut run) = (0, 0);
+        literals.lengths().chain(distances).for_each(|(symbol, this)| {
+            if symbol != next || this != length {
+                self.repeat(length, run);
+                self.zeros(symbol - next);
+                (length, run) = (this, 0);
+            }
+            run += 1;
+            next = symbol + 1;
+        });
+        self.repeat(length, run);
+
+        let bits = self.code.build(&self.frequencies, LENGTH_CODE_LIMIT);
+        let sent = LENGTH_CODE_ORDER.iter().rposition(|&symbol| self.code.entries[symbol] != 0);
+        self.lengths = sent.map_or(4, |at| (at + 1).max(4));
+        let extra = 2 * self.frequencies[16] + 3 * self.frequencies[17] + 7 * self.frequencies[18];
+        5 + 5 + 4 + 3 * self.lengths as u32 + bits + extra
+    }
+
+    fn push(&mut self, symbol: u16, extra: u16) {
+        self.frequencies[usize::from(symbol)] += 1;
+        self.symbols[self.count] = extra << 8 | symbol;
+        self.count += 1;
+    }
+
+    /// `run` times the same length, which is not zero.
+    fn repeat(&mut self, length: u8, mut run: u16) {
+        if run > 3 {
+            self.push(length.into(), 0);
+            run -= 1;
+            while run >= 3 {
+                self.push(16, run.min(6) - 3);
+                run -= run.min(6);
+            }
+        }
+        for _ in 0..run {
+            self.push(length.into(), 0);
+        }
+    }
+
+    fn zeros(&mut self, mut run: u16) {
+        while run >= 11 {
+            self.push(18, run.min(138) - 11);
+            run -= run.min(138);
+        }
+        if run >= 3 {
+            self.push(17, run - 3);
+        } else {
+            for _ in 0..run {
+                self.push(0, 0);
+            }
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn write<'a>(&self, mut bits: Bits<'a>) -> Bits<'a> {
+        bits.add(u64::from(self.literals - 257), 5);
+        bits.add(u64::from(self.distances - 1), 5);
+        bits.add(self.lengths as u64 - 4, 4);
+        bits.flush();
+        for symbols in LENGTH_CODE_ORDER.get(..self.lengths).unwrap_or_default().chunks(10) {
+            for &symbol in symbols {
+                bits.add(u64::from(self.code.entries[symbol] & 15), 3);
+            }
+            bits.flush();
+        }
+        for items in self.symbols.get(..self.count).unwrap_or_default().chunks(4) {
+            for &item in items {
+                let symbol = usize::from(item & 31);
+                bits.add_code(self.code.entries.get(symbol).copied().unwrap_or(0));
+                bits.add(u64::from(item >> 8), LENGTH_EXTRA_BITS[symbol]);
+            }
+            bits.flush();
+        }
+        bits
+    }
+}

@@ -1,0 +1,137 @@
+//! Compressing: raw DEFLATE (RFC 1951) as permessage-deflate wants it (RFC 7692 7.2.1).
+//!
+//! `fast` and `chains` find matches by the tables in `matches`; `block` collects them and writes blocks, with
+//! `header`, `huffman`, `symbols` and `bits`. What is remembered between messages is here.
+
+mod bits;
+mod block;
+mod chains;
+mod fast;
+mod header;
+mod huffman;
+mod matches;
+mod symbols;
+#[cfg(test)]
+mod tests;
+
+use block::{Block, Writer};
+use matches::{Input, Sizes, Tables};
+
+/// What the compressions of a thread share.
+pub(crate) struct Compressor {
+    /// For messages by themselves.
+    tables: Tables,
+    /// Where the next of them begins in the tables.
+    position: u32,
+    block: Block,
+}
+
+impl Compressor {
+    pub(crate) fn new() -> Self {
+        Self { tables: Tables::default(), position: 0, block: Block::new() }
+    }
+
+    /// Compresses a message by itself, and appends it to `out` without the four octets that the peer adds
+    /// (RFC 7692 7.2.1).
+    pub(crate) fn message(&mut self, payload: &[u8], level: u8, window_bits: u8, out: &mut Vec<u8>) {
+        let window = 1 << window_bits;
+        self.tables.reserve(Sizes::of(level, payload.len(), window, true));
+        let input = Input { data: payload, base: self.position, window };
+        let mut writer = Writer::new(payload, out);
+        let mut at = 0;
+        while at < payload.len() {
+            at = self.tables.run(level, input, at, &mut self.block);
+            writer.write(&mut self.block, at);
+        }
+        writer.end(true);
+        self.position = input.position(payload.len());
+    }
+
+    /// Compresses a message, or a piece of one, with reference to what `history` has seen, and appends it to
+    /// `out`. The `last` piece ends as a [`message`](Self::message) does; what is before it can be
+    /// decompressed by itself.
+    pub(crate) fn piece(&mut self, history: &mut History, payload: &[u8], last: bool, out: &mut Vec<u8>) {
+        let mut writer = Writer::new(payload, out);
+        let mut rest = payload;
+        while !rest.is_empty() {
+            let (mut at, taken) = history.take(rest);
+            rest = rest.get(taken..).unwrap_or_default();
+            let input = Input { data: &history.data, base: history.base, window: history.window() };
+            while at < input.data.len() {
+                at = history.tables.run(history.level, input, at, &mut self.block);
+                let done = payload.len() - rest.len() - (input.data.len() - at);
+                if self.block.is_full() || done == payload.len() {
+                    writer.write(&mut self.block, done);
+                }
+            }
+        }
+        writer.end(last);
+    }
+}
+
+/// What a connection keeps to refer back to earlier messages, or to earlier pieces of the same message.
+pub(crate) struct History {
+    /// The last bytes that were compressed: the window, and room behind it.
+    data: Vec<u8>,
+    /// The position of the first of them.
+    base: u32,
+    tables: Tables,
+    level: u8,
+    window_bits: u8,
+}
+
+impl History {
+    /// It allocates as it is used.
+    pub(crate) fn new(level: u8, window_bits: u8) -> Self {
+        Self { data: Vec::new(), base: 0, tables: Tables::default(), level, window_bits }
+    }
+
+    /// Bytes that it holds at most.
+    pub(crate) const fn size(level: u8, window_bits: u8) -> usize {
+        Self::limit(window_bits) + Self::sizes(level, 1 << window_bits, window_bits).bytes()
+    }
+
+    /// Forgets what it has seen.
+    pub(crate) fn clear(&mut self) {
+        self.base = self.base.wrapping_add(self.data.len() as u32);
+        self.data.clear();
+    }
+
+    const fn window(&self) -> usize {
+        1 << self.window_bits
+    }
+
+    /// Length of `data` at most: the more room behind the window, the more seldom it slides.
+    const fn limit(window_bits: u8) -> usize {
+        let window = 1 << window_bits;
+        window + if window_bits < 11 { 1024 } else { window / 2 }
+    }
+
+    /// Sizes of the tables after `len` bytes.
+    const fn sizes(level: u8, len: usize, window_bits: u8) -> Sizes {
+        Sizes::of(level, len, 1 << window_bits, false)
+    }
+
+    /// Remembers what fits of `bytes`; tells where it is in `data`, and how much of it.
+    fn take(&mut self, bytes: &[u8]) -> (usize, usize) {
+        let (limit, window) = (Self::limit(self.window_bits), self.window());
+        if bytes.len().min(limit - window) > limit - self.data.len() {
+            let gone = self.data.len() - window;
+            self.data.drain(..gone);
+            self.base = self.base.wrapping_add(gone as u32);
+        }
+        let start = self.data.len();
+        let taken = bytes.len().min(limit - start);
+        let len = start + taken;
+        if len > self.data.capacity() {
+            self.data.reserve_exact((2 * len).min(limit) - start);
+        }
+        self.data.extend_from_slice(bytes.get(..taken).unwrap_or_default());
+
+        if self.tables.reserve(Self::sizes(self.level, len, self.window_bits)) {
+            let input = Input { data: &self.data, base: self.base, window };
+            self.tables.enter(self.level, input, start);
+        }
+        (start, taken)
+    }
+}

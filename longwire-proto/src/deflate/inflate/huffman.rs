@@ -1,0 +1,354 @@
+//! Huffman codes as lookup tables (RFC 1951 3.2.2 and 3.2.5): how they are built from code lengths, and
+//! what their entries say.
+//!
+//! A table is indexed by the next [`Table::PRIMARY`] bits of the stream. Codes that are longer share an
+//! entry, which leads to a second table behind the first one.
+
+use std::sync::LazyLock;
+
+use super::Malformed;
+
+/// Literals and lengths: 1334 entries are the most that 288 codes of up to 15 bits can need.
+pub(super) type LitLen = Table<2048, 10>;
+/// Distances: 402 entries are the most that 32 codes of up to 15 bits can need.
+pub(super) type Distances = Table<512, 8>;
+/// The code lengths of the other two, of up to 7 bits.
+pub(super) type Lengths = Table<128, 7>;
+
+/// Symbols of the literal and length code (RFC 1951 3.2.6).
+const LITLEN_SYMBOLS: usize = 288;
+/// Symbols of the distance code (RFC 1951 3.2.6).
+const DISTANCE_SYMBOLS: usize = 32;
+/// The end of a block (RFC 1951 3.2.5).
+const END: usize = 256;
+/// The longest code.
+const CODE_MAX: usize = 15;
+
+/// A symbol that has a code, and how many bits that has.
+#[derive(Clone, Copy)]
+pub(super) struct Coded(u16);
+
+impl Coded {
+    pub(super) const fn new(symbol: usize, length: u8) -> Self {
+        Self((symbol as u16) << 4 | length as u16)
+    }
+
+    const fn symbol(self) -> usize {
+        (self.0 >> 4) as usize
+    }
+
+    const fn length(self) -> usize {
+        (self.0 & 15) as usize
+    }
+}
+
+/// What a code stands for.
+///
+/// | bits   |                                                              |
+/// |--------|--------------------------------------------------------------|
+/// | 0..8   | the bits of the code and of what is added to the base        |
+/// | 8..12  | the bits of the code; of a link, those of the second table   |
+/// | 12..16 | which kind                                                   |
+/// | 16..32 | the literal, the base, or where the second table begins      |
+#[derive(Clone, Copy)]
+pub(super) struct Entry(u32);
+
+impl Entry {
+    const LITERAL: u32 = 1 << 15;
+    const LINK: u32 = 1 << 14;
+    const END: u32 = 1 << 13;
+    const INVALID: u32 = 1 << 12;
+
+    /// No code, or one that stands for nothing. It ends after the first bit, with which it is certain.
+    const NONE: Self = Self(Self::INVALID | 1 << 8 | 1);
+
+    const fn value(value: u16, extra: u8) -> Self {
+        Self((value as u32) << 16 | extra as u32)
+    }
+
+    /// This one, with a code of `bits`.
+    const fn coded(self, bits: usize) -> Self {
+        Self(self.0 + ((bits as u32) << 8 | bits as u32))
+    }
+
+    const fn link(start: usize, bits: usize, primary: u32) -> Self {
+        Self((start as u32) << 16 | Self::LINK | (bits as u32) << 8 | primary)
+    }
+
+    #[inline(always)]
+    pub(super) const fn is_literal(self) -> bool {
+        self.0 & Self::LITERAL != 0
+    }
+
+    /// Neither a literal nor a base.
+    #[inline(always)]
+    pub(super) const fn is_special(self) -> bool {
+        self.0 & (Self::LINK | Self::END | Self::INVALID) != 0
+    }
+
+    #[inline(always)]
+    pub(super) const fn is_link(self) -> bool {
+        self.0 & Self::LINK != 0
+    }
+
+    #[inline(always)]
+    pub(super) const fn is_end(self) -> bool {
+        self.0 & Self::END != 0
+    }
+
+    #[inline(always)]
+    pub(super) const fn is_invalid(self) -> bool {
+        self.0 & Self::INVALID != 0
+    }
+
+    /// Bits that it takes from the stream. As a byte, which is free where a shift wraps at 64 anyway.
+    #[inline(always)]
+    pub(super) const fn bits(self) -> u32 {
+        self.0 & 0xff
+    }
+
+    /// The literal, or the symbol of the code length code.
+    #[inline(always)]
+    pub(super) const fn symbol(self) -> u8 {
+        (self.0 >> 16) as u8
+    }
+
+    /// The length or distance of a base, whose additional bits follow the code in `stream`.
+    #[inline(always)]
+    pub(super) const fn number(self, stream: u64) -> usize {
+        let added = (stream & ((1 << (self.bits() & 63)) - 1)) >> (self.0 >> 8 & 63);
+        (self.0 >> 16) as usize + added as usize
+    }
+}
+
+#[derive(Clone)]
+pub(super) struct Table<const SIZE: usize, const PRIMARY: u32>([Entry; SIZE]);
+
+impl Lengths {
+    /// The code of the code lengths.
+    pub(super) fn build_lengths(&mut self, lengths: &[u8; 19]) -> Result<(), Malformed> {
+        let mut coded = [Coded::new(0, 0); 19];
+        let mut known = 0;
+        for (symbol, &length) in lengths.iter().enumerate().filter(|&(_, &length)| length != 0) {
+            coded[known] = Coded::new(symbol, length);
+            known += 1;
+        }
+        self.build(&coded[..known], 0, &LENGTH_MEANINGS, false)
+    }
+}
+
+impl<const SIZE: usize, const PRIMARY: u32> Table<SIZE, PRIMARY> {
+    const MASK: usize = {
+        assert!(SIZE.is_power_of_two() && SIZE >> PRIMARY != 0);
+        (1 << PRIMARY) - 1
+    };
+
+    pub(super) const fn new() -> Self {
+        Self([Entry::NONE; SIZE])
+    }
+
+    /// The entry for the next bits, which may be a link.
+    #[inline(always)]
+    pub(super) const fn first(&self, stream: u64) -> Entry {
+        self.0[stream as usize & Self::MASK]
+    }
+
+    /// The entry where a link leads to, for the bits behind it.
+    #[inline(always)]
+    pub(super) const fn second(&self, link: Entry, stream: u64) -> Entry {
+        let within = stream as usize & ((1 << (link.0 >> 8 & 15)) - 1);
+        self.0[((link.0 >> 16) as usize + within) & (SIZE - 1)]
+    }
+
+    /// Builds the code (RFC 1951 3.2.2) of the symbols that have one, in their order. The symbol `first + n` stands
+    /// for `meanings[n]`.
+    fn build(
+        &mut self,
+        coded: &[Coded],
+        first: usize,
+        meanings: &[Entry],
+        may_be_incomplete: bool,
+    ) -> Result<(), Malformed> {
+        let mut counts = [0_u16; CODE_MAX + 1];
+        for coded in coded {
+            counts[coded.length()] += 1;
+        }
+
+        // Codes that are free, and where the symbols of each length begin when they are sorted.
+        let mut free = 1_u32;
+        let mut begin = [0_u16; CODE_MAX + 1];
+        let mut used = 0;
+        for (&count, begin) in counts.iter().zip(&mut begin).skip(1) {
+            *begin = used;
+            used += count;
+            free = (free * 2).checked_sub(u32::from(count)).ok_or(Malformed::Oversubscribed)?;
+        }
+        let meaning = |coded: Coded| meanings[coded.symbol() - first];
+        if free != 0 {
+            // RFC 1951 3.2.7: a single distance has a code of one bit, and none has no bits at all. As zlib does,
+            // a block with nothing but its end may have a code of one bit, too.
+            if !may_be_incomplete || used != counts[1] {
+                return Err(Malformed::Incomplete);
+            }
+            let zero = coded.first().map_or(Entry::NONE, |&single| meaning(single).coded(1));
+            for pair in self.0.chunks_exact_mut(2) {
+                pair.copy_from_slice(&[zero, Entry::NONE]);
+            }
+            return Ok(());
+        }
+
+        let mut sorted = [Entry::NONE; LITLEN_SYMBOLS];
+        for &coded in coded {
+            let begin = &mut begin[coded.length()];
+            sorted[*begin as usize] = meaning(coded);
+            *begin += 1;
+        }
+        self.fill(&counts, &sorted);
+        Ok(())
+    }
+
+    /// Enters a complete code. The first bit of a code is the lowest one of the index: codes are counted with
+    /// their bits reversed.
+    fn fill(&mut self, counts: &[u16; CODE_MAX + 1], mut sorted: &[Entry]) {
+        let mut code = 0;
+        for (length, &count) in counts.iter().enumerate().take(PRIMARY as usize + 1).skip(1) {
+            // What is filled so far repeats itself with one more bit.
+            let half = 1 << (length - 1);
+            self.0.copy_within(..half, half);
+            let (these, rest) = sorted.split_at(count as usize);
+            for meaning in these {
+                self.0[code & Self::MASK] = meaning.coded(length);
+                code = following(code, length);
+            }
+            sorted = rest;
+        }
+
+        let mut sorted = sorted.iter();
+        let mut end = 1 << PRIMARY;
+        let mut start = end;
+        let mut prefix = usize::MAX;
+        for length in PRIMARY as usize + 1..=CODE_MAX {
+            let behind = length - PRIMARY as usize;
+            for left in (1..=counts[length] as usize).rev() {
+                if code & Self::MASK != prefix {
+                    // The codes with this prefix are the next ones: as many as fill a table.
+                    prefix = code & Self::MASK;
+                    let mut bits = behind;
+                    let mut room = left;
+                    while room < 1 << bits {
+                        bits += 1;
+                        room = room * 2 + counts[PRIMARY as usize + bits] as usize;
+                    }
+                    start = end;
+                    end += 1 << bits;
+                    self.0[prefix] = Entry::link(start, bits, PRIMARY);
+                }
+                let Some(meaning) = sorted.next() else { return };
+                for at in (start + (code >> PRIMARY)..end).step_by(1 << behind) {
+                    self.0[at] = meaning.coded(behind);
+                }
+                code = following(code, length);
+            }
+        }
+    }
+}
+
+/// The code behind `code` of the same length: one more, with the bits reversed. There is none behind the last one.
+fn following(code: usize, length: usize) -> usize {
+    let zeros = !code & ((1 << length) - 1);
+    let highest = 1_usize << (zeros | 1).ilog2();
+    code & (highest - 1) | highest
+}
+
+/// What literals and lengths mean (RFC 1951 3.2.5).
+static LITLEN_MEANINGS: [Entry; LITLEN_SYMBOLS] = litlen_meanings();
+/// What distances mean (RFC 1951 3.2.5).
+static DISTANCE_MEANINGS: [Entry; DISTANCE_SYMBOLS] = distance_meanings();
+/// The symbols of the code length code mean themselves.
+static LENGTH_MEANINGS: [Entry; 19] = {
+    let mut meanings = [Entry::NONE; 19];
+    let mut symbol = 0;
+    while symbol < 19 {
+        // RFC 1951 3.2.7: the bits that say how often a length is repeated.
+        let extra = [2, 3, 7];
+        meanings[symbol] = Entry::value(symbol as u16, if symbol < 16 { 0 } else { extra[symbol - 16] });
+        symbol += 1;
+    }
+    meanings
+};
+
+const fn litlen_meanings() -> [Entry; LITLEN_SYMBOLS] {
+    // 286 and 287 take part in the fixed code, but stand for nothing (RFC 1951 3.2.6).
+    let mut meanings = [Entry(Entry::INVALID); LITLEN_SYMBOLS];
+    let mut symbol = 0;
+    while symbol < 256 {
+        meanings[symbol] = Entry((symbol as u32) << 16 | Entry::LITERAL);
+        symbol += 1;
+    }
+    meanings[256] = Entry(Entry::END);
+    let mut base = 3;
+    let mut symbol = 257;
+    while symbol < 285 {
+        let extra = if symbol < 265 { 0 } else { (symbol - 261) / 4 };
+        meanings[symbol] = Entry::value(base, extra as u8);
+        base += 1 << extra;
+        symbol += 1;
+    }
+    meanings[285] = Entry::value(258, 0);
+    meanings
+}
+
+const fn distance_meanings() -> [Entry; DISTANCE_SYMBOLS] {
+    // 30 and 31 stand for nothing (RFC 1951 3.2.6).
+    let mut meanings = [Entry(Entry::INVALID); DISTANCE_SYMBOLS];
+    let mut base = 1;
+    let mut symbol = 0;
+    while symbol < 30 {
+        let extra = if symbol < 4 { 0 } else { (symbol - 2) / 2 };
+        meanings[symbol] = Entry::value(base, extra as u8);
+        base += 1 << extra;
+        symbol += 1;
+    }
+    meanings
+}
+
+/// The codes of a block.
+#[derive(Clone)]
+pub(super) struct Codes {
+    pub(super) litlen: LitLen,
+    pub(super) distances: Distances,
+}
+
+impl Codes {
+    pub(super) const fn new() -> Self {
+        Self { litlen: LitLen::new(), distances: Distances::new() }
+    }
+
+    /// Builds the codes of the symbols that have one: of literals and lengths, which are less than `litlens`, and of
+    /// distances, which count from there (RFC 1951 3.2.7).
+    pub(super) fn build(&mut self, coded: &[Coded], litlens: usize) -> Result<(), Malformed> {
+        let (litlen, distances) = coded.split_at(coded.partition_point(|coded| coded.symbol() < litlens));
+        if !litlen.iter().any(|coded| coded.symbol() == END) {
+            return Err(Malformed::NoEnd);
+        }
+        self.litlen.build(litlen, 0, &LITLEN_MEANINGS, true)?;
+        self.distances.build(distances, litlens, &DISTANCE_MEANINGS, true)
+    }
+}
+
+/// The fixed codes (RFC 1951 3.2.6).
+pub(super) static FIXED: LazyLock<Codes> = LazyLock::new(|| {
+    let coded: [Coded; LITLEN_SYMBOLS + DISTANCE_SYMBOLS] = std::array::from_fn(|symbol| {
+        let length = match symbol {
+            144..256 => 9,
+            256..280 => 7,
+            LITLEN_SYMBOLS.. => 5,
+            _ => 8,
+        };
+        Coded::new(symbol, length)
+    });
+    let mut codes = Codes::new();
+    // Both are complete.
+    let _ = codes.build(&coded, LITLEN_SYMBOLS);
+    codes
+});
