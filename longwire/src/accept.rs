@@ -132,10 +132,13 @@ impl Acceptor {
         self.change(|settings| settings.policy = std::mem::take(&mut settings.policy).origins(origins))
     }
 
-    /// Limits and deadlines of the connections.
+    /// Limits, deadlines and compression of the connections.
     #[must_use]
     pub fn config(self, config: Config) -> Self {
-        self.change(|settings| settings.config = Arc::new(config))
+        self.change(|settings| {
+            settings.policy = std::mem::take(&mut settings.policy).deflate(config.deflate_config().cloned());
+            settings.config = Arc::new(config);
+        })
     }
 
     /// Time for the request to come, and for the answer to be taken; default 10 s each.
@@ -334,7 +337,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<S> {
         let written = timeout(settings.handshake_timeout, write_all(&mut self.stream, &encoded)).await;
         written.map_err(|_| AcceptError::Timeout)??;
         let input = self.input.split_off(self.head);
-        let core = Connection::server(Arc::clone(&settings.config), now());
+        let mut core = Connection::server(Arc::clone(&settings.config), now());
+        if let Some(parameters) = acceptance.deflate() {
+            core = core.with_deflate(parameters);
+        }
         Ok(WebSocket::new(self.stream, core, input, acceptance.subprotocol()))
     }
 

@@ -124,7 +124,7 @@ impl Client {
         self
     }
 
-    /// Limits and deadlines of the connections.
+    /// Limits, deadlines and compression of the connections.
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
         self.config = Arc::new(config);
@@ -199,7 +199,8 @@ impl Client {
         let request = client::Request::new(&target.authority, &target.path, random()?)
             .and_then(|request| request.subprotocols(&self.subprotocols))
             .and_then(|request| request.headers(&self.headers))
-            .map_err(invalid)?;
+            .map_err(invalid)?
+            .deflate(self.config.deflate_config().cloned());
         let mut encoded = Vec::new();
         request.encode(&mut encoded);
         write_all(&mut stream, &encoded).await?;
@@ -216,7 +217,10 @@ impl Client {
             }
             return match request.check(&response) {
                 Ok(agreed) => {
-                    let core = Connection::client(Arc::clone(&self.config), random()?, now());
+                    let mut core = Connection::client(Arc::clone(&self.config), random()?, now());
+                    if let Some(parameters) = agreed.deflate {
+                        core = core.with_deflate(parameters);
+                    }
                     Ok(WebSocket::new(stream, core, input, agreed.subprotocol.as_deref()))
                 }
                 Err(HandshakeError::Refused(status)) => {

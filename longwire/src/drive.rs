@@ -2,13 +2,14 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Buf;
 use bytes::buf::Limit;
 use longwire_proto::{
-    CloseCode, CloseFrame, Connection, Incoming, Message, Outbox, Part, ProtocolError, Role,
+    CloseCode, CloseFrame, Compress, Connection, Incoming, Message, Outbox, Part, ProtocolError, Role,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task::coop;
@@ -41,6 +42,12 @@ pub(crate) struct Ending {
 
 /// What is received: messages, put together, or parts as they come.
 pub(crate) trait Wanted: Sized {
+    /// A message has a time in which it is to be whole.
+    const IS_WHOLE: bool;
+
+    /// Bytes of payload.
+    fn size(&self) -> usize;
+
     /// There may be something to take.
     fn waits(lent: &Lent) -> bool;
 
@@ -63,9 +70,16 @@ pub(crate) trait Wanted: Sized {
 }
 
 impl Wanted for Message {
+    const IS_WHOLE: bool = true;
+
+    #[inline]
+    fn size(&self) -> usize {
+        self.len()
+    }
+
     #[inline]
     fn waits(lent: &Lent) -> bool {
-        !lent.input.is_empty()
+        lent.is_fresh && !lent.input.is_empty()
     }
 
     #[inline]
@@ -92,8 +106,14 @@ impl Wanted for Message {
 }
 
 impl Wanted for Part {
+    const IS_WHOLE: bool = false;
+
+    fn size(&self) -> usize {
+        self.payload.len()
+    }
+
     fn waits(lent: &Lent) -> bool {
-        !lent.input.is_empty() || lent.assembler.is_joining()
+        (lent.is_fresh && !lent.input.is_empty()) || lent.assembler.is_joining()
     }
 
     fn take(
@@ -115,6 +135,12 @@ impl Wanted for Part {
 
 /// Messages that may be handed out for one unit of the task's budget, which one read costs too.
 const MESSAGES_A_BUDGET: u32 = 32;
+
+/// So many bytes of payload count as a message more, for few that are read may inflate to many.
+const BYTES_A_MESSAGE: usize = 2048;
+
+/// And so many bytes that are read where messages may be compressed: they may be work without payload.
+const COMPRESSED_A_MESSAGE: usize = 128;
 
 static NOTHING: Outbox = Outbox::new();
 
@@ -147,6 +173,16 @@ impl<S> WebSocket<S> {
         }
     }
 
+    /// The reset that a write has met. The system tells of it once: reading ends as if TCP had.
+    fn reset(&self) -> Option<Error> {
+        match self.ending.as_ref()?.broken.as_ref()? {
+            Error::Io(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                Some(Error::Io(Arc::clone(error)))
+            }
+            _ => None,
+        }
+    }
+
     /// Gives back what an idle connection does not need.
     fn rest(&mut self) {
         if let Some(lent) = &mut self.lent {
@@ -166,8 +202,17 @@ impl<S> WebSocket<S> {
         while T::waits(lent) {
             let read_at = *lent.read_at.get_or_insert_with(now);
             match T::take(lent, &mut self.core, read_at) {
-                Ok(Some(Incoming::Data(data))) => return Some(data),
-                Ok(None) => return None,
+                Ok(Some(Incoming::Data(data))) => {
+                    lent.handed_out += 1 + (data.size() / BYTES_A_MESSAGE) as u32;
+                    lent.begun = None;
+                    return Some(data);
+                }
+                Ok(None) => {
+                    // What is left is not given to the core again before more of it has come: that would
+                    // tell it that the peer lives.
+                    lent.is_fresh = false;
+                    return None;
+                }
                 Ok(Some(Incoming::Close(frame))) => {
                     self.closed_by(frame);
                     return None;
@@ -225,9 +270,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     pub(crate) fn poll_recv<T: Wanted>(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, Error>> {
         if let Some(lent) = &mut self.lent {
             // One read may bring thousands of messages: the task yields among them as among reads.
-            lent.handed_out = lent.handed_out.wrapping_add(1);
-            if lent.handed_out.is_multiple_of(MESSAGES_A_BUDGET) {
+            while lent.handed_out >= MESSAGES_A_BUDGET {
                 ready!(coop::poll_proceed(cx)).made_progress();
+                lent.handed_out -= MESSAGES_A_BUDGET;
             }
         }
         if !self.is_ended()
@@ -254,10 +299,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         &mut self,
         cx: &mut Context<'_>,
         message: &mut Option<Message>,
+        compress: Compress,
     ) -> Poll<Result<(), Error>> {
         ready!(self.poll_room(cx))?;
         let Some(message) = message.take() else { return Poll::Ready(Ok(())) };
-        Poll::Ready(self.enqueue(|core, out| core.send(message, out)))
+        Poll::Ready(self.enqueue(|core, out| core.send_with(message, compress, out)))
     }
 
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
@@ -278,7 +324,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                 if let Some(due) = due {
                     ready!(self.timer.poll(due, cx));
                     ready!(self.poll_deadline(cx));
-                    return Poll::Ready(Err(Error::WriteTimeout));
+                    return Poll::Ready(Err(self.failure().unwrap_or(Error::WriteTimeout)));
                 }
                 Poll::Pending
             }
@@ -312,13 +358,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             match self.poll_read(cx) {
                 Poll::Ready(Some(data)) => return Poll::Ready(Ok(Some(data))),
                 Poll::Ready(None) => {}
-                Poll::Pending => match self.poll_deadline(cx) {
-                    Poll::Ready(()) => {}
-                    Poll::Pending => {
+                Poll::Pending => {
+                    self.note_begun(T::IS_WHOLE);
+                    if self.poll_deadline(cx).is_pending() {
                         self.rest();
                         return Poll::Pending;
                     }
-                },
+                }
             }
         }
     }
@@ -333,8 +379,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         }
         lent.take_block();
         let read = ready!(poll_read_buf(stream, cx, &mut lent.input));
-        let Some((_, now)) = self.check_read(read) else { return Poll::Ready(None) };
+        let Some((count, now)) = self.check_read(read) else { return Poll::Ready(None) };
         if let Some(lent) = &mut self.lent {
+            if self.core.deflate().is_some() {
+                lent.handed_out += (count / COMPRESSED_A_MESSAGE) as u32;
+            }
+            lent.is_fresh = true;
             lent.read_at = Some(now);
         }
         let data = self.take_input();
@@ -348,7 +398,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     fn landed<T: Wanted>(&mut self, count: usize, now: Instant) -> Option<T> {
         let lent = self.lent.as_mut()?;
         match T::landed(count, lent, &mut self.core, now) {
-            Ok(data) => data,
+            Ok(data) => {
+                if data.is_some() {
+                    lent.begun = None;
+                }
+                data
+            }
             Err(error) => {
                 self.end(Err(error.into()));
                 None
@@ -364,7 +419,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             Ok(0) => {
                 // Not clean, or reading would have ended before.
                 let _ = self.core.receive_eof(&mut lent.out, now);
-                self.end(Err(Error::Eof));
+                self.end(Err(self.reset().unwrap_or(Error::Eof)));
                 None
             }
             Ok(count) => {
@@ -411,12 +466,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         Poll::Ready(Ok(()))
     }
 
+    /// Notes since when a message or a header is half received, if one is.
+    fn note_begun(&mut self, is_whole: bool) {
+        let within_message = is_whole && self.core.is_within_message();
+        if let Some(lent) = &mut self.lent {
+            let begun = lent.begun.or(lent.read_at);
+            lent.begun = if within_message || !lent.input.is_empty() { begun } else { None };
+        }
+    }
+
+    /// When the message that is half received is given up.
+    fn message_due(&self) -> Option<Instant> {
+        let begun = self.lent.as_ref()?.begun?;
+        begun.checked_add(self.core.config().message_time_limit()?)
+    }
+
     /// Ready when a deadline has passed and was acted upon.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let out = self.lent.as_ref().map_or(&NOTHING, |lent| &lent.out);
-        let Some(due) = self.core.poll_timeout(out) else { return Poll::Pending };
+        let message_due = self.message_due();
+        let Some(due) = self.core.poll_timeout(out).into_iter().chain(message_due).min() else {
+            return Poll::Pending;
+        };
         let now = ready!(self.timer.poll(due, cx));
         let lent = self.lent.get_or_insert_with(lent::take);
+        if message_due.is_some_and(|due| now >= due) {
+            self.core.fail(CloseCode::POLICY, "message timeout", &mut lent.out, now);
+            self.end(Err(Error::MessageTimeout));
+            return Poll::Ready(());
+        }
         if let Err(timed_out) = self.core.handle_timeout(&mut lent.out, now) {
             self.end(Err(timed_out.into()));
         }

@@ -26,6 +26,8 @@ pub enum Error {
     CloseTimeout,
     /// The peer took no byte for [`Config::write_timeout`](crate::Config::write_timeout).
     WriteTimeout,
+    /// A message took longer than [`Config::message_timeout`](crate::Config::message_timeout) to arrive.
+    MessageTimeout,
     /// TCP ended without a closing handshake: what a browser calls 1006.
     Eof,
     /// The transport failed; a reset connection is here, as [`io::ErrorKind::ConnectionReset`].
@@ -41,6 +43,7 @@ impl fmt::Display for Error {
             Self::PingTimeout => TimedOut::Ping.fmt(f),
             Self::CloseTimeout => TimedOut::Close.fmt(f),
             Self::WriteTimeout => TimedOut::Write.fmt(f),
+            Self::MessageTimeout => f.write_str("message timeout: the message does not come to its end"),
             Self::Eof => f.write_str("connection ended without a closing handshake (1006)"),
             Self::Io(error) => error.fmt(f),
         }

@@ -26,9 +26,13 @@ pub(crate) struct Lent {
     pub(crate) input: BytesMut,
     pub(crate) out: Outbox,
     pub(crate) assembler: Assembler,
+    /// There is more in `input` than the beginning of a header or control frame that was looked at already.
+    pub(crate) is_fresh: bool,
+    /// When the message or the header that is half received began.
+    pub(crate) begun: Option<Instant>,
     /// When `input` was read.
     pub(crate) read_at: Option<Instant>,
-    /// Messages handed out.
+    /// Messages handed out that the task's budget was not charged for yet, or what counts as such.
     pub(crate) handed_out: u32,
     /// The stream took bytes that it may still hold.
     pub(crate) unflushed: bool,
@@ -37,9 +41,11 @@ pub(crate) struct Lent {
 impl Lent {
     pub(crate) fn new(input: BytesMut) -> Self {
         Self {
+            is_fresh: !input.is_empty(),
             input,
             out: Outbox::new(),
             assembler: Assembler::default(),
+            begun: None,
             read_at: None,
             handed_out: 0,
             unflushed: false,
@@ -49,6 +55,7 @@ impl Lent {
     /// Nothing is half received and nothing waits to be written.
     pub(crate) fn is_idle(&self) -> bool {
         !self.unflushed
+            && self.begun.is_none()
             && self.input.is_empty()
             && self.out.is_empty()
             && self.assembler.is_idle()
@@ -104,6 +111,7 @@ pub(crate) fn take() -> Box<Lent> {
 pub(crate) fn put(mut lent: Box<Lent>) {
     debug_assert!(lent.is_idle());
     lent.give_back_block();
+    lent.assembler.reset();
     let _ = POOL.try_with(|pool| {
         let mut pool = pool.borrow_mut();
         if pool.lent.len() < KEPT {

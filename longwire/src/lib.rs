@@ -53,8 +53,8 @@ pub use websocket::{Closed, Side, WebSocket};
 
 pub use longwire_proto::handshake::{HandshakeError, InvalidOrigin, Origins, Refusal};
 pub use longwire_proto::{
-    CloseCode, CloseFrame, Config, Kind, Message, Part, ProtocolError, Role, SendError, SharedFrame,
-    Utf8Bytes,
+    CloseCode, CloseFrame, Compress, Config, Deflate, DeflateParameters, Kind, Message, Part, ProtocolError,
+    Role, SendError, SharedFrame, Utf8Bytes,
 };
 
 pub use bytes::Bytes;

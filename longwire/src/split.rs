@@ -7,7 +7,7 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker, ready};
 
-use longwire_proto::{CloseCode, CloseFrame, Message, Part, SharedFrame};
+use longwire_proto::{CloseCode, CloseFrame, Compress, Message, Part, SharedFrame};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::error::Error;
@@ -115,8 +115,17 @@ impl<S> Sender<S> {
     /// [`Error::Full`] while more than [`Config::write_buffer`](crate::Config::write_buffer) bytes wait;
     /// otherwise as [`WebSocket::send`]. Nothing was queued then.
     pub fn try_send(&self, message: impl Into<Message>) -> Result<(), Error> {
+        self.try_send_with(message, Compress::Auto)
+    }
+
+    /// As [`try_send`](Self::try_send), with a word on the compression of this message.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_send`](Self::try_send).
+    pub fn try_send_with(&self, message: impl Into<Message>, compress: Compress) -> Result<(), Error> {
         let message = message.into();
-        self.0.ws().enqueue(|core, out| core.send(message, out))?;
+        self.0.ws().enqueue(|core, out| core.send_with(message, compress, out))?;
         self.0.waiting.wake_receiver();
         Ok(())
     }
@@ -154,9 +163,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sender<S> {
     ///
     /// As [`WebSocket::send`].
     pub async fn send(&self, message: impl Into<Message>) -> Result<(), Error> {
+        self.send_with(message, Compress::Auto).await
+    }
+
+    /// As [`WebSocket::send_with`].
+    ///
+    /// # Errors
+    ///
+    /// As [`WebSocket::send`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`WebSocket::send`].
+    pub async fn send_with(&self, message: impl Into<Message>, compress: Compress) -> Result<(), Error> {
         let mut message = Some(message.into());
         self.poll(|ws, cx| {
-            ready!(ws.poll_feed(cx, &mut message))?;
+            ready!(ws.poll_feed(cx, &mut message, compress))?;
             ws.poll_flush(cx)
         })
         .await
@@ -173,8 +195,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sender<S> {
     ///
     /// As [`WebSocket::send`].
     pub async fn feed(&self, message: impl Into<Message>) -> Result<(), Error> {
+        self.feed_with(message, Compress::Auto).await
+    }
+
+    /// As [`WebSocket::feed_with`].
+    ///
+    /// # Errors
+    ///
+    /// As [`WebSocket::send`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`WebSocket::send`].
+    pub async fn feed_with(&self, message: impl Into<Message>, compress: Compress) -> Result<(), Error> {
         let mut message = Some(message.into());
-        self.poll(|ws, cx| ws.poll_feed(cx, &mut message)).await?;
+        self.poll(|ws, cx| ws.poll_feed(cx, &mut message, compress)).await?;
         self.0.waiting.wake_receiver();
         Ok(())
     }

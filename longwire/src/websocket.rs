@@ -7,7 +7,8 @@ use std::task::ready;
 
 use bytes::{Buf, Bytes, BytesMut};
 use longwire_proto::{
-    CloseCode, CloseFrame, Connection, Kind, Message, Outbox, Part, Role, SendError, SharedFrame,
+    CloseCode, CloseFrame, Compress, Connection, DeflateParameters, Kind, Message, Outbox, Part, Role,
+    SendError, SharedFrame,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -25,7 +26,8 @@ use crate::timer::Timer;
 ///
 /// Dropped without [`close`](Self::close), it ends TCP, and the peer sees 1006.
 ///
-/// While it is idle it holds no buffer, whatever the stream.
+/// While it is idle it holds no buffer, whatever the stream, but for what compression refers back to where
+/// context takeover was agreed on (see [`Deflate`](crate::Deflate)).
 ///
 /// Everything that waits here needs a Tokio runtime with its clock enabled, and panics without.
 ///
@@ -87,6 +89,11 @@ impl<S> WebSocket<S> {
     /// The subprotocol that was negotiated (RFC 6455 1.9).
     pub fn subprotocol(&self) -> Option<&str> {
         self.subprotocol.as_deref()
+    }
+
+    /// How messages are compressed, if that was negotiated (RFC 7692).
+    pub const fn deflate(&self) -> Option<DeflateParameters> {
+        self.core.deflate()
     }
 
     /// Which end this is.
@@ -151,6 +158,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// Receives the next piece of a message as it arrives: for messages of any size, which are not
     /// put together and not bounded by [`Config::max_message`](crate::Config::max_message).
     ///
+    /// A call of [`recv`](Self::recv) in the middle of a message passes over the rest of it: then no last
+    /// part comes, and the next part is the first of another message.
+    ///
     /// # Errors
     ///
     /// As [`recv`](Self::recv).
@@ -173,9 +183,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     ///
     /// A future that is dropped has queued the whole message or nothing of it; frames are never torn.
     pub fn send(&mut self, message: impl Into<Message>) -> impl Future<Output = Result<(), Error>> {
+        self.send_with(message, Compress::Auto)
+    }
+
+    /// As [`send`](Self::send), with a word on the compression of this message.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`send`](Self::send).
+    pub fn send_with(
+        &mut self,
+        message: impl Into<Message>,
+        compress: Compress,
+    ) -> impl Future<Output = Result<(), Error>> {
         let mut message = Some(message.into());
         poll_fn(move |cx| {
-            ready!(self.poll_feed(cx, &mut message))?;
+            ready!(self.poll_feed(cx, &mut message, compress))?;
             self.poll_flush(cx)
         })
     }
@@ -192,8 +219,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     ///
     /// As [`send`](Self::send).
     pub fn feed(&mut self, message: impl Into<Message>) -> impl Future<Output = Result<(), Error>> {
+        self.feed_with(message, Compress::Auto)
+    }
+
+    /// As [`feed`](Self::feed), with a word on the compression of this message.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`send`](Self::send).
+    pub fn feed_with(
+        &mut self,
+        message: impl Into<Message>,
+        compress: Compress,
+    ) -> impl Future<Output = Result<(), Error>> {
         let mut message = Some(message.into());
-        poll_fn(move |cx| self.poll_feed(cx, &mut message))
+        poll_fn(move |cx| self.poll_feed(cx, &mut message, compress))
     }
 
     /// Queues a message that was encoded once for many connections; as [`feed`](Self::feed).
@@ -226,9 +270,29 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         payload: impl Into<Bytes>,
         last: bool,
     ) -> Result<(), Error> {
+        self.send_part_with(kind, payload, last, Compress::Auto).await
+    }
+
+    /// As [`send_part`](Self::send_part), with a word on the compression of the message; the one said with
+    /// its first part counts.
+    ///
+    /// # Errors
+    ///
+    /// As [`send_part`](Self::send_part).
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`send_part`](Self::send_part).
+    pub async fn send_part_with(
+        &mut self,
+        kind: Kind,
+        payload: impl Into<Bytes>,
+        last: bool,
+        compress: Compress,
+    ) -> Result<(), Error> {
         self.room().await?;
         let payload = payload.into();
-        self.enqueue(|core, out| core.send_part(kind, payload, last, out))?;
+        self.enqueue(|core, out| core.send_part_with(kind, payload, last, compress, out))?;
         self.flush().await
     }
 

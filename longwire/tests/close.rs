@@ -460,3 +460,30 @@ async fn an_answer_that_nobody_takes_is_no_clean_end() {
     assert!(matches!(ws.recv().await, Err(Error::CloseTimeout)));
     assert!(ws.closed().is_none());
 }
+
+/// What the stream took but has not flushed when the closing handshake runs out of time may be lost too.
+#[tokio::test(start_paused = true)]
+async fn an_answer_that_is_never_flushed_is_no_clean_end() {
+    let wire = Wire::new();
+    let mut ws = server_on(&wire, Config::server()).await;
+    wire.block_flush(true);
+    wire.input(close(true, 1000, "再见"));
+    let end = soon(ws.recv()).await;
+    assert!(matches!(end, Err(Error::CloseTimeout)), "{end:?}");
+}
+
+/// The peer is gone behind its Close frame: that closed the connection, but what was queued is lost, and
+/// who flushes is told.
+#[tokio::test]
+async fn a_flush_behind_a_close_tells_what_was_lost() {
+    let wire = Wire::new();
+    let mut ws = server_on(&wire, Config::server()).await;
+    wire.room(Some(0));
+    ws.feed("迟到的").await.unwrap();
+    wire.input(close(true, 1000, "再见"));
+    assert!(poll_times(ws.recv(), 3).is_none(), "the answer waits");
+    wire.write_error(ErrorKind::BrokenPipe);
+    assert_eq!(soon(ws.recv()).await.unwrap(), None);
+    let flushed = soon(ws.flush()).await;
+    assert!(matches!(flushed, Err(Error::Io(_))), "{flushed:?}");
+}

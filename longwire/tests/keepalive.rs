@@ -83,7 +83,10 @@ async fn two_ends_keep_each_other_alive() {
 async fn any_byte_is_life() {
     for is_client in [false, true] {
         let wire = Wire::new();
-        let mut ws = end_on(&wire, is_client).await;
+        let mut ws = match is_client {
+            true => client_on(&wire, Config::client()).await,
+            false => server_on(&wire, Config::server().message_timeout(None)).await,
+        };
         let message = text(!is_client, &"滴".repeat(100));
         for byte in &message[..message.len() - 1] {
             sleep(Duration::from_millis(15)).await;
@@ -266,5 +269,60 @@ async fn a_task_without_budget_is_pinged_too() {
         let (error, after) = timeout(seconds(120), task).await.expect("nobody looks at the clock").unwrap();
         assert!(matches!(error, Error::PingTimeout), "{error}");
         assert_eq!(after, seconds(30));
+    }
+}
+
+/// A byte now and then is life, but a message has a time for the whole of it.
+#[tokio::test(start_paused = true)]
+async fn what_dribbles_is_given_up_after_its_time() {
+    let fragments =
+        [frame(true, false, OpCode::Text, "你"), frame(true, false, OpCode::Continuation, "").repeat(900)];
+    let announced = frame(true, true, OpCode::Binary, vec![7; 5000]);
+    let ping = frame(true, true, OpCode::Ping, vec![7; 120]);
+    for (name, bytes) in [("fragments", fragments.concat()), ("a frame", announced), ("a Ping", ping)] {
+        let wire = Wire::new();
+        let mut ws = server_on(&wire, Config::server().message_timeout(Some(seconds(60)))).await;
+        let dribbling = wire.clone();
+        let dribble = tokio::spawn(async move {
+            for byte in bytes {
+                dribbling.input([byte]);
+                sleep(seconds(1)).await;
+            }
+        });
+        let (error, elapsed) = end_of(&mut ws).await;
+        dribble.abort();
+        assert!(matches!(error, Error::MessageTimeout), "{name}: {error}");
+        assert!(elapsed >= seconds(59) && elapsed < seconds(62), "{name}: {elapsed:?}");
+        let closed = whole_frames(&wire.take_written()).iter().any(|one| one.close_code() == 1008);
+        assert!(closed, "{name}");
+    }
+}
+
+/// Each message has its own, and one that is taken in parts has none.
+#[tokio::test(start_paused = true)]
+async fn messages_one_after_the_other_have_a_time_each() {
+    for in_parts in [false, true] {
+        let wire = Wire::new();
+        let mut ws = server_on(&wire, Config::server().message_timeout(Some(seconds(60)))).await;
+        let bytes = if in_parts {
+            frame(true, true, OpCode::Binary, vec![7; 300])
+        } else {
+            // Each read ends within a message, for minutes.
+            frame(true, true, OpCode::Binary, vec![7; 24]).repeat(10)
+        };
+        let dribbling = wire.clone();
+        tokio::spawn(async move {
+            for byte in bytes {
+                dribbling.input([byte]);
+                sleep(seconds(1)).await;
+            }
+        });
+        let mut received = 0;
+        while received < 240 {
+            received += match in_parts {
+                true => ws.recv_part().await.unwrap().unwrap().payload.len(),
+                false => ws.recv().await.unwrap().unwrap().len(),
+            };
+        }
     }
 }

@@ -1,57 +1,27 @@
 //! What connections hold: nothing but themselves while they are idle, and never by what a header claims.
 
-#![expect(unsafe_code, reason = "an allocator that counts cannot be had without")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+#[path = "../../longwire-proto/tests/support/counting.rs"]
+mod counting;
 mod support;
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
+use counting::Account;
 use longwire::{Acceptor, Client, Config, WebSocket};
 use longwire_proto::frame::OpCode;
 use support::frames::{close, frame, text};
 use support::poll_times;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Counts the bytes that live, for each thread: tests run side by side.
-struct Counting;
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
-
-thread_local! {
-    static LIVE: Cell<isize> = const { Cell::new(0) };
-    static PEAK: Cell<isize> = const { Cell::new(0) };
-}
-
-fn count(change: isize) {
-    LIVE.set(LIVE.get() + change);
-    PEAK.set(PEAK.get().max(LIVE.get()));
-}
-
-// SAFETY: it hands everything on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size() as isize);
-        // SAFETY: the caller keeps the contract of `alloc`.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        count(-(layout.size() as isize));
-        // SAFETY: the caller keeps the contract of `dealloc`, and `alloc` came from the same place.
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
 fn live() -> isize {
-    LIVE.get()
+    Account::of_this_thread().live()
 }
 
 /// A stream that holds no more than it must: input is shared, and what is written is forgotten.
@@ -318,8 +288,7 @@ async fn parts_pass_in_bounded_memory() {
     const SIZE: usize = 256 * 1024 * 1024;
     let piece = Bytes::from(vec![b'x'; 64 * 1024]);
     let (mut client, mut server) = support::pair().await;
-    let before = live();
-    PEAK.set(before);
+    let before = Account::of_this_thread().rewind();
     let sends = async {
         for i in 1..=SIZE / piece.len() {
             let last = i == SIZE / piece.len();
@@ -340,6 +309,6 @@ async fn parts_pass_in_bounded_memory() {
     };
     let ((), size) = tokio::join!(sends, receives);
     assert_eq!(size, SIZE);
-    let peak = PEAK.get() - before;
+    let peak = Account::of_this_thread().peak() - before;
     assert!(peak < 2 * 1024 * 1024, "{peak} B");
 }

@@ -164,7 +164,7 @@ async fn answers_that_break_a_rule() {
         ("\r\n\r\n", "\r\nSec-WebSocket-Protocol: theirs\r\n\r\n", |error| {
             matches!(error, HandshakeError::Subprotocol(_))
         }),
-        ("\r\n\r\n", "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n", |error| {
+        ("\r\n\r\n", "\r\nSec-WebSocket-Extensions: x-webkit-deflate-frame\r\n\r\n", |error| {
             matches!(error, HandshakeError::Extension)
         }),
     ];

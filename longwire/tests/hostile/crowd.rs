@@ -1,0 +1,114 @@
+//! Thousands of connections that say nothing.
+
+use std::time::Duration;
+
+use longwire::{AcceptError, Config, ConnectError, Error, Role};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::sync::{Mutex, MutexGuard};
+use tokio::time::sleep;
+
+use crate::victim::{End, Setup, Victim, each_role};
+
+/// Connections to the server; those of the client, to as many servers, are a fifth.
+const CROWD: usize = 5_000;
+
+/// What one may cost, its task and its place in the runtime included: before the opening handshake, and
+/// behind it.
+const BEFORE_MAX: isize = 5_000;
+const BEHIND_MAX: isize = 3_000;
+
+/// Only one of the tests that open very many connections runs at a time, where they share a process.
+static CROWDS: Mutex<()> = Mutex::const_new(());
+
+/// Raises the limit of open files as far as it may be, and says how many of the `wanted` connections fit
+/// into it: each has both its ends here, and a client has some beside those of the server.
+pub(crate) async fn crowd(wanted: usize) -> (MutexGuard<'static, ()>, usize) {
+    let alone = CROWDS.lock().await;
+    let limit = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let files = if raised.is_ok() { limit.maximum } else { limit.current };
+    let files = files.map_or(usize::MAX, |files| files.try_into().unwrap());
+    // The other tests of this process have theirs.
+    let fits = wanted.min(files.saturating_sub(1_000) / 3);
+    if fits < wanted {
+        eprintln!("a crowd of {fits} instead of {wanted}, for only {files} files may be open (ulimit -n)");
+    }
+    (alone, fits)
+}
+
+/// SECURITY.md: an opening handshake ends. A connection that has said nothing costs little until then, and
+/// others are served meanwhile.
+#[tokio::test]
+async fn a_crowd_that_never_shakes_hands_is_cheap_and_is_dropped() {
+    let (_alone, most) = crowd(CROWD).await;
+    each_role(async |role| {
+        let count = if role == Role::Server { most } else { most / 5 };
+        let victim = Setup::new(role).handshake_timeout(Duration::from_secs(2)).start();
+        let old = victim.friend().await;
+        let before = victim.live();
+        let mut attackers = Vec::with_capacity(count);
+        for _ in 0..count {
+            attackers.push(victim.attacker().await);
+        }
+        let (each, open) = held(&victim, before).await;
+        assert!(each < BEFORE_MAX, "{role:?}: {each} B each of {open}");
+        let new = victim.friend().await;
+        for attacker in attackers {
+            match (role, attacker.end().await) {
+                (Role::Server, End::Accept(AcceptError::Timeout)) => {}
+                (Role::Client, End::Connect(ConnectError::Timeout)) => {}
+                (_, other) => panic!("{other:?}"),
+            }
+        }
+        given_back(&victim, before, count).await;
+        old.goes_on().await;
+        new.goes_on().await;
+    })
+    .await;
+}
+
+/// SECURITY.md: a peer that is silent is dropped. An idle connection costs little until then, and others
+/// are served meanwhile.
+#[tokio::test]
+async fn a_crowd_that_is_silent_is_cheap_and_is_dropped() {
+    let (_alone, most) = crowd(CROWD).await;
+    each_role(async |role| {
+        let count = if role == Role::Server { most } else { most / 5 };
+        let config = |config: Config| {
+            config.ping_after(Some(Duration::from_secs(2))).pong_timeout(Duration::from_millis(300))
+        };
+        let victim = Setup::new(role).config(config).start();
+        let old = victim.friend().await;
+        let before = victim.live();
+        let mut attackers = Vec::with_capacity(count);
+        for _ in 0..count {
+            attackers.push(victim.open_attacker().await);
+        }
+        let (each, open) = held(&victim, before).await;
+        assert!(each < BEHIND_MAX, "{role:?}: {each} B each of {open}");
+        let new = victim.friend().await;
+        for attacker in attackers {
+            let end = attacker.end().await;
+            assert!(matches!(end, End::Open(Err(Error::PingTimeout))), "{end:?}");
+        }
+        given_back(&victim, before, count).await;
+        old.goes_on().await;
+        new.goes_on().await;
+    })
+    .await;
+}
+
+/// Bytes for each connection of the crowd that is open, and how many those are.
+async fn held(victim: &Victim, before: isize) -> (isize, usize) {
+    // The last ones may still be on their way.
+    sleep(Duration::from_millis(100)).await;
+    let (live, open) = (victim.live(), victim.open_ones());
+    assert!(open > 0, "all are gone before they can be counted");
+    ((live - before) / open as isize, open)
+}
+
+/// All is given back but what the runtime keeps for each connection that it ever had at one time.
+async fn given_back(victim: &Victim, before: isize, count: usize) {
+    let kept = victim.settled(|_| true).await - before;
+    assert!(kept < 200_000 + 500 * count as isize, "{kept} B");
+}
