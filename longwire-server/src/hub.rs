@@ -2,7 +2,8 @@
 //!
 //! Plain state: it never awaits and knows no socket. What a member is, and how something is delivered
 //! to it, is the caller's. Each channel has a lock of its own, so channels do not wait for each other;
-//! the directory is locked to join and to leave only, always before the channel.
+//! the directory is locked to find a channel and to remove one, never together with a channel, for a
+//! delivery may take its time.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -21,6 +22,8 @@ struct Members<T> {
     /// Ordered by number, for numbers rise and who joins is put at the end.
     list: Vec<(u64, T)>,
     next: u64,
+    /// The last one has left: nobody joins any more, and the directory forgets the channel.
+    gone: bool,
 }
 
 /// A member's place on a channel; dropping it leaves the channel.
@@ -54,22 +57,39 @@ impl<T> Hub<T> {
 
     /// Takes a seat on a channel, which is made when it does not exist.
     pub(crate) fn join(self: &Arc<Self>, name: &str, member: T) -> Seat<T> {
-        let mut channels = lock(&self.channels);
-        let channel = match channels.get(name) {
-            Some(channel) => Arc::clone(channel),
-            None => {
-                let members = Mutex::new(Members { list: Vec::new(), next: 0 });
-                let channel = Arc::new(Channel { name: name.into(), members });
-                channels.insert(name.into(), Arc::clone(&channel));
-                channel
+        loop {
+            let channel = self.find(name);
+            let mut members = lock(&channel.members);
+            if members.gone {
+                drop(members);
+                self.forget(&channel);
+                continue;
             }
-        };
-        let mut members = lock(&channel.members);
-        let number = members.next;
-        members.next += 1;
-        members.list.push((number, member));
-        drop(members);
-        Seat { hub: Arc::clone(self), channel, number }
+            let number = members.next;
+            members.next += 1;
+            members.list.push((number, member));
+            drop(members);
+            return Seat { hub: Arc::clone(self), channel, number };
+        }
+    }
+
+    fn find(&self, name: &str) -> Arc<Channel<T>> {
+        let mut channels = lock(&self.channels);
+        if let Some(channel) = channels.get(name) {
+            return Arc::clone(channel);
+        }
+        let members = Mutex::new(Members { list: Vec::new(), next: 0, gone: false });
+        let channel = Arc::new(Channel { name: name.into(), members });
+        channels.insert(name.into(), Arc::clone(&channel));
+        channel
+    }
+
+    /// Takes a channel that is gone out of the directory, which may hold a newer one of this name by now.
+    fn forget(&self, channel: &Arc<Channel<T>>) {
+        let mut channels = lock(&self.channels);
+        if channels.get(&*channel.name).is_some_and(|here| Arc::ptr_eq(here, channel)) {
+            channels.remove(&*channel.name);
+        }
     }
 }
 
@@ -95,17 +115,16 @@ impl<T> Seat<T> {
 
 impl<T> Drop for Seat<T> {
     fn drop(&mut self) {
-        let mut channels = lock(&self.hub.channels);
         let mut members = lock(&self.channel.members);
         if let Ok(at) = members.list.binary_search_by_key(&self.number, |(number, _)| *number) {
             members.list.remove(at);
         }
-        // The last one out takes the channel along. A member that was taken off may be the last to go
-        // when the directory already holds a newer channel of this name: that one stays.
-        let name = &*self.channel.name;
-        if members.list.is_empty() && channels.get(name).is_some_and(|here| Arc::ptr_eq(here, &self.channel))
-        {
-            channels.remove(name);
+        // The last one out takes the channel along.
+        let last = members.list.is_empty();
+        members.gone |= last;
+        drop(members);
+        if last {
+            self.hub.forget(&self.channel);
         }
     }
 }
@@ -238,5 +257,29 @@ mod tests {
         assert_eq!(names(&hub), ["/"]);
         assert_eq!(say(&speaker, "new"), 1);
         assert_eq!(successor.heard(), ["new"]);
+    }
+
+    #[test]
+    fn who_joins_while_the_last_one_leaves_is_heard() {
+        let hub = Hub::<std::sync::mpsc::Sender<u32>>::new();
+        std::thread::scope(|threads| {
+            for _ in 0..4 {
+                threads.spawn(|| {
+                    for number in 0..5_000 {
+                        let (heard, hears) = std::sync::mpsc::channel();
+                        let listener = hub.join("/茶馆", heard.clone());
+                        let speaker = hub.join("/茶馆", heard);
+                        let said = speaker.say(|member| {
+                            let _ = member.send(number);
+                            Delivery::Done
+                        });
+                        assert!(said.deliveries >= 1);
+                        assert!(hears.iter().any(|one| one == number), "on one channel");
+                        drop((listener, speaker));
+                    }
+                });
+            }
+        });
+        assert!(lock(&hub.channels).is_empty());
     }
 }

@@ -29,6 +29,9 @@ pub(crate) struct Server {
     hub: Arc<Hub<Listener>>,
 }
 
+/// Bytes of a channel's name, as it stands in the URL. Each of its members holds it.
+const NAME_MAX: usize = 1024;
+
 /// Where a WebSocket goes by its path. Those that begin with `/-/` are the server's own.
 enum Opened {
     /// To the channel of this name.
@@ -113,6 +116,11 @@ impl Server {
         if path.starts_with("/-/") {
             let text = format!("no WebSocket at {path}\n");
             handshake.refuse(Refusal::new(StatusCode::NOT_FOUND, text)).await;
+            return None;
+        }
+        if path.len() > NAME_MAX {
+            let text = format!("the name of a channel has at most {NAME_MAX} bytes\n");
+            handshake.refuse(Refusal::new(StatusCode::URI_TOO_LONG, text)).await;
             return None;
         }
         let socket = handshake.accept().await.ok()?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use longwire::http::{HeaderName, HeaderValue};
-use longwire::{Client, CloseCode, Closed, ConnectError, Error, Receiver, Sender};
+use longwire::{Client, CloseCode, Closed, Config, ConnectError, Error, Receiver, Sender};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
@@ -53,6 +53,10 @@ pub(super) struct Connect {
     /// Write binary messages as they are instead of as a hex dump
     #[arg(long)]
     binary: bool,
+
+    /// Do not offer to compress messages (permessage-deflate, RFC 7692)
+    #[arg(long)]
+    no_deflate: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -91,13 +95,17 @@ impl Connect {
         for (name, value) in &self.headers {
             client = client.header(name, value);
         }
+        if self.no_deflate {
+            client = client.config(Config::client().no_deflate());
+        }
         let socket = tokio::select! {
             connected = client.connect(&self.url) => connected.map_err(|error| self.refused(&error))?,
             status = signals.next() => return Err(Failure::signal(status)),
         };
         let subprotocol =
             socket.subprotocol().map(|name| format!(", subprotocol {name}")).unwrap_or_default();
-        terminal::event("connected", &format!(" to {}{subprotocol}", terminal::excerpt(&self.url)));
+        let deflate = if socket.deflate().is_some() { ", compressed" } else { "" };
+        terminal::event("connected", &format!(" to {}{subprotocol}{deflate}", terminal::excerpt(&self.url)));
 
         let (sender, receiver) = socket.split();
         let mut listening = pin!(listen(receiver, Output::new(self.binary), self.echo));

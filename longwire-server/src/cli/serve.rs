@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::str::FromStr;
 
 use clap::Args;
-use longwire::{Acceptor, Config};
+use longwire::{Acceptor, Config, Deflate};
 use tokio::net::TcpListener;
 use tokio::runtime;
 
@@ -46,6 +46,14 @@ pub(super) struct Serve {
     /// with 1009
     #[arg(long, value_name = "BYTES", default_value = "1M", value_parser = bytes)]
     max_message: usize,
+
+    /// Compress messages for clients that offer it (permessage-deflate, RFC 7692)
+    #[arg(long)]
+    deflate: bool,
+
+    /// Send smaller messages as they are, in bytes, or with K, M or G
+    #[arg(long, value_name = "BYTES", default_value = "256", value_parser = bytes, requires = "deflate")]
+    deflate_threshold: usize,
 }
 
 const EXAMPLES: &str = "\
@@ -60,7 +68,10 @@ Examples:
       Let the scripts of these pages connect as well.
 
   longwire serve --subprotocol chat.v2 --subprotocol chat.v1 --max-message 16M
-      Agree on a subprotocol, and take messages of up to 16 MiB.";
+      Agree on a subprotocol, and take messages of up to 16 MiB.
+
+  longwire serve --deflate --deflate-threshold 1K
+      Compress messages of 1 KiB and more.";
 
 impl Serve {
     pub(super) fn run(self) -> Result<(), Failure> {
@@ -108,7 +119,10 @@ impl Serve {
     fn acceptor(&self, address: SocketAddr) -> Acceptor {
         // A listener may be behind by four of the largest messages before it counts as slow.
         let behind = self.max_message.saturating_mul(4).max(1024 * 1024);
-        let config = Config::server().max_message(self.max_message).write_buffer(behind);
+        let mut config = Config::server().max_message(self.max_message).write_buffer(behind);
+        if self.deflate {
+            config = config.deflate(Deflate::new().threshold(self.deflate_threshold));
+        }
         let acceptor =
             Acceptor::new().config(config).subprotocols(self.subprotocol.iter().map(String::as_str));
         origin::policy(acceptor, &self.allow_origin, address)

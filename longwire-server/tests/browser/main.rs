@@ -1,6 +1,8 @@
 //! The page in a real browser: people in two tabs talk, and see how their connections end.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
 
+mod counted;
+mod deflate;
 mod devtools;
 
 #[path = "../process/mod.rs"]

@@ -15,13 +15,28 @@ fn help_has_examples_everywhere() {
         );
     }
     let (_, serve, _) = run(&["serve", "--help"]);
-    for option in ["--listen", "--threads", "--allow-origin", "--subprotocol", "--max-message"] {
+    for option in [
+        "--listen",
+        "--threads",
+        "--allow-origin",
+        "--subprotocol",
+        "--max-message",
+        "--deflate",
+        "--deflate-threshold",
+    ] {
         assert!(serve.contains(option), "{option} in {serve}");
     }
     let (_, connect, _) = run(&["connect", "--help"]);
     for option in ["-H", "--subprotocol", "--no-input", "--echo", "--binary"] {
         assert!(connect.contains(option), "{option} in {connect}");
     }
+}
+
+#[test]
+fn a_threshold_needs_what_it_is_for() {
+    let (status, _, stderr) = run(&["serve", "--deflate-threshold", "1K"]);
+    assert_eq!(status, Some(2));
+    assert!(stderr.iter().any(|line| line.trim() == "--deflate"), "{stderr:?}");
 }
 
 #[test]
@@ -34,6 +49,7 @@ fn a_bad_value_is_refused_in_one_line_with_advice() {
         (&["serve", "--allow-origin", "https://example.org/path"], "scheme, host and port only"),
         (&["serve", "--subprotocol", "two words"], "one word"),
         (&["serve", "--max-message", "lots"], "a number of bytes"),
+        (&["serve", "--deflate", "--deflate-threshold", "some"], "a number of bytes"),
         (&["serve", "--threads", "0"], "0 is not in 1..=1024"),
         (&["connect", "-H", "no colon", "ws://127.0.0.1/"], "'Name: value'"),
         (&["connect", "--subprotocol", "a,b", "ws://127.0.0.1/"], "one word"),

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Duration;
 
-use longwire::{Client, CloseCode, ConnectError, Error, Message, Side};
+use longwire::{Client, CloseCode, Config, ConnectError, Error, Message, Side};
 use tokio::net::{TcpSocket, TcpStream};
 
 use crate::process::{HERE, PATIENCE, Server, Talker, hear, longwire};
@@ -52,6 +52,44 @@ async fn the_root_is_a_channel_as_well() {
     let mut two = server.join("/").await;
     one.send("根 🌱").await.expect("sent");
     assert_eq!(hear(&mut two).await, Message::from("根 🌱"));
+}
+
+#[tokio::test]
+async fn the_name_of_a_channel_is_bounded() {
+    let server = Server::start(&[]);
+    let longest = format!("/{}", "x".repeat(1023));
+    let mut one = server.join(&longest).await;
+    let mut two = server.join(&longest).await;
+    one.send("长 🐉").await.expect("sent");
+    assert_eq!(hear(&mut two).await, Message::from("长 🐉"));
+    match Client::new().connect(server.url(&format!("{longest}x"))).await {
+        Err(ConnectError::Refused(response)) => {
+            assert_eq!((response.status.as_u16(), response.body.contains("1024")), (414, true));
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn messages_are_compressed_for_those_who_offer_it() {
+    let message = Message::from("行情 📈 ".repeat(100));
+    for (arguments, threshold) in
+        [(&["--deflate"][..], 256), (&["--deflate", "--deflate-threshold", "1K"], 1024)]
+    {
+        let server = Server::start(arguments);
+        let mut one = server.join("/").await;
+        let mut two = server.join("/").await;
+        let not_offered = Client::new().config(Config::client().no_deflate());
+        let plain = not_offered.connect(server.url("/")).await.expect("connected");
+        assert!(one.deflate().is_some_and(|agreed| agreed.server_no_context_takeover));
+        assert!(plain.deflate().is_none());
+        for message in [message.clone(), Message::from("x".repeat(threshold)), Message::from("短")] {
+            one.send(message.clone()).await.expect("sent");
+            assert_eq!(hear(&mut two).await, message);
+        }
+    }
+    let server = Server::start(&[]);
+    assert!(server.join("/").await.deflate().is_none(), "not by itself");
 }
 
 #[tokio::test]

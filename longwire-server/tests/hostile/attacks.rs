@@ -1,0 +1,75 @@
+//! Attacks of all kinds at once, beside two who talk.
+
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::time::sleep;
+
+use crate::process::Server;
+use crate::{Friends, is_calm, message, open, raw, request};
+
+/// What is sent before the opening handshake is complete, and behind it.
+fn attacks() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
+    let before = [
+        "".to_owned(),
+        "G".to_owned(),
+        "\0\0\0".to_owned(),
+        "GET / HTTP/1.1\r\n".to_owned(),
+        format!("GET / HTTP/1.1\r\n{}", "X: y\r\n".repeat(10_000)),
+        format!("GET /{}", "长".repeat(10_000)),
+        format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 99999999999\r\n\r\n{}", "x".repeat(100_000)),
+        "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFF\r\n".to_owned(),
+        request("/-/nothing"),
+        request("/朋友?%00"),
+        request("/a").repeat(100),
+    ];
+    let behind = [
+        vec![],
+        vec![0x82],
+        vec![0x82, 0xFF, 0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 1, 2, 3, 4],
+        vec![0x02, 0xFF, 0, 0, 0, 0, 0, 0x10, 0, 0, 1, 2, 3, 4, 5, 6, 7],
+        vec![0xC1, 0x87, 0, 0, 0, 0, 0xF2, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0],
+        vec![0x81, 0x02, b'h', b'i'],
+        vec![0x89, 0xFD, 0, 0, 0, 0],
+        [&[0x02, 0x80, 0, 0, 0, 0][..], &[0x00, 0x80, 0, 0, 0, 0].repeat(100_000)].concat(),
+        [0x89, 0x80, 0, 0, 0, 0].repeat(100_000),
+        vec![0xFF; 1_000_000],
+        [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xE8].repeat(1_000),
+        message(&[7; 60_000]).repeat(100),
+    ];
+    (before.map(String::into_bytes).into(), behind.into())
+}
+
+/// Each attack stays, ends TCP, or resets the connection; the server lives, and others do not notice.
+#[tokio::test]
+async fn all_at_once_disturb_nobody() {
+    let server = Server::start(&["--max-message", "64K"]);
+    let mut friends = Friends::join(&server).await;
+    let (before, behind) = attacks();
+    let mut staying = Vec::new();
+    for path in ["", "/-/echo", "/attacked"] {
+        for bytes in if path.is_empty() { &before } else { &behind } {
+            for goes in ["stays", "ends", "resets"] {
+                let mut stream = if path.is_empty() { raw(&server).await } else { open(&server, path).await };
+                // What the server does not take is left where it is.
+                let _ = tokio::time::timeout(Duration::from_millis(100), stream.write_all(bytes)).await;
+                match goes {
+                    "resets" => stream.set_zero_linger().expect("set"),
+                    "ends" => drop(stream.shutdown().await),
+                    _ => {}
+                }
+                if goes != "resets" {
+                    staying.push(stream);
+                }
+            }
+            friends.talk().await;
+        }
+    }
+    sleep(Duration::from_millis(100)).await;
+    friends.talk().await;
+    is_calm(&server);
+    drop(staying);
+    friends.talk().await;
+    Friends::join(&server).await.talk().await;
+    is_calm(&server);
+}

@@ -1,0 +1,88 @@
+//! `longwire serve` among hostile peers: what its process holds, that it lives, and that others are served.
+#![cfg(target_os = "linux")]
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
+
+mod attacks;
+mod memory;
+
+#[path = "../process/mod.rs"]
+mod process;
+
+use std::time::Duration;
+
+use longwire::{Message, WebSocket};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
+
+use process::{PATIENCE, Server, hear};
+
+/// A connection on which anything may be sent. Its receive buffer is small, so that the system holds
+/// little of what it does not read.
+async fn raw(server: &Server) -> TcpStream {
+    let socket = TcpSocket::new_v4().expect("a socket");
+    socket.set_recv_buffer_size(8 * 1024).expect("set");
+    socket.connect(([127, 0, 0, 1], server.port).into()).await.expect("connected")
+}
+
+/// A good request for this path.
+fn request(path: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    )
+}
+
+/// A raw connection behind a good opening handshake.
+async fn open(server: &Server, path: &str) -> TcpStream {
+    let mut stream = raw(server).await;
+    stream.write_all(request(path).as_bytes()).await.expect("written");
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(timeout(PATIENCE, stream.read_u8()).await.expect("in time").expect("an answer"));
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
+    stream
+}
+
+/// A whole message of a client, masked with a key of zeros.
+fn message(payload: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![0x82, 0xFE];
+    bytes.extend(u16::try_from(payload.len()).expect("a short one").to_be_bytes());
+    bytes.extend([0; 4]);
+    bytes.extend(payload);
+    bytes
+}
+
+/// Two who talk on a channel of their own.
+struct Friends(WebSocket<TcpStream>, WebSocket<TcpStream>);
+
+impl Friends {
+    async fn join(server: &Server) -> Self {
+        Self(server.join("/朋友").await, server.join("/朋友").await)
+    }
+
+    async fn talk(&mut self) {
+        let Self(one, two) = self;
+        one.send("还好吗 👋").await.expect("sent");
+        assert_eq!(hear(two).await, Message::from("还好吗 👋"));
+        two.send("很好").await.expect("sent");
+        assert_eq!(hear(one).await, Message::from("很好"));
+    }
+}
+
+/// Bytes of memory that the process has, and the most that it had.
+fn memory(server: &Server) -> (usize, usize) {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.child.id())).expect("it runs");
+    let field = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)).expect("a line of this name");
+        let kib: usize = line.trim_end_matches("kB").trim().parse().expect("a number");
+        kib * 1024
+    };
+    (field("VmRSS:"), field("VmHWM:"))
+}
+
+/// The server has said nothing on standard error: no task has panicked.
+fn is_calm(server: &Server) {
+    assert_eq!(server.stderr.within(Duration::from_millis(50)), None);
+}
