@@ -47,16 +47,33 @@ pub(crate) fn compare(expected: &Path, reports: &Path, sides: &[&str]) -> Result
     let mut summaries = Vec::new();
     let mut all_as_expected = true;
     for side in sides {
-        let folder = reports.join(side);
-        let verdict = expected.judge(&json(&folder.join("index.json"))?);
+        let verdict = expected.judge(&reported(reports, side)?);
         if !verdict.differing.is_empty() {
             all_as_expected = false;
-            print_differing(side, &folder, &verdict.differing);
+            print_differing(side, reports, &verdict.differing);
         }
         summaries.push(format!("{side} {}", verdict.summary()));
     }
     println!("autobahn: {}", summaries.join("; "));
     Ok(all_as_expected)
+}
+
+/// The results of all runs of the suite on one side, each of which has a folder of its own.
+fn reported(reports: &Path, side: &str) -> Result<Value, Box<dyn Error>> {
+    let folder = reports.join(side);
+    let mut all = serde_json::Map::new();
+    for run in fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))? {
+        let run = run?;
+        let index = json(&run.path().join("index.json"))?;
+        for (case, result) in index[AGENT].as_object().into_iter().flatten() {
+            let mut result = result.clone();
+            if let Some(file) = result["reportfile"].as_str() {
+                result["reportfile"] = format!("{side}/{}/{file}", run.file_name().display()).into();
+            }
+            all.insert(case.clone(), result);
+        }
+    }
+    Ok(Value::Object([(AGENT.to_owned(), all.into())].into_iter().collect()))
 }
 
 fn json(path: &Path) -> Result<Value, Box<dyn Error>> {

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 const USAGE: &str = "\
 longwire-conformance serve --listen ADDRESS           echo server; prints where it listens
 longwire-conformance client --server URL              runs every case of a fuzzingserver, then has the reports written
-longwire-conformance compare EXPECTED REPORTS SIDE... judges REPORTS/SIDE/index.json, SIDE being server or client";
+longwire-conformance compare EXPECTED REPORTS SIDE... judges REPORTS/SIDE/*/index.json, SIDE being server or client";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {

@@ -4,7 +4,7 @@ use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
-use longwire::{Acceptor, Client, Config, Message, Origins, WebSocket};
+use longwire::{Acceptor, Client, Config, Deflate, Message, Origins, WebSocket};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -16,9 +16,11 @@ pub(crate) const AGENT: &str = "longwire";
 const PATIENCE: Duration = Duration::from_secs(150);
 
 /// Section 9 sends messages of 16 MiB and messages of 65,536 fragments, more than the defaults allow.
-/// No Ping of ours: the suite compares every frame.
+/// No Ping of ours: the suite compares every frame. Sections 12 and 13 are to find compression with and
+/// without context takeover, in messages of every size.
 fn roomy(config: Config) -> Config {
-    config.max_message(64 << 20).max_fragments(1 << 17).ping_after(None)
+    let deflate = Deflate::new().threshold(0).send_context_takeover(1 << 30);
+    config.max_message(64 << 20).max_fragments(1 << 17).ping_after(None).deflate(deflate)
 }
 
 /// Echoes on `address` until the process is ended; prints the address it got first.
