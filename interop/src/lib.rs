@@ -1,0 +1,16 @@
+//! What the tests against other implementations share: their processes, a connection to one of them
+//! whose bytes are all kept, and a judge of those bytes that shares no code with the library's.
+#![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
+
+mod agreement;
+mod inflate;
+mod link;
+mod messages;
+mod peer;
+mod recorded;
+mod wire;
+
+pub use agreement::{Row, agree, every_size, limited, open, our_fragments};
+pub use link::{Cost, Link};
+pub use peer::Library;
+pub use wire::Usage;
