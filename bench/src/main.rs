@@ -2,6 +2,7 @@
 //! from another, and asked how much CPU a message costs it. The servers take turns within each round, and the
 //! result is the ratio to the reference in the same round. README.md says how to read the tables.
 
+mod codec;
 mod load;
 mod machine;
 mod options;
@@ -14,7 +15,6 @@ use clap::Parser;
 use load::{Outcome, Pace};
 use machine::Cores;
 use options::Options;
-use peer::Peer;
 use report::{Cell, Report};
 use row::{Row, Work};
 use server::Server;
@@ -39,29 +39,36 @@ fn main() -> ExitCode {
 
 /// The whole run; says how many measurements failed.
 fn run(options: &Options) -> Result<usize, Failure> {
-    let peers = peer::line_up(options)?;
-    let reference = peer::reference(&peers, options.reference.as_deref())?;
+    if options.codec {
+        machine::pin(machine::choose_cores(options.cores.as_deref())?.server)?;
+        codec::compare()?;
+        return Ok(0);
+    }
+    let contests = peer::line_up(options)?;
     let cores = machine::choose_cores(options.cores.as_deref())?;
     machine::pin(cores.load)?;
     let most = options.rows.iter().map(|row| row.connections(options.idle_connections)).max();
     machine::allow_connections(most.unwrap_or(0))?;
 
     let mut cells = Vec::new();
-    for row in &options.rows {
-        for round in 1..=row.rounds(options.rounds) {
-            for peer in &peers {
-                let outcome = measure(row, peer, &cores, options);
-                match &outcome {
-                    Ok(outcome) => eprintln!("{row} round {round} {}: {outcome}", peer.name),
-                    Err(failure) => eprintln!("{row} round {round} {}: FAILED: {failure}", peer.name),
+    for contest in &contests {
+        for row in &contest.rows {
+            for round in 1..=row.rounds(options.rounds) {
+                for peer in &contest.peers {
+                    let Some(command) = &peer.command else { continue };
+                    let outcome = measure(row, command, &cores, options);
+                    match &outcome {
+                        Ok(outcome) => eprintln!("{row} round {round} {}: {outcome}", peer.name),
+                        Err(failure) => eprintln!("{row} round {round} {}: FAILED: {failure}", peer.name),
+                    }
+                    let (row, peer) = (row.clone(), peer.name.clone());
+                    cells.push(Cell { row, round, peer, outcome: outcome.ok() });
                 }
-                cells.push(Cell { row: row.clone(), round, peer: peer.name.clone(), outcome: outcome.ok() });
             }
         }
     }
 
-    let names = peers.into_iter().map(|peer| peer.name).collect();
-    let report = Report { reference, peers: names, rows: options.rows.clone(), cells };
+    let report = Report { contests, cells };
     println!("{report}");
     if let Some(file) = &options.json {
         fs::write(file, serde_json::to_string_pretty(&report.to_json())?)?;
@@ -70,12 +77,14 @@ fn run(options: &Options) -> Result<usize, Failure> {
 }
 
 /// One server, started for this measurement alone.
-fn measure(row: &Row, peer: &Peer, cores: &Cores, options: &Options) -> Result<Outcome, Failure> {
+fn measure(row: &Row, command: &[String], cores: &Cores, options: &Options) -> Result<Outcome, Failure> {
     let pace = Pace { warmup: options.warmup, window: options.seconds, verify: options.verify };
-    let server = Server::start(peer, cores)?;
+    let connections = row.connections(options.idle_connections);
+    let start = || Server::start(command, cores);
     match &row.work {
-        Work::Echo(echo) => load::echo::run(&server, echo, &pace).map(Outcome::Traffic),
-        Work::Connect => load::connect::run(&server, Row::CONNECT_AT_ONCE, &pace).map(Outcome::Traffic),
-        Work::Idle => load::idle::run(&server, options.idle_connections).map(Outcome::Memory),
+        Work::Echo(echo) => load::echo::run(&start()?, echo, &pace).map(Outcome::Traffic),
+        Work::Connect => load::connect::run(&start()?, connections, &pace).map(Outcome::Traffic),
+        Work::Idle { deflate: false } => load::idle::run(&start()?, connections).map(Outcome::Memory),
+        Work::Idle { deflate: true } => load::idle::run_deflate(start, connections).map(Outcome::Memory),
     }
 }

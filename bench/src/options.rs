@@ -1,6 +1,9 @@
 //! The command line.
 
-use crate::row::{self, Row};
+use crate::{
+    peer,
+    row::{self, Row},
+};
 use clap::Parser;
 use std::path::PathBuf;
 
@@ -19,61 +22,68 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 0.3)]
     pub(crate) warmup: f64,
 
-    /// Rows to measure: `connect`, `idle`, or <connections>x<size>-<text|binary|zh>-d<messages in flight>
-    #[arg(long, value_delimiter = ',', default_values_t = row::standard())]
+    /// Rows to measure: `connect`, `idle`, `idle-deflate`, or
+    /// <connections>x<size>-<text|binary|zh|json>[-deflate]-d<messages in flight> [default: those of the README]
+    #[arg(long, value_delimiter = ',', value_name = "ROW")]
     pub(crate) rows: Vec<Row>,
 
     /// Another server, as `name=command`; `{port}` in the command becomes the port to listen on at 127.0.0.1
     #[arg(long = "peer", value_name = "NAME=COMMAND")]
     pub(crate) external: Vec<String>,
 
+    /// The same for a server that compresses: it takes part in the deflate rows, and in no others
+    #[arg(long = "deflate-peer", value_name = "NAME=COMMAND")]
+    pub(crate) external_deflate: Vec<String>,
+
     /// Which of the servers in this workspace take part; `none` for none
-    #[arg(
-        long,
-        value_delimiter = ',',
-        value_name = "NAME",
-        default_value = "longwire,tokio-tungstenite,fastwebsockets,tokio-websockets"
-    )]
+    #[arg(long, value_delimiter = ',', value_name = "NAME", default_values = peer::names())]
     pub(crate) peers: Vec<String>,
 
-    /// The server that the ratios are to [default: the first `--peer`, else the first of `--peers`]
-    #[arg(long, value_name = "NAME")]
-    pub(crate) reference: Option<String>,
+    /// The server that the ratios are to, and the one in the deflate rows [default: the first that takes part]
+    #[arg(long, value_delimiter = ',', value_name = "NAME")]
+    pub(crate) reference: Vec<String>,
 
     /// Compare every byte of every reply, with payloads of its own on each connection
     #[arg(long)]
     pub(crate) verify: bool,
 
-    /// Only check that everything works: one short round, verified, with few idle connections
+    /// Only check that everything works: one short round, verified, with few idle connections. Installs nothing
     #[arg(long)]
     pub(crate) smoke: bool,
+
+    /// Measure the compressors only, by themselves
+    #[arg(long)]
+    pub(crate) codec: bool,
 
     /// Also write every sample to this file
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 
-    /// How many connections the idle row opens
-    #[arg(long, default_value_t = 10_000)]
-    pub(crate) idle_connections: usize,
+    /// How many connections the idle rows open [default: 10,000, with deflate 5,000]
+    #[arg(long, value_name = "NUMBER")]
+    pub(crate) idle_connections: Option<usize>,
 
     /// The cores of the server and of the load [default: the first two that this process may use]
     #[arg(long, num_args = 2, value_names = ["SERVER", "LOAD"])]
     pub(crate) cores: Option<Vec<usize>>,
 
-    /// Take the servers of this workspace as they were last built
+    /// Take the servers of this workspace as they were last built and installed
     #[arg(long)]
     pub(crate) no_build: bool,
 }
 
 impl Options {
-    /// `--smoke` spelled out.
+    /// The default rows and `--smoke` spelled out.
     pub(crate) fn settled(mut self) -> Self {
+        if self.rows.is_empty() {
+            self.rows = if self.smoke { row::smoke() } else { row::standard() };
+        }
         if self.smoke {
             self.rounds = 1;
             self.seconds = 0.1;
             self.warmup = 0.05;
             self.verify = true;
-            self.idle_connections = 200;
+            self.idle_connections = Some(200);
         }
         self
     }

@@ -1,18 +1,17 @@
 //! The tables: medians over the rounds, and ratios to the reference in the same round.
 
 use crate::{
-    load::{Memory, Outcome, Traffic},
+    load::{Memory, Outcome, Traffic, idle},
     machine,
-    row::{Row, Work},
+    peer::{Contest, Peer},
+    row::Row,
 };
 use serde_json::{Value, json};
 use std::fmt;
 
 /// Everything that was measured.
 pub(crate) struct Report {
-    pub(crate) reference: String,
-    pub(crate) peers: Vec<String>,
-    pub(crate) rows: Vec<Row>,
+    pub(crate) contests: Vec<Contest>,
     pub(crate) cells: Vec<Cell>,
 }
 
@@ -46,11 +45,11 @@ impl Report {
         median(self.windows(row, peer).map(|(_, traffic)| figure(traffic)).collect())
     }
 
-    /// Server CPU per message against the reference of the same round: median, least, greatest.
-    fn ratio(&self, row: &Row, peer: &str) -> Option<[f64; 3]> {
+    /// Server CPU per message against the reference in the same round: median, least, greatest.
+    fn ratio(&self, row: &Row, peer: &str, reference: &str) -> Option<[f64; 3]> {
         let mut ratios = Vec::new();
         for (round, traffic) in self.windows(row, peer) {
-            let mut references = self.windows(row, &self.reference);
+            let mut references = self.windows(row, reference);
             ratios.extend(
                 references.find(|(same, _)| *same == round).map(|(_, it)| traffic.cost() / it.cost()),
             );
@@ -64,43 +63,60 @@ impl Report {
     fn table(
         &self,
         f: &mut fmt::Formatter<'_>,
+        contest: &Contest,
         title: &str,
         entry: impl Fn(&Row, &str) -> Option<String>,
     ) -> fmt::Result {
-        let rows: Vec<_> = self.rows.iter().filter(|row| row.work != Work::Idle).collect();
+        let rows: Vec<_> = contest.rows.iter().filter(|row| !row.is_idle()).collect();
         if rows.is_empty() {
             return Ok(());
         }
-        writeln!(
-            f,
-            "{title}:\n\n| row | {} |\n|---|{}",
-            self.peers.join(" | "),
-            "--:|".repeat(self.peers.len())
-        )?;
+        let names: Vec<_> = contest.peers.iter().map(|peer| peer.name.as_str()).collect();
+        writeln!(f, "{title}:\n\n| row | {} |\n|---|{}", names.join(" | "), "--:|".repeat(names.len()))?;
         for row in rows {
-            let entries = self.peers.iter().map(|peer| entry(row, peer).unwrap_or_else(|| "-".to_owned()));
+            let entries = contest
+                .peers
+                .iter()
+                .map(|peer| entry(row, &peer.name).unwrap_or_else(|| absence(peer).to_owned()));
             writeln!(f, "| {row} | {} |", entries.collect::<Vec<_>>().join(" | "))?;
         }
         writeln!(f)
     }
 
-    fn memory_table(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for row in self.rows.iter().filter(|row| row.work == Work::Idle) {
+    fn memory_table(&self, f: &mut fmt::Formatter<'_>, contest: &Contest) -> fmt::Result {
+        for row in contest.rows.iter().filter(|row| row.is_idle()) {
+            let stages = idle::stages(row.deflate());
             writeln!(f, "Resident memory of the server, bytes per connection:\n")?;
-            writeln!(f, "| server | before, MB | connected | after 1 KiB each | after 64 KiB each |")?;
-            writeln!(f, "|---|--:|--:|--:|--:|")?;
-            for peer in &self.peers {
-                match self.memory(row, peer) {
-                    Some(Memory { base, per_connection: [connected, small, large] }) => {
-                        let base = *base as f64 / 1e6;
-                        writeln!(f, "| {peer} | {base:.1} | {connected:.0} | {small:.0} | {large:.0} |")?;
+            writeln!(f, "| server | before, MB | {} |", stages.join(" | "))?;
+            writeln!(f, "|---|--:|{}", "--:|".repeat(stages.len()))?;
+            for peer in &contest.peers {
+                write!(f, "| {} |", peer.name)?;
+                match self.memory(row, &peer.name) {
+                    Some(memory) => {
+                        write!(f, " {:.1} |", memory.base as f64 / 1e6)?;
+                        memory.per_connection.iter().try_for_each(|bytes| write!(f, " {bytes:.0} |"))?;
                     }
-                    None => writeln!(f, "| {peer} | - | - | - | - |")?,
+                    None => f.write_str(&format!(" {} |", absence(peer)).repeat(1 + stages.len()))?,
                 }
+                writeln!(f)?;
             }
             writeln!(f)?;
         }
         Ok(())
+    }
+
+    /// What each server answered to permessage-deflate.
+    fn agreements(&self, f: &mut fmt::Formatter<'_>, contest: &Contest) -> fmt::Result {
+        if !contest.rows.iter().any(|row| row.deflate() && !row.is_idle()) {
+            return Ok(());
+        }
+        writeln!(f, "What is agreed:\n\n| server | Sec-WebSocket-Extensions |\n|---|---|")?;
+        for peer in &contest.peers {
+            let mut windows = contest.rows.iter().flat_map(|row| self.windows(row, &peer.name));
+            let agreement = windows.find_map(|(_, traffic)| traffic.agreement.as_deref());
+            writeln!(f, "| {} | {} |", peer.name, agreement.unwrap_or_else(|| absence(peer)))?;
+        }
+        writeln!(f)
     }
 
     /// Every sample, with the machine it was taken on.
@@ -111,56 +127,79 @@ impl Report {
                 None => Value::Null,
                 Some(Outcome::Traffic(it)) => json!({
                     "messages": it.messages,
+                    "bytes": it.bytes,
                     "window_ns": it.window.as_nanos() as u64,
                     "server_cpu_ns": it.server_cpu.as_nanos() as u64,
                     "server_waited_ns": it.server_waited.as_nanos() as u64,
                     "load_idle_ns": it.load_idle.as_nanos() as u64,
                     "p50_ns": it.p50.as_nanos() as u64,
                     "p99_ns": it.p99.as_nanos() as u64,
+                    "agreement": it.agreement,
                 }),
                 Some(Outcome::Memory(it)) => json!({
                     "base_bytes": it.base,
-                    "connected_bytes": it.per_connection[0],
-                    "after_1_kib_bytes": it.per_connection[1],
-                    "after_64_kib_bytes": it.per_connection[2],
+                    "stages": idle::stages(cell.row.deflate()),
+                    "bytes_per_connection": it.per_connection,
                 }),
             };
             sample
         });
-        json!({ "machine": machine::description(), "reference": self.reference, "samples": samples.collect::<Vec<_>>() })
+        let references: Vec<_> = self.contests.iter().map(|contest| &contest.reference).collect();
+        json!({
+            "machine": machine::description(),
+            "references": references,
+            "samples": samples.collect::<Vec<_>>(),
+        })
     }
+}
+
+/// Stands where a figure is missing.
+const fn absence(peer: &Peer) -> &'static str {
+    if peer.command.is_some() { "-" } else { "not here" }
 }
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(f, "{}\n", machine::description())?;
+        self.contests.iter().try_for_each(|contest| self.tables(f, contest))
+    }
+}
+
+impl Report {
+    fn tables(&self, f: &mut fmt::Formatter<'_>, contest: &Contest) -> fmt::Result {
         let title = format!(
             "Server CPU per message, ratio to {} in the same round, median (min-max)",
-            self.reference
+            contest.reference
         );
-        self.table(f, &title, |row, peer| {
-            let [median, least, greatest] = self.ratio(row, peer)?;
+        self.table(f, contest, &title, |row, peer| {
+            let [median, least, greatest] = self.ratio(row, peer, &contest.reference)?;
             Some(format!("{median:.2} ({least:.2}-{greatest:.2})"))
         })?;
-        self.table(f, "Server CPU per message, ns, median", |row, peer| {
+        self.table(f, contest, "Server CPU per message, ns, median", |row, peer| {
             self.median_of(row, peer, Traffic::cost).map(|cost| format!("{cost:.0}"))
         })?;
-        self.table(f, "Messages per second, median", |row, peer| {
+        if contest.rows.iter().any(Row::deflate) {
+            self.table(f, contest, "Bytes on the wire of a reply, median", |row, peer| {
+                self.median_of(row, peer, Traffic::bytes_each).map(|bytes| format!("{bytes:.0}"))
+            })?;
+        }
+        self.agreements(f, contest)?;
+        self.table(f, contest, "Messages per second, median", |row, peer| {
             self.median_of(row, peer, Traffic::per_second).map(|rate| format!("{rate:.0}"))
         })?;
-        self.table(f, "Round trip, µs, p50 / p99, medians", |row, peer| {
+        self.table(f, contest, "Round trip, µs, p50 / p99, medians", |row, peer| {
             let p50 = self.median_of(row, peer, |traffic| traffic.p50.as_secs_f64() * 1e6)?;
             let p99 = self.median_of(row, peer, |traffic| traffic.p99.as_secs_f64() * 1e6)?;
             Some(format!("{p50:.0} / {p99:.0}"))
         })?;
         let title =
             "Shares of the window, %: server running + server waiting for its core / load busy, medians";
-        self.table(f, title, |row, peer| {
+        self.table(f, contest, title, |row, peer| {
             let [running, waiting, load] =
                 [0, 1, 2].map(|which| self.median_of(row, peer, |it| it.shares()[which]));
             Some(format!("{:.0} + {:.0} / {:.0}", running?, waiting?, load?))
         })?;
-        self.memory_table(f)
+        self.memory_table(f, contest)
     }
 }
 
@@ -173,6 +212,7 @@ fn median(mut values: Vec<f64>) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::row::Work;
     use std::time::Duration;
 
     fn cell(round: usize, peer: &str, cost: u64) -> Cell {
@@ -180,12 +220,14 @@ mod tests {
         let server_cpu = Duration::from_nanos(10 * cost);
         let traffic = Traffic {
             messages: 10,
+            bytes: 10,
             window,
             server_cpu,
             server_waited: window,
             load_idle: window,
             p50: window,
             p99: window,
+            agreement: None,
         };
         Cell { row: row(), round, peer: peer.to_owned(), outcome: Some(Outcome::Traffic(traffic)) }
     }
@@ -195,12 +237,7 @@ mod tests {
     }
 
     fn report(cells: Vec<Cell>) -> Report {
-        Report {
-            reference: "a".to_owned(),
-            peers: vec!["a".to_owned(), "b".to_owned()],
-            rows: vec![row()],
-            cells,
-        }
+        Report { contests: Vec::new(), cells }
     }
 
     #[test]
@@ -213,8 +250,8 @@ mod tests {
             cell(3, "a", 10),
             cell(3, "b", 20),
         ]);
-        assert_eq!(report.ratio(&row(), "b"), Some([1.5, 1.1, 2.0]));
-        assert_eq!(report.ratio(&row(), "a"), Some([1.0, 1.0, 1.0]));
+        assert_eq!(report.ratio(&row(), "b", "a"), Some([1.5, 1.1, 2.0]));
+        assert_eq!(report.ratio(&row(), "a", "a"), Some([1.0, 1.0, 1.0]));
     }
 
     #[test]
@@ -222,8 +259,8 @@ mod tests {
         let mut failed = cell(1, "a", 100);
         failed.outcome = None;
         let report = report(vec![failed, cell(1, "b", 150), cell(2, "a", 100), cell(2, "b", 300)]);
-        assert_eq!(report.ratio(&row(), "b"), Some([3.0, 3.0, 3.0]));
-        assert_eq!(report.ratio(&row(), "c"), None);
+        assert_eq!(report.ratio(&row(), "b", "a"), Some([3.0, 3.0, 3.0]));
+        assert_eq!(report.ratio(&row(), "c", "a"), None);
     }
 
     #[test]

@@ -3,7 +3,6 @@
 use crate::{
     Failure,
     machine::{self, Cores},
-    peer::Peer,
 };
 use nix::{time::ClockId, unistd::Pid};
 use std::{
@@ -23,10 +22,11 @@ pub(crate) struct Server {
 
 impl Server {
     /// Starts the server on its core and waits until it listens.
-    pub(crate) fn start(peer: &Peer, cores: &Cores) -> Result<Self, Failure> {
+    pub(crate) fn start(command: &[String], cores: &Cores) -> Result<Self, Failure> {
         let address = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?;
-        let mut words = peer.command.iter().map(|word| word.replace("{port}", &address.port().to_string()));
-        let mut command = Command::new(words.next().ok_or("no command")?);
+        let mut words = command.iter().map(|word| word.replace("{port}", &address.port().to_string()));
+        let program = words.next().ok_or("no command")?;
+        let mut command = Command::new(&program);
         command.args(words).stdin(Stdio::null()).stdout(Stdio::null());
 
         // A child inherits the core of the thread that starts it.
@@ -34,7 +34,7 @@ impl Server {
         let process = command.spawn();
         machine::pin(cores.load)?;
 
-        let process = process.map_err(|error| format!("cannot start {}: {error}", peer.command[0]))?;
+        let process = process.map_err(|error| format!("cannot start {program}: {error}"))?;
         let clock = ClockId::pid_cpu_clock_id(Pid::from_raw(process.id().try_into()?));
         let mut server = Self { process, clock: clock?, address };
         server.wait_until_it_listens()?;

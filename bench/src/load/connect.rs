@@ -31,7 +31,7 @@ pub(crate) fn run(server: &Server, at_once: usize, pace: &Pace) -> Result<Traffi
     let board = Board::new(at_once)?;
     let mut close = Vec::new();
     script::push_frame(&mut close, 8, &1000u16.to_be_bytes(), [1, 2, 3, 4, 0, 0, 0, 0]);
-    let request = opening::request(server.address);
+    let request = opening::request(server.address, false);
     let mut load = Visits { server: server.address, request, close, visits: Vec::with_capacity(at_once) };
     for number in 0..at_once {
         let visit = load.begin(number, &board)?;

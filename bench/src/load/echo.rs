@@ -1,7 +1,9 @@
 //! The echo rows: connections that keep a number of messages in flight.
 
 use super::{
-    Pace, Traffic, opening,
+    Pace, Traffic,
+    deflate::Agreement,
+    opening,
     replies::Replies,
     script::Script,
     window::{Board, Load},
@@ -15,6 +17,9 @@ use std::{
 
 /// Room for one `recv`; the replies of a turn fit, and it stays in the cache.
 const BLOCK: usize = 256 * 1024;
+
+/// A compressed script is so long that a window of 32 KiB has forgotten a message when it comes again.
+const COMPRESSED_SCRIPT: usize = 64 * 1024;
 
 struct Echoes {
     connections: Vec<Connection>,
@@ -30,6 +35,8 @@ struct Connection {
     position: usize,
     /// Bytes that may be sent now.
     due: usize,
+    /// Messages that have become due.
+    begun: u64,
     /// When each message in flight was due, by its number modulo the depth.
     sent: Vec<u64>,
 }
@@ -37,26 +44,63 @@ struct Connection {
 /// One measurement.
 pub(crate) fn run(server: &Server, echo: &Echo, pace: &Pace) -> Result<Traffic, Failure> {
     let board = Board::new(echo.connections * echo.depth)?;
-    let common = Rc::new(Script::new(echo.content, echo.size, echo.depth, 0));
+    let (streams, agreement) = open(server, echo)?;
+    let common = Rc::new(script(echo, 0, agreement.as_ref())?);
     let mut connections = Vec::with_capacity(echo.connections);
-    for number in 0..echo.connections {
+    for (number, stream) in streams.into_iter().enumerate() {
         // Replies that went to the wrong connection show only if each says something else.
         let script = match number {
-            1.. if pace.verify => Rc::new(Script::new(echo.content, echo.size, echo.depth, number as u64)),
+            1.. if pace.verify => Rc::new(script(echo, number as u64, agreement.as_ref())?),
             _ => Rc::clone(&common),
         };
-        let stream = opening::open(server.address)?;
-        stream.set_nonblocking(true)?;
-        let due = script.frames().len();
-        let sent = vec![board.now(); echo.depth];
-        connections.push(Connection { stream, script, replies: Replies::default(), position: 0, due, sent });
+        let begun = echo.depth as u64;
+        connections.push(Connection {
+            stream,
+            replies: agreement.as_ref().map(Replies::deflate).unwrap_or_default(),
+            position: 0,
+            due: (0..begun).map(|message| script.frame_length(message)).sum(),
+            begun,
+            sent: vec![0; echo.depth],
+            script,
+        });
     }
     for (number, connection) in connections.iter_mut().enumerate() {
         connection.sent.fill(board.now());
         board.watch(&connection.stream, number)?;
     }
     let mut echoes = Echoes { connections, block: vec![0; BLOCK], verify: pace.verify };
-    board.run(&mut echoes, server, pace)
+    let traffic = board.run(&mut echoes, server, pace)?;
+    Ok(Traffic { agreement: agreement.map(|agreement| agreement.to_string()), ..traffic })
+}
+
+/// All connections, and what the server said to compression if the row is about it.
+fn open(server: &Server, echo: &Echo) -> Result<(Vec<TcpStream>, Option<Agreement>), Failure> {
+    let mut streams = Vec::with_capacity(echo.connections);
+    let mut agreement = None;
+    for _ in 0..echo.connections {
+        let stream = if echo.deflate {
+            let (stream, agreed) = opening::open_deflate(server.address)?;
+            if *agreement.get_or_insert_with(|| agreed.clone()) != agreed {
+                return Err("the server answers one connection otherwise than another".into());
+            }
+            stream
+        } else {
+            opening::open(server.address)?
+        };
+        stream.set_nonblocking(true)?;
+        streams.push(stream);
+    }
+    Ok((streams, agreement))
+}
+
+fn script(echo: &Echo, seed: u64, agreement: Option<&Agreement>) -> Result<Script, Failure> {
+    match agreement {
+        None => Ok(Script::new(echo.content, echo.size, echo.depth, seed)),
+        Some(agreement) => {
+            let messages = COMPRESSED_SCRIPT.div_ceil(echo.size.max(1)).max(echo.depth);
+            Script::new(echo.content, echo.size, messages, seed).compressed(agreement)
+        }
+    }
 }
 
 impl Load for Echoes {
@@ -79,6 +123,7 @@ impl Connection {
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
                 Err(error) => return Err(error.into()),
             };
+            board.received += length as u64;
             let before = self.replies.messages;
             self.replies.receive(&block[..length], &self.script, verify)?;
             let now = board.now();
@@ -88,7 +133,8 @@ impl Connection {
                 board.round_trips.add(now - *sent);
                 *sent = now;
                 board.finished += 1;
-                self.due += self.script.frame_length();
+                self.due += self.script.frame_length(self.begun);
+                self.begun += 1;
             }
             // A short read has emptied the socket: the next byte is a new edge.
             if length < block.len() {

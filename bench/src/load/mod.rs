@@ -2,12 +2,14 @@
 //! starts; a reply costs one `recv`, a look at its header and one `send`, so the server's core fills up first.
 
 pub(crate) mod connect;
+mod deflate;
 pub(crate) mod echo;
 mod histogram;
 pub(crate) mod idle;
 mod opening;
 mod replies;
 mod script;
+pub(crate) mod ticks;
 mod window;
 
 use std::{fmt, time::Duration};
@@ -30,6 +32,8 @@ pub(crate) enum Outcome {
 /// One window of traffic. A message is a reply received, or a connection opened and closed.
 pub(crate) struct Traffic {
     pub(crate) messages: u64,
+    /// What the server sent, frame headers included.
+    pub(crate) bytes: u64,
     pub(crate) window: Duration,
     pub(crate) server_cpu: Duration,
     /// Time the server waited for other processes to leave its core.
@@ -39,19 +43,25 @@ pub(crate) struct Traffic {
     /// Round trips.
     pub(crate) p50: Duration,
     pub(crate) p99: Duration,
+    /// What the server said to permessage-deflate.
+    pub(crate) agreement: Option<String>,
 }
 
 /// Resident memory of the server in bytes: before the first connection, then what each connection adds.
 pub(crate) struct Memory {
     pub(crate) base: u64,
-    /// After connecting; after an echo of 1 KiB on each; after one of 64 KiB on each.
-    pub(crate) per_connection: [f64; 3],
+    /// At each of the stages of [`idle::stages`].
+    pub(crate) per_connection: Vec<f64>,
 }
 
 impl Traffic {
     /// Server CPU per message in nanoseconds.
     pub(crate) fn cost(&self) -> f64 {
         self.server_cpu.as_nanos() as f64 / self.messages as f64
+    }
+
+    pub(crate) fn bytes_each(&self) -> f64 {
+        self.bytes as f64 / self.messages as f64
     }
 
     pub(crate) fn per_second(&self) -> f64 {

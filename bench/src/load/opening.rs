@@ -1,5 +1,6 @@
 //! The client's opening handshake (RFC 6455 4.1), with the sample key, so that its answer is known (RFC 6455 1.3).
 
+use super::deflate::{Agreement, OFFER};
 use crate::Failure;
 use std::{
     io::{Read, Write},
@@ -8,26 +9,40 @@ use std::{
 };
 
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+const EXTENSIONS: &str = "Sec-WebSocket-Extensions";
 const LONGEST_ANSWER: usize = 4096;
 
 /// How long a server may stay silent before the measurement fails.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
-pub(super) fn request(server: SocketAddr) -> Vec<u8> {
+/// With `deflate` it offers permessage-deflate.
+pub(super) fn request(server: SocketAddr, deflate: bool) -> Vec<u8> {
+    let extensions = if deflate { format!("{EXTENSIONS}: {OFFER}\r\n") } else { String::new() };
     format!(
         "GET / HTTP/1.1\r\nHost: {server}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n{extensions}\r\n"
     )
     .into_bytes()
 }
 
 /// Opens a connection and waits for the answer; the socket is left blocking, with a time limit.
 pub(super) fn open(server: SocketAddr) -> Result<TcpStream, Failure> {
+    Ok(opened(server, false)?.0)
+}
+
+/// The same, with what the server says to permessage-deflate; a failure if it does not agree to it.
+pub(super) fn open_deflate(server: SocketAddr) -> Result<(TcpStream, Agreement), Failure> {
+    let (stream, answer) = opened(server, true)?;
+    let agreement = extensions(&answer).ok_or("the server does not agree to permessage-deflate")?;
+    Ok((stream, agreement.parse()?))
+}
+
+fn opened(server: SocketAddr, deflate: bool) -> Result<(TcpStream, String), Failure> {
     let mut stream = TcpStream::connect(server)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
-    stream.write_all(&request(server))?;
+    stream.write_all(&request(server, deflate))?;
 
     let mut answer = Vec::new();
     let mut piece = [0; 1024];
@@ -38,7 +53,7 @@ pub(super) fn open(server: SocketAddr) -> Result<TcpStream, Failure> {
         }
         match answered(&answer)? {
             None => {}
-            Some(length) if length == answer.len() => return Ok(stream),
+            Some(length) if length == answer.len() => return Ok((stream, String::from_utf8(answer)?)),
             Some(_) => return Err("the server speaks first".into()),
         }
     }
@@ -56,4 +71,10 @@ pub(super) fn answered(received: &[u8]) -> Result<Option<usize>, Failure> {
     } else {
         Err(format!("the handshake is refused: {head}").into())
     }
+}
+
+/// The value of the header in which a server accepts extensions.
+fn extensions(answer: &str) -> Option<&str> {
+    let mut headers = answer.lines().filter_map(|line| line.split_once(':'));
+    headers.find(|(name, _)| name.eq_ignore_ascii_case(EXTENSIONS)).map(|(_, value)| value.trim())
 }

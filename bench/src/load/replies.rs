@@ -1,6 +1,9 @@
 //! Counts the messages in what a server sends, in however many frames and pieces they come.
 
-use super::script::Script;
+use super::{
+    deflate::{Agreement, Inflater, RSV1},
+    script::Script,
+};
 use crate::Failure;
 
 /// Where one connection stands in the stream of replies.
@@ -17,9 +20,20 @@ pub(super) struct Replies {
     fragmented: bool,
     /// Whole messages received.
     pub(super) messages: u64,
+    /// None if compression is not agreed.
+    inflater: Option<Inflater>,
+    /// The message under way is compressed (RFC 7692 6).
+    is_compressed: bool,
+    /// What came of it, if it is to be verified.
+    compressed: Vec<u8>,
 }
 
 impl Replies {
+    /// Replies that may be compressed, or not, as the server likes.
+    pub(super) fn deflate(agreement: &Agreement) -> Self {
+        Self { inflater: Some(Inflater::new(agreement)), ..Self::default() }
+    }
+
     /// Works off `bytes`. With `verify` every byte is compared to the script.
     pub(super) fn receive(&mut self, mut bytes: &[u8], script: &Script, verify: bool) -> Result<(), Failure> {
         while !bytes.is_empty() {
@@ -32,7 +46,11 @@ impl Replies {
             let (payload, rest) = bytes.split_at(length);
             bytes = rest;
             self.remaining -= length as u64;
-            if !self.is_control() {
+            if !self.is_control() && self.is_compressed {
+                if verify {
+                    self.compressed.extend(payload);
+                }
+            } else if !self.is_control() {
                 let expected = script.payload(self.messages).get(self.received..self.received + length);
                 let expected = expected.ok_or("a reply is longer than its message")?;
                 if verify && payload != expected {
@@ -41,7 +59,7 @@ impl Replies {
                 self.received += length;
             }
             if self.remaining == 0 {
-                self.end_frame(script)?;
+                self.end_frame(script, verify)?;
             }
         }
         Ok(())
@@ -79,8 +97,16 @@ impl Replies {
             _ => return Err("a server's frame is masked".into()),
         };
         let expected = if self.fragmented { 0 } else { script.opcode() };
+        let may_be_compressed = self.inflater.is_some() && !self.fragmented;
         match first & 0x7f {
-            opcode if opcode == expected => Ok(()),
+            opcode if opcode == expected => {
+                self.is_compressed &= self.fragmented;
+                Ok(())
+            }
+            opcode if may_be_compressed && opcode == RSV1 | expected => {
+                self.is_compressed = true;
+                Ok(())
+            }
             8 => Err("the server closes the connection".into()),
             9 | 10 => Ok(()),
             unexpected => {
@@ -89,20 +115,36 @@ impl Replies {
         }
     }
 
-    fn end_frame(&mut self, script: &Script) -> Result<(), Failure> {
+    fn end_frame(&mut self, script: &Script, verify: bool) -> Result<(), Failure> {
         self.header_length = 0;
         if self.is_control() {
             return Ok(());
         }
         self.fragmented = self.header[0] & 0x80 == 0;
         if !self.fragmented {
-            if self.received != script.payload(self.messages).len() {
+            if self.is_compressed {
+                if verify {
+                    self.verify_compressed(script.payload(self.messages))?;
+                }
+            } else if self.received != script.payload(self.messages).len() {
                 return Err(format!("reply {} is shorter than its message", self.messages).into());
             }
             self.messages += 1;
             self.received = 0;
         }
         Ok(())
+    }
+
+    fn verify_compressed(&mut self, expected: &[u8]) -> Result<(), Failure> {
+        let inflater = self.inflater.as_mut().ok_or("a reply is compressed without agreement")?;
+        let message = inflater.inflate(&self.compressed, expected.len());
+        let message = message.map_err(|failure| format!("reply {}: {failure}", self.messages))?;
+        self.compressed.clear();
+        if message == expected {
+            Ok(())
+        } else {
+            Err(format!("reply {} differs from its message when inflated", self.messages).into())
+        }
     }
 
     fn is_control(&self) -> bool {
@@ -113,7 +155,7 @@ impl Replies {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::row::Content;
+    use crate::{load::deflate::Compressor, row::Content};
 
     fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
         let mut frame = vec![first, 127];
@@ -148,6 +190,34 @@ mod tests {
     fn empty_messages_count() {
         let script = Script::new(Content::Binary, 0, 1, 1);
         assert_eq!(received(&[0x82, 0, 0x82, 0, 0x02, 0, 0x80, 0], &script, 1).ok(), Some(3));
+    }
+
+    #[test]
+    fn compressed_messages_in_fragments_with_plain_ones_between() {
+        let agreement = "permessage-deflate; server_no_context_takeover".parse().expect("an agreement");
+        let script = Script::new(Content::Json, 1000, 2, 1);
+        let mut compressor = Compressor::new(&agreement);
+        let compressed = compressor.compress(script.payload(0)).expect("compressed");
+        let bytes = [
+            frame(0x41, &compressed[..50]),
+            vec![0x89, 2, b'h', b'i'],
+            frame(0x80, &compressed[50..]),
+            frame(0x01, &script.payload(1)[..400]),
+            frame(0x80, &script.payload(1)[400..]),
+            frame(0xc1, &compressed),
+            frame(0xc1, &compressed),
+        ]
+        .concat();
+        for piece in 1..bytes.len() {
+            // The fourth message is the first one again: only inflating shows it.
+            for (verify, sound) in [(true, 3), (false, 4)] {
+                let mut replies = Replies::deflate(&agreement);
+                let received: Result<Vec<_>, _> =
+                    bytes.chunks(piece).map(|piece| replies.receive(piece, &script, verify)).collect();
+                assert_eq!(received.is_ok(), sound == 4, "pieces of {piece}");
+                assert_eq!(replies.messages, sound, "pieces of {piece}");
+            }
+        }
     }
 
     #[test]

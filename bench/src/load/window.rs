@@ -24,6 +24,8 @@ pub(super) struct Board {
     enough: u64,
     /// Messages finished, warm-up included.
     pub(super) finished: u64,
+    /// Bytes received, warm-up included.
+    pub(super) received: u64,
     pub(super) round_trips: Histogram,
 }
 
@@ -43,6 +45,7 @@ impl Board {
             started: Instant::now(),
             idle: Duration::ZERO,
             finished: 0,
+            received: 0,
             round_trips: Histogram::new(),
         })
     }
@@ -68,7 +71,7 @@ impl Board {
         self.keep_up(load, Duration::try_from_secs_f64(pace.warmup)?)?;
 
         self.round_trips.clear();
-        let (finished, begin) = (self.finished, Instant::now());
+        let (finished, received, begin) = (self.finished, self.received, Instant::now());
         let (server_cpu, server_waited, idle) = (server.cpu()?, server.waited(), self.idle);
         self.keep_up(load, Duration::try_from_secs_f64(pace.window)?)?;
         Ok(Traffic {
@@ -77,8 +80,10 @@ impl Board {
             window: begin.elapsed(),
             load_idle: self.idle - idle,
             messages: self.finished - finished,
+            bytes: self.received - received,
             p50: self.round_trips.quantile(0.5),
             p99: self.round_trips.quantile(0.99),
+            agreement: None,
         })
     }
 
