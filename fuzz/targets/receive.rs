@@ -1,13 +1,16 @@
 //! Arbitrary bytes in arbitrary pieces, through every entry and to both roles: what is received and
 //! answered is what the reference model of `longwire-proto` says, and nothing else.
 //!
-//! An input is the role (odd: client), where filler goes and how much of it, the number of pieces, their
-//! sizes, and the bytes.
+//! An input is the role (odd: client), which may come with permessage-deflate (2) and what was agreed on it
+//! (times 4: see `Agreed::of`), where filler goes and how much of it, the number of pieces, their sizes, and the bytes.
 
 #![no_main]
 
+mod agreed;
 #[path = "../../longwire-proto/tests/support/frames.rs"]
 mod frames;
+#[path = "../../longwire-proto/tests/support/inflate.rs"]
+mod inflate;
 #[path = "../../longwire-proto/tests/support/receiver.rs"]
 mod receiver;
 #[path = "../../longwire-proto/tests/support/reference.rs"]
@@ -16,6 +19,7 @@ mod reference;
 use libfuzzer_sys::fuzz_target;
 use longwire_proto::{Config, Role};
 
+use agreed::{Agreed, other};
 use receiver::{Entry, Receiver, Seen};
 use reference::{Limits, Meaning, Outcome};
 
@@ -29,8 +33,9 @@ const FILLER: [usize; 4] = [0, 4_500, 17_000, 25_000];
 const MAX_PIECES: usize = 100;
 
 fuzz_target!(|data: &[u8]| {
-    let [role, at, filler, count, rest @ ..] = data else { return };
-    let role = if role % 2 == 0 { Role::Server } else { Role::Client };
+    let [settings, at, filler, count, rest @ ..] = data else { return };
+    let role = if settings % 2 == 0 { Role::Server } else { Role::Client };
+    let deflate = (settings & 2 != 0).then(|| Agreed::of(settings >> 2));
     let (sizes, bytes) = rest.split_at((usize::from(*count) % 16).min(rest.len()));
     let (before, behind) = bytes.split_at(usize::from(*at).min(bytes.len()));
     let filler = vec![b'x'; FILLER[usize::from(*filler) % FILLER.len()]];
@@ -43,9 +48,10 @@ fuzz_target!(|data: &[u8]| {
     }
     for joins in [false, true] {
         let message = joins.then_some(MAX_MESSAGE as u64);
-        let expected = reference::read(&bytes, role == Role::Server, Limits { message, ..LIMITS });
+        let window = deflate.map(Agreed::window);
+        let expected = reference::read(&bytes, role == Role::Server, Limits { message, ..LIMITS }, window);
         for entry in Entry::ALL.into_iter().filter(|entry| is_joining(*entry) == joins) {
-            compare(entry, role, &bytes, &sizes, &expected);
+            compare(entry, receiver(entry, role, deflate), &bytes, &sizes, expected.clone());
         }
     }
 });
@@ -60,13 +66,21 @@ fn size_of_piece(size: u8) -> usize {
     if size < 200 { usize::from(size) + 1 } else { (usize::from(size) - 199) * 214 }
 }
 
-/// Feeds `bytes` in pieces of these sizes, in turn, and compares with what the model says.
-fn compare(entry: Entry, role: Role, bytes: &[u8], sizes: &[usize], expected: &Meaning) {
+fn receiver(entry: Entry, role: Role, deflate: Option<Agreed>) -> Receiver {
     let config = Config::server()
         .max_message(MAX_MESSAGE)
         .max_fragments(LIMITS.fragments as u32)
         .max_control_run(LIMITS.control_run as u16);
     let mut end = Receiver::new(entry, role, &config);
+    if let Some(agreed) = deflate {
+        end.connection = end.connection.with_deflate(agreed.parameters(other(role)));
+    }
+    end
+}
+
+/// Feeds `bytes` in pieces of these sizes, in turn, and compares with what the model says.
+fn compare(entry: Entry, mut end: Receiver, bytes: &[u8], sizes: &[usize], mut expected: Meaning) {
+    let role = end.connection.role();
     let mut rest = bytes;
     for size in sizes.iter().cycle() {
         let (piece, behind) = rest.split_at((*size).min(rest.len()));
@@ -78,7 +92,10 @@ fn compare(entry: Entry, role: Role, bytes: &[u8], sizes: &[usize], expected: &M
     }
 
     let outcome = match end.error {
-        Some(error) => Outcome::Failed(error.close_code().into()),
+        Some(error) => {
+            expected.or_failed_with(error.close_code().into());
+            Outcome::Failed(error.close_code().into())
+        }
         None if end.connection.is_done() => Outcome::Closed,
         None => Outcome::Open,
     };

@@ -7,14 +7,15 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use longwire::{CloseFrame, Error, Kind, Message, Role, SharedFrame, Side, WebSocket};
+use longwire::{CloseFrame, Compress, Error, Kind, Message, Role, SharedFrame, Side, WebSocket};
 
-use crate::frames::{self, Frame};
+use crate::frames;
+use crate::peer::{Peer, without_rsv1};
 use crate::received::{self, Got};
 use crate::receiver::Seen;
 use crate::sent::{Fate, Place, Request, Requests, payload};
 use crate::stream::Stream;
-use crate::{Meaning, Outcome, kinds_and_payloads, read};
+use crate::{Meaning, Outcome, kinds_and_payloads, other, read};
 
 /// Around the bounds of a short length, of what is copied, of what lands in a buffer of its own.
 const SIZES: [usize; 8] = [0, 3, 120, 300, 1_200, 5_000, 17_000, 34_000];
@@ -38,15 +39,13 @@ pub(crate) struct Session {
     closing: bool,
     /// Bytes of payload, in either direction.
     volume: usize,
-    /// All that the peer has sent, and its frames.
-    peer: Vec<u8>,
-    peer_frames: u32,
-    peer_message_under_way: bool,
+    peer: Peer,
 }
 
 impl Session {
     pub(crate) fn new(ws: WebSocket<Stream>, stream: Stream) -> Self {
         Self {
+            peer: Peer::new(&ws),
             ws,
             stream,
             requests: Requests::default(),
@@ -56,9 +55,6 @@ impl Session {
             disturbed: false,
             closing: false,
             volume: 0,
-            peer: Vec::new(),
-            peer_frames: 0,
-            peer_message_under_way: false,
         }
     }
 
@@ -74,7 +70,7 @@ impl Session {
                 6 => self.ping(polls),
                 7 => self.close(more(), polls),
                 8 => _ = self.flush(polls),
-                9..=11 => self.peer_sends(call, more()),
+                9..=11 => self.peer_sends(call & 0xF, more()),
                 12 => {
                     let count = usize::from(more()) % 16;
                     let bytes: Vec<u8> = calls.by_ref().take(count).collect();
@@ -145,13 +141,16 @@ impl Session {
             Kind::Text => Message::from(text.as_str()),
             Kind::Binary => Message::from(text.as_bytes()),
         };
+        let compress =
+            [Compress::Auto, Compress::Always, Compress::Never, Compress::Auto][usize::from(what >> 5) % 4];
         let (ws, stream) = (&mut self.ws, &self.stream);
         let (result, if_ok) = match call {
-            2 => (poll_times(stream, ws.send(message), polls), Fate::Written),
-            3 => (poll_times(stream, ws.feed(message), polls), Fate::Queued),
+            2 => (poll_times(stream, ws.send_with(message, compress), polls), Fate::Written),
+            3 => (poll_times(stream, ws.feed_with(message, compress), polls), Fate::Queued),
             4 => (poll_times(stream, ws.feed_shared(&SharedFrame::new(message)), polls), Fate::Queued),
             _ => {
-                (poll_times(stream, ws.send_part(kind, text, place == Place::LastPart), polls), Fate::Written)
+                let part = ws.send_part_with(kind, text, place == Place::LastPart, compress);
+                (poll_times(stream, part, polls), Fate::Written)
             }
         };
         self.note(result.as_ref());
@@ -196,40 +195,17 @@ impl Session {
         }
     }
 
-    /// A message, a fragment or a control frame comes from the peer.
     fn peer_sends(&mut self, call: u8, what: u8) {
-        let number = self.peer_frames;
-        self.peer_frames += 1;
         let filler = "来".repeat(self.size(what) / 3);
-        let (kind, last) = (if what & 8 == 0 { 1 } else { 2 }, what & 16 != 0);
-        let frame = match call & 0xF {
-            9 => frames::frame(kind, format!("{number} {filler}")),
-            10 => {
-                let opcode = if self.peer_message_under_way { 0 } else { kind };
-                self.peer_message_under_way = !last;
-                let frame = frames::frame(opcode, if what & 32 == 0 { filler } else { String::new() });
-                if last { frame } else { frame.more() }
-            }
-            _ => match what % 8 {
-                0 => frames::close_empty(),
-                1 => frames::close(1001, "再见"),
-                2..=5 => frames::ping(format!("{number}")),
-                _ => frames::pong(format!("{number}")),
-            },
-        };
-        let bytes = self.encode(&frame, number);
+        let bytes = self.peer.next(call, what, filler);
         self.peer_bytes(&bytes);
-    }
-
-    fn encode(&self, frame: &Frame, number: u32) -> Vec<u8> {
-        frame.encode(self.ws.role(), number.wrapping_mul(0x9E37_79B9).to_be_bytes())
     }
 
     fn peer_bytes(&mut self, bytes: &[u8]) {
         let mut state = self.stream.state();
         if !state.eof && !state.read_error {
             state.input.extend_from_slice(bytes);
-            self.peer.extend_from_slice(bytes);
+            self.peer.sent.extend_from_slice(bytes);
         }
     }
 
@@ -253,7 +229,7 @@ impl Session {
     /// Lets everything come to its end, and judges.
     pub(crate) fn finish(mut self) {
         self.stream.state().decisions.clear();
-        let expected = read(&self.peer, self.ws.role());
+        let expected = self.read(&self.peer.sent, self.ws.role());
         let is_over = self.drain();
         self.flush(1);
         if !is_over && !self.closing && expected.outcome == Outcome::Open {
@@ -267,6 +243,10 @@ impl Session {
 
         self.check_end(&expected);
         self.check_written(&expected);
+    }
+
+    fn read(&self, bytes: &[u8], as_role: Role) -> Meaning {
+        read(bytes, as_role, self.ws.deflate())
     }
 
     /// Receives until nothing more comes; whether the connection is over.
@@ -289,7 +269,7 @@ impl Session {
         received::check(&self.got, expected, true);
         if !self.torn {
             assert!(self.is_flushed());
-            let answered = read(&self.stream.state().written, other(self.ws.role()));
+            let answered = self.read(&self.stream.state().written, other(self.ws.role()));
             assert_eq!(pongs(&answered.seen), pings(&expected.seen));
         }
     }
@@ -314,7 +294,7 @@ impl Session {
     fn check_written(&self, expected: &Meaning) {
         let state = self.stream.state();
         let written = &state.written;
-        let meaning = read(written, other(self.ws.role()));
+        let meaning = self.read(written, other(self.ws.role()));
         assert!(!matches!(meaning.outcome, Outcome::Failed(_)), "{:?}", meaning.outcome);
         self.requests.check(&kinds_and_payloads(&meaning.seen), &meaning.partial, self.torn);
         self.requests.check_pings(&pings(&meaning.seen), self.torn);
@@ -322,7 +302,7 @@ impl Session {
         assert!(pings(&expected.seen).starts_with(&pongs), "Pongs answer Pings in order");
         if !self.torn {
             assert_eq!(state.flushed, written.len());
-            let frames = frames::decode(written);
+            let frames = frames::decode(&without_rsv1(written));
             let close = frames.iter().position(|frame| frame.opcode == 0x8);
             assert!(close.is_none_or(|at| at + 1 == frames.len()), "nothing follows a Close frame");
             assert!(frames.iter().all(|frame| frame.key.is_some() == (self.ws.role() == Role::Client)));
@@ -348,13 +328,6 @@ fn poll_times<F: Future>(stream: &Stream, future: F, times: usize) -> Option<F::
             }
         }
     })
-}
-
-const fn other(role: Role) -> Role {
-    match role {
-        Role::Client => Role::Server,
-        Role::Server => Role::Client,
-    }
 }
 
 fn pings(seen: &[Seen]) -> Vec<&[u8]> {

@@ -7,7 +7,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, BytesMut};
-use longwire_proto::handshake::accept_key;
+use http::HeaderMap;
+use longwire_proto::handshake::HeadLimits;
+use longwire_proto::handshake::server::{self, Policy};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// How much one call takes, by decision: nothing yet, up to so many bytes, or all.
@@ -40,8 +42,8 @@ pub(crate) struct State {
     pub(crate) is_shut_down: bool,
     /// A call has to be made again: the stream would wake the task.
     pub(crate) waits: bool,
-    /// The request that is written gets its 101.
-    pub(crate) answers: bool,
+    /// The request that is written gets the 101 of such a server.
+    pub(crate) answers: Option<Policy>,
 }
 
 impl Stream {
@@ -79,22 +81,21 @@ impl State {
             self.written.extend_from_slice(&buffer[..buffer.len().min(room)]);
         }
         let count = self.written.len() - before;
-        if self.answers && self.written.ends_with(b"\r\n\r\n") {
-            self.answer();
+        if self.written.ends_with(b"\r\n\r\n")
+            && let Some(policy) = self.answers.take()
+        {
+            self.answer(&policy);
         }
         Poll::Ready(Ok(count))
     }
 
-    fn answer(&mut self) {
-        let request = String::from_utf8_lossy(&self.written);
-        let key = request.lines().find_map(|line| line.strip_prefix("Sec-WebSocket-Key: ")).expect("a key");
-        let response = format!(
-            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Accept: {}\r\n\r\n",
-            accept_key(key.as_bytes())
-        );
-        self.input.extend_from_slice(response.as_bytes());
-        self.answers = false;
+    fn answer(&mut self, policy: &Policy) {
+        let request = server::parse_request(&self.written, HeadLimits::default()).expect("a valid request");
+        let acceptance = server::check(&request, policy).expect("what a client asks is accepted");
+        let response = acceptance.response(&HeaderMap::new()).expect("no more headers");
+        let mut bytes = Vec::new();
+        server::encode_response(&response, &mut bytes);
+        self.input.extend_from_slice(&bytes);
     }
 }
 
