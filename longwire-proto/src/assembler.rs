@@ -10,6 +10,7 @@ use std::time::Instant;
 use bytes::buf::Limit;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
+use crate::borrowed::MessageRef;
 use crate::close::CloseFrame;
 use crate::connection::{Connection, Event};
 use crate::error::ProtocolError;
@@ -30,6 +31,9 @@ const LAND_AFTER: usize = 4 * 1024;
 
 /// A message of this many bytes is worth a buffer of the pool.
 const POOL_AFTER: usize = 32 * 1024;
+
+/// Bytes that may be read beyond a frame, and are moved then.
+const BEYOND_MAX: usize = 64 * 1024;
 
 /// The message that is being put together, if any.
 #[derive(Debug, Default)]
@@ -62,6 +66,20 @@ pub enum Incoming<T> {
     Ping,
     /// A Pong and its payload.
     Pong(Bytes),
+    /// The closing handshake is complete on our side of the wire.
+    Close(Option<CloseFrame>),
+}
+
+/// What was received, where it lies: until the next call.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Lent<'a> {
+    /// A whole message.
+    Message(MessageRef<'a>),
+    /// A Ping and its payload; it is answered.
+    Ping(&'a [u8]),
+    /// A Pong and its payload.
+    Pong(&'a [u8]),
     /// The closing handshake is complete on our side of the wire.
     Close(Option<CloseFrame>),
 }
@@ -132,6 +150,80 @@ impl Assembler {
             return Ok(Some(incoming));
         }
         Ok(None)
+    }
+
+    /// Takes one step through `input` and lends what it finds: for drivers that call back. Says how many
+    /// bytes off its front are done with; call it again with the rest while it takes or finds something.
+    ///
+    /// # Errors
+    ///
+    /// As [`receive`](Self::receive).
+    #[inline]
+    pub fn lend<'a>(
+        &'a mut self,
+        connection: &mut Connection,
+        input: &'a mut [u8],
+        out: &mut Outbox,
+        now: Instant,
+    ) -> Result<(usize, Option<Lent<'a>>), ProtocolError> {
+        self.take_back();
+        let room = self.room(connection);
+        let received = match connection.receive_within(room, input, &mut self.buffer, out, now) {
+            Ok(received) => received,
+            Err(error) => {
+                self.reset();
+                return Err(error);
+            }
+        };
+        let lent = match received.event {
+            None => return Ok((received.consumed, None)),
+            Some(Event::Part(PartAt { kind, payload: Payload::Input(range), first: true, last: true })) => {
+                Lent::Message(MessageRef::from_validated(kind, &input[range]))
+            }
+            Some(Event::Part(part)) => {
+                self.keep(&part, input);
+                return Ok((received.consumed, if part.last { self.lend_joined()? } else { None }));
+            }
+            Some(Event::Ping(payload)) => Lent::Ping(&input[payload]),
+            Some(Event::Pong(payload)) => Lent::Pong(&input[payload]),
+            Some(Event::Close(frame)) => Lent::Close(frame),
+        };
+        Ok((received.consumed, Some(lent)))
+    }
+
+    /// As [`landing`](Self::landing), for a reader that fills the spare capacity of the buffer, which may
+    /// be up to 64 KiB more than the frame under way has left. What is read there must be given to
+    /// [`lend_landed`](Self::lend_landed).
+    pub fn landing_buffer(&mut self, connection: &Connection) -> Option<&mut Vec<u8>> {
+        let landing = self.landing(connection)?;
+        let frame = usize::try_from(connection.remaining()).unwrap_or(usize::MAX);
+        let buffer = landing.into_inner();
+        (buffer.capacity() - buffer.len() <= frame.saturating_add(BEYOND_MAX)).then_some(buffer)
+    }
+
+    /// Takes `count` bytes that were read into [`landing_buffer`](Self::landing_buffer). Those behind the
+    /// frame under way are appended to `rest`.
+    ///
+    /// # Errors
+    ///
+    /// As [`receive`](Self::receive).
+    ///
+    /// # Panics
+    ///
+    /// If the buffer does not end with `count` bytes that were read into it.
+    pub fn lend_landed<'a>(
+        &'a mut self,
+        count: usize,
+        connection: &mut Connection,
+        rest: &mut Vec<u8>,
+        out: &mut Outbox,
+        now: Instant,
+    ) -> Result<Option<Lent<'a>>, ProtocolError> {
+        let frame = usize::try_from(connection.remaining()).unwrap_or(usize::MAX);
+        let beyond = self.buffer.len() - count.saturating_sub(frame);
+        rest.extend_from_slice(&self.buffer[beyond..]);
+        self.buffer.truncate(beyond);
+        if self.land(count.min(frame), connection, out, now)? { self.lend_joined() } else { Ok(None) }
     }
 
     /// Takes the next part of a message or control frame off the front of `input`; `None` when it needs
@@ -236,6 +328,17 @@ impl Assembler {
         out: &mut Outbox,
         now: Instant,
     ) -> Result<Option<Message>, ProtocolError> {
+        if self.land(count, connection, out, now)? { self.finish() } else { Ok(None) }
+    }
+
+    /// Whether the message ends with the `count` bytes that were read.
+    fn land(
+        &mut self,
+        count: usize,
+        connection: &mut Connection,
+        out: &mut Outbox,
+        now: Instant,
+    ) -> Result<bool, ProtocolError> {
         let start = self.buffer.len() - count;
         // Nothing is inflated here: of a compressed message nothing is `remaining`.
         let received = match connection.receive(&mut self.buffer[start..], &mut Vec::new(), out, now) {
@@ -247,10 +350,10 @@ impl Assembler {
         };
         let Some(Event::Part(part)) = received.event else {
             self.buffer.truncate(start);
-            return Ok(None);
+            return Ok(false);
         };
         self.message = Some(part.kind);
-        if part.last { self.finish() } else { Ok(None) }
+        Ok(part.last)
     }
 
     /// Forgets the message under way and gives its buffer back.
@@ -295,6 +398,27 @@ impl Assembler {
         if let Payload::Input(range) = &part.payload {
             self.buffer.extend_from_slice(&input[range.clone()]);
         }
+    }
+
+    /// The buffer of a message that was lent whole is free again.
+    #[inline]
+    fn take_back(&mut self) {
+        if self.message.is_none() && !self.buffer.is_empty() {
+            self.buffer.clear();
+            if self.buffer.capacity() >= POOL_AFTER {
+                large::put(std::mem::take(&mut self.buffer));
+            }
+        }
+    }
+
+    /// As [`finish`](Self::finish), where it lies.
+    fn lend_joined(&mut self) -> Result<Option<Lent<'_>>, ProtocolError> {
+        self.rest = Rest::Joined;
+        let Some(kind) = self.message.take() else { return Ok(None) };
+        if kind == Kind::Text && simdutf8::basic::from_utf8(&self.buffer).is_err() {
+            return Err(ProtocolError::InvalidUtf8);
+        }
+        Ok(Some(Lent::Message(MessageRef::joined_from_validated(kind, &mut self.buffer))))
     }
 
     /// The message is whole; `None` if it was not wanted whole.

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
+use crate::borrowed::Outgoing;
 use crate::close::{CloseCode, CloseFrame, MAX_REASON};
 use crate::config::Config;
 use crate::deflate::{Compress, DeflateParameters};
@@ -15,7 +16,8 @@ use crate::frame::{MAX_CONTROL_PAYLOAD, OpCode};
 use crate::message::{Kind, Message};
 use crate::outbox::Outbox;
 use crate::receive::{Control, Found, PartAt, Receiving, Role};
-use crate::send::{MaskKeys, Sending, SharedFrame};
+use crate::send::{MaskKeys, Sending};
+use crate::shared::SharedFrame;
 
 /// Silence of this length ends a run of control frames.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -290,6 +292,32 @@ impl Connection {
     ) -> Result<(), SendError> {
         self.check_open()?;
         self.sending.message(message, compress, &self.config, out)
+    }
+
+    /// As [`send_with`](Self::send_with), of a message that is only lent: what is not owned is copied.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]; nothing was queued then.
+    #[inline]
+    pub fn send_borrowed(
+        &mut self,
+        message: Outgoing<'_>,
+        compress: Compress,
+        out: &mut Outbox,
+    ) -> Result<(), SendError> {
+        let (kind, payload) = match message {
+            Outgoing::Text(text) => (Kind::Text, text.as_bytes()),
+            Outgoing::Binary(bytes) => (Kind::Binary, bytes),
+            Outgoing::Owned(message) => return self.send_with(message, compress, out),
+        };
+        self.check_open()?;
+        self.sending.borrowed(kind, payload, compress, &self.config, out)
+    }
+
+    /// The window that shared frames are compressed for, if any; `None` if they differ from those of others.
+    pub(crate) fn shared_window(&self) -> Option<Option<u8>> {
+        if self.is_open() { self.sending.shared_window() } else { None }
     }
 
     /// Queues a part of a message: the first names its kind, the last ends it (RFC 6455 5.4).

@@ -40,6 +40,7 @@ pub mod handshake;
 pub mod mask;
 
 mod assembler;
+mod borrowed;
 mod close;
 mod config;
 mod connection;
@@ -50,9 +51,11 @@ mod message;
 mod outbox;
 mod receive;
 mod send;
+mod shared;
 mod utf8;
 
-pub use assembler::{Assembler, Incoming};
+pub use assembler::{Assembler, Incoming, Lent};
+pub use borrowed::{MessageRef, Outgoing};
 pub use close::{CloseCode, CloseFrame, MAX_REASON};
 pub use config::Config;
 pub use connection::{Connection, Event, Received};
@@ -61,5 +64,5 @@ pub use error::{ProtocolError, SendError, TimedOut, UncleanEof};
 pub use message::{Kind, Message, Part};
 pub use outbox::Outbox;
 pub use receive::{PartAt, Payload, Role};
-pub use send::SharedFrame;
+pub use shared::{Batch, SharedFrame};
 pub use utf8::{InvalidUtf8, Utf8Bytes, Utf8State, unmask_text};

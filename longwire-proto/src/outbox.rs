@@ -9,13 +9,15 @@ use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
 
+use crate::send::SHARE_ABOVE;
+
 /// Payloads up to this many bytes are copied: one write of one buffer is then cheaper than two.
 pub(crate) const COPY_MAX: usize = 32 * 1024;
 
 /// Pongs that may wait, in bytes. Beyond it the latest stands for those before (RFC 6455 5.5.3).
 const PONGS_MAX: usize = 16 * 1024;
 
-/// Spare capacity over this is given back when everything is written.
+/// Spare capacity over this is given back when everything is written, unless the outbox was made to keep more.
 const KEEP_MAX: usize = 64 * 1024;
 
 /// Frames that wait to be written, as a [`Buf`].
@@ -37,6 +39,8 @@ pub struct Outbox {
     /// The latest Pong, encoded, while too many wait.
     held_pong: Vec<u8>,
     ends: bool,
+    /// Spare capacity that is kept beyond [`KEEP_MAX`].
+    keep_more: u32,
     blocked: Option<Instant>,
 }
 
@@ -70,7 +74,28 @@ impl Outbox {
             pongs_until: 0,
             held_pong: Vec::new(),
             ends: false,
+            keep_more: 0,
             blocked: None,
+        }
+    }
+
+    /// As [`new`](Self::new), and keeps up to `capacity` bytes of spare memory when everything is written:
+    /// for one that many connections use in turn.
+    pub fn keeping(capacity: u32) -> Self {
+        Self { keep_more: capacity.saturating_sub(KEEP_MAX as u32), ..Self::new() }
+    }
+
+    /// Appends bytes that are no frame: the head of the opening handshake.
+    pub fn append_head(&mut self, head: &[u8]) {
+        self.append(|flat| flat.extend_from_slice(head));
+    }
+
+    /// Appends what is left of frames that were [gathered](crate::Batch) and written in part.
+    pub fn append_rest(&mut self, rest: Bytes) {
+        if rest.len() <= SHARE_ABOVE {
+            self.append(|flat| flat.extend_from_slice(&rest));
+        } else {
+            self.append_shared(&[], rest);
         }
     }
 
@@ -172,7 +197,7 @@ impl Outbox {
 
     fn all_written(&mut self) {
         self.flat.clear();
-        if self.flat.capacity() > KEEP_MAX {
+        if self.flat.capacity() > KEEP_MAX + self.keep_more as usize {
             self.flat = Vec::new();
         }
         self.written = 0;

@@ -1,24 +1,23 @@
 //! The sending half: messages and parts become frames in the outbox, compressed where that was agreed on
 //! and masked where the role says so.
 
-use std::sync::{Arc, OnceLock};
-
 use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use crate::config::Config;
 use crate::deflate::codec::{Deflating, with_compressor};
-use crate::deflate::{Budget, Compress, Context, Deflate, WINDOW_BITS};
+use crate::deflate::{Budget, Compress, Context, Deflate};
 use crate::error::SendError;
 use crate::frame::{Header, MAX_CONTROL_PAYLOAD, MAX_HEADER, OpCode};
 use crate::mask;
 use crate::message::{Kind, Message};
 use crate::outbox::{COPY_MAX, Outbox};
+use crate::shared::{Encoded, SharedFrame};
 use crate::utf8::Utf8State;
 
 /// Shared frames up to this many bytes are copied for each receiver; larger ones are only counted.
-const SHARE_ABOVE: usize = 2 * 1024;
+pub(crate) const SHARE_ABOVE: usize = 2 * 1024;
 
 /// Masking keys: fresh for each frame, and not to be predicted from those before (RFC 6455 5.3).
 #[derive(Debug)]
@@ -52,21 +51,26 @@ struct UnderWay {
 /// The first frame of a message names its kind and whether it is compressed; the others continue it
 /// (RFC 6455 5.4, RFC 7692 6.1).
 #[derive(Clone, Copy)]
-struct First {
+pub(crate) struct First {
     opcode: OpCode,
     rsv: u8,
 }
 
 impl First {
-    const CONTINUES: Self = Self { opcode: OpCode::Continuation, rsv: 0 };
+    pub(crate) const CONTINUES: Self = Self { opcode: OpCode::Continuation, rsv: 0 };
 
     #[inline]
-    const fn plain(kind: Kind) -> Self {
+    pub(crate) const fn plain(kind: Kind) -> Self {
         Self { opcode: opcode_of(kind), rsv: 0 }
     }
 
-    const fn compressed(kind: Kind) -> Self {
+    pub(crate) const fn compressed(kind: Kind) -> Self {
         Self { opcode: opcode_of(kind), rsv: Header::RSV1 }
+    }
+
+    /// The header of a frame that is not masked.
+    pub(crate) const fn header(self, fin: bool, length: usize) -> Header {
+        Header { fin, rsv: self.rsv, opcode: self.opcode, mask: None, length: length as u64 }
     }
 }
 
@@ -102,26 +106,57 @@ impl Sending {
         config: &Config,
         out: &mut Outbox,
     ) -> Result<(), SendError> {
-        if self.message.is_some() {
-            return Err(SendError::MessageUnderWay);
+        if message.len() <= COPY_MAX || self.keys.is_some() {
+            return self.borrowed(message.kind(), message.as_bytes(), compress, config, out);
         }
-        if let Some(context) = self.deflate
-            && is_worth_it(compress, message.len(), config)
-            && self.compressed(message.kind(), message.as_bytes(), context, config, out)
-        {
-            return Ok(());
-        }
-        let first = First::plain(message.kind());
-        if message.len() <= config.frame_size {
-            if message.len() <= COPY_MAX || self.keys.is_some() {
-                self.copied(true, first, message.as_bytes(), out);
-            } else {
-                self.shared(true, first, message.into_bytes(), out);
-            }
-        } else {
+        if !self.begin(message.kind(), message.as_bytes(), compress, config, out)? {
+            let first = First::plain(message.kind());
             self.fragments(first, true, message.into_bytes(), config.frame_size, out);
         }
         Ok(())
+    }
+
+    /// A message that is copied, and masked by a client.
+    #[inline]
+    pub(crate) fn borrowed(
+        &mut self,
+        kind: Kind,
+        payload: &[u8],
+        compress: Compress,
+        config: &Config,
+        out: &mut Outbox,
+    ) -> Result<(), SendError> {
+        if self.begin(kind, payload, compress, config, out)? {
+            return Ok(());
+        }
+        let first = First::plain(kind);
+        if payload.len() <= config.frame_size {
+            self.copied(true, first, payload, out);
+        } else {
+            self.copied_fragments(first, payload, config.frame_size, out);
+        }
+        Ok(())
+    }
+
+    /// Whether the message was queued compressed.
+    #[inline]
+    fn begin(
+        &mut self,
+        kind: Kind,
+        payload: &[u8],
+        compress: Compress,
+        config: &Config,
+        out: &mut Outbox,
+    ) -> Result<bool, SendError> {
+        if self.message.is_some() {
+            return Err(SendError::MessageUnderWay);
+        }
+        Ok(match self.deflate {
+            Some(context) if is_worth_it(compress, payload.len(), config) => {
+                self.compressed(kind, payload, context, config, out)
+            }
+            _ => false,
+        })
     }
 
     /// Queues a message compressed, unless it would be no smaller so.
@@ -244,24 +279,19 @@ impl Sending {
     ) -> Result<(), SendError> {
         if self.keys.is_some() {
             // RFC 6455 5.3: each frame of a client has a key of its own, so there is nothing to share.
-            return self.message(frame.message(), frame.0.compress, config, out);
+            return self.message(frame.message(), frame.compress(), config, out);
         }
         if self.message.is_some() {
             return Err(SendError::MessageUnderWay);
         }
-        let deflated = match self.deflate {
-            Some(context) if is_worth_it(frame.0.compress, frame.len(), config) => {
-                frame.deflated(settings(config).0, context.window_bits)
-            }
-            _ => None,
-        };
+        let deflated = self.deflate.and_then(|context| frame.deflated(context.window_bits, config));
         if deflated.is_some()
             && let Some(deflating) = &mut self.deflating
         {
             // The peer's window has moved on by a message that is not in our history.
             deflating.history.clear();
         }
-        for Encoded { frame, .. } in deflated.unwrap_or(&frame.0.plain) {
+        for Encoded { frame, .. } in deflated.unwrap_or(frame.plain()) {
             if frame.len() <= SHARE_ABOVE {
                 out.append(|flat| flat.extend_from_slice(frame));
             } else {
@@ -269,6 +299,18 @@ impl Sending {
             }
         }
         Ok(())
+    }
+
+    /// The window that shared frames are compressed for, if any; `None` if they are not the same for this
+    /// connection as for others.
+    pub(crate) const fn shared_window(&self) -> Option<Option<u8>> {
+        if self.keys.is_some() || self.message.is_some() || self.deflating.is_some() {
+            return None;
+        }
+        match self.deflate {
+            Some(context) => Some(Some(context.window_bits)),
+            None => Some(None),
+        }
     }
 
     /// A Ping. The payload is at most 125 bytes, as the caller has checked.
@@ -326,6 +368,15 @@ impl Sending {
         }
     }
 
+    #[inline(never)]
+    fn copied_fragments(&mut self, mut first: First, payload: &[u8], frame_size: usize, out: &mut Outbox) {
+        let mut pieces = payload.chunks(frame_size).peekable();
+        while let Some(piece) = pieces.next() {
+            self.copied(pieces.peek().is_none(), first, piece, out);
+            first = First::CONTINUES;
+        }
+    }
+
     /// One frame whose payload is copied, and masked by a client.
     #[inline]
     fn copied(&mut self, fin: bool, first: First, payload: &[u8], out: &mut Outbox) {
@@ -358,12 +409,12 @@ impl Sending {
     #[inline]
     fn header(&mut self, fin: bool, first: First, length: usize) -> Header {
         let mask = self.keys.as_mut().map(|keys| keys.0.next_u32().to_le_bytes());
-        Header { fin, rsv: first.rsv, opcode: first.opcode, mask, length: length as u64 }
+        Header { mask, ..first.header(fin, length) }
     }
 }
 
 /// Whether a message of `length` bytes is to be compressed.
-fn is_worth_it(compress: Compress, length: usize, config: &Config) -> bool {
+pub(crate) fn is_worth_it(compress: Compress, length: usize, config: &Config) -> bool {
     match compress {
         Compress::Auto => config.deflate.as_ref().is_some_and(|deflate| length >= deflate.threshold),
         Compress::Always => true,
@@ -372,7 +423,7 @@ fn is_worth_it(compress: Compress, length: usize, config: &Config) -> bool {
 }
 
 /// How hard to compress, and what may be held for it.
-fn settings(config: &Config) -> (u8, Option<&Budget>) {
+pub(crate) fn settings(config: &Config) -> (u8, Option<&Budget>) {
     config.deflate.as_ref().map_or((Deflate::new().level, None), |it| (it.level, it.send_takeover.as_ref()))
 }
 
@@ -380,101 +431,5 @@ const fn opcode_of(kind: Kind) -> OpCode {
     match kind {
         Kind::Text => OpCode::Text,
         Kind::Binary => OpCode::Binary,
-    }
-}
-
-/// A message encoded once, to be sent by many server connections without encoding or copying it again.
-///
-/// For connections with permessage-deflate it is compressed by the first of them that sends it, once for
-/// each size of window, without reference to what went before; those whose
-/// [`Deflate::threshold`](crate::Deflate::threshold) it does not reach send it as it is. The level is that
-/// of the connection that came first.
-///
-/// A client connection takes it too, but must mask it for itself (RFC 6455 5.3).
-#[derive(Clone, Debug)]
-pub struct SharedFrame(Arc<Shared>);
-
-#[derive(Debug)]
-struct Shared {
-    kind: Kind,
-    compress: Compress,
-    plain: Frames,
-    /// For each window from 8 to 15 bits; `None` where it is no smaller so.
-    deflated: OnceLock<Box<[OnceLock<Option<Frames>>; WINDOWS]>>,
-}
-
-type Frames = Box<[Encoded]>;
-
-const WINDOWS: usize = 1 + (*WINDOW_BITS.end() - *WINDOW_BITS.start()) as usize;
-
-#[derive(Debug)]
-struct Encoded {
-    /// Bytes of the header at the front of `frame`.
-    header: usize,
-    frame: Bytes,
-}
-
-impl SharedFrame {
-    /// The largest payload of one of its frames; [`Config::frame_size`](crate::Config::frame_size) is
-    /// each connection's own and does not count here.
-    const FRAME_SIZE: usize = 256 * 1024;
-
-    /// Encodes `message` as a server sends it, in frames of at most 256 KiB.
-    pub fn new(message: impl Into<Message>) -> Self {
-        Self::new_with(message, Compress::Auto)
-    }
-
-    /// As [`new`](Self::new), with a word on its compression.
-    pub fn new_with(message: impl Into<Message>, compress: Compress) -> Self {
-        let message = message.into();
-        let kind = message.kind();
-        let plain = encode(First::plain(kind), message.as_bytes());
-        Self(Arc::new(Shared { kind, compress, plain, deflated: OnceLock::new() }))
-    }
-
-    /// The message; shares its bytes if it is one frame, else they are copied.
-    pub fn message(&self) -> Message {
-        let payload = match &*self.0.plain {
-            [only] => only.frame.slice(only.header..),
-            several => several.iter().flat_map(|one| &one.frame[one.header..]).copied().collect(),
-        };
-        Message::from_validated(self.0.kind, payload)
-    }
-
-    /// Bytes of the message's payload.
-    fn len(&self) -> usize {
-        self.0.plain.iter().map(|one| one.frame.len() - one.header).sum()
-    }
-
-    /// The frames for a peer whose window has this size, if they are smaller so.
-    fn deflated(&self, level: u8, window_bits: u8) -> Option<&[Encoded]> {
-        let windows = self.0.deflated.get_or_init(Box::default);
-        let window = windows.get(usize::from(window_bits.checked_sub(*WINDOW_BITS.start())?))?;
-        let frames = window.get_or_init(|| {
-            let message = self.message();
-            with_compressor(|compressor, payload| {
-                compressor.message(message.as_bytes(), level, window_bits, payload);
-                let smaller = payload.len() < message.len();
-                smaller.then(|| encode(First::compressed(self.0.kind), payload))
-            })
-        });
-        frames.as_deref()
-    }
-}
-
-/// A server's frames for `payload`.
-fn encode(mut first: First, payload: &[u8]) -> Frames {
-    let mut frames = Vec::new();
-    let mut pieces = payload.chunks(SharedFrame::FRAME_SIZE).peekable();
-    loop {
-        let piece = pieces.next().unwrap_or_default();
-        let fin = pieces.peek().is_none();
-        let First { opcode, rsv } = first;
-        let header = Header { fin, rsv, opcode, mask: None, length: piece.len() as u64 }.encode();
-        frames.push(Encoded { header: header.len(), frame: [&header, piece].concat().into() });
-        if fin {
-            return frames.into();
-        }
-        first = First::CONTINUES;
     }
 }

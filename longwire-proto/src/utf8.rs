@@ -50,6 +50,16 @@ impl Utf8Bytes {
     }
 }
 
+/// Text where it lies: bytes that [`Utf8State`] has passed, first to last.
+#[inline]
+#[expect(unsafe_code, reason = "the bytes were validated once, when they were received")]
+pub(crate) fn validated(bytes: &[u8]) -> &str {
+    debug_assert!(std::str::from_utf8(bytes).is_ok());
+    // SAFETY: only `MessageRef` calls this, with the payload of a text message that one call of
+    // `Connection::receive` has validated whole, or that was validated when it was put together.
+    unsafe { std::str::from_utf8_unchecked(bytes) }
+}
+
 impl Deref for Utf8Bytes {
     type Target = str;
 

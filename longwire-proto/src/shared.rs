@@ -1,0 +1,181 @@
+//! Messages encoded once for many server connections.
+
+use std::sync::{Arc, OnceLock};
+
+use bytes::Bytes;
+
+use crate::config::Config;
+use crate::connection::Connection;
+use crate::deflate::codec::with_compressor;
+use crate::deflate::{Compress, WINDOW_BITS};
+use crate::message::{Kind, Message};
+use crate::send::{First, is_worth_it, settings};
+
+/// A message encoded once, to be sent by many server connections without encoding or copying it again.
+///
+/// For connections with permessage-deflate it is compressed by the first of them that sends it, once for
+/// each size of window, without reference to what went before; those whose
+/// [`Deflate::threshold`](crate::Deflate::threshold) it does not reach send it as it is. The level is that
+/// of the connection that came first.
+///
+/// A client connection takes it too, but must mask it for itself (RFC 6455 5.3).
+#[derive(Clone, Debug)]
+pub struct SharedFrame(Arc<Shared>);
+
+#[derive(Debug)]
+struct Shared {
+    kind: Kind,
+    compress: Compress,
+    plain: Frames,
+    /// For each window from 8 to 15 bits; `None` where it is no smaller so.
+    deflated: OnceLock<Box<[OnceLock<Option<Frames>>; WINDOWS]>>,
+}
+
+type Frames = Box<[Encoded]>;
+
+const WINDOWS: usize = 1 + (*WINDOW_BITS.end() - *WINDOW_BITS.start()) as usize;
+
+#[derive(Debug)]
+pub(crate) struct Encoded {
+    /// Bytes of the header at the front of `frame`.
+    header: usize,
+    pub(crate) frame: Bytes,
+}
+
+impl SharedFrame {
+    /// The largest payload of one of its frames; [`Config::frame_size`](crate::Config::frame_size) is
+    /// each connection's own and does not count here.
+    const FRAME_SIZE: usize = 256 * 1024;
+
+    /// Encodes `message` as a server sends it, in frames of at most 256 KiB.
+    pub fn new(message: impl Into<Message>) -> Self {
+        Self::new_with(message, Compress::Auto)
+    }
+
+    /// As [`new`](Self::new), with a word on its compression.
+    pub fn new_with(message: impl Into<Message>, compress: Compress) -> Self {
+        let message = message.into();
+        let kind = message.kind();
+        let plain = encode(First::plain(kind), message.as_bytes());
+        Self(Arc::new(Shared { kind, compress, plain, deflated: OnceLock::new() }))
+    }
+
+    /// The message; shares its bytes if it is one frame, else they are copied.
+    pub fn message(&self) -> Message {
+        let payload = match &*self.0.plain {
+            [only] => only.frame.slice(only.header..),
+            several => several.iter().flat_map(|one| &one.frame[one.header..]).copied().collect(),
+        };
+        Message::from_validated(self.0.kind, payload)
+    }
+
+    /// Bytes of the message's payload.
+    pub fn payload_len(&self) -> usize {
+        self.0.plain.iter().map(|one| one.frame.len() - one.header).sum()
+    }
+
+    pub(crate) fn compress(&self) -> Compress {
+        self.0.compress
+    }
+
+    pub(crate) fn plain(&self) -> &[Encoded] {
+        &self.0.plain
+    }
+
+    /// The frames for a peer whose window has this size, if they are to be compressed and smaller so.
+    pub(crate) fn deflated(&self, window_bits: u8, config: &Config) -> Option<&[Encoded]> {
+        if !is_worth_it(self.0.compress, self.payload_len(), config) {
+            return None;
+        }
+        let (level, _) = settings(config);
+        let windows = self.0.deflated.get_or_init(Box::default);
+        let window = windows.get(usize::from(window_bits.checked_sub(*WINDOW_BITS.start())?))?;
+        let frames = window.get_or_init(|| {
+            let message = self.message();
+            with_compressor(|compressor, payload| {
+                compressor.message(message.as_bytes(), level, window_bits, payload);
+                let smaller = payload.len() < message.len();
+                smaller.then(|| encode(First::compressed(self.0.kind), payload))
+            })
+        });
+        frames.as_deref()
+    }
+}
+
+/// A server's frames for `payload`.
+fn encode(mut first: First, payload: &[u8]) -> Frames {
+    let mut frames = Vec::new();
+    let mut pieces = payload.chunks(SharedFrame::FRAME_SIZE).peekable();
+    loop {
+        let piece = pieces.next().unwrap_or_default();
+        let fin = pieces.peek().is_none();
+        let header = first.header(fin, piece.len()).encode();
+        frames.push(Encoded { header: header.len(), frame: [&header, piece].concat().into() });
+        if fin {
+            return frames.into();
+        }
+        first = First::CONTINUES;
+    }
+}
+
+/// Shared frames that leave together: gathered once for all connections that are alike, so that each
+/// gets them in one write, however many they are.
+#[derive(Debug, Default)]
+pub struct Batch {
+    frames: Vec<SharedFrame>,
+    /// As they are, and compressed for each window from 8 to 15 bits; empty until asked for.
+    gathered: [Bytes; 1 + WINDOWS],
+}
+
+impl Batch {
+    /// Adds a message behind the others.
+    pub fn push(&mut self, frame: SharedFrame) {
+        self.frames.push(frame);
+        self.gathered = Default::default();
+    }
+
+    /// There is none.
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+
+    /// The messages, in order.
+    pub fn frames(&self) -> &[SharedFrame] {
+        &self.frames
+    }
+
+    /// Forgets them.
+    pub fn clear(&mut self) {
+        self.frames.clear();
+        self.gathered = Default::default();
+    }
+
+    /// What `connection` would write for all of them, or `None` if it has to
+    /// [send](Connection::send_shared) each by itself: as a client, which masks; while its closing
+    /// handshake or a message in parts is under way; when it takes over its context.
+    ///
+    /// All of it has to reach the peer, behind whole frames, before anything else does.
+    pub fn bytes_for(&mut self, connection: &Connection) -> Option<&Bytes> {
+        let window_bits = connection.shared_window()?;
+        let class = window_bits.map_or(0, |bits| 1 + usize::from(bits.saturating_sub(*WINDOW_BITS.start())));
+        let gathered = self.gathered.get_mut(class)?;
+        if gathered.is_empty() {
+            *gathered = gather(&self.frames, window_bits, connection.config());
+        }
+        Some(gathered)
+    }
+}
+
+fn gather(frames: &[SharedFrame], window_bits: Option<u8>, config: &Config) -> Bytes {
+    let encoded = |shared: &SharedFrame| -> Vec<Bytes> {
+        let deflated = window_bits.and_then(|bits| shared.deflated(bits, config));
+        deflated.unwrap_or(shared.plain()).iter().map(|one| one.frame.clone()).collect()
+    };
+    let mut all: Vec<Bytes> = frames.iter().flat_map(encoded).collect();
+    if all.len() == 1
+        && let Some(only) = all.pop()
+    {
+        return only;
+    }
+    all.concat().into()
+}
