@@ -48,9 +48,14 @@ pub(crate) fn allow_connections(connections: usize) -> Result<(), Failure> {
     let wanted = connections as u64 + OTHER_FILES;
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
     if soft < wanted {
-        // Beyond the hard limit only a privileged process may go.
-        setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted))
-            .map_err(|error| format!("{wanted} open files are needed, {hard} are allowed: {error}"))?;
+        // Beyond the hard limit only a privileged process may go, and nobody beyond `fs.nr_open`.
+        setrlimit(Resource::RLIMIT_NOFILE, wanted, hard.max(wanted)).map_err(|error| {
+            let possible = hard.saturating_sub(OTHER_FILES);
+            format!(
+                "{connections} connections need {wanted} open files, `ulimit -n` ends at {hard}: \
+                 {possible} connections are possible, as in the row idle-{possible} ({error})"
+            )
+        })?;
     }
     Ok(())
 }

@@ -2,6 +2,7 @@
 //! from another, and asked how much CPU a message costs it. The servers take turns within each round, and the
 //! result is the ratio to the reference in the same round. README.md says how to read the tables.
 
+mod chart;
 mod codec;
 mod load;
 mod machine;
@@ -44,11 +45,11 @@ fn run(options: &Options) -> Result<usize, Failure> {
         codec::compare()?;
         return Ok(0);
     }
+    let most = options.rows.iter().map(|row| row.connections(options.idle_connections)).max();
+    machine::allow_connections(most.unwrap_or(0))?;
     let contests = peer::line_up(options)?;
     let cores = machine::choose_cores(options.cores.as_deref())?;
     machine::pin(cores.load)?;
-    let most = options.rows.iter().map(|row| row.connections(options.idle_connections)).max();
-    machine::allow_connections(most.unwrap_or(0))?;
 
     let mut cells = Vec::new();
     for contest in &contests {
@@ -73,6 +74,9 @@ fn run(options: &Options) -> Result<usize, Failure> {
     if let Some(file) = &options.json {
         fs::write(file, serde_json::to_string_pretty(&report.to_json())?)?;
     }
+    if let Some(file) = &options.svg {
+        fs::write(file, chart::svg(&report))?;
+    }
     Ok(report.cells.iter().filter(|cell| cell.outcome.is_none()).count())
 }
 
@@ -83,8 +87,9 @@ fn measure(row: &Row, command: &[String], cores: &Cores, options: &Options) -> R
     let start = || Server::start(command, cores);
     match &row.work {
         Work::Echo(echo) => load::echo::run(&start()?, echo, &pace).map(Outcome::Traffic),
+        Work::Broadcast(broadcast) => load::broadcast::run(&start()?, broadcast, &pace).map(Outcome::Traffic),
         Work::Connect => load::connect::run(&start()?, connections, &pace).map(Outcome::Traffic),
-        Work::Idle { deflate: false } => load::idle::run(&start()?, connections).map(Outcome::Memory),
-        Work::Idle { deflate: true } => load::idle::run_deflate(start, connections).map(Outcome::Memory),
+        Work::Idle { deflate: false, .. } => load::idle::run(&start()?, connections).map(Outcome::Memory),
+        Work::Idle { deflate: true, .. } => load::idle::run_deflate(start, connections).map(Outcome::Memory),
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::{
     peer,
-    row::{self, Row},
+    row::{self, Discipline, Row},
 };
 use clap::Parser;
 use std::path::PathBuf;
@@ -22,8 +22,9 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 0.3)]
     pub(crate) warmup: f64,
 
-    /// Rows to measure: `connect`, `idle`, `idle-deflate`, or
-    /// <connections>x<size>-<text|binary|zh|json>[-deflate]-d<messages in flight> [default: those of the README]
+    /// Rows to measure: `connect`, `idle[-deflate][-<connections>]`,
+    /// <connections>x<size>-<text|binary|zh|json>[-deflate]-d<messages in flight>, or
+    /// <subscribers>x<size>-broadcast-w<messages in flight> [default: those of the README]
     #[arg(long, value_delimiter = ',', value_name = "ROW")]
     pub(crate) rows: Vec<Row>,
 
@@ -35,11 +36,15 @@ pub(crate) struct Options {
     #[arg(long = "deflate-peer", value_name = "NAME=COMMAND")]
     pub(crate) external_deflate: Vec<String>,
 
+    /// The same for a server that sends what anyone sends to everyone: it takes part in the broadcast rows only
+    #[arg(long = "broadcast-peer", value_name = "NAME=COMMAND")]
+    pub(crate) external_broadcast: Vec<String>,
+
     /// Which of the servers in this workspace take part; `none` for none
     #[arg(long, value_delimiter = ',', value_name = "NAME", default_values = peer::names())]
     pub(crate) peers: Vec<String>,
 
-    /// The server that the ratios are to, and the one in the deflate rows [default: the first that takes part]
+    /// The server that the ratios are to; several, if one does not take part in all kinds of rows [default: the first]
     #[arg(long, value_delimiter = ',', value_name = "NAME")]
     pub(crate) reference: Vec<String>,
 
@@ -59,7 +64,11 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
 
-    /// How many connections the idle rows open [default: 10,000, with deflate 5,000]
+    /// Also draw the ratios, as SVG
+    #[arg(long, value_name = "FILE")]
+    pub(crate) svg: Option<PathBuf>,
+
+    /// How many connections the idle rows open whose names do not say it [default: 10,000, with deflate 5,000]
     #[arg(long, value_name = "NUMBER")]
     pub(crate) idle_connections: Option<usize>,
 
@@ -73,6 +82,15 @@ pub(crate) struct Options {
 }
 
 impl Options {
+    /// The servers named on the command line that take part in rows of this kind.
+    pub(crate) fn external(&self, discipline: Discipline) -> &[String] {
+        match discipline {
+            Discipline::Plain => &self.external,
+            Discipline::Deflate => &self.external_deflate,
+            Discipline::Broadcast => &self.external_broadcast,
+        }
+    }
+
     /// The default rows and `--smoke` spelled out.
     pub(crate) fn settled(mut self) -> Self {
         if self.rows.is_empty() {

@@ -1,6 +1,10 @@
 //! The servers that take part: those of this workspace, and those named on the command line.
 
-use crate::{Failure, options::Options, row::Row};
+use crate::{
+    Failure,
+    options::Options,
+    row::{Discipline, Row},
+};
 use std::{
     collections::HashSet,
     env, fs,
@@ -18,6 +22,7 @@ pub(crate) struct Peer {
 
 /// Servers that are asked the same, row by row.
 pub(crate) struct Contest {
+    pub(crate) discipline: Discipline,
     pub(crate) rows: Vec<Row>,
     pub(crate) peers: Vec<Peer>,
     /// The name of the server that the ratios are to.
@@ -26,62 +31,86 @@ pub(crate) struct Contest {
 
 /// A server of this workspace.
 struct Ours {
+    discipline: Discipline,
     name: &'static str,
-    deflate: bool,
     origin: Origin,
     /// What the program is given after the port.
     arguments: &'static [&'static str],
 }
 
 /// Where its program comes from.
+#[derive(Clone, Copy)]
 enum Origin {
     Cargo { package: &'static str, program: &'static str },
     Node { script: &'static str },
     Bun { script: &'static str },
 }
 
-const OURS: [Ours; 13] = {
-    const fn cargo(name: &'static str, package: &'static str, program: &'static str) -> Ours {
-        Ours { name, deflate: false, origin: Origin::Cargo { package, program }, arguments: &[] }
+const OURS: &[Ours] = {
+    use Discipline::{Broadcast, Deflate, Plain};
+    use Origin::{Bun, Node};
+    const fn ours(
+        discipline: Discipline,
+        name: &'static str,
+        origin: Origin,
+        arguments: &'static [&'static str],
+    ) -> Ours {
+        Ours { discipline, name, origin, arguments }
     }
-    const fn deflate(name: &'static str, origin: Origin, arguments: &'static [&'static str]) -> Ours {
-        Ours { name, deflate: true, origin, arguments }
+    const fn longwire(program: &'static str) -> Origin {
+        Origin::Cargo { package: "longwire-echo", program }
     }
-    const LONGWIRE: Origin = Origin::Cargo { package: "longwire-echo", program: "longwire-echo" };
-    const YAWC: Origin = Origin::Cargo { package: "peers", program: "yawc-echo" };
-    const SOCKUDO: Origin = Origin::Cargo { package: "peers", program: "sockudo-ws-echo" };
-    const BUN: Origin = Origin::Bun { script: "bun-echo.js" };
-    [
-        cargo("longwire", "longwire-echo", "longwire-echo"),
-        cargo("tokio-tungstenite", "peers", "tokio-tungstenite-echo"),
-        cargo("fastwebsockets", "peers", "fastwebsockets-echo"),
-        cargo("tokio-websockets", "peers", "tokio-websockets-echo"),
-        deflate("longwire-deflate", LONGWIRE, &["--deflate"]),
-        deflate("longwire-takeover", LONGWIRE, &["--deflate-takeover", "268435456"]),
-        deflate("bun-shared", BUN, &["shared"]),
-        deflate("bun-dedicated", BUN, &["dedicated"]),
-        deflate("ws", Origin::Node { script: "ws-echo.js" }, &[]),
-        deflate("yawc", YAWC, &["takeover"]),
-        deflate("yawc-pool", YAWC, &["pool"]),
-        deflate("sockudo-ws", SOCKUDO, &["dedicated"]),
-        deflate("sockudo-ws-shared", SOCKUDO, &["shared"]),
+    const fn peers(program: &'static str) -> Origin {
+        Origin::Cargo { package: "peers", program }
+    }
+    &[
+        ours(Plain, "longwire", longwire("longwire-echo"), &[]),
+        ours(Plain, "longwire-engine", longwire("longwire-engine-echo"), &[]),
+        ours(Plain, "tokio-tungstenite", peers("tokio-tungstenite-echo"), &[]),
+        ours(Plain, "fastwebsockets", peers("fastwebsockets-echo"), &[]),
+        ours(Plain, "tokio-websockets", peers("tokio-websockets-echo"), &[]),
+        ours(Deflate, "longwire-deflate", longwire("longwire-echo"), &["--deflate"]),
+        ours(Deflate, "longwire-engine", longwire("longwire-engine-echo"), &["--deflate"]),
+        ours(Deflate, "longwire-takeover", longwire("longwire-echo"), &["--deflate-takeover", "268435456"]),
+        ours(Deflate, "bun-shared", Bun { script: "bun-echo.js" }, &["shared"]),
+        ours(Deflate, "bun-dedicated", Bun { script: "bun-echo.js" }, &["dedicated"]),
+        ours(Deflate, "ws", Node { script: "ws-echo.js" }, &[]),
+        ours(Deflate, "yawc", peers("yawc-echo"), &["takeover"]),
+        ours(Deflate, "yawc-pool", peers("yawc-echo"), &["pool"]),
+        ours(Deflate, "sockudo-ws", peers("sockudo-ws-echo"), &["dedicated"]),
+        ours(Deflate, "sockudo-ws-shared", peers("sockudo-ws-echo"), &["shared"]),
+        ours(Broadcast, "longwire", longwire("longwire-broadcast"), &[]),
+        ours(Broadcast, "longwire-engine", longwire("longwire-engine-broadcast"), &[]),
+        ours(Broadcast, "bun", Bun { script: "bun-broadcast.js" }, &[]),
+        ours(Broadcast, "ws", Node { script: "ws-broadcast.js" }, &[]),
+        ours(Broadcast, "sockudo-ws", peers("sockudo-ws-broadcast"), &[]),
+        ours(Broadcast, "tokio-tungstenite", peers("tokio-tungstenite-broadcast"), &[]),
     ]
 };
 
-/// The names of the servers of this workspace.
+/// The names of the servers of this workspace; one name stands for all that a library has, whatever the discipline.
 pub(crate) fn names() -> Vec<&'static str> {
-    OURS.iter().map(|ours| ours.name).collect()
+    let mut names = Vec::new();
+    for ours in OURS {
+        if !names.contains(&ours.name) {
+            names.push(ours.name);
+        }
+    }
+    names
 }
 
-/// Everyone who takes part, in order, those of this workspace freshly built: first the rows without permessage-deflate
-/// and their servers, then those with it. A contest without rows or without servers is left out.
+/// Everyone who takes part, in order, those of this workspace freshly built: the rows of each discipline with the servers
+/// for it. A contest without rows or without servers is left out.
 pub(crate) fn line_up(options: &Options) -> Result<Vec<Contest>, Failure> {
     let mut chosen = Vec::new();
     for name in options.peers.iter().filter(|name| *name != "none") {
-        chosen
-            .push(OURS.iter().find(|ours| ours.name == name).ok_or_else(|| format!("no such peer: {name}"))?);
+        let before = chosen.len();
+        chosen.extend(OURS.iter().filter(|ours| ours.name == name));
+        if chosen.len() == before {
+            return Err(format!("no such peer: {name}").into());
+        }
     }
-    chosen.retain(|ours| options.rows.iter().any(|row| row.deflate() == ours.deflate));
+    chosen.retain(|ours| options.rows.iter().any(|row| row.discipline() == ours.discipline));
     if !options.no_build {
         build(&chosen)?;
     }
@@ -90,22 +119,26 @@ pub(crate) fn line_up(options: &Options) -> Result<Vec<Contest>, Failure> {
 
     let mut contests = Vec::new();
     let mut names = HashSet::new();
-    for (deflate, external) in [(false, &options.external), (true, &options.external_deflate)] {
-        let mut peers = external.iter().map(|peer| self::external(peer)).collect::<Result<Vec<_>, _>>()?;
-        for ours in chosen.iter().filter(|ours| ours.deflate == deflate) {
+    for discipline in Discipline::ALL {
+        let external = options.external(discipline).iter().map(|peer| external(peer));
+        let mut peers = external.collect::<Result<Vec<_>, _>>()?;
+        for ours in chosen.iter().filter(|ours| ours.discipline == discipline) {
             let command = ours.command(&programs, &node);
             if command.is_none() {
                 eprintln!("{}: not here, it needs {}", ours.name, ours.origin.needs());
             }
             peers.push(Peer { name: ours.name.to_owned(), command });
         }
-        if !peers.iter().all(|peer| names.insert(peer.name.clone())) {
+        let distinct: HashSet<_> = peers.iter().map(|peer| peer.name.clone()).collect();
+        if distinct.len() < peers.len() {
             return Err("two servers of one name".into());
         }
-        let rows: Vec<_> = options.rows.iter().filter(|row| row.deflate() == deflate).cloned().collect();
+        names.extend(distinct);
+        let of_it = options.rows.iter().filter(|row| row.discipline() == discipline);
+        let rows: Vec<_> = of_it.cloned().collect();
         let reference = reference(&peers, &options.reference);
         if let Some(reference) = reference.filter(|_| !rows.is_empty()) {
-            contests.push(Contest { rows, peers, reference });
+            contests.push(Contest { discipline, rows, peers, reference });
         }
     }
     if let Some(unknown) = options.reference.iter().find(|name| !names.contains(*name)) {

@@ -4,7 +4,7 @@ use crate::{
     load::{Memory, Outcome, Traffic, idle},
     machine,
     peer::{Contest, Peer},
-    row::Row,
+    row::{Discipline, Row},
 };
 use serde_json::{Value, json};
 use std::fmt;
@@ -46,7 +46,7 @@ impl Report {
     }
 
     /// Server CPU per message against the reference in the same round: median, least, greatest.
-    fn ratio(&self, row: &Row, peer: &str, reference: &str) -> Option<[f64; 3]> {
+    pub(crate) fn ratio(&self, row: &Row, peer: &str, reference: &str) -> Option<[f64; 3]> {
         let mut ratios = Vec::new();
         for (round, traffic) in self.windows(row, peer) {
             let mut references = self.windows(row, reference);
@@ -85,8 +85,8 @@ impl Report {
 
     fn memory_table(&self, f: &mut fmt::Formatter<'_>, contest: &Contest) -> fmt::Result {
         for row in contest.rows.iter().filter(|row| row.is_idle()) {
-            let stages = idle::stages(row.deflate());
-            writeln!(f, "Resident memory of the server, bytes per connection:\n")?;
+            let stages = idle::stages(row.discipline());
+            writeln!(f, "Resident memory of the server, bytes per connection ({row}):\n")?;
             writeln!(f, "| server | before, MB | {} |", stages.join(" | "))?;
             writeln!(f, "|---|--:|{}", "--:|".repeat(stages.len()))?;
             for peer in &contest.peers {
@@ -107,7 +107,7 @@ impl Report {
 
     /// What each server answered to permessage-deflate.
     fn agreements(&self, f: &mut fmt::Formatter<'_>, contest: &Contest) -> fmt::Result {
-        if !contest.rows.iter().any(|row| row.deflate() && !row.is_idle()) {
+        if contest.discipline != Discipline::Deflate || contest.rows.iter().all(Row::is_idle) {
             return Ok(());
         }
         writeln!(f, "What is agreed:\n\n| server | Sec-WebSocket-Extensions |\n|---|---|")?;
@@ -138,7 +138,7 @@ impl Report {
                 }),
                 Some(Outcome::Memory(it)) => json!({
                     "base_bytes": it.base,
-                    "stages": idle::stages(cell.row.deflate()),
+                    "stages": idle::stages(cell.row.discipline()),
                     "bytes_per_connection": it.per_connection,
                 }),
             };
@@ -167,27 +167,31 @@ impl fmt::Display for Report {
 
 impl Report {
     fn tables(&self, f: &mut fmt::Formatter<'_>, contest: &Contest) -> fmt::Result {
+        let (message, messages, time) = match contest.discipline {
+            Discipline::Plain | Discipline::Deflate => ("message", "Messages", "Round trip"),
+            Discipline::Broadcast => ("delivery", "Deliveries", "From publishing to the last delivery"),
+        };
         let title = format!(
-            "Server CPU per message, ratio to {} in the same round, median (min-max)",
+            "Server CPU per {message}, ratio to {} in the same round, median (min-max)",
             contest.reference
         );
         self.table(f, contest, &title, |row, peer| {
             let [median, least, greatest] = self.ratio(row, peer, &contest.reference)?;
             Some(format!("{median:.2} ({least:.2}-{greatest:.2})"))
         })?;
-        self.table(f, contest, "Server CPU per message, ns, median", |row, peer| {
+        self.table(f, contest, &format!("Server CPU per {message}, ns, median"), |row, peer| {
             self.median_of(row, peer, Traffic::cost).map(|cost| format!("{cost:.0}"))
         })?;
-        if contest.rows.iter().any(Row::deflate) {
+        if contest.discipline == Discipline::Deflate {
             self.table(f, contest, "Bytes on the wire of a reply, median", |row, peer| {
                 self.median_of(row, peer, Traffic::bytes_each).map(|bytes| format!("{bytes:.0}"))
             })?;
         }
         self.agreements(f, contest)?;
-        self.table(f, contest, "Messages per second, median", |row, peer| {
+        self.table(f, contest, &format!("{messages} per second, median"), |row, peer| {
             self.median_of(row, peer, Traffic::per_second).map(|rate| format!("{rate:.0}"))
         })?;
-        self.table(f, contest, "Round trip, µs, p50 / p99, medians", |row, peer| {
+        self.table(f, contest, &format!("{time}, µs, p50 / p99, medians"), |row, peer| {
             let p50 = self.median_of(row, peer, |traffic| traffic.p50.as_secs_f64() * 1e6)?;
             let p99 = self.median_of(row, peer, |traffic| traffic.p99.as_secs_f64() * 1e6)?;
             Some(format!("{p50:.0} / {p99:.0}"))

@@ -10,6 +10,7 @@ use std::process::ExitCode;
 
 const USAGE: &str = "\
 longwire-conformance serve --listen ADDRESS           echo server; prints where it listens
+longwire-conformance engine --listen ADDRESS          the same on the engine
 longwire-conformance client --server URL              runs every case of a fuzzingserver, then has the reports written
 longwire-conformance compare EXPECTED REPORTS SIDE... judges REPORTS/SIDE/*/index.json, SIDE being server or client";
 
@@ -26,6 +27,7 @@ async fn main() -> ExitCode {
 async fn run(arguments: &[&str]) -> Result<ExitCode, Box<dyn Error>> {
     match arguments {
         ["serve", "--listen", address] => peer::serve(address).await?,
+        ["engine", "--listen", address] => peer::serve_engine(address).await?,
         ["client", "--server", url] => peer::client(url).await?,
         ["compare", expected, reports, sides @ ..] if !sides.is_empty() => {
             let all_as_expected = compare::compare(expected.as_ref(), reports.as_ref(), sides)?;

@@ -1,10 +1,13 @@
-//! The peers under test: an echo server, and a client that echoes what each case sends.
+//! The peers under test: an echo server on either driver, and a client that echoes what each case sends.
 
 use std::error::Error;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use longwire::{Acceptor, Client, Config, Deflate, Message, Origins, WebSocket};
+use longwire::engine::{Conn, Engine, Handler, MessageRef};
+use longwire::http::{HeaderMap, Request};
+use longwire::{Acceptor, Client, Config, Deflate, Message, Origins, Refusal, WebSocket};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::time::timeout;
@@ -23,11 +26,38 @@ fn roomy(config: Config) -> Config {
     config.max_message(64 << 20).max_fragments(1 << 17).ping_after(None).deflate(deflate)
 }
 
+fn acceptor() -> Acceptor {
+    Acceptor::new().origins(Origins::Any).config(roomy(Config::server()))
+}
+
+/// As [`serve`], on the engine. An echo of 16 MiB is queued whole, and nothing read until it is written.
+pub(crate) async fn serve_engine(address: &str) -> Result<(), Box<dyn Error>> {
+    let mut running = Engine::new(Echo).acceptor(acceptor()).threads(1).listen(address)?;
+    println!("listening on {}", running.local_addr());
+    Ok(running.ended().await?)
+}
+
+struct Echo;
+
+impl Handler for Echo {
+    type State = ();
+
+    fn request(&self, _: &Request<()>, _: SocketAddr, _: &mut HeaderMap) -> Result<(), Refusal> {
+        Ok(())
+    }
+
+    fn message(&self, conn: &mut Conn<'_, ()>, message: MessageRef<'_>) {
+        if let Err(error) = conn.send(message) {
+            eprintln!("{}: {error}", conn.id());
+        }
+    }
+}
+
 /// Echoes on `address` until the process is ended; prints the address it got first.
 pub(crate) async fn serve(address: &str) -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(address).await?;
     println!("listening on {}", listener.local_addr()?);
-    let acceptor = Arc::new(Acceptor::new().origins(Origins::Any).config(roomy(Config::server())));
+    let acceptor = Arc::new(acceptor());
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;

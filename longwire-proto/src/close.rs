@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::error::ProtocolError;
+use crate::error::{ProtocolError, SendError};
 use crate::frame::MAX_CONTROL_PAYLOAD;
 use crate::utf8::Utf8Bytes;
 
@@ -93,6 +93,27 @@ impl CloseFrame {
     /// A frame with this code and reason. Whether they may be sent is checked when they are.
     pub fn new(code: impl Into<CloseCode>, reason: impl Into<Utf8Bytes>) -> Self {
         Self { code: code.into(), reason: reason.into() }
+    }
+
+    /// Whether it may be sent: [`CloseCode::NO_STATUS`] with an empty reason stands for a frame without a body.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::InvalidCloseCode`] (RFC 6455 7.4) or [`SendError::ReasonTooLong`].
+    pub fn check(&self) -> Result<(), SendError> {
+        if self.is_empty() {
+            return Ok(());
+        }
+        if !self.code.is_sendable() {
+            return Err(SendError::InvalidCloseCode(self.code));
+        }
+        // RFC 6455 5.5: the body of a control frame has at most 125 bytes.
+        if self.reason.len() > MAX_REASON { Err(SendError::ReasonTooLong) } else { Ok(()) }
+    }
+
+    /// It has no body.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.code == CloseCode::NO_STATUS && self.reason.is_empty()
     }
 
     /// Reads the payload of a Close frame; `None` when it is empty, which stands for 1005.

@@ -388,14 +388,9 @@ impl Connection {
     /// [`SendError`]; nothing was queued then.
     pub fn close(&mut self, frame: &CloseFrame, out: &mut Outbox, now: Instant) -> Result<(), SendError> {
         self.check_open()?;
+        frame.check()?;
         let mut payload = Vec::new();
-        if frame.code != CloseCode::NO_STATUS || !frame.reason.is_empty() {
-            if !frame.code.is_sendable() {
-                return Err(SendError::InvalidCloseCode(frame.code));
-            }
-            if frame.reason.len() > MAX_REASON {
-                return Err(SendError::ReasonTooLong);
-            }
+        if !frame.is_empty() {
             frame.encode(&mut payload);
         }
         self.sending.close(&payload, out);

@@ -134,6 +134,21 @@ impl Outbox {
         }
     }
 
+    /// Moves what waits to an outbox of its own, which holds no more memory than that takes. This one is
+    /// as new, and keeps its spare memory.
+    pub fn detach(&mut self) -> Self {
+        let mut flat = std::mem::take(&mut self.flat);
+        let fresh = Self { keep_more: self.keep_more, ..Self::new() };
+        let mut own = std::mem::replace(self, fresh);
+        own.flat = flat[own.written..].to_vec();
+        own.written = 0;
+        own.keep_more = 0;
+        flat.clear();
+        self.flat = flat;
+        self.give_back();
+        own
+    }
+
     pub(crate) fn end(&mut self) {
         self.ends = true;
     }
@@ -195,11 +210,15 @@ impl Outbox {
         self.held_pong = Vec::new();
     }
 
-    fn all_written(&mut self) {
-        self.flat.clear();
+    fn give_back(&mut self) {
         if self.flat.capacity() > KEEP_MAX + self.keep_more as usize {
             self.flat = Vec::new();
         }
+    }
+
+    fn all_written(&mut self) {
+        self.flat.clear();
+        self.give_back();
         self.written = 0;
         self.counted = 0;
     }
@@ -339,6 +358,25 @@ mod tests {
             assert_eq!(drain(&mut outbox, step), expected, "{step}");
             assert!(outbox.is_empty());
         }
+    }
+
+    #[test]
+    fn what_is_detached_is_all_that_waits_and_the_rest_is_as_new() {
+        let mut outbox = Outbox::keeping(256 * 1024);
+        outbox.append(|flat| flat.extend_from_slice(&[b'x'; 200_000]));
+        outbox.advance(199_990);
+        outbox.append_shared(b"two:", Bytes::from_static("二".as_bytes()));
+        outbox.insert_pong(b"pong");
+        outbox.block(Instant::now());
+        outbox.end();
+        let mut own = outbox.detach();
+        assert!(own.flat.capacity() <= 20 && own.ends() && own.blocked().is_some());
+        assert_eq!(drain(&mut own, 3), "xxxxxxxxxxtwo:二pong".as_bytes());
+        assert!(outbox.is_empty() && !outbox.ends() && outbox.blocked().is_none());
+        assert!(outbox.flat.capacity() >= 200_000, "it keeps its memory");
+        outbox.append(|flat| flat.extend_from_slice(&[b'y'; 400_000]));
+        assert_eq!(outbox.detach().remaining(), 400_000);
+        assert_eq!(outbox.flat.capacity(), 0, "unless it is too much");
     }
 
     #[test]

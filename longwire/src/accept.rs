@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use longwire_proto::handshake::{HeadLimits, HeadReader, Origins, Refusal, server};
 use longwire_proto::{Config, Connection};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -80,10 +80,10 @@ type OnRequest = dyn Fn(&Request<()>, &mut HeaderMap) -> Result<(), Refusal> + S
 pub struct Acceptor(Arc<Settings>);
 
 #[derive(Clone)]
-struct Settings {
+pub(crate) struct Settings {
     policy: server::Policy,
-    config: Arc<Config>,
-    handshake_timeout: Duration,
+    pub(crate) config: Arc<Config>,
+    pub(crate) handshake_timeout: Duration,
     on_request: Option<Arc<OnRequest>>,
 }
 
@@ -157,6 +157,11 @@ impl Acceptor {
         self.change(|settings| settings.on_request = Some(Arc::new(on_request)))
     }
 
+    #[cfg(unix)]
+    pub(crate) fn settings(&self) -> &Settings {
+        &self.0
+    }
+
     fn change(mut self, change: impl FnOnce(&mut Settings)) -> Self {
         change(Arc::make_mut(&mut self.0));
         self
@@ -226,7 +231,30 @@ impl Acceptor {
 }
 
 impl Settings {
-    async fn refuse<S>(&self, stream: &mut S, refusal: Refusal) -> AcceptError
+    /// Whether the request is good; what is added to the answer goes to `headers`.
+    pub(crate) fn judge(
+        &self,
+        request: &Request<()>,
+        headers: &mut HeaderMap,
+    ) -> Result<server::Acceptance, Refusal> {
+        let acceptance = server::check(request, &self.policy)?;
+        if let Some(on_request) = &self.on_request {
+            on_request(request, headers)?;
+        }
+        Ok(acceptance)
+    }
+
+    /// The answer to a request that is good.
+    pub(crate) fn response(
+        acceptance: &server::Acceptance,
+        headers: &HeaderMap,
+    ) -> Result<Response<()>, Refusal> {
+        acceptance.response(headers).map_err(|error| {
+            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("Bad response header: {error}"))
+        })
+    }
+
+    pub(crate) async fn refuse<S>(&self, stream: &mut S, refusal: Refusal) -> AcceptError
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -319,13 +347,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<S> {
 
     async fn answer(mut self, mut headers: HeaderMap) -> Result<WebSocket<S>, AcceptError> {
         let settings = Arc::clone(&self.settings);
-        let answer = server::check(&self.request, &settings.policy).and_then(|acceptance| {
-            if let Some(on_request) = &settings.on_request {
-                on_request(&self.request, &mut headers)?;
-            }
-            let response = acceptance.response(&headers).map_err(|error| {
-                Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("Bad response header: {error}"))
-            })?;
+        let answer = settings.judge(&self.request, &mut headers).and_then(|acceptance| {
+            let response = Settings::response(&acceptance, &headers)?;
             Ok((acceptance, response))
         });
         let (acceptance, response) = match answer {

@@ -28,6 +28,11 @@ pub enum Error {
     WriteTimeout,
     /// A message took longer than [`Config::message_timeout`](crate::Config::message_timeout) to arrive.
     MessageTimeout,
+    /// The peer read more slowly than others published, and its topic closes such
+    /// ([`SlowConsumer`](crate::engine::SlowConsumer)).
+    SlowConsumer,
+    /// A callback of the application's panicked.
+    Panicked,
     /// TCP ended without a closing handshake: what a browser calls 1006.
     Eof,
     /// The transport failed; a reset connection is here, as [`io::ErrorKind::ConnectionReset`].
@@ -44,6 +49,10 @@ impl fmt::Display for Error {
             Self::CloseTimeout => TimedOut::Close.fmt(f),
             Self::WriteTimeout => TimedOut::Write.fmt(f),
             Self::MessageTimeout => f.write_str("message timeout: the message does not come to its end"),
+            Self::SlowConsumer => {
+                f.write_str("slow consumer: the peer reads more slowly than others publish")
+            }
+            Self::Panicked => f.write_str("a callback panicked"),
             Self::Eof => f.write_str("connection ended without a closing handshake (1006)"),
             Self::Io(error) => error.fmt(f),
         }

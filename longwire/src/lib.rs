@@ -32,7 +32,11 @@
 //! ```
 //!
 //! [`WebSocket`] is both ends' open connection, [`Client`] and [`Acceptor`] open it with more to say,
-//! [`WebSocket::split`] puts it into several hands. The protocol itself is in `longwire-proto`.
+//! [`WebSocket::split`] puts it into several hands. A server for very many connections, with topics, is in
+//! [`engine`]. The protocol itself is in `longwire-proto`.
+
+#[cfg(unix)]
+pub mod engine;
 
 mod accept;
 mod connect;

@@ -6,17 +6,11 @@ use super::{
     opening,
     replies::Replies,
     script::Script,
+    socket::{self, BLOCK, Outgoing},
     window::{Board, Load},
 };
 use crate::{Failure, row::Echo, server::Server};
-use std::{
-    io::{ErrorKind, IoSlice, Read, Write},
-    net::TcpStream,
-    rc::Rc,
-};
-
-/// Room for one `recv`; the replies of a turn fit, and it stays in the cache.
-const BLOCK: usize = 256 * 1024;
+use std::{net::TcpStream, rc::Rc};
 
 /// A compressed script is so long that a window of 32 KiB has forgotten a message when it comes again.
 const COMPRESSED_SCRIPT: usize = 64 * 1024;
@@ -31,12 +25,7 @@ struct Connection {
     stream: TcpStream,
     script: Rc<Script>,
     replies: Replies,
-    /// Where in the script's frames the next byte to send lies.
-    position: usize,
-    /// Bytes that may be sent now.
-    due: usize,
-    /// Messages that have become due.
-    begun: u64,
+    outgoing: Outgoing,
     /// When each message in flight was due, by its number modulo the depth.
     sent: Vec<u64>,
 }
@@ -53,13 +42,10 @@ pub(crate) fn run(server: &Server, echo: &Echo, pace: &Pace) -> Result<Traffic, 
             1.. if pace.verify => Rc::new(script(echo, number as u64, agreement.as_ref())?),
             _ => Rc::clone(&common),
         };
-        let begun = echo.depth as u64;
         connections.push(Connection {
             stream,
             replies: agreement.as_ref().map(Replies::deflate).unwrap_or_default(),
-            position: 0,
-            due: (0..begun).map(|message| script.frame_length(message)).sum(),
-            begun,
+            outgoing: Outgoing::new(echo.depth, &script),
             sent: vec![0; echo.depth],
             script,
         });
@@ -77,15 +63,15 @@ pub(crate) fn run(server: &Server, echo: &Echo, pace: &Pace) -> Result<Traffic, 
 fn open(server: &Server, echo: &Echo) -> Result<(Vec<TcpStream>, Option<Agreement>), Failure> {
     let mut streams = Vec::with_capacity(echo.connections);
     let mut agreement = None;
-    for _ in 0..echo.connections {
+    for number in 0..echo.connections {
         let stream = if echo.deflate {
-            let (stream, agreed) = opening::open_deflate(server.address)?;
+            let (stream, agreed) = opening::open_deflate(server.address, number)?;
             if *agreement.get_or_insert_with(|| agreed.clone()) != agreed {
                 return Err("the server answers one connection otherwise than another".into());
             }
             stream
         } else {
-            opening::open(server.address)?
+            opening::open(server.address, number)?
         };
         stream.set_nonblocking(true)?;
         streams.push(stream);
@@ -109,23 +95,17 @@ impl Load for Echoes {
         if readable {
             connection.receive(&mut self.block, self.verify, board)?;
         }
-        connection.send()
+        connection.outgoing.send(&mut connection.stream, &connection.script)
     }
 }
 
 impl Connection {
     /// Reads all there is; each message that is back makes one due.
     fn receive(&mut self, block: &mut [u8], verify: bool, board: &mut Board) -> Result<(), Failure> {
-        loop {
-            let length = match self.stream.read(block) {
-                Ok(0) => return Err("the server has closed the connection".into()),
-                Ok(length) => length,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error.into()),
-            };
-            board.received += length as u64;
+        socket::receive(&mut self.stream, block, |bytes| {
+            board.received += bytes.len() as u64;
             let before = self.replies.messages;
-            self.replies.receive(&block[..length], &self.script, verify)?;
+            self.replies.receive(bytes, &self.script, verify)?;
             let now = board.now();
             for message in before..self.replies.messages {
                 let depth = self.sent.len() as u64;
@@ -133,36 +113,9 @@ impl Connection {
                 board.round_trips.add(now - *sent);
                 *sent = now;
                 board.finished += 1;
-                self.due += self.script.frame_length(self.begun);
-                self.begun += 1;
+                self.outgoing.begin(&self.script);
             }
-            // A short read has emptied the socket: the next byte is a new edge.
-            if length < block.len() {
-                return Ok(());
-            }
-        }
-    }
-
-    /// Sends what is due, in one call as long as the socket takes it.
-    fn send(&mut self) -> Result<(), Failure> {
-        let frames = self.script.frames();
-        while self.due > 0 {
-            let first = &frames[self.position..frames.len().min(self.position + self.due)];
-            let second = &frames[..self.due - first.len()];
-            let sent = if second.is_empty() {
-                self.stream.write(first)
-            } else {
-                self.stream.write_vectored(&[IoSlice::new(first), IoSlice::new(second)])
-            };
-            match sent {
-                Ok(length) => {
-                    self.due -= length;
-                    self.position = (self.position + length) % frames.len();
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error.into()),
-            }
-        }
-        Ok(())
+            Ok(())
+        })
     }
 }

@@ -1,7 +1,11 @@
 //! The idle rows: what a connection that does nothing costs in memory, before and after it was used.
 
 use super::{Memory, deflate::Agreement, opening, replies::Replies, script::Script};
-use crate::{Failure, row::Content, server::Server};
+use crate::{
+    Failure,
+    row::{Content, Discipline},
+    server::Server,
+};
 use std::{
     io::{Read, Write},
     net::TcpStream,
@@ -12,12 +16,13 @@ use std::{
 /// Connections that are echoed to at the same time.
 const WAVE: usize = 64;
 
-/// When memory is looked at, in the row without and in the one with permessage-deflate.
-pub(crate) const fn stages(deflate: bool) -> &'static [&'static str] {
-    if deflate {
-        &["without deflate", "after 1 KiB each", "with deflate", "after 1 KiB each, compressed"]
-    } else {
-        &["connected", "after 1 KiB each", "after 64 KiB each"]
+/// When memory is looked at, in the rows without and in those with permessage-deflate.
+pub(crate) const fn stages(discipline: Discipline) -> &'static [&'static str] {
+    match discipline {
+        Discipline::Deflate => {
+            &["without deflate", "after 1 KiB each", "with deflate", "after 1 KiB each, compressed"]
+        }
+        Discipline::Plain | Discipline::Broadcast => &["connected", "after 1 KiB each", "after 64 KiB each"],
     }
 }
 
@@ -40,7 +45,9 @@ pub(crate) fn run_deflate(
 /// Text of these sizes, one after the other; nothing is sent for 0.
 fn plain(server: &Server, connections: usize, sizes: &[usize]) -> Result<Memory, Failure> {
     let base = settled(server)?;
-    let streams = (0..connections).map(|_| opening::open(server.address)).collect::<Result<Vec<_>, _>>()?;
+    let streams = (0..connections)
+        .map(|number| opening::open(server.address, number))
+        .collect::<Result<Vec<_>, _>>()?;
     let mut per_connection = Vec::new();
     for &size in sizes {
         if size > 0 {
@@ -55,7 +62,7 @@ fn plain(server: &Server, connections: usize, sizes: &[usize]) -> Result<Memory,
 /// Nothing, then one compressed message.
 fn deflate(server: &Server, connections: usize) -> Result<Memory, Failure> {
     let base = settled(server)?;
-    let opened = (0..connections).map(|_| opening::open_deflate(server.address));
+    let opened = (0..connections).map(|number| opening::open_deflate(server.address, number));
     let (streams, agreements): (Vec<_>, Vec<_>) = opened.collect::<Result<Vec<_>, _>>()?.into_iter().unzip();
     let connected = each(server, base, connections)?;
     if let Some(agreement) = agreements.first() {

@@ -1,6 +1,7 @@
 //! The load: one thread, one epoll set, no WebSocket library. Requests are masked and framed before the clock
 //! starts; a reply costs one `recv`, a look at its header and one `send`, so the server's core fills up first.
 
+pub(crate) mod broadcast;
 pub(crate) mod connect;
 mod deflate;
 pub(crate) mod echo;
@@ -9,6 +10,7 @@ pub(crate) mod idle;
 mod opening;
 mod replies;
 mod script;
+mod socket;
 pub(crate) mod ticks;
 mod window;
 
@@ -29,7 +31,7 @@ pub(crate) enum Outcome {
     Memory(Memory),
 }
 
-/// One window of traffic. A message is a reply received, or a connection opened and closed.
+/// One window of traffic. A message is a reply or a delivery received, or a connection opened and closed.
 pub(crate) struct Traffic {
     pub(crate) messages: u64,
     /// What the server sent, frame headers included.
@@ -40,7 +42,7 @@ pub(crate) struct Traffic {
     pub(crate) server_waited: Duration,
     /// Time in which the load had nothing to do.
     pub(crate) load_idle: Duration,
-    /// Round trips.
+    /// Round trips; of broadcasts, from a publish to its last delivery.
     pub(crate) p50: Duration,
     pub(crate) p99: Duration,
     /// What the server said to permessage-deflate.

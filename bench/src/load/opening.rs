@@ -2,15 +2,23 @@
 
 use super::deflate::{Agreement, OFFER};
 use crate::Failure;
+use nix::sys::socket::{
+    self, AddressFamily, SockFlag, SockType, SockaddrIn, SockaddrStorage, setsockopt,
+    sockopt::IpBindAddressNoPort,
+};
 use std::{
-    io::{Read, Write},
-    net::{SocketAddr, TcpStream},
+    io::{self, Read, Write},
+    net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpStream},
+    os::fd::AsRawFd,
     time::Duration,
 };
 
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 const EXTENSIONS: &str = "Sec-WebSocket-Extensions";
 const LONGEST_ANSWER: usize = 4096;
+
+/// Connections from one address; it has 28,000 ports for them, unless the system is set up otherwise.
+const FROM_ONE_ADDRESS: usize = 20_000;
 
 /// How long a server may stay silent before the measurement fails.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
@@ -25,20 +33,20 @@ pub(super) fn request(server: SocketAddr, deflate: bool) -> Vec<u8> {
     .into_bytes()
 }
 
-/// Opens a connection and waits for the answer; the socket is left blocking, with a time limit.
-pub(super) fn open(server: SocketAddr) -> Result<TcpStream, Failure> {
-    Ok(opened(server, false)?.0)
+/// Opens the connection of this number and waits for the answer; the socket is left blocking, with a time limit.
+pub(super) fn open(server: SocketAddr, number: usize) -> Result<TcpStream, Failure> {
+    Ok(opened(server, number, false)?.0)
 }
 
 /// The same, with what the server says to permessage-deflate; a failure if it does not agree to it.
-pub(super) fn open_deflate(server: SocketAddr) -> Result<(TcpStream, Agreement), Failure> {
-    let (stream, answer) = opened(server, true)?;
+pub(super) fn open_deflate(server: SocketAddr, number: usize) -> Result<(TcpStream, Agreement), Failure> {
+    let (stream, answer) = opened(server, number, true)?;
     let agreement = extensions(&answer).ok_or("the server does not agree to permessage-deflate")?;
     Ok((stream, agreement.parse()?))
 }
 
-fn opened(server: SocketAddr, deflate: bool) -> Result<(TcpStream, String), Failure> {
-    let mut stream = TcpStream::connect(server)?;
+fn opened(server: SocketAddr, number: usize, deflate: bool) -> Result<(TcpStream, String), Failure> {
+    let mut stream = connect(server, number)?;
     stream.set_nodelay(true)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     stream.set_write_timeout(Some(PATIENCE))?;
@@ -59,6 +67,20 @@ fn opened(server: SocketAddr, deflate: bool) -> Result<(TcpStream, String), Fail
     }
 }
 
+/// Connects from 127.0.0.1, or from one of the addresses after it once that has no ports left.
+fn connect(server: SocketAddr, number: usize) -> io::Result<TcpStream> {
+    let source = Ipv4Addr::from_bits(Ipv4Addr::LOCALHOST.to_bits() + (number / FROM_ONE_ADDRESS) as u32);
+    if source == Ipv4Addr::LOCALHOST {
+        return TcpStream::connect(server);
+    }
+    let socket = socket::socket(AddressFamily::Inet, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+    // The port is picked by `connect`, which knows that one in use towards another server will do.
+    setsockopt(&socket, IpBindAddressNoPort, &true)?;
+    socket::bind(socket.as_raw_fd(), &SockaddrIn::from(SocketAddrV4::new(source, 0)))?;
+    socket::connect(socket.as_raw_fd(), &SockaddrStorage::from(server))?;
+    Ok(socket.into())
+}
+
 /// Length of the answer, once it is whole; a failure if it does not accept (RFC 6455 4.2.2).
 pub(super) fn answered(received: &[u8]) -> Result<Option<usize>, Failure> {
     let Some(end) = received.windows(4).position(|four| four == b"\r\n\r\n") else {
@@ -77,4 +99,21 @@ pub(super) fn answered(received: &[u8]) -> Result<Option<usize>, Failure> {
 fn extensions(answer: &str) -> Option<&str> {
     let mut headers = answer.lines().filter_map(|line| line.split_once(':'));
     headers.find(|(name, _)| name.eq_ignore_ascii_case(EXTENSIONS)).map(|(_, value)| value.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::TcpListener;
+
+    #[test]
+    fn connections_come_from_as_many_addresses_as_they_need() {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a listener");
+        let server = listener.local_addr().expect("its address");
+        for (number, source) in [(0, 1), (19_999, 1), (20_000, 2), (99_999, 5)] {
+            let stream = connect(server, number).expect("a connection");
+            assert_eq!(stream.local_addr().expect("its address").ip(), Ipv4Addr::new(127, 0, 0, source));
+            assert_eq!(stream.peer_addr().expect("its address"), server);
+        }
+    }
 }

@@ -33,6 +33,14 @@ pub(super) struct Board {
 pub(super) trait Load {
     /// The socket watched under this number is readable or, after a write that had to stop, writable.
     fn ready(&mut self, socket: usize, readable: bool, board: &mut Board) -> Result<(), Failure>;
+
+    /// The window is over: nothing new is to be sent.
+    fn stop(&mut self) {}
+
+    /// Nothing is under way any more that has to arrive; asked after `stop`.
+    fn is_at_rest(&self) -> bool {
+        true
+    }
 }
 
 impl Board {
@@ -61,20 +69,21 @@ impl Board {
         self.started.elapsed().as_nanos() as u64
     }
 
-    /// Keeps the load going for the warm-up and the window, which both last on until enough messages are finished.
-    pub(super) fn run(
+    /// Keeps the load going for the warm-up and the window, which both last on until enough messages are finished; then
+    /// waits for what must not be lost.
+    pub(super) fn run<L: Load>(
         mut self,
-        load: &mut impl Load,
+        load: &mut L,
         server: &Server,
         pace: &Pace,
     ) -> Result<Traffic, Failure> {
-        self.keep_up(load, Duration::try_from_secs_f64(pace.warmup)?)?;
+        self.keep_up_for(pace.warmup, load)?;
 
         self.round_trips.clear();
         let (finished, received, begin) = (self.finished, self.received, Instant::now());
         let (server_cpu, server_waited, idle) = (server.cpu()?, server.waited(), self.idle);
-        self.keep_up(load, Duration::try_from_secs_f64(pace.window)?)?;
-        Ok(Traffic {
+        self.keep_up_for(pace.window, load)?;
+        let traffic = Traffic {
             server_cpu: server.cpu()? - server_cpu,
             server_waited: server.waited().saturating_sub(server_waited),
             window: begin.elapsed(),
@@ -84,13 +93,29 @@ impl Board {
             p50: self.round_trips.quantile(0.5),
             p99: self.round_trips.quantile(0.99),
             agreement: None,
+        };
+
+        load.stop();
+        self.keep_up(load, |_, load, _| load.is_at_rest())?;
+        Ok(traffic)
+    }
+
+    fn keep_up_for(&mut self, seconds: f64, load: &mut impl Load) -> Result<(), Failure> {
+        let duration = Duration::try_from_secs_f64(seconds)?;
+        let finished = self.finished;
+        self.keep_up(load, |board, _, elapsed| {
+            elapsed >= duration && board.finished - finished >= board.enough
         })
     }
 
-    fn keep_up(&mut self, load: &mut impl Load, duration: Duration) -> Result<(), Failure> {
+    fn keep_up<L: Load>(
+        &mut self,
+        load: &mut L,
+        is_over: impl Fn(&Self, &L, Duration) -> bool,
+    ) -> Result<(), Failure> {
         let mut events = [EpollEvent::empty(); 1024];
-        let (begin, finished) = (Instant::now(), self.finished);
-        let (mut last, mut progress, mut progress_at) = (begin, finished, begin);
+        let begin = Instant::now();
+        let (mut last, mut progress, mut progress_at) = (begin, self.finished, begin);
         loop {
             let ready = match self.epoll.wait(&mut events, EpollTimeout::ZERO) {
                 Err(Errno::EINTR) => 0,
@@ -109,7 +134,7 @@ impl Board {
             if self.finished > progress {
                 (progress, progress_at) = (self.finished, now);
             }
-            if now - begin >= duration && self.finished - finished >= self.enough {
+            if is_over(self, load, now - begin) {
                 return Ok(());
             }
             if now - progress_at > PATIENCE {

@@ -1,0 +1,468 @@
+//! One connection of a loop: what it holds, and what a callback may do with it.
+
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::time::Instant;
+
+use bytes::Buf;
+use longwire_proto::{
+    Assembler, CloseCode, CloseFrame, Compress, Connection, DeflateParameters, Message, Outbox, Outgoing,
+    SendError, SharedFrame,
+};
+
+use super::counters::Counters;
+use super::links::{Handle, Id, Links, Peer};
+use super::slab::Key;
+use super::slow::{Backlog, Published, Relief, Waiting};
+use super::topics::{Log, Logged, NOBODY, Subscriptions, Topics};
+use crate::error::Error;
+use crate::websocket::{Closed, Side};
+
+/// A WebSocket of a loop. One that is idle holds this and nothing else.
+pub(super) struct Entry<S> {
+    pub(super) core: Connection,
+    pub(super) subscriptions: Subscriptions,
+    pub(super) held: Option<Box<Held>>,
+    /// How far it has heard what was published in this turn, where that is not all or nothing.
+    pub(super) heard: u32,
+    pub(super) state: S,
+}
+
+/// What a connection holds while something is half received, waits to be written, or comes to its end.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    pub(super) out: Outbox,
+    /// What was published and sent behind that.
+    pub(super) backlog: Backlog,
+    pub(super) assembler: Assembler,
+    /// What was read and not worked off: the beginning of a header or control frame, or all that came
+    /// while there is no room for answers.
+    pub(super) input: Vec<u8>,
+    /// `input` waits for room.
+    pub(super) paused: bool,
+    /// A write has found no room since all was written.
+    pub(super) was_blocked: bool,
+    /// Since when a message or a header is half received.
+    pub(super) begun: Option<Instant>,
+    /// The Close frame that we sent first.
+    pub(super) sent: Option<CloseFrame>,
+    pub(super) ending: Option<Ending>,
+    /// The stream takes no more bytes. What the peer said before may still be read.
+    pub(super) broken: Option<Error>,
+}
+
+/// How a connection ends.
+#[derive(Debug)]
+pub(super) struct Ending {
+    pub(super) result: Result<Closed, Error>,
+    /// Not worth waiting for the peer.
+    pub(super) hopeless: bool,
+    /// Our direction of TCP is ended.
+    pub(super) shut: bool,
+}
+
+impl Held {
+    pub(super) fn is_needed(&self) -> bool {
+        self.was_blocked
+            || self.paused
+            || !self.out.is_empty()
+            || !self.backlog.is_empty()
+            || !self.input.is_empty()
+            || !self.assembler.is_idle()
+            || self.begun.is_some()
+            || self.sent.is_some()
+            || self.ending.is_some()
+            || self.broken.is_some()
+    }
+}
+
+impl<S> Entry<S> {
+    pub(super) fn new(core: Connection, state: S) -> Self {
+        Self { core, subscriptions: Subscriptions::default(), held: None, heard: 0, state }
+    }
+
+    pub(super) fn held(&mut self) -> &mut Held {
+        self.held.get_or_insert_default()
+    }
+
+    pub(super) fn is_ending(&self) -> bool {
+        self.held.as_ref().is_some_and(|held| held.ending.is_some())
+    }
+
+    /// Notes how it ends; the first to say so counts.
+    pub(super) fn end(&mut self, result: Result<Closed, Error>) {
+        let hopeless = !matches!(
+            result,
+            Ok(_) | Err(Error::Protocol(_) | Error::MessageTimeout | Error::SlowConsumer | Error::Panicked)
+        );
+        let held = self.held();
+        if held.ending.is_none() {
+            held.ending = Some(Ending { result, hopeless, shut: false });
+            held.backlog = Backlog::default();
+            held.input = Vec::new();
+            held.assembler.reset();
+            held.begun = None;
+        }
+    }
+
+    /// Both Close frames have passed: the first of them says by whom and why.
+    pub(super) fn closed_by(&mut self, frame: Option<CloseFrame>) {
+        let sent = self.held.as_mut().and_then(|held| held.sent.take());
+        let closed = match sent {
+            Some(sent) => Closed { by: Side::Us, frame: (sent.code != CloseCode::NO_STATUS).then_some(sent) },
+            None => Closed { by: Side::Peer, frame },
+        };
+        self.end(Ok(closed));
+    }
+
+    /// When something is to be done if nothing comes before.
+    pub(super) fn due(&self) -> Option<Instant> {
+        static NOTHING: Outbox = Outbox::new();
+        let Some(held) = &self.held else { return self.core.poll_timeout(&NOTHING) };
+        let own = self.core.poll_timeout(&held.out);
+        own.into_iter().chain(self.message_due()).chain(held.backlog.due()).min()
+    }
+
+    /// When the message that is half received is given up.
+    pub(super) fn message_due(&self) -> Option<Instant> {
+        self.held.as_ref()?.begun?.checked_add(self.core.config().message_time_limit()?)
+    }
+}
+
+/// What belongs to a loop and a callback may use.
+pub(super) struct Local {
+    pub(super) at: u16,
+    pub(super) links: Arc<Links>,
+    pub(super) now: Instant,
+    /// What the connection that is worked on has to write.
+    pub(super) out: Outbox,
+    pub(super) topics: Topics,
+    pub(super) log: Log,
+    /// Connections that have heard a part of the log, or are not to hear all of it.
+    pub(super) apart: Vec<u32>,
+    pub(super) counters: Counters,
+    pub(super) slow: Arc<super::SlowPolicy>,
+}
+
+/// A connection, in a callback about it.
+pub struct Conn<'a, S> {
+    pub(super) key: Key,
+    pub(super) entry: &'a mut Entry<S>,
+    pub(super) stream: &'a TcpStream,
+    pub(super) local: &'a mut Local,
+}
+
+impl<S> std::fmt::Debug for Conn<'_, S> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Conn").field(&self.id()).finish()
+    }
+}
+
+impl<S> Conn<'_, S> {
+    /// Its name.
+    pub const fn id(&self) -> Id {
+        Id { at: self.local.at, key: self.key }
+    }
+
+    /// A handle on it that may be kept, and used from any thread.
+    pub fn peer(&self) -> Peer {
+        self.engine().peer(self.id())
+    }
+
+    /// A handle on the engine.
+    pub fn engine(&self) -> Handle {
+        Handle(Arc::clone(&self.local.links))
+    }
+
+    /// What the application keeps with it.
+    pub const fn state(&mut self) -> &mut S {
+        &mut self.entry.state
+    }
+
+    /// The peer's address.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says, such as when the socket is no longer connected.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.stream.peer_addr()
+    }
+
+    /// How messages are compressed, if that was negotiated (RFC 7692).
+    pub const fn deflate(&self) -> Option<DeflateParameters> {
+        self.entry.core.deflate()
+    }
+
+    /// Messages may be sent: no Close frame has passed and nothing has failed.
+    pub fn is_open(&self) -> bool {
+        self.entry.core.is_open() && !self.entry.is_ending()
+    }
+
+    /// Bytes that wait to be written.
+    pub fn buffered_amount(&self) -> usize {
+        self.local.out.remaining() + self.entry.held.as_ref().map_or(0, |held| held.backlog.bytes())
+    }
+
+    /// Sends a message: it is written, with all others, when what was read is worked off.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Full`] when [`Config::write_buffer`](crate::Config::write_buffer) bytes wait already:
+    /// nothing was queued, and [`Handler::drained`](super::Handler::drained) says when they have gone. To
+    /// each message that is received one answer has room: nothing is read from a peer that is so far
+    /// behind. [`Error::Send`] when the connection is closing.
+    #[inline]
+    pub fn send<'m>(&mut self, message: impl Into<Outgoing<'m>>) -> Result<(), Error> {
+        self.send_with(message, Compress::Auto)
+    }
+
+    /// As [`send`](Self::send), with a word on the compression of this message.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    #[inline]
+    pub fn send_with<'m>(
+        &mut self,
+        message: impl Into<Outgoing<'m>>,
+        compress: Compress,
+    ) -> Result<(), Error> {
+        let message = message.into();
+        if self.check_room()? {
+            self.entry.core.send_borrowed(message, compress, &mut self.local.out)?;
+        } else {
+            self.wait(Waiting::Direct(message.into_message(), compress))?;
+        }
+        self.local.counters.messages_sent += 1;
+        Ok(())
+    }
+
+    /// As [`send`](Self::send), of a message that was encoded once for many.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    pub fn send_shared(&mut self, frame: &SharedFrame) -> Result<(), Error> {
+        if self.check_room()? {
+            self.entry.core.send_shared(frame, &mut self.local.out)?;
+        } else {
+            self.wait(Waiting::Shared(frame.clone()))?;
+        }
+        self.local.counters.messages_sent += 1;
+        Ok(())
+    }
+
+    /// Whether what is sent goes to the outbox, or behind what waits already.
+    #[inline]
+    fn check_room(&mut self) -> Result<bool, Error> {
+        self.hear();
+        if self.buffered_amount() >= self.entry.core.config().write_buffer_limit() {
+            return Err(Error::Full);
+        }
+        Ok(self.entry.held.as_ref().is_none_or(|held| held.backlog.is_empty()))
+    }
+
+    #[cold]
+    fn wait(&mut self, what: Waiting) -> Result<(), Error> {
+        if !self.is_open() {
+            return Err(SendError::Closing.into());
+        }
+        let now = self.local.now;
+        self.entry.held().backlog.push(what, now);
+        Ok(())
+    }
+
+    /// Sends a Ping with up to 125 bytes. Keepalive needs no help.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send), and [`Error::Send`] when the payload is too long.
+    pub fn ping(&mut self, payload: &[u8]) -> Result<(), Error> {
+        if self.buffered_amount() >= self.entry.core.config().write_buffer_limit() {
+            return Err(Error::Full);
+        }
+        Ok(self.entry.core.ping(payload, &mut self.local.out)?)
+    }
+
+    /// Starts the closing handshake, behind what waits. What is received from now on is dropped;
+    /// [`Handler::closed`](super::Handler::closed) follows, within
+    /// [`Config::close_timeout`](crate::Config::close_timeout) at the latest. Closing what is closing is no
+    /// error.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Send`] when the code or the reason may not be sent (RFC 6455 7.4).
+    pub fn close(&mut self, code: impl Into<CloseCode>, reason: &str) -> Result<(), Error> {
+        self.close_with(CloseFrame::new(code, reason))
+    }
+
+    pub(super) fn close_with(&mut self, frame: CloseFrame) -> Result<(), Error> {
+        frame.check()?;
+        if !self.is_open() {
+            return Ok(());
+        }
+        self.hear();
+        self.write_backlog(usize::MAX);
+        self.entry.core.close(&frame, &mut self.local.out, self.local.now)?;
+        self.entry.held().sent = Some(frame);
+        self.local.topics.unsubscribe_all(&mut self.entry.subscriptions);
+        Ok(())
+    }
+
+    /// Subscribes to a topic; `false` if it was, or is closing.
+    pub fn subscribe(&mut self, topic: &str) -> bool {
+        if !self.is_open() {
+            return false;
+        }
+        // What was published before is not for it.
+        self.hear_from_now_on();
+        let Local { topics, slow, .. } = &mut *self.local;
+        topics.subscribe(topic, self.key.index, &mut self.entry.subscriptions, || slow(topic))
+    }
+
+    /// Unsubscribes; `false` if it was not subscribed.
+    pub fn unsubscribe(&mut self, topic: &str) -> bool {
+        // What was published before is.
+        self.hear();
+        self.local.topics.unsubscribe(topic, &mut self.entry.subscriptions)
+    }
+
+    /// Whether it is subscribed.
+    pub fn is_subscribed(&self, topic: &str) -> bool {
+        self.local.topics.find(topic).is_some_and(|topic| self.entry.subscriptions.contains(topic))
+    }
+
+    /// Publishes a message to all others who are subscribed to `topic`, on all threads: encoded and
+    /// compressed once, and delivered at the end of the turn, in the order in which it was published. To
+    /// publish it needs not be subscribed itself.
+    pub fn publish(&mut self, topic: &str, message: impl Into<Message>) {
+        self.publish_frame(topic, None, &SharedFrame::new(message));
+    }
+
+    /// As [`publish`](Self::publish), with a key such as the name of a quote: see
+    /// [`SlowConsumer::keep_latest`](super::SlowConsumer::keep_latest).
+    pub fn publish_latest(&mut self, topic: &str, key: &str, message: impl Into<Message>) {
+        self.publish_frame(topic, Some(key.into()), &SharedFrame::new(message));
+    }
+
+    /// As [`publish`](Self::publish), of a message that was encoded before.
+    pub fn publish_shared(&mut self, topic: &str, frame: &SharedFrame) {
+        self.publish_frame(topic, None, frame);
+    }
+
+    fn publish_frame(&mut self, topic: &str, key: Option<Arc<str>>, frame: &SharedFrame) {
+        let others =
+            self.local.links.0.iter().enumerate().filter(|(at, _)| *at != usize::from(self.local.at));
+        let mut name: Option<Arc<str>> = None;
+        for (_, link) in others {
+            let topic = Arc::clone(name.get_or_insert_with(|| topic.into()));
+            let command = super::links::Command::Publish { topic, key: key.clone(), frame: frame.clone() };
+            if link.push(command).is_err() {
+                self.local.counters.dropped += 1;
+            }
+        }
+        if let Some(topic) = self.local.topics.find(topic) {
+            if self.entry.subscriptions.contains(topic) {
+                self.stand_apart();
+            }
+            self.local.log.push(Logged { topic, frame: frame.clone(), key, except: self.key.index });
+        }
+    }
+
+    /// From here on this connection's place in the log is its own.
+    pub(super) fn stand_apart(&mut self) {
+        if self.entry.heard == 0 {
+            self.local.apart.push(self.key.index);
+            self.entry.heard = 1;
+        }
+    }
+
+    /// Takes what was published in this turn, so that what it is sent now comes behind.
+    #[inline]
+    pub(super) fn hear(&mut self) {
+        if !self.local.log.entries.is_empty() && !self.entry.subscriptions.is_empty() {
+            self.stand_apart();
+            self.hear_apart();
+        }
+    }
+
+    fn hear_from_now_on(&mut self) {
+        if !self.local.log.entries.is_empty() {
+            self.stand_apart();
+            self.hear_apart();
+        }
+    }
+
+    #[inline(never)]
+    pub(super) fn hear_apart(&mut self) {
+        // Out of the way, for it is taken from while the connection is given.
+        let log = std::mem::take(&mut self.local.log);
+        let from = (self.entry.heard as usize).saturating_sub(1);
+        for logged in log.entries.get(from..).unwrap_or_default() {
+            if logged.except != self.key.index && self.entry.subscriptions.contains(logged.topic) {
+                self.deliver(logged);
+            }
+        }
+        self.entry.heard = log.entries.len() as u32 + 1;
+        self.local.log = log;
+    }
+
+    /// Gives it a published message: to the outbox, or behind what waits.
+    pub(super) fn deliver(&mut self, logged: &Logged) {
+        if !self.is_open() {
+            return;
+        }
+        self.local.counters.messages_sent += 1;
+        let waits = self
+            .entry
+            .held
+            .as_ref()
+            .is_some_and(|held| held.was_blocked || held.paused || !held.backlog.is_empty());
+        if !waits {
+            // It is open and no message in parts is ever under way here.
+            let _ = self.entry.core.send_shared(&logged.frame, &mut self.local.out);
+            return;
+        }
+        let Some(topic) = self.local.topics.get(logged.topic) else { return };
+        let (frame, key) = (logged.frame.clone(), logged.key.clone());
+        let published = Published { frame, topic: logged.topic, key, slow: topic.slow };
+        let (ahead, now) = (self.local.out.remaining(), self.local.now);
+        let relief = self.entry.held().backlog.publish(published, ahead, now);
+        self.relieved(relief);
+    }
+
+    pub(super) fn relieved(&mut self, relief: Relief) {
+        self.local.counters.dropped += relief.dropped;
+        self.local.counters.replaced += relief.replaced;
+        if relief.close {
+            let Local { out, now, .. } = &mut *self.local;
+            self.entry.core.fail(CloseCode::POLICY, "slow consumer", out, *now);
+            self.entry.end(Err(Error::SlowConsumer));
+        }
+    }
+
+    /// Moves what waits to the outbox, until that has `most` bytes.
+    pub(super) fn write_backlog(&mut self, most: usize) {
+        let Some(held) = &mut self.entry.held else { return };
+        while self.local.out.remaining() < most
+            && let Some(waiting) = held.backlog.pop()
+        {
+            let (core, out) = (&mut self.entry.core, &mut self.local.out);
+            // What may have become impossible by now, such as a message when the peer has closed, is moot.
+            let _ = match waiting {
+                Waiting::Direct(message, compress) => core.send_with(message, compress, out),
+                Waiting::Shared(frame) | Waiting::Published(Published { frame, .. }) => {
+                    core.send_shared(&frame, out)
+                }
+            };
+        }
+    }
+}
+
+/// What was published from outside of a connection.
+pub(super) fn publish_here(local: &mut Local, topic: &str, key: Option<Arc<str>>, frame: SharedFrame) {
+    if let Some(topic) = local.topics.find(topic) {
+        local.log.push(Logged { topic, frame, key, except: NOBODY });
+    }
+}

@@ -1,0 +1,453 @@
+//! One loop: waits for its sockets, works them off one after the other, delivers what was published.
+
+use std::future::poll_fn;
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::Poll as TaskPoll;
+use std::time::{Duration, Instant};
+
+use longwire_proto::{Assembler, Outbox};
+use mio::event::Events;
+use mio::net::TcpListener;
+use mio::unix::SourceFd;
+use mio::{Interest, Poll, Registry, Token};
+use tokio::io::unix::AsyncFd;
+
+use super::Options;
+use super::conn::{Conn, Entry, Local};
+use super::counters::Told;
+use super::drain::Draining;
+use super::handler::Handler;
+use super::links::{Command, Links, less_busy};
+use super::opening::Greeting;
+use super::slab::{Key, Slab};
+use super::wheel::{Tick, Wheel};
+use crate::timer::{Timer, now};
+
+pub(super) const LISTENER: Token = Token(usize::MAX);
+pub(super) const WAKER: Token = Token(usize::MAX - 1);
+
+/// Bytes that one read takes. Large enough for a message of 64 KiB, small enough to stay in the cache.
+pub(super) const READ: usize = 128 * 1024;
+
+/// What may be left of the read before: a header and a control frame.
+pub(super) const REST: usize = 256;
+
+/// Memory that is kept for what is written.
+const GATHER: u32 = 256 * 1024;
+
+/// Sockets that one wait tells of.
+const EVENTS: usize = 1024;
+
+/// Rounds before the other tasks of the thread get their turn.
+const ROUNDS: usize = 16;
+
+/// Connections that are accepted in a round.
+const ACCEPTS: usize = 64;
+
+/// The pause after an error of the listener that the next call would meet again.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a loop has in its slab: a connection, from its beginning.
+pub(super) struct Place<S> {
+    pub(super) stream: TcpStream,
+    pub(super) what: What<S>,
+    /// When the wheel looks at it next.
+    pub(super) armed: Tick,
+    /// Which topic of those that are delivered it belongs to, while they are.
+    pub(super) mark: u16,
+    /// It waits for its turn.
+    queued: bool,
+    pub(super) readable: bool,
+    pub(super) writable: bool,
+    /// The peer has ended its direction of TCP: the end is still to be read.
+    pub(super) read_closed: bool,
+    /// Something that was read is to be worked off.
+    pub(super) again: bool,
+}
+
+pub(super) enum What<S> {
+    Greeting(Greeting),
+    Open(Entry<S>),
+}
+
+pub(super) struct Loop<H: Handler> {
+    pub(super) options: Arc<Options<H>>,
+    pub(super) registry: Registry,
+    pub(super) slab: Slab<Place<H::State>>,
+    wheel: Wheel,
+    /// Whose turn it is.
+    ready: Vec<u32>,
+    pub(super) buffer: Box<[u8]>,
+    /// That of all connections that have nothing half received.
+    pub(super) assembler: Assembler,
+    pub(super) local: Local,
+    listener: Option<TcpListener>,
+    accepting: bool,
+    accept_again: Option<Instant>,
+    /// Held by each task of a request that is none of ours.
+    pub(super) tasks: Rc<()>,
+    pub(super) draining: Option<Draining>,
+    pub(super) stopped: bool,
+    /// What was published is being delivered: nobody is called.
+    pub(super) delivering: bool,
+    told: Arc<Told>,
+}
+
+impl<H: Handler> Loop<H> {
+    /// The `at`th loop of an engine, whose sockets `poll` waits for.
+    pub(super) fn new(
+        at: u16,
+        options: Arc<Options<H>>,
+        links: Arc<Links>,
+        poll: &Poll,
+        listener: std::net::TcpListener,
+    ) -> io::Result<Self> {
+        let registry = poll.registry().try_clone()?;
+        let mut listener = TcpListener::from_std(listener);
+        registry.register(&mut listener, LISTENER, Interest::READABLE)?;
+        let local = Local {
+            at,
+            now: now(),
+            out: Outbox::keeping(GATHER),
+            topics: Default::default(),
+            log: Default::default(),
+            apart: Vec::new(),
+            counters: Default::default(),
+            slow: Arc::clone(&options.slow),
+            links: Arc::clone(&links),
+        };
+        Ok(Self {
+            options,
+            registry,
+            slab: Slab::new(),
+            wheel: Wheel::new(local.now),
+            ready: Vec::new(),
+            buffer: vec![0; READ + REST].into(),
+            assembler: Assembler::default(),
+            told: Arc::clone(&links.0[usize::from(at)].told),
+            local,
+            listener: Some(listener),
+            accepting: true,
+            accept_again: None,
+            tasks: Rc::new(()),
+            draining: None,
+            stopped: false,
+            delivering: false,
+        })
+    }
+
+    /// Runs until it is drained or stopped.
+    pub(super) async fn run(mut self, mut poll: Poll) -> io::Result<()> {
+        let watched = watch(&poll)?;
+        let mut events = Events::with_capacity(EVENTS);
+        let mut timer = Timer::default();
+        while !self.is_done() {
+            if self.is_busy() {
+                tokio::task::yield_now().await;
+            } else {
+                let due = self.next_due();
+                poll_fn(|cx| match (watched.poll_read_ready(cx), due) {
+                    (TaskPoll::Ready(ready), _) => TaskPoll::Ready(ready.map(drop)),
+                    (TaskPoll::Pending, Some(due)) => timer.poll(due, cx).map(|_| Ok(())),
+                    (TaskPoll::Pending, None) => TaskPoll::Pending,
+                })
+                .await?;
+            }
+            for _ in 0..ROUNDS {
+                self.ask(&watched, &mut poll, &mut events)?;
+                self.round(&events);
+                if events.is_empty() && !self.is_busy() {
+                    break;
+                }
+            }
+        }
+        self.leave();
+        Ok(())
+    }
+
+    /// Asks the system which sockets have something.
+    fn ask(&self, watched: &AsyncFd<OwnedFd>, poll: &mut Poll, events: &mut Events) -> io::Result<()> {
+        if self.is_busy() {
+            return ask(poll, events);
+        }
+        // The answer that there are none lets the runtime wait for the next one.
+        let asked = watched.try_io(tokio::io::Interest::READABLE, |_| {
+            ask(poll, events)?;
+            if events.is_empty() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
+        });
+        match asked {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                events.clear();
+                Ok(())
+            }
+            asked => asked,
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        !self.ready.is_empty() || (self.accepting && self.listener.is_some())
+    }
+
+    fn is_done(&self) -> bool {
+        let drained = self.draining.is_some() && self.slab.len() == 0 && Rc::strong_count(&self.tasks) == 1;
+        self.stopped || drained
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        let draining = self.draining.as_ref().map(|draining| draining.next_due(self.local.now));
+        self.wheel.next_due().into_iter().chain(self.accept_again).chain(draining).min()
+    }
+
+    /// Everyone who has something gets one turn.
+    fn round(&mut self, events: &Events) {
+        self.local.now = now();
+        for event in events {
+            match event.token() {
+                LISTENER => self.accepting = true,
+                // The commands are looked at in each round anyway.
+                WAKER => {}
+                Token(token) => {
+                    let key = key_of(token);
+                    if let Some(place) = self.slab.get(key) {
+                        // The end of the stream and errors are found by reading.
+                        place.read_closed |= event.is_read_closed() || event.is_error();
+                        place.readable |= event.is_readable() || place.read_closed;
+                        place.writable |= event.is_writable() || event.is_write_closed();
+                        self.queue(key.index);
+                    }
+                }
+            }
+        }
+        for command in self.local.links.0[usize::from(self.local.at)].take() {
+            self.obey(command);
+        }
+        self.accept();
+        self.look_at_the_clock();
+        for index in std::mem::take(&mut self.ready) {
+            if let Some(place) = self.slab.at(index) {
+                place.queued = false;
+                self.work(index);
+            }
+            if self.local.log.is_full() {
+                self.deliver();
+            }
+        }
+        self.deliver();
+        self.told.tell(&self.local.counters);
+    }
+
+    /// Gives it a turn.
+    pub(super) fn queue(&mut self, index: u32) {
+        if let Some(place) = self.slab.at(index)
+            && !place.queued
+        {
+            place.queued = true;
+            self.ready.push(index);
+        }
+    }
+
+    fn work(&mut self, index: u32) {
+        match self.slab.at(index).map(|place| &place.what) {
+            Some(What::Greeting(_)) => self.greet(index),
+            Some(What::Open(_)) => self.turn(index),
+            None => {}
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Adopt(stream, from) => self.adopt(stream, from),
+            Command::Send(key, message, compress) => self.on(key, |conn| {
+                if conn.send_with(message, compress).is_err() {
+                    conn.local.counters.dropped += 1;
+                }
+            }),
+            Command::SendShared(key, frame) => self.on(key, |conn| {
+                if conn.send_shared(&frame).is_err() {
+                    conn.local.counters.dropped += 1;
+                }
+            }),
+            // Code and reason were checked, and closing what is closed is no error.
+            Command::Close(key, frame) => self.on(key, |conn| drop(conn.close_with(frame))),
+            Command::Subscribe(key, topic) => self.on(key, |conn| {
+                conn.subscribe(&topic);
+            }),
+            Command::Unsubscribe(key, topic) => self.on(key, |conn| {
+                conn.unsubscribe(&topic);
+            }),
+            Command::Publish { topic, key, frame } => {
+                super::conn::publish_here(&mut self.local, &topic, key, frame);
+                if self.local.log.is_full() {
+                    self.deliver();
+                }
+            }
+            Command::Drain(drain) => self.begin_to_drain(drain),
+            Command::Stop => self.stopped = true,
+        }
+    }
+
+    /// Does something with an open connection that is not worked on.
+    pub(super) fn on(&mut self, key: Key, act: impl FnOnce(&mut Conn<'_, H::State>)) {
+        let Some(Place { what: What::Open(entry), stream, .. }) = self.slab.get(key) else { return };
+        if entry.is_ending() {
+            return;
+        }
+        let aside = super::turn::lend_outbox(entry, &mut self.local);
+        act(&mut Conn { key, entry, stream, local: &mut self.local });
+        self.settle(key.index, aside);
+    }
+
+    fn accept(&mut self) {
+        if self.accept_again.is_some_and(|again| self.local.now >= again) {
+            self.accept_again = None;
+            self.accepting = true;
+        }
+        for _ in 0..ACCEPTS {
+            let Some(listener) = &self.listener else { return };
+            if !self.accepting || self.accept_again.is_some() {
+                return;
+            }
+            match listener.accept() {
+                Ok((stream, from)) => {
+                    let stream = TcpStream::from(stream);
+                    let at = usize::from(self.local.at);
+                    match less_busy(&self.local.links, at) {
+                        Some(other) => {
+                            let link = &self.local.links.0[other];
+                            link.connections.fetch_add(1, Ordering::Relaxed);
+                            // A loop that has ended drops it, as this one is about to.
+                            let _ = link.push(Command::Adopt(stream, from));
+                        }
+                        None => {
+                            self.local.links.0[at].connections.fetch_add(1, Ordering::Relaxed);
+                            self.adopt(stream, from);
+                        }
+                    }
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.accepting = false,
+                Err(error) if is_of_the_connection(&error) => {}
+                Err(error) => {
+                    self.local.counters.accept_errors += 1;
+                    self.options.handler.accept_failed(&error);
+                    self.accept_again = Some(self.local.now + ACCEPT_PAUSE);
+                    self.accepting = false;
+                }
+            }
+        }
+    }
+
+    /// A connection begins here. It is counted already.
+    fn adopt(&mut self, stream: TcpStream, from: SocketAddr) {
+        if self.draining.is_some() {
+            return self.uncount();
+        }
+        let fd = stream.as_raw_fd();
+        let place = Place {
+            stream,
+            what: What::Greeting(Greeting::new(from, self.local.now)),
+            armed: 0,
+            mark: 0,
+            queued: false,
+            readable: false,
+            writable: false,
+            read_closed: false,
+            again: false,
+        };
+        let key = self.slab.insert(place);
+        let interest = Interest::READABLE | Interest::WRITABLE;
+        if self.registry.register(&mut SourceFd(&fd), token_of(key), interest).is_err() {
+            // The system watches no more sockets.
+            self.slab.remove(key.index);
+            self.local.counters.accept_errors += 1;
+            return self.uncount();
+        }
+        self.arm(key.index);
+    }
+
+    pub(super) fn uncount(&self) {
+        self.local.links.0[usize::from(self.local.at)].connections.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Puts a connection into the wheel for what is due first.
+    pub(super) fn arm(&mut self, index: u32) {
+        let Some(place) = self.slab.at(index) else { return };
+        let due = match &place.what {
+            What::Greeting(greeting) => greeting.since.checked_add(self.options.handshake_timeout()),
+            What::Open(entry) => entry.due(),
+        };
+        if let Some(due) = due {
+            self.wheel.arm(index, &mut place.armed, due);
+        }
+    }
+
+    fn look_at_the_clock(&mut self) {
+        while let Some((tick, indexes)) = self.wheel.expired(self.local.now) {
+            for index in indexes {
+                let Some(place) = self.slab.at(index) else { continue };
+                if place.armed != tick {
+                    continue;
+                }
+                place.armed = 0;
+                match &place.what {
+                    What::Greeting(_) => self.greeting_due(index),
+                    What::Open(_) => self.due(index),
+                }
+                self.arm(index);
+            }
+        }
+        self.drain_on();
+    }
+
+    pub(super) fn stop_accepting(&mut self) {
+        if let Some(mut listener) = self.listener.take() {
+            // It is closed, and so forgotten in any case.
+            let _ = self.registry.deregister(&mut listener);
+        }
+    }
+
+    /// The end: whoever is still there is dropped.
+    fn leave(&mut self) {
+        self.local.links.0[usize::from(self.local.at)].end();
+        let keys: Vec<Key> = self.slab.keys().collect();
+        for key in keys {
+            self.drop_connection(key.index);
+        }
+        self.told.tell(&self.local.counters);
+    }
+}
+
+fn ask(poll: &mut Poll, events: &mut Events) -> io::Result<()> {
+    match poll.poll(events, Some(Duration::ZERO)) {
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+            events.clear();
+            Ok(())
+        }
+        asked => asked,
+    }
+}
+
+/// Lets the runtime of this thread watch all that `poll` watches.
+#[expect(deprecated, reason = "what came instead is unsafe, for types that do not own their descriptor")]
+fn watch(poll: &Poll) -> io::Result<AsyncFd<OwnedFd>> {
+    let descriptor = poll.registry().as_fd().try_clone_to_owned()?;
+    AsyncFd::with_interest(descriptor, tokio::io::Interest::READABLE)
+}
+
+fn token_of(key: Key) -> Token {
+    // The two tokens that are taken stand for indexes that no slab reaches.
+    Token(((key.generation as usize) << 32) | key.index as usize)
+}
+
+fn key_of(token: usize) -> Key {
+    Key { index: token as u32, generation: (token >> 32) as u32 }
+}
+
+fn is_of_the_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
+}

@@ -1,0 +1,214 @@
+//! The server for very many connections: an event loop per core, which calls back.
+//!
+//! Beside [`WebSocket`](crate::WebSocket), which gives each connection to a task of its own, this is the
+//! other way to serve: one [`Handler`] is called for all connections, with messages that are lent where
+//! they were read. A connection that is idle costs 160 bytes and the application's state, a message no
+//! allocation, a broadcast one encoding and one write to each subscriber.
+//!
+//! ```no_run
+//! use std::net::SocketAddr;
+//! use longwire::engine::{Conn, Engine, Handler, MessageRef, Opening};
+//! use longwire::http::{HeaderMap, Request};
+//! use longwire::Refusal;
+//!
+//! struct Chat;
+//!
+//! impl Handler for Chat {
+//!     type State = String;
+//!
+//!     fn request(&self, request: &Request<()>, _: SocketAddr, _: &mut HeaderMap) -> Result<String, Refusal> {
+//!         Ok(request.uri().path().to_owned())
+//!     }
+//!
+//!     fn opened(&self, conn: &mut Conn<'_, String>, _: &Opening<'_>) {
+//!         let room = conn.state().clone();
+//!         conn.subscribe(&room);
+//!     }
+//!
+//!     fn message(&self, conn: &mut Conn<'_, String>, message: MessageRef<'_>) {
+//!         let room = conn.state().clone();
+//!         conn.publish(&room, message.into_message());
+//!     }
+//! }
+//!
+//! fn main() -> std::io::Result<()> {
+//!     Engine::new(Chat).listen("127.0.0.1:8080")?.wait()
+//! }
+//! ```
+//!
+//! Each loop runs on a thread of its own, in a Tokio runtime of that thread. Callbacks may
+//! [`spawn_local`](tokio::task::spawn_local) what has to wait, and what is no WebSocket request is handed, with
+//! the bytes that were read, to the [HTTP service](Engine::http) beside it. Connections are spread evenly.
+//! The rules and limits are those of [`Acceptor`] and [`Config`](crate::Config); deadlines are noticed
+//! within 64 ms.
+//!
+//! Only on Unix.
+
+use std::fmt;
+use std::io;
+use std::net::ToSocketAddrs;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use mio::{Poll, Waker};
+use tokio::net::TcpStream;
+
+use crate::accept::Acceptor;
+
+mod conn;
+mod counters;
+mod deliver;
+mod drain;
+mod event_loop;
+mod handler;
+mod links;
+mod opening;
+mod running;
+mod slab;
+mod slow;
+mod topics;
+mod turn;
+mod wheel;
+
+pub use conn::Conn;
+pub use counters::Counters;
+pub use handler::{Handler, Opening};
+pub use links::{Drain, Handle, Id, Peer};
+pub use longwire_proto::{MessageRef, Outgoing};
+pub use running::Running;
+pub use slow::SlowConsumer;
+
+use event_loop::{Loop, WAKER};
+use links::{Link, Links};
+
+/// Takes a connection that asks for no WebSocket, and the bytes that were read from it.
+type HttpService = dyn Fn(TcpStream, Bytes) -> Pin<Box<dyn Future<Output = ()>>> + Send + Sync;
+
+/// What becomes of those who read too slowly, by the name of the topic.
+type SlowPolicy = dyn Fn(&str) -> SlowConsumer + Send + Sync;
+
+/// What all loops of an engine share.
+struct Options<H> {
+    handler: H,
+    acceptor: Acceptor,
+    slow: Arc<SlowPolicy>,
+    http: Option<Arc<HttpService>>,
+}
+
+impl<H> Options<H> {
+    fn handshake_timeout(&self) -> Duration {
+        self.acceptor.settings().handshake_timeout
+    }
+}
+
+/// A server for very many connections, before it is started.
+pub struct Engine<H> {
+    handler: H,
+    acceptor: Acceptor,
+    threads: Option<usize>,
+    slow: Option<Arc<SlowPolicy>>,
+    http: Option<Arc<HttpService>>,
+}
+
+impl<H> fmt::Debug for Engine<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("acceptor", &self.acceptor)
+            .field("threads", &self.threads)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<H: Handler> Engine<H> {
+    /// An engine that calls `handler`.
+    pub fn new(handler: H) -> Self {
+        Self { handler, acceptor: Acceptor::new(), threads: None, slow: None, http: None }
+    }
+
+    /// How opening handshakes are answered, and the limits and deadlines of the connections.
+    #[must_use]
+    pub fn acceptor(mut self, acceptor: Acceptor) -> Self {
+        self.acceptor = acceptor;
+        self
+    }
+
+    /// How many loops there are, from 1 to 1024; default one for each core.
+    #[must_use]
+    pub const fn threads(mut self, threads: usize) -> Self {
+        self.threads = Some(threads);
+        self
+    }
+
+    /// What becomes of those who read too slowly; by default they are closed when
+    /// [`Config::write_buffer`](crate::Config::write_buffer) bytes wait for them.
+    #[must_use]
+    pub fn slow_consumers(self, policy: SlowConsumer) -> Self {
+        self.slow_consumers_of(move |_| policy)
+    }
+
+    /// As [`slow_consumers`](Self::slow_consumers), for each topic by its name. It is asked when the first
+    /// connection subscribes.
+    #[must_use]
+    pub fn slow_consumers_of<F>(mut self, policy: F) -> Self
+    where
+        F: Fn(&str) -> SlowConsumer + Send + Sync + 'static,
+    {
+        self.slow = Some(Arc::new(policy));
+        self
+    }
+
+    /// Who serves connections that do not ask for a WebSocket: it gets the stream and what was read from
+    /// it, the request's head included, and runs on the loop's thread. Without one they are answered 426.
+    #[must_use]
+    pub fn http<F, T>(mut self, service: F) -> Self
+    where
+        F: Fn(TcpStream, Bytes) -> T + Send + Sync + 'static,
+        T: Future<Output = ()> + 'static,
+    {
+        self.http = Some(Arc::new(move |stream, read| Box::pin(service(stream, read))));
+        self
+    }
+
+    /// Listens on an address, and starts.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start), and that of listening.
+    pub fn listen(self, address: impl ToSocketAddrs) -> io::Result<Running> {
+        self.start(std::net::TcpListener::bind(address)?)
+    }
+
+    /// Starts, on a listener that exists.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says of threads, sockets and what watches them.
+    pub fn start(self, listener: std::net::TcpListener) -> io::Result<Running> {
+        listener.set_nonblocking(true)?;
+        // Without it a small message may wait for the acknowledgement of the one before. What is accepted
+        // inherits it.
+        rustix::net::sockopt::set_tcp_nodelay(&listener, true)?;
+        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
+        let threads = self.threads.unwrap_or_else(cores).clamp(1, 1024);
+        let write_buffer = self.acceptor.settings().config.write_buffer_limit();
+        let slow = self.slow.unwrap_or_else(|| Arc::new(move |_| SlowConsumer::close(write_buffer)));
+        let options =
+            Arc::new(Options { handler: self.handler, acceptor: self.acceptor, slow, http: self.http });
+
+        let polls = (0..threads).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>()?;
+        let links = polls.iter().map(|poll| Ok(Link::new(Waker::new(poll.registry(), WAKER)?)));
+        let links = Arc::new(Links(links.collect::<io::Result<_>>()?));
+        let address = listener.local_addr()?;
+        let mut running = Running::new(address, Handle(Arc::clone(&links)));
+        for (at, poll) in (0..).zip(polls) {
+            let (options, links, listener) =
+                (Arc::clone(&options), Arc::clone(&links), listener.try_clone()?);
+            running.spawn(at, move || async move {
+                Loop::new(at, options, links, &poll, listener)?.run(poll).await
+            })?;
+        }
+        Ok(running)
+    }
+}

@@ -1,0 +1,322 @@
+//! What becomes of those who read more slowly than others publish.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use longwire_proto::{Compress, Message, SharedFrame};
+
+/// What each message that waits costs besides its payload, in bytes.
+const ITEM: usize = 64;
+
+/// How far a connection may be behind what is published to it, and what becomes of it then.
+///
+/// ```
+/// use std::time::Duration;
+/// use longwire::engine::SlowConsumer;
+///
+/// let chat = SlowConsumer::close(1024 * 1024);
+/// let quotes = SlowConsumer::keep_latest(64 * 1024).max_age(Duration::from_secs(5));
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SlowConsumer {
+    pub(super) bytes: usize,
+    pub(super) age: Option<Duration>,
+    pub(super) then: Then,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Then {
+    Close,
+    DropOldest,
+    KeepLatest,
+}
+
+impl SlowConsumer {
+    /// Closes the connection with 1008 and [`Error::SlowConsumer`](crate::Error::SlowConsumer) when more
+    /// than `bytes` wait for it.
+    #[must_use]
+    pub const fn close(bytes: usize) -> Self {
+        Self { bytes, age: None, then: Then::Close }
+    }
+
+    /// Drops the oldest messages that wait, so that no more than `bytes` do.
+    #[must_use]
+    pub const fn drop_oldest(bytes: usize) -> Self {
+        Self { bytes, age: None, then: Then::DropOldest }
+    }
+
+    /// As [`drop_oldest`](Self::drop_oldest); and of those that were published with a key only the latest
+    /// of each key waits, in the place of the one before it.
+    #[must_use]
+    pub const fn keep_latest(bytes: usize) -> Self {
+        Self { bytes, age: None, then: Then::KeepLatest }
+    }
+
+    /// What has waited for this long is too old: it is dropped, or the connection closed.
+    #[must_use]
+    pub const fn max_age(mut self, age: Duration) -> Self {
+        self.age = Some(age);
+        self
+    }
+}
+
+/// What a connection that takes nothing waits for, in order.
+#[derive(Debug, Default)]
+pub(super) struct Backlog {
+    items: VecDeque<Item>,
+    /// The number of the first item; numbers rise.
+    first: u64,
+    /// The number of the item of each key.
+    keys: HashMap<(u32, Arc<str>), u64>,
+    bytes: usize,
+}
+
+#[derive(Debug)]
+struct Item {
+    what: Waiting,
+    bytes: usize,
+    since: Instant,
+}
+
+/// A message that waits.
+#[derive(Debug)]
+pub(super) enum Waiting {
+    /// Sent to this connection.
+    Direct(Message, Compress),
+    /// Sent to this connection, encoded.
+    Shared(SharedFrame),
+    /// Published.
+    Published(Published),
+}
+
+#[derive(Debug)]
+pub(super) struct Published {
+    pub(super) frame: SharedFrame,
+    pub(super) topic: u32,
+    pub(super) key: Option<Arc<str>>,
+    pub(super) slow: SlowConsumer,
+}
+
+/// What was done to make room.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Relief {
+    pub(super) dropped: u64,
+    pub(super) replaced: u64,
+    /// There is none: the connection is to be closed.
+    pub(super) close: bool,
+}
+
+impl Backlog {
+    pub(super) fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    /// Bytes that wait, and what the messages cost besides.
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) fn push(&mut self, what: Waiting, now: Instant) {
+        let bytes = ITEM + what.size();
+        self.bytes += bytes;
+        self.items.push_back(Item { what, bytes, since: now });
+    }
+
+    /// Adds a published message by the policy of its topic. `ahead` are the bytes that wait in front of it.
+    pub(super) fn publish(&mut self, published: Published, ahead: usize, now: Instant) -> Relief {
+        let mut relief = Relief::default();
+        let SlowConsumer { bytes, then, .. } = published.slow;
+        let key = match then {
+            Then::KeepLatest => published.key.clone().map(|key| (published.topic, key)),
+            _ => None,
+        };
+        if let Some(key) = &key
+            && let Some(&number) = self.keys.get(key)
+            && let Some(item) = self.items.get_mut((number - self.first) as usize)
+        {
+            self.bytes -= item.bytes;
+            item.bytes = ITEM + published.frame.payload_len();
+            self.bytes += item.bytes;
+            item.what = Waiting::Published(published);
+            relief.replaced = 1;
+            return relief;
+        }
+        let size = ITEM + published.frame.payload_len();
+        if ahead + self.bytes + size > bytes {
+            if then == Then::Close {
+                // One message may be larger than all that may wait.
+                relief.close = ahead + self.bytes > 0;
+                if relief.close {
+                    return relief;
+                }
+            }
+            while ahead + self.bytes + size > bytes && self.drop_oldest() {
+                relief.dropped += 1;
+            }
+        }
+        if let Some(key) = key {
+            self.keys.insert(key, self.first + self.items.len() as u64);
+        }
+        self.push(Waiting::Published(published), now);
+        relief
+    }
+
+    /// Drops the oldest published message that may be; those that were sent to this connection alone stay.
+    fn drop_oldest(&mut self) -> bool {
+        // They are few: who sends is told when there is no room.
+        let droppable = |item: &Item| match &item.what {
+            Waiting::Published(published) => published.slow.then != Then::Close,
+            _ => false,
+        };
+        let Some(at) = self.items.iter().position(droppable) else { return false };
+        if at == 0 {
+            self.pop();
+        } else if let Some(item) = self.items.remove(at) {
+            self.forget(&item);
+            // The numbers behind it are one less now.
+            let number = self.first + at as u64;
+            self.keys.values_mut().filter(|other| **other > number).for_each(|other| *other -= 1);
+        }
+        true
+    }
+
+    pub(super) fn pop(&mut self) -> Option<Waiting> {
+        let item = self.items.pop_front()?;
+        self.forget(&item);
+        self.first += 1;
+        if self.items.is_empty() {
+            *self = Self { first: self.first, ..Self::default() };
+        }
+        Some(item.what)
+    }
+
+    fn forget(&mut self, item: &Item) {
+        self.bytes -= item.bytes;
+        if let Waiting::Published(Published { topic, key: Some(key), .. }) = &item.what {
+            self.keys.remove(&(*topic, Arc::clone(key)));
+        }
+    }
+
+    /// When the first message that waits is too old.
+    pub(super) fn due(&self) -> Option<Instant> {
+        let item = self.items.front()?;
+        let Waiting::Published(published) = &item.what else { return None };
+        item.since.checked_add(published.slow.age?)
+    }
+
+    /// Drops what is too old.
+    pub(super) fn expire(&mut self, now: Instant) -> Relief {
+        let mut relief = Relief::default();
+        while self.due().is_some_and(|due| now >= due) {
+            if let Some(Item { what: Waiting::Published(published), .. }) = self.items.front()
+                && published.slow.then == Then::Close
+            {
+                relief.close = true;
+                break;
+            }
+            self.pop();
+            relief.dropped += 1;
+        }
+        relief
+    }
+}
+
+impl Waiting {
+    fn size(&self) -> usize {
+        match self {
+            Self::Direct(message, _) => message.len(),
+            Self::Shared(frame) => frame.payload_len(),
+            Self::Published(published) => published.frame.payload_len(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn published(text: &str, key: Option<&str>, slow: SlowConsumer) -> Published {
+        Published { frame: SharedFrame::new(text), topic: 7, key: key.map(Into::into), slow }
+    }
+
+    fn texts(backlog: &mut Backlog) -> Vec<String> {
+        let text = |what| match what {
+            Waiting::Direct(message, _) => message.as_text().unwrap().to_owned(),
+            Waiting::Shared(frame) | Waiting::Published(Published { frame, .. }) => {
+                frame.message().as_text().unwrap().to_owned()
+            }
+        };
+        let all = std::iter::from_fn(|| backlog.pop().map(text)).collect();
+        assert_eq!(backlog.bytes(), 0);
+        assert!(backlog.keys.is_empty());
+        all
+    }
+
+    #[test]
+    fn who_is_too_far_behind_is_closed_and_not_before() {
+        let now = Instant::now();
+        let slow = SlowConsumer::close(3 * (ITEM + 10));
+        let mut backlog = Backlog::default();
+        for _ in 0..3 {
+            assert_eq!(backlog.publish(published("0123456789", None, slow), 0, now), Relief::default());
+        }
+        assert!(backlog.publish(published("", None, slow), 0, now).close);
+        assert_eq!(texts(&mut backlog).len(), 3);
+        let large = "x".repeat(1000);
+        assert!(!backlog.publish(published(&large, None, slow), 0, now).close, "one may be larger than all");
+        assert!(Backlog::default().publish(published(&large, None, slow), 1, now).close);
+    }
+
+    #[test]
+    fn the_oldest_are_dropped_and_those_that_were_sent_to_one_stay() {
+        let now = Instant::now();
+        let slow = SlowConsumer::drop_oldest(3 * (ITEM + 1));
+        let mut backlog = Backlog::default();
+        backlog.push(Waiting::Direct("d".into(), Compress::Auto), now);
+        let mut dropped = 0;
+        for text in ["1", "2", "3", "4", "5"] {
+            dropped += backlog.publish(published(text, None, slow), 0, now).dropped;
+        }
+        assert_eq!(dropped, 3);
+        assert_eq!(texts(&mut backlog), ["d", "4", "5"]);
+    }
+
+    #[test]
+    fn the_latest_of_a_key_takes_the_place_of_the_one_before() {
+        let now = Instant::now();
+        let slow = SlowConsumer::keep_latest(4 * (ITEM + 2));
+        let mut backlog = Backlog::default();
+        backlog.push(Waiting::Shared(SharedFrame::new("d")), now);
+        let mut sum = Relief::default();
+        for (text, key) in [("a1", "a"), ("b1", "b"), ("a2", "a"), ("c1", "c"), ("b2", "b"), ("e1", "e")] {
+            let relief = backlog.publish(published(text, Some(key), slow), 0, now);
+            sum = Relief {
+                dropped: sum.dropped + relief.dropped,
+                replaced: sum.replaced + relief.replaced,
+                ..sum
+            };
+        }
+        // `a` made room for `e`, in the middle of the queue: the numbers behind it still hold.
+        assert_eq!(sum, Relief { dropped: 1, replaced: 2, close: false });
+        assert_eq!(backlog.publish(published("c2", Some("c"), slow), 0, now).replaced, 1);
+        assert_eq!(backlog.publish(published("x", None, slow), 0, now).dropped, 1);
+        assert_eq!(texts(&mut backlog), ["d", "c2", "e1", "x"]);
+    }
+
+    #[test]
+    fn what_is_too_old_is_dropped_or_closes() {
+        let now = Instant::now();
+        let slow = SlowConsumer::drop_oldest(10_000).max_age(Duration::from_secs(5));
+        let mut backlog = Backlog::default();
+        backlog.publish(published("1", None, slow), 0, now);
+        backlog.publish(published("2", None, slow), 0, now + Duration::from_secs(3));
+        assert_eq!(backlog.due(), Some(now + Duration::from_secs(5)));
+        assert_eq!(backlog.expire(now + Duration::from_secs(4)), Relief::default());
+        assert_eq!(backlog.expire(now + Duration::from_secs(5)).dropped, 1);
+        assert_eq!(texts(&mut backlog), ["2"]);
+        let slow = SlowConsumer::close(10_000).max_age(Duration::from_secs(5));
+        backlog.publish(published("3", None, slow), 0, now);
+        assert!(backlog.expire(now + Duration::from_secs(5)).close);
+    }
+}

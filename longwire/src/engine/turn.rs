@@ -1,0 +1,545 @@
+//! A connection's turn: reads once, works off what came, writes what that caused, and ends it when it is over.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::{Shutdown, TcpStream};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use bytes::Buf;
+use longwire_proto::{CloseCode, Lent, Outbox, ProtocolError};
+use rustix::buffer::spare_capacity;
+
+use super::conn::{Conn, Entry, Local};
+use super::event_loop::{Loop, Place, READ, What};
+use super::handler::Handler;
+use super::links::Id;
+use crate::error::Error;
+use crate::websocket::Closed;
+
+/// Bytes that are gathered before they are written, in the middle of a read's messages if need be.
+const GATHER: usize = 256 * 1024;
+
+/// Buffers that one call writes.
+const SLICES: usize = 64;
+
+/// Bytes of messages that a turn brings. One read may inflate to a thousand times as much.
+const TURN: usize = 4 * 1024 * 1024;
+
+/// What a step counts in which something was inflated, and so may be read in one.
+const INFLATES: usize = 64 * 1024;
+const COMPRESSED_STEP: usize = 16 * 1024;
+
+/// Calls the application. Should it panic, only this connection fails.
+#[inline]
+pub(super) fn guard<S>(conn: &mut Conn<'_, S>, call: impl FnOnce(&mut Conn<'_, S>)) {
+    if catch_unwind(AssertUnwindSafe(|| call(conn))).is_err() {
+        let Local { out, now, .. } = &mut *conn.local;
+        conn.entry.core.fail(CloseCode::INTERNAL, "", out, *now);
+        conn.entry.end(Err(Error::Panicked));
+    }
+}
+
+/// Puts what the connection has to write in the place of what the loop gathers, which is given back.
+pub(super) fn lend_outbox<S>(entry: &mut Entry<S>, local: &mut Local) -> Option<Outbox> {
+    match &mut entry.held {
+        Some(held) if !held.out.is_empty() => {
+            Some(std::mem::replace(&mut local.out, std::mem::take(&mut held.out)))
+        }
+        _ => None,
+    }
+}
+
+/// Writes what waits: whether that was all.
+fn flush(mut stream: &TcpStream, out: &mut Outbox, sent: &mut u64, now: Instant) -> io::Result<bool> {
+    while out.has_remaining() {
+        let chunk = out.chunk();
+        let (wanted, written) = if chunk.len() == out.remaining() {
+            (chunk.len(), stream.write(chunk))
+        } else {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            let count = out.chunks_vectored(&mut slices);
+            let wanted = slices[..count].iter().map(|slice| slice.len()).sum();
+            (wanted, stream.write_vectored(&slices[..count]))
+        };
+        match written {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => {
+                out.advance(count);
+                *sent += count as u64;
+                if count < wanted {
+                    // It is full: the system tells when it has room.
+                    out.block(now);
+                    return Ok(false);
+                }
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                out.block(now);
+                return Ok(false);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(true)
+}
+
+/// What a read brought.
+enum Brought {
+    Nothing,
+    End(Error),
+    /// Behind this many bytes that were there.
+    InBuffer {
+        length: usize,
+        full: bool,
+    },
+    /// Right into the message's own buffer.
+    Landed {
+        count: usize,
+        full: bool,
+    },
+}
+
+impl<H: Handler> Loop<H> {
+    /// One turn of an open connection.
+    pub(super) fn turn(&mut self, index: u32) {
+        let Some(place) = self.slab.at(index) else { return };
+        let What::Open(entry) = &mut place.what else { return };
+        if entry.is_ending() {
+            return self.finish(index);
+        }
+        let was_blocked = entry.held.as_ref().is_some_and(|held| held.was_blocked);
+        if std::mem::take(&mut place.writable) && was_blocked {
+            let aside = lend_outbox(entry, &mut self.local);
+            self.settle(index, aside);
+        }
+        let Some(place) = self.slab.at(index) else { return };
+        let What::Open(entry) = &mut place.what else { return };
+        if entry.is_ending() {
+            return;
+        }
+        if entry.held.as_ref().is_some_and(|held| held.paused) {
+            // What is readable stays so.
+            return;
+        }
+        if std::mem::take(&mut place.again) {
+            return self.go_on(index);
+        }
+        if std::mem::take(&mut place.readable) {
+            self.receive(index);
+        }
+    }
+
+    fn receive(&mut self, index: u32) {
+        let Some(place) = self.slab.at(index) else { return };
+        match read(place, &mut self.buffer) {
+            Brought::Nothing => {}
+            Brought::End(error) => {
+                if let What::Open(entry) = &mut place.what {
+                    let aside = lend_outbox(entry, &mut self.local);
+                    let Local { out, now, .. } = &mut self.local;
+                    // Not clean, or reading would have ended before.
+                    let _ = entry.core.receive_eof(out, *now);
+                    let broken = entry.held.as_mut().and_then(|held| held.broken.take());
+                    entry.end(Err(broken.unwrap_or(error)));
+                    self.settle(index, aside);
+                }
+            }
+            Brought::InBuffer { length, full } => {
+                self.read_on(index, full);
+                self.work_off(index, 0, length);
+            }
+            Brought::Landed { count, full } => {
+                self.read_on(index, full);
+                self.work_off_landed(index, count);
+            }
+        }
+    }
+
+    /// There may be more to read that nothing will tell of.
+    fn read_on(&mut self, index: u32, full: bool) {
+        if let Some(place) = self.slab.at(index)
+            && (full || place.read_closed)
+        {
+            place.readable = true;
+            self.queue(index);
+        }
+    }
+
+    /// Works off what was read before and had to wait.
+    fn go_on(&mut self, index: u32) {
+        if let Some(Place { what: What::Open(Entry { held: Some(held), .. }), readable, .. }) =
+            self.slab.at(index)
+        {
+            let input = std::mem::take(&mut held.input);
+            let readable = *readable;
+            self.buffer[..input.len()].copy_from_slice(&input);
+            self.work_off(index, 0, input.len());
+            if readable {
+                self.queue(index);
+            }
+        }
+    }
+
+    /// Works off what is in the buffer, and calls the application.
+    pub(super) fn work_off(&mut self, index: u32, start: usize, length: usize) {
+        let Some(key) = self.slab.key(index) else { return };
+        let Self { slab, buffer, local, assembler: spare, options, .. } = self;
+        let Some(Place { what: What::Open(entry), stream, again, .. }) = slab.at(index) else { return };
+        let aside = lend_outbox(entry, local);
+        let mut assembler = std::mem::take(match &mut entry.held {
+            Some(held) if !held.assembler.is_idle() => &mut held.assembler,
+            _ => spare,
+        });
+        let limit = entry.core.config().write_buffer_limit();
+        let compressed = entry.core.deflate().is_some();
+        let (mut at, mut work) = (start, 0);
+        let (mut paused, mut whole) = (false, false);
+        while at < length && !entry.is_ending() {
+            if local.out.remaining() >= GATHER.min(limit) {
+                // Of an error reading knows more.
+                let _ = flush(stream, &mut local.out, &mut local.counters.bytes_sent, local.now);
+            }
+            let behind = entry.held.as_ref().map_or(0, |held| held.backlog.bytes());
+            if local.out.remaining() + behind >= limit {
+                paused = true;
+                break;
+            }
+            if work >= TURN {
+                break;
+            }
+            let end = if compressed { length.min(at + COMPRESSED_STEP) } else { length };
+            let step = assembler.lend(&mut entry.core, &mut buffer[at..end], &mut local.out, local.now);
+            match step {
+                Ok((0, None)) => break,
+                Ok((consumed, None)) => {
+                    at += consumed;
+                    work += if compressed { INFLATES } else { 0 };
+                }
+                Ok((consumed, Some(lent))) => {
+                    at += consumed;
+                    if let Lent::Message(message) = &lent {
+                        work += message.len();
+                        whole = true;
+                    }
+                    call(&options.handler, &mut Conn { key, entry, stream, local }, lent);
+                }
+                Err(error) => fail(entry, error),
+            }
+        }
+        let rest = &buffer[at..length];
+        keep(entry, rest, whole, paused, local.now);
+        if !assembler.is_idle() && !entry.is_ending() {
+            entry.held().assembler = assembler;
+        } else {
+            *spare = assembler;
+        }
+        if work >= TURN && !rest.is_empty() && !paused {
+            *again = true;
+            self.queue(index);
+        }
+        self.settle(index, aside);
+    }
+
+    /// As [`work_off`](Self::work_off), for what was read into the message's own buffer.
+    fn work_off_landed(&mut self, index: u32, count: usize) {
+        let Some(key) = self.slab.key(index) else { return };
+        let Self { slab, local, options, .. } = self;
+        let Some(Place { what: What::Open(entry), stream, again, .. }) = slab.at(index) else { return };
+        let aside = lend_outbox(entry, local);
+        let mut assembler = std::mem::take(&mut entry.held().assembler);
+        let mut rest = Vec::new();
+        let landed = assembler.lend_landed(count, &mut entry.core, &mut rest, &mut local.out, local.now);
+        let mut whole = false;
+        match landed {
+            Ok(None) => {}
+            Ok(Some(lent)) => {
+                whole = true;
+                call(&options.handler, &mut Conn { key, entry, stream, local }, lent);
+            }
+            Err(error) => fail(entry, error),
+        }
+        keep(entry, &rest, whole, false, local.now);
+        if !entry.is_ending() {
+            entry.held().assembler = assembler;
+            if !rest.is_empty() {
+                *again = true;
+                self.queue(index);
+            }
+        }
+        self.settle(index, aside);
+    }
+
+    /// Writes what the connection has to write, and keeps of it what it must.
+    pub(super) fn settle(&mut self, index: u32, aside: Option<Outbox>) {
+        let Some(key) = self.slab.key(index) else { return };
+        let Some(Place { what: What::Open(entry), stream, readable, writable, again, .. }) =
+            self.slab.at(index)
+        else {
+            return;
+        };
+        let local = &mut self.local;
+        let mut wanted = false;
+        loop {
+            match flush(stream, &mut local.out, &mut local.counters.bytes_sent, local.now) {
+                Ok(true) => {}
+                Ok(false) => {
+                    entry.held().was_blocked = true;
+                    break;
+                }
+                Err(error) => {
+                    // The peer may have said why before it stopped reading: read on.
+                    local.out.detach();
+                    entry.held().broken.get_or_insert(error.into());
+                    *readable = true;
+                    wanted = true;
+                    break;
+                }
+            }
+            let Some(held) = &mut entry.held else { break };
+            if held.ending.is_none() && !held.backlog.is_empty() {
+                Conn { key, entry, stream, local }.write_backlog(GATHER);
+            } else if held.was_blocked && self.delivering {
+                // Its turn is when nothing is being delivered.
+                *writable = true;
+                wanted = true;
+                break;
+            } else if std::mem::take(&mut held.was_blocked) && held.ending.is_none() {
+                let handler = &self.options.handler;
+                guard(&mut Conn { key, entry, stream, local }, |conn| handler.drained(conn));
+            }
+            if local.out.is_empty() && entry.held.as_ref().is_none_or(|held| held.backlog.is_empty()) {
+                break;
+            }
+        }
+        let own = match aside {
+            Some(gather) => Some(std::mem::replace(&mut local.out, gather)),
+            // What is written says nothing of the next connection.
+            None if local.out.ends() || !local.out.is_empty() => Some(local.out.detach()),
+            None => None,
+        };
+        if let Some(own) = own
+            && !own.is_empty()
+        {
+            entry.held().out = own;
+        }
+        if let Some(held) = &mut entry.held {
+            if held.ending.is_some() {
+                local.topics.unsubscribe_all(&mut entry.subscriptions);
+                *again = false;
+                return self.finish(index);
+            }
+            let waits = held.out.remaining() + held.backlog.bytes();
+            if held.paused && waits < entry.core.config().write_buffer_limit() {
+                held.paused = false;
+                *again = true;
+                wanted = true;
+            }
+            if !held.is_needed() {
+                entry.held = None;
+            }
+        }
+        let is_idle = entry.held.is_none() && entry.core.is_open();
+        if wanted {
+            self.queue(index);
+        }
+        if !is_idle {
+            self.arm(index);
+        }
+    }
+
+    /// A deadline may have passed.
+    pub(super) fn due(&mut self, index: u32) {
+        let now = self.local.now;
+        let Some(key) = self.slab.key(index) else { return };
+        let Some(Place { what: What::Open(entry), stream, .. }) = self.slab.at(index) else { return };
+        if entry.due().is_none_or(|due| now < due) {
+            return;
+        }
+        if let Some(held) = &mut entry.held
+            && let Some(ending) = &mut held.ending
+        {
+            if ending.result.is_ok() {
+                // What waited was not taken in time: that is no clean end.
+                ending.result = Err(Error::CloseTimeout);
+            }
+            return self.drop_connection(index);
+        }
+        let aside = lend_outbox(entry, &mut self.local);
+        if entry.message_due().is_some_and(|due| now >= due) {
+            entry.core.fail(CloseCode::POLICY, "message timeout", &mut self.local.out, now);
+            entry.end(Err(Error::MessageTimeout));
+        } else if let Err(timed_out) = entry.core.handle_timeout(&mut self.local.out, now) {
+            entry.end(Err(timed_out.into()));
+        } else if let Some(held) = &mut entry.held {
+            let relief = held.backlog.expire(now);
+            Conn { key, entry, stream, local: &mut self.local }.relieved(relief);
+        }
+        self.settle(index, aside);
+    }
+
+    /// Ends TCP: writes the Close frame, shuts our direction, and reads and drops what a peer that was failed
+    /// still sends. A socket closed with unread input would be reset, and the reset may overtake the Close
+    /// frame that tells the peer why (RFC 6455 7.1.1).
+    fn finish(&mut self, index: u32) {
+        let Some(place) = self.slab.at(index) else { return };
+        let Place { what: What::Open(Entry { held: Some(held), .. }), stream, readable, .. } = place else {
+            return;
+        };
+        let Some(ending) = &mut held.ending else { return };
+        if !ending.shut {
+            ending.shut =
+                match flush(stream, &mut held.out, &mut self.local.counters.bytes_sent, self.local.now) {
+                    Ok(false) => false,
+                    Ok(true) => {
+                        // RFC 6455 7.1.1: the server ends TCP first. An error says that it has ended.
+                        let _ = stream.shutdown(Shutdown::Write);
+                        true
+                    }
+                    Err(_) => {
+                        held.out = Outbox::new();
+                        true
+                    }
+                };
+        }
+        if ending.hopeless || (ending.shut && ending.result.is_ok()) {
+            return self.drop_connection(index);
+        }
+        if std::mem::take(readable) {
+            let mut stream = &*stream;
+            match stream.read(&mut self.buffer) {
+                Ok(0) => return self.drop_connection(index),
+                Ok(_) => {
+                    *readable = true;
+                    self.queue(index);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => return self.drop_connection(index),
+            }
+        }
+        self.arm(index);
+    }
+
+    /// It is gone from here on, and the application told why.
+    pub(super) fn drop_connection(&mut self, index: u32) {
+        let Some(key) = self.slab.key(index) else { return };
+        let Some(place) = self.slab.remove(index) else { return };
+        self.uncount();
+        let What::Open(mut entry) = place.what else { return };
+        self.local.topics.unsubscribe_all(&mut entry.subscriptions);
+        let ending = entry.held.take().and_then(|held| held.ending);
+        // Who has none by now was not asked: the engine was stopped.
+        let stopped = || Err(Error::from(io::Error::from(io::ErrorKind::ConnectionAborted)));
+        let result = ending.map_or_else(stopped, |ending| ending.result);
+        self.count(&result);
+        // Before the application is told: it may look whether the descriptor is there.
+        drop(place.stream);
+        let (handler, id) = (&self.options.handler, Id { at: self.local.at, key });
+        let state = entry.state;
+        // The connection is gone in any case; the panic hook has said what there is to say.
+        let _ = catch_unwind(AssertUnwindSafe(|| handler.closed(id, state, result)));
+    }
+
+    fn count(&mut self, result: &Result<Closed, Error>) {
+        let counters = &mut self.local.counters;
+        counters.open -= 1;
+        *match result {
+            Ok(_) => &mut counters.closed,
+            Err(Error::Protocol(_)) => &mut counters.protocol_errors,
+            Err(Error::SlowConsumer) => &mut counters.slow_consumers,
+            Err(Error::PingTimeout | Error::CloseTimeout | Error::WriteTimeout | Error::MessageTimeout) => {
+                &mut counters.timeouts
+            }
+            Err(_) => &mut counters.lost,
+        } += 1;
+    }
+}
+
+/// Reads once: into the message's own buffer if much of it is to come, else behind what is left.
+fn read<S>(place: &mut Place<S>, buffer: &mut [u8]) -> Brought {
+    let Place { what: What::Open(entry), stream, .. } = place else { return Brought::Nothing };
+    let mut broken = false;
+    let mut before = 0;
+    let read = 'read: {
+        if let Some(held) = &mut entry.held {
+            broken = held.broken.is_some();
+            before = held.input.len();
+            if before == 0
+                && let Some(landing) = held.assembler.landing_buffer(&entry.core)
+            {
+                let room = landing.capacity() - landing.len();
+                break 'read match rustix::io::read(&*stream, spare_capacity(landing)) {
+                    Ok(0) => Ok(None),
+                    Ok(count) => Ok(Some(Brought::Landed { count, full: count == room })),
+                    Err(error) => Err(io::Error::from(error)),
+                };
+            }
+            buffer[..before].copy_from_slice(&held.input);
+        }
+        let mut stream = &*stream;
+        match stream.read(&mut buffer[before..before + READ]) {
+            Ok(0) => Ok(None),
+            Ok(count) => Ok(Some(Brought::InBuffer { length: before + count, full: count == READ })),
+            Err(error) => Err(error),
+        }
+    };
+    match read {
+        Ok(Some(brought)) => {
+            if let Some(held) = &mut entry.held {
+                held.input = Vec::new();
+            }
+            brought
+        }
+        Ok(None) => Brought::End(Error::Eof),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock && !broken => Brought::Nothing,
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => {
+            place.readable = true;
+            Brought::Nothing
+        }
+        Err(error) => Brought::End(error.into()),
+    }
+}
+
+/// Gives the application what was received.
+#[inline]
+fn call<H: Handler>(handler: &H, conn: &mut Conn<'_, H::State>, lent: Lent<'_>) {
+    match lent {
+        Lent::Message(message) => {
+            conn.local.counters.messages_received += 1;
+            conn.local.counters.bytes_received += message.len() as u64;
+            // What comes behind a Close frame of ours is dropped.
+            if conn.entry.core.is_open() {
+                guard(conn, |conn| handler.message(conn, message));
+            }
+        }
+        Lent::Ping(payload) => guard(conn, |conn| handler.ping(conn, payload)),
+        Lent::Pong(payload) => guard(conn, |conn| handler.pong(conn, payload)),
+        Lent::Close(frame) => conn.entry.closed_by(frame),
+        _ => {}
+    }
+}
+
+#[cold]
+fn fail<S>(entry: &mut Entry<S>, error: ProtocolError) {
+    entry.end(Err(error.into()));
+}
+
+/// Keeps what was not worked off, and since when something is half received.
+fn keep<S>(entry: &mut Entry<S>, rest: &[u8], whole: bool, paused: bool, now: Instant) {
+    if entry.is_ending() {
+        return;
+    }
+    let half = entry.core.is_within_message() || (!rest.is_empty() && !paused);
+    if entry.held.is_none() && !half && rest.is_empty() {
+        return;
+    }
+    let held = entry.held();
+    held.input = rest.to_vec();
+    held.paused = paused;
+    held.begun = if !half {
+        None
+    } else if whole {
+        Some(now)
+    } else {
+        held.begun.or(Some(now))
+    };
+}
