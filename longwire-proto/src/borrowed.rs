@@ -97,13 +97,27 @@ pub enum Outgoing<'a> {
 }
 
 impl Outgoing<'_> {
+    /// Text or binary.
+    pub const fn kind(&self) -> Kind {
+        match self {
+            Self::Text(_) => Kind::Text,
+            Self::Binary(_) => Kind::Binary,
+            Self::Owned(message) => message.kind(),
+        }
+    }
+
+    /// The payload as bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        match self {
+            Self::Text(text) => text.as_bytes(),
+            Self::Binary(bytes) => bytes,
+            Self::Owned(message) => message.as_bytes(),
+        }
+    }
+
     /// Bytes of payload.
     pub fn len(&self) -> usize {
-        match self {
-            Self::Text(text) => text.len(),
-            Self::Binary(bytes) => bytes.len(),
-            Self::Owned(message) => message.len(),
-        }
+        self.as_bytes().len()
     }
 
     /// The payload is empty.

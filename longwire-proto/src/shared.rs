@@ -4,6 +4,7 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
+use crate::borrowed::Outgoing;
 use crate::config::Config;
 use crate::connection::Connection;
 use crate::deflate::codec::with_compressor;
@@ -48,12 +49,12 @@ impl SharedFrame {
     const FRAME_SIZE: usize = 256 * 1024;
 
     /// Encodes `message` as a server sends it, in frames of at most 256 KiB.
-    pub fn new(message: impl Into<Message>) -> Self {
+    pub fn new<'m>(message: impl Into<Outgoing<'m>>) -> Self {
         Self::new_with(message, Compress::Auto)
     }
 
     /// As [`new`](Self::new), with a word on its compression.
-    pub fn new_with(message: impl Into<Message>, compress: Compress) -> Self {
+    pub fn new_with<'m>(message: impl Into<Outgoing<'m>>, compress: Compress) -> Self {
         let message = message.into();
         let kind = message.kind();
         let plain = encode(First::plain(kind), message.as_bytes());

@@ -1,7 +1,7 @@
 //! What is served by plain HTTP: the page and the health check. One request per connection.
 
 use std::convert::Infallible;
-use std::future::{poll_fn, ready};
+use std::future::ready;
 use std::io::Cursor;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use hyper::header::{self, HeaderValue};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 /// Where the server says that it is alive.
@@ -35,19 +35,21 @@ pub(crate) async fn serve(stream: TcpStream, read: Bytes) {
 
 async fn exchange(stream: TcpStream, read: Bytes) -> Result<(), hyper::Error> {
     let (from, to) = stream.into_split();
-    let io = TokioIo::new(tokio::io::join(Cursor::new(read).chain(from), to));
-    let mut connection = hyper::server::conn::http1::Builder::new()
+    let mut io = tokio::io::join(Cursor::new(read).chain(from), to);
+    // It flushes, and ends our direction.
+    hyper::server::conn::http1::Builder::new()
         .keep_alive(false)
         .timer(TokioTimer::new())
         .header_read_timeout(DEADLINE)
-        .serve_connection(io, service_fn(|request| ready(Ok::<_, Infallible>(answer(&request)))));
-    poll_fn(|cx| connection.poll_without_shutdown(cx)).await?;
+        .serve_connection(
+            TokioIo::new(&mut io),
+            service_fn(|request| ready(Ok::<_, Infallible>(answer(&request)))),
+        )
+        .await?;
 
     // RFC 9112 9.6: closing while a body that nobody wants is still coming would reset the connection,
-    // and the reset may overtake the answer. So our direction ends first, and the rest is dropped.
-    let mut io = connection.into_parts().io.into_inner();
-    let linger = async { io.shutdown().await.and(tokio::io::copy(&mut io, &mut tokio::io::sink()).await) };
-    let _ = tokio::time::timeout(LINGER, linger).await;
+    // and the reset may overtake the answer. So the rest is dropped.
+    let _ = tokio::time::timeout(LINGER, tokio::io::copy(&mut io, &mut tokio::io::sink())).await;
     Ok(())
 }
 

@@ -1,13 +1,13 @@
 //! `longwire`: a ready-to-run WebSocket server and client.
 //!
-//! `cli/` is what a person types; `server` takes connections and sends each to a channel (`session`
-//! and `hub`), to the echo, or to plain `http`. Everything of RFC 6455 is the library's.
+//! `cli/` is what a person types; `server` is what the library's engine calls, with each connection on a
+//! channel or at the echo; `http` is what else is served. Everything of RFC 6455 is the library's.
 
 mod cli;
+#[cfg(unix)]
 mod http;
-mod hub;
+#[cfg(unix)]
 mod server;
-mod session;
 mod stop;
 mod terminal;
 

@@ -1,9 +1,6 @@
-//! How a program is asked to end: by the signals of the system, and from there by a [`Stop`] that
-//! every task of the server holds.
+//! How a program is asked to end: by the signals of the system.
 
 use std::io;
-
-use tokio::sync::watch;
 
 /// The signals that ask a program to end: SIGINT (Ctrl-C) and SIGTERM.
 pub(crate) struct Signals {
@@ -44,23 +41,5 @@ impl Signals {
             }
             128 + 2
         }
-    }
-}
-
-/// Tells a task that the server stops.
-#[derive(Clone)]
-pub(crate) struct Stop(watch::Receiver<bool>);
-
-impl Stop {
-    /// What requests the stop, and what is told. Dropping the first requests it too.
-    pub(crate) fn new() -> (watch::Sender<bool>, Self) {
-        let (request, told) = watch::channel(false);
-        (request, Self(told))
-    }
-
-    /// Returns once the stop is requested.
-    pub(crate) async fn requested(mut self) {
-        // An error says that the other end is gone, and with it the server.
-        let _ = self.0.wait_for(|requested| *requested).await;
     }
 }

@@ -2,17 +2,19 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::Args;
-use longwire::{Acceptor, Config, Deflate};
-use tokio::net::TcpListener;
+use longwire::engine::{Drain, Engine};
+use longwire::{Acceptor, CloseCode, Config, Deflate};
 use tokio::runtime;
 
 use super::{Failure, origin};
-use crate::server::Server;
-use crate::stop::{Signals, Stop};
+use crate::http;
+use crate::server::Channels;
+use crate::stop::Signals;
 
 /// Serve channels over WebSocket, and a page that talks on them.
 ///
@@ -20,7 +22,7 @@ use crate::stop::{Signals, Stop};
 /// as text and binary as binary. `GET /` is a page to talk and to watch the connection with. Paths
 /// under /-/ are the server's own: /-/echo sends back what it gets, /-/healthy answers 200.
 ///
-/// Ctrl-C closes every connection with 1001 and ends with status 0; a second one ends at once.
+/// Ctrl-C or SIGTERM closes every connection with 1001 and ends with status 0; a second one ends at once.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Serve {
@@ -54,7 +56,19 @@ pub(super) struct Serve {
     /// Send smaller messages as they are, in bytes, or with K, M or G
     #[arg(long, value_name = "BYTES", default_value = "256", value_parser = bytes, requires = "deflate")]
     deflate_threshold: usize,
+
+    /// When the server is to end, close the connections one after the other over this many seconds, so
+    /// that those who come again elsewhere do not come all at once
+    #[arg(long, value_name = "SECONDS", default_value = "0", value_parser = clap::value_parser!(u32).range(0..=3600))]
+    drain: u32,
+
+    /// When the server is to end, close with 1012 (restart: come again) instead of 1001 (going away)
+    #[arg(long)]
+    restarts: bool,
 }
+
+/// How long closing handshakes and HTTP requests may take when the server stops.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 const EXAMPLES: &str = "\
 Examples:
@@ -71,52 +85,55 @@ Examples:
       Agree on a subprotocol, and take messages of up to 16 MiB.
 
   longwire serve --deflate --deflate-threshold 1K
-      Compress messages of 1 KiB and more.";
+      Compress messages of 1 KiB and more.
+
+  longwire serve --drain 20 --restarts
+      When it is asked to end, tell everyone within 20 seconds to come again.";
 
 impl Serve {
+    #[cfg(unix)]
     pub(super) fn run(self) -> Result<(), Failure> {
-        let mut builder = match self.threads {
-            Some(1) => runtime::Builder::new_current_thread(),
-            threads => {
-                let mut builder = runtime::Builder::new_multi_thread();
-                if let Some(threads) = threads {
-                    builder.worker_threads(usize::from(threads));
-                }
-                builder
-            }
-        };
-        let runtime = builder
+        let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .map_err(|error| Failure::new(format!("cannot start the threads: {error}")))?;
-        let ended = runtime.block_on(self.serve());
-        // A second signal does not wait for what is under way.
-        runtime.shutdown_background();
-        ended
+            .map_err(|error| Failure::new(format!("cannot start: {error}")))?;
+        runtime.block_on(self.serve())
     }
 
+    #[cfg(not(unix))]
+    pub(super) fn run(self) -> Result<(), Failure> {
+        Err(Failure::new("serve needs a Unix system, such as Linux or macOS".into()))
+    }
+
+    #[cfg(unix)]
     async fn serve(self) -> Result<(), Failure> {
         let mut signals =
             Signals::listen().map_err(|error| Failure::new(format!("cannot listen for signals: {error}")))?;
-        let listener = self.listen.bind().await?;
+        let listener = self.listen.bind()?;
         let address = listener.local_addr().map_err(|error| self.listen.failure(&error))?;
+        let mut running = self
+            .engine(address)
+            .start(listener)
+            .map_err(|error| Failure::new(format!("cannot start the threads: {error}")))?;
         announce(address)
             .map_err(|error| Failure::new(format!("cannot write to standard output: {error}")))?;
 
-        let (request_stop, stop) = Stop::new();
-        let mut running = std::pin::pin!(Server::new(self.acceptor(address)).run(listener, stop));
+        let failed = |error: io::Error| Failure::new(format!("the server failed: {error}"));
         tokio::select! {
-            () = &mut running => return Ok(()),
+            ended = running.ended() => return ended.map_err(failed),
             _ = signals.next() => {}
         }
-        request_stop.send_replace(true);
+        let code = if self.restarts { CloseCode::RESTART } else { CloseCode::GOING_AWAY };
+        let drain = Drain::new(code, "the server stops").spread(Duration::from_secs(self.drain.into()));
+        running.handle().drain(&drain.timeout(FAREWELL));
         tokio::select! {
-            () = running => Ok(()),
+            ended = running.ended() => ended.map_err(failed),
             status = signals.next() => Err(Failure::signal(status)),
         }
     }
 
-    fn acceptor(&self, address: SocketAddr) -> Acceptor {
+    #[cfg(unix)]
+    fn engine(&self, address: SocketAddr) -> Engine<Channels> {
         // A listener may be behind by four of the largest messages before it counts as slow.
         let behind = self.max_message.saturating_mul(4).max(1024 * 1024);
         let mut config = Config::server().max_message(self.max_message).write_buffer(behind);
@@ -125,7 +142,12 @@ impl Serve {
         }
         let acceptor =
             Acceptor::new().config(config).subprotocols(self.subprotocol.iter().map(String::as_str));
-        origin::policy(acceptor, &self.allow_origin, address)
+        let acceptor = origin::policy(acceptor, &self.allow_origin, address);
+        let engine = Engine::new(Channels::default()).acceptor(acceptor).http(http::serve);
+        match self.threads {
+            Some(threads) => engine.threads(threads.into()),
+            None => engine,
+        }
     }
 }
 
@@ -187,8 +209,8 @@ impl fmt::Display for Listen {
 }
 
 impl Listen {
-    async fn bind(&self) -> Result<TcpListener, Failure> {
-        TcpListener::bind((self.host.as_str(), self.port)).await.map_err(|error| self.failure(&error))
+    fn bind(&self) -> Result<TcpListener, Failure> {
+        TcpListener::bind((self.host.as_str(), self.port)).map_err(|error| self.failure(&error))
     }
 
     fn failure(&self, error: &io::Error) -> Failure {

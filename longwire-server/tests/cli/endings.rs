@@ -72,3 +72,40 @@ fn with_nobody_there_it_ends_at_once() {
     assert_eq!(server.ended().code(), Some(0));
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
 }
+
+#[tokio::test]
+async fn goodbyes_can_be_spread_and_say_that_it_comes_again() {
+    let mut server = Server::start(&["--drain", "2", "--restarts", "--threads", "1"]);
+    let mut members = Vec::new();
+    for _ in 0..20 {
+        members.push(server.join("/房间").await);
+    }
+    server.signal("TERM");
+    let began = Instant::now();
+    let mut ends = Vec::new();
+    for mut member in members {
+        ends.push(tokio::spawn(async move {
+            while tokio::time::timeout(PATIENCE, member.recv())
+                .await
+                .expect("in time")
+                .expect("clean")
+                .is_some()
+            {}
+            let frame = member.closed().and_then(|closed| closed.frame.clone()).expect("a code");
+            (began.elapsed(), frame.code)
+        }));
+    }
+    let mut times = Vec::new();
+    for end in ends {
+        let (time, code) = end.await.expect("a task");
+        assert_eq!(code, CloseCode::RESTART);
+        times.push(time);
+    }
+    times.sort();
+    // Not all at once, and not all at the end either.
+    assert!(times[19] - times[0] > Duration::from_millis(1200), "{times:?}");
+    assert!(times[10] < times[19] - Duration::from_millis(300), "{times:?}");
+    let refused = tokio::net::TcpStream::connect(("127.0.0.1", server.port)).await;
+    assert!(refused.is_err(), "it accepts no more");
+    assert_eq!(server.ended().code(), Some(0));
+}

@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use bytes::Buf;
 use longwire_proto::{
-    Assembler, CloseCode, CloseFrame, Compress, Connection, DeflateParameters, Message, Outbox, Outgoing,
-    SendError, SharedFrame,
+    Assembler, CloseCode, CloseFrame, Compress, Connection, DeflateParameters, Outbox, Outgoing, SendError,
+    SharedFrame,
 };
 
 use super::counters::Counters;
@@ -336,13 +336,13 @@ impl<S> Conn<'_, S> {
     /// Publishes a message to all others who are subscribed to `topic`, on all threads: encoded and
     /// compressed once, and delivered at the end of the turn, in the order in which it was published. To
     /// publish it needs not be subscribed itself.
-    pub fn publish(&mut self, topic: &str, message: impl Into<Message>) {
+    pub fn publish<'m>(&mut self, topic: &str, message: impl Into<Outgoing<'m>>) {
         self.publish_frame(topic, None, &SharedFrame::new(message));
     }
 
     /// As [`publish`](Self::publish), with a key such as the name of a quote: see
     /// [`SlowConsumer::keep_latest`](super::SlowConsumer::keep_latest).
-    pub fn publish_latest(&mut self, topic: &str, key: &str, message: impl Into<Message>) {
+    pub fn publish_latest<'m>(&mut self, topic: &str, key: &str, message: impl Into<Outgoing<'m>>) {
         self.publish_frame(topic, Some(key.into()), &SharedFrame::new(message));
     }
 

@@ -137,7 +137,7 @@ impl Handle {
     ///
     /// [`Error::Full`] when a loop has 64 MiB of such messages to work off; those before it have got it
     /// then. [`Error::Send`] when the engine has ended.
-    pub fn publish(&self, topic: &str, message: impl Into<Message>) -> Result<(), Error> {
+    pub fn publish<'m>(&self, topic: &str, message: impl Into<Outgoing<'m>>) -> Result<(), Error> {
         self.publish_frame(topic, None, &SharedFrame::new(message))
     }
 
@@ -147,7 +147,12 @@ impl Handle {
     /// # Errors
     ///
     /// As [`publish`](Self::publish).
-    pub fn publish_latest(&self, topic: &str, key: &str, message: impl Into<Message>) -> Result<(), Error> {
+    pub fn publish_latest<'m>(
+        &self,
+        topic: &str,
+        key: &str,
+        message: impl Into<Outgoing<'m>>,
+    ) -> Result<(), Error> {
         self.publish_frame(topic, Some(key.into()), &SharedFrame::new(message))
     }
 

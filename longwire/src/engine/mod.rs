@@ -27,7 +27,7 @@
 //!
 //!     fn message(&self, conn: &mut Conn<'_, String>, message: MessageRef<'_>) {
 //!         let room = conn.state().clone();
-//!         conn.publish(&room, message.into_message());
+//!         conn.publish(&room, message);
 //!     }
 //! }
 //!
@@ -88,6 +88,9 @@ type HttpService = dyn Fn(TcpStream, Bytes) -> Pin<Box<dyn Future<Output = ()>>>
 
 /// What becomes of those who read too slowly, by the name of the topic.
 type SlowPolicy = dyn Fn(&str) -> SlowConsumer + Send + Sync;
+
+/// Connections that wait to be accepted; the system has a bound of its own, which may be lower.
+const BACKLOG: i32 = 4096;
 
 /// What all loops of an engine share.
 struct Options<H> {
@@ -187,6 +190,8 @@ impl<H: Handler> Engine<H> {
     /// What the operating system says of threads, sockets and what watches them.
     pub fn start(self, listener: std::net::TcpListener) -> io::Result<Running> {
         listener.set_nonblocking(true)?;
+        // Those who come while a loop is busy wait here.
+        rustix::net::listen(&listener, BACKLOG)?;
         // Without it a small message may wait for the acknowledgement of the one before. What is accepted
         // inherits it.
         rustix::net::sockopt::set_tcp_nodelay(&listener, true)?;

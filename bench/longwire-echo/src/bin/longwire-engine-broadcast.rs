@@ -21,7 +21,7 @@ impl Handler for Broadcast {
     }
 
     fn message(&self, conn: &mut Conn<'_, ()>, message: MessageRef<'_>) {
-        let frame = SharedFrame::new(message.into_message());
+        let frame = SharedFrame::new(message);
         conn.publish_shared(TOPIC, &frame);
         // Who publishes hears all others; here it hears itself too.
         let _ = conn.send_shared(&frame);
