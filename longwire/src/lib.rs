@@ -43,7 +43,9 @@ mod lent;
 mod split;
 mod stream;
 mod timer;
+mod wanted;
 mod websocket;
+mod work;
 
 pub use accept::{Acceptor, Handshake, accept};
 pub use connect::{Client, connect};
