@@ -15,6 +15,14 @@ use std::{
 const MESSAGES: u64 = 2000;
 const PASSES: usize = 15;
 
+/// Each message is compressed by itself.
+const ALONE: DeflateParameters = DeflateParameters {
+    server_no_context_takeover: true,
+    client_no_context_takeover: true,
+    server_max_window_bits: 15,
+    client_max_window_bits: 15,
+};
+
 /// What a message costs, on average.
 struct Cost {
     deflate: Duration,
@@ -22,8 +30,62 @@ struct Cost {
     bytes: usize,
 }
 
-/// Prints a table.
+/// Prints the tables.
 pub(crate) fn compare() -> Result<(), Failure> {
+    compare_messages()?;
+    println!();
+    compare_extremes()
+}
+
+/// One message of a mebibyte, of the load and of what is hardest: of two bytes, at random, which was there before
+/// at every place and never for long.
+fn compare_extremes() -> Result<(), Failure> {
+    const SIZE: usize = 1024 * 1024;
+    let easy: Vec<u8> = ticks::messages(1024, 1024).concat();
+    let mut state = 7u64;
+    let mut hard = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        b'a' + (state >> 63) as u8
+    };
+    let hard: Vec<u8> = (0..SIZE).map(|_| hard()).collect();
+    println!("| compressor and level | the load, ms a MiB | the hardest, ms a MiB |");
+    println!("|---|--:|--:|");
+    for level in [1, 3, 6, 8, 9] {
+        for (name, run) in [("longwire", ours_once as Once), ("zlib-rs", zlib_once)] {
+            let mut best = [Duration::MAX; 2];
+            for _ in 0..5 {
+                for (best, message) in best.iter_mut().zip([&easy, &hard]) {
+                    *best = run(message, level)?.min(*best);
+                }
+            }
+            let [easy, hard] = best.map(|time| time.as_secs_f64() * 1e3);
+            println!("| {name} {level} | {easy:.0} | {hard:.0} |");
+        }
+    }
+    Ok(())
+}
+
+type Once = fn(&[u8], u8) -> Result<Duration, Failure>;
+
+fn ours_once(message: &[u8], level: u8) -> Result<Duration, Failure> {
+    let config = Config::server().deflate(Deflate::new().level(level));
+    let mut server = Connection::server(Arc::new(config), Instant::now()).with_deflate(ALONE);
+    let (message, mut out) = (Message::from(message.to_vec()), Outbox::new());
+    let start = Instant::now();
+    server.send(message, &mut out)?;
+    Ok(start.elapsed())
+}
+
+fn zlib_once(message: &[u8], level: u8) -> Result<Duration, Failure> {
+    let mut compress = Compress::new(Compression::new(level.into()), false);
+    let mut scratch = Vec::with_capacity(2 * message.len());
+    let start = Instant::now();
+    compress.compress_vec(message, &mut scratch, FlushCompress::Sync)?;
+    Ok(start.elapsed())
+}
+
+/// What messages of the load cost.
+fn compare_messages() -> Result<(), Failure> {
     let messages = ticks::messages(1024, MESSAGES);
     let mut rows = Vec::new();
     for takeover in [false, true] {
@@ -74,12 +136,7 @@ type Run = Box<dyn Fn(&[Vec<u8>]) -> Result<Cost, Failure>>;
 
 /// A server that sends, a client that receives: framing included, and the copy into a message.
 fn ours(messages: &[Vec<u8>], level: u8, takeover: bool) -> Result<Cost, Failure> {
-    let parameters = DeflateParameters {
-        server_no_context_takeover: !takeover,
-        client_no_context_takeover: true,
-        server_max_window_bits: 15,
-        client_max_window_bits: 15,
-    };
+    let parameters = DeflateParameters { server_no_context_takeover: !takeover, ..ALONE };
     let mut deflate = Deflate::new().level(level).threshold(0);
     if takeover {
         deflate = deflate.send_context_takeover(1 << 20);

@@ -35,10 +35,15 @@ const POOL_AFTER: usize = 32 * 1024;
 /// Bytes that may be read beyond a frame, and are moved then.
 const BEYOND_MAX: usize = 64 * 1024;
 
+/// Bytes that are inflated before others on the thread may want a turn.
+const INFLATED_MAX: usize = 256 * 1024;
+
 /// The message that is being put together, if any.
 #[derive(Debug, Default)]
 pub struct Assembler {
     buffer: Vec<u8>,
+    /// Bytes that were inflated and not yet asked for.
+    inflated: usize,
     /// The kind of the message whose beginning is in `buffer`.
     message: Option<Kind>,
     /// What becomes of the rest of the message under way.
@@ -68,6 +73,9 @@ pub enum Incoming<T> {
     Pong(Bytes),
     /// The closing handshake is complete on our side of the wire.
     Close(Option<CloseFrame>),
+    /// Some 256 KiB were inflated and came to nothing that could be handed out: let others have their turn, and
+    /// call again with the rest of the input.
+    Progress,
 }
 
 /// What was received, where it lies: until the next call.
@@ -93,6 +101,13 @@ impl Assembler {
     /// No message is under way, and no buffer held.
     pub const fn is_idle(&self) -> bool {
         self.message.is_none() && matches!(self.rest, Rest::Joined)
+    }
+
+    /// Bytes that were inflated since this was asked last: a measure of the time that it took, which the input
+    /// is not. [`Incoming::Progress`] comes by the same count, so ask behind each call.
+    #[inline]
+    pub const fn take_inflated(&mut self) -> usize {
+        std::mem::replace(&mut self.inflated, 0)
     }
 
     /// Takes the next message or control frame off the front of `input`; `None` when it needs more.
@@ -139,6 +154,9 @@ impl Assembler {
                         && let Some(message) = self.finish()?
                     {
                         return Ok(Some(Incoming::Data(message)));
+                    }
+                    if self.inflated >= INFLATED_MAX && !input.is_empty() {
+                        return Ok(Some(Incoming::Progress));
                     }
                     continue;
                 }
@@ -269,9 +287,13 @@ impl Assembler {
                     } else if !dropped {
                         self.rest = Rest::InParts;
                     }
+                    self.inflated += part.payload.inflated();
                     if dropped {
                         large::put(std::mem::take(&mut self.buffer));
                         input.advance(received.consumed);
+                        if self.inflated >= INFLATED_MAX && !input.is_empty() {
+                            return Ok(Some(Incoming::Progress));
+                        }
                         continue;
                     }
                     let payload = match part.payload {
@@ -388,6 +410,7 @@ impl Assembler {
     }
 
     fn keep(&mut self, part: &PartAt, input: &[u8]) {
+        self.inflated += part.payload.inflated();
         if self.rest != Rest::Joined && !part.first {
             self.rest = Rest::Dropped;
             large::put(std::mem::take(&mut self.buffer));

@@ -30,16 +30,16 @@ pub struct Config {
 impl Config {
     /// The defaults of a server: messages of at most 1 MiB in at most 120 s, no compression.
     pub const fn server() -> Self {
-        Self::new(1024 * 1024, Some(Duration::from_secs(120)), None)
+        Self::new(1024 * 1024, Duration::from_secs(120), None)
     }
 
-    /// The defaults of a client: as a server's, but messages of up to 64 MiB in any time, and compression is
-    /// offered.
+    /// The defaults of a client: as a server's, but messages of up to 64 MiB in at most 10 minutes, and
+    /// compression is offered.
     pub const fn client() -> Self {
-        Self::new(64 * 1024 * 1024, None, Some(Deflate::new()))
+        Self::new(64 * 1024 * 1024, Duration::from_secs(600), Some(Deflate::new()))
     }
 
-    const fn new(max_message: usize, message_timeout: Option<Duration>, deflate: Option<Deflate>) -> Self {
+    const fn new(max_message: usize, message_timeout: Duration, deflate: Option<Deflate>) -> Self {
         Self {
             max_message,
             max_fragments: 16_384,
@@ -50,7 +50,7 @@ impl Config {
             pong_timeout: Duration::from_secs(10),
             close_timeout: Duration::from_secs(5),
             write_timeout: Duration::from_secs(30),
-            message_timeout,
+            message_timeout: Some(message_timeout),
             deflate,
         }
     }
@@ -118,9 +118,9 @@ impl Config {
     }
 
     /// How long a message that is put together may take from its first byte to its last, however it
-    /// dribbles, and a header or control frame too; default 120 s for a server, `None` for a client: as
-    /// long as it likes. A message that takes longer fails the connection with 1008. Messages taken in
-    /// parts may take any time. It is for drivers to heed.
+    /// dribbles, and a header or control frame too; default 120 s for a server, 10 minutes for a client.
+    /// `None`: as long as it likes. A message that takes longer fails the connection with 1008. Messages
+    /// taken in parts may take any time. It is for drivers to heed.
     pub const fn message_timeout(mut self, time: Option<Duration>) -> Self {
         self.message_timeout = time;
         self

@@ -36,6 +36,16 @@ pub enum Payload {
     Inflated(Range<usize>),
 }
 
+impl Payload {
+    /// How many bytes of it were inflated: all or none.
+    pub(crate) const fn inflated(&self) -> usize {
+        match self {
+            Self::Input(_) => 0,
+            Self::Inflated(range) => range.end - range.start,
+        }
+    }
+}
+
 /// A piece of a message, and where it lies.
 ///
 /// `first && last`: the whole message lies there.

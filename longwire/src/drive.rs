@@ -7,17 +7,14 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Buf;
-use bytes::buf::Limit;
-use longwire_proto::{
-    CloseCode, CloseFrame, Compress, Connection, Incoming, Message, Outbox, Part, ProtocolError, Role,
-};
+use longwire_proto::{CloseCode, CloseFrame, Compress, Incoming, Message, Outbox, Role};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::task::coop;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
 use crate::error::Error;
-use crate::lent::{self, Lent};
+use crate::lent;
 use crate::timer::{Timer, now};
+use crate::wanted::Wanted;
 use crate::websocket::{Closed, Side, WebSocket};
 
 /// How a connection ends, as it becomes known.
@@ -39,108 +36,6 @@ pub(crate) struct Ending {
     /// A `Stream` has yielded the error.
     reported: bool,
 }
-
-/// What is received: messages, put together, or parts as they come.
-pub(crate) trait Wanted: Sized {
-    /// A message has a time in which it is to be whole.
-    const IS_WHOLE: bool;
-
-    /// Bytes of payload.
-    fn size(&self) -> usize;
-
-    /// There may be something to take.
-    fn waits(lent: &Lent) -> bool;
-
-    /// Takes the next off the front of what was read.
-    fn take(
-        lent: &mut Lent,
-        core: &mut Connection,
-        now: Instant,
-    ) -> Result<Option<Incoming<Self>>, ProtocolError>;
-
-    /// Room to read the rest of a large frame into, and what comes of the bytes that were read there.
-    fn landing<'a>(lent: &'a mut Lent, core: &Connection) -> Option<Limit<&'a mut Vec<u8>>>;
-
-    fn landed(
-        count: usize,
-        lent: &mut Lent,
-        core: &mut Connection,
-        now: Instant,
-    ) -> Result<Option<Self>, ProtocolError>;
-}
-
-impl Wanted for Message {
-    const IS_WHOLE: bool = true;
-
-    #[inline]
-    fn size(&self) -> usize {
-        self.len()
-    }
-
-    #[inline]
-    fn waits(lent: &Lent) -> bool {
-        lent.is_fresh && !lent.input.is_empty()
-    }
-
-    #[inline]
-    fn take(
-        lent: &mut Lent,
-        core: &mut Connection,
-        now: Instant,
-    ) -> Result<Option<Incoming<Self>>, ProtocolError> {
-        lent.assembler.receive(core, &mut lent.input, &mut lent.out, now)
-    }
-
-    fn landing<'a>(lent: &'a mut Lent, core: &Connection) -> Option<Limit<&'a mut Vec<u8>>> {
-        if lent.input.is_empty() { lent.assembler.landing(core) } else { None }
-    }
-
-    fn landed(
-        count: usize,
-        lent: &mut Lent,
-        core: &mut Connection,
-        now: Instant,
-    ) -> Result<Option<Self>, ProtocolError> {
-        lent.assembler.landed(count, core, &mut lent.out, now)
-    }
-}
-
-impl Wanted for Part {
-    const IS_WHOLE: bool = false;
-
-    fn size(&self) -> usize {
-        self.payload.len()
-    }
-
-    fn waits(lent: &Lent) -> bool {
-        (lent.is_fresh && !lent.input.is_empty()) || lent.assembler.is_joining()
-    }
-
-    fn take(
-        lent: &mut Lent,
-        core: &mut Connection,
-        now: Instant,
-    ) -> Result<Option<Incoming<Self>>, ProtocolError> {
-        lent.assembler.receive_part(core, &mut lent.input, &mut lent.out, now)
-    }
-
-    fn landing<'a>(_: &'a mut Lent, _: &Connection) -> Option<Limit<&'a mut Vec<u8>>> {
-        None
-    }
-
-    fn landed(_: usize, _: &mut Lent, _: &mut Connection, _: Instant) -> Result<Option<Self>, ProtocolError> {
-        Ok(None)
-    }
-}
-
-/// Messages that may be handed out for one unit of the task's budget, which one read costs too.
-const MESSAGES_A_BUDGET: u32 = 32;
-
-/// So many bytes of payload count as a message more, for few that are read may inflate to many.
-const BYTES_A_MESSAGE: usize = 2048;
-
-/// And so many bytes that are read where messages may be compressed: they may be work without payload.
-const COMPRESSED_A_MESSAGE: usize = 128;
 
 static NOTHING: Outbox = Outbox::new();
 
@@ -195,7 +90,8 @@ impl<S> WebSocket<S> {
         }
     }
 
-    /// Takes what was wanted out of the input, and acts on control frames on the way.
+    /// Takes what was wanted out of the input, and acts on control frames on the way. After much work for
+    /// nothing it leaves the rest of the input for another call.
     #[inline]
     fn take_input<T: Wanted>(&mut self) -> Option<T> {
         let lent = self.lent.as_mut()?;
@@ -203,7 +99,7 @@ impl<S> WebSocket<S> {
             let read_at = *lent.read_at.get_or_insert_with(now);
             match T::take(lent, &mut self.core, read_at) {
                 Ok(Some(Incoming::Data(data))) => {
-                    lent.handed_out += 1 + (data.size() / BYTES_A_MESSAGE) as u32;
+                    lent.work.found(lent.assembler.take_inflated());
                     lent.begun = None;
                     return Some(data);
                 }
@@ -211,13 +107,18 @@ impl<S> WebSocket<S> {
                     // What is left is not given to the core again before more of it has come: that would
                     // tell it that the peer lives.
                     lent.is_fresh = false;
+                    lent.work.inflated(lent.assembler.take_inflated());
                     return None;
                 }
                 Ok(Some(Incoming::Close(frame))) => {
                     self.closed_by(frame);
                     return None;
                 }
-                Ok(Some(_)) => {}
+                Ok(Some(Incoming::Progress)) => {
+                    lent.work.inflated(lent.assembler.take_inflated());
+                    return None;
+                }
+                Ok(Some(_)) => lent.work.found(0),
                 Err(error) => {
                     self.core.restart_close_deadline(now());
                     self.end(Err(error.into()));
@@ -268,19 +169,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// What a read brought is handed out at once; else it is the poll loop's.
     #[inline]
     pub(crate) fn poll_recv<T: Wanted>(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, Error>> {
-        if let Some(lent) = &mut self.lent {
-            // One read may bring thousands of messages: the task yields among them as among reads.
-            while lent.handed_out >= MESSAGES_A_BUDGET {
-                ready!(coop::poll_proceed(cx)).made_progress();
-                lent.handed_out -= MESSAGES_A_BUDGET;
-            }
-        }
-        if !self.is_ended()
+        if self.poll_paid(cx).is_ready()
+            && !self.is_ended()
             && let Some(data) = self.take_input()
         {
             return Poll::Ready(Ok(Some(data)));
         }
         self.poll_receive(cx)
+    }
+
+    /// One read may bring thousands of messages, or few that become large: the task yields among them as
+    /// among reads.
+    #[inline]
+    fn poll_paid(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        self.lent.as_mut().map_or(Poll::Ready(()), |lent| lent.work.poll_paid(cx))
     }
 
     pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
@@ -355,7 +257,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                 // The peer may have said why before it stopped reading: read on.
                 self.broke(error);
             }
-            match self.poll_read(cx) {
+            let read = if self.poll_paid(cx).is_ready() { self.poll_read(cx) } else { Poll::Pending };
+            match read {
                 Poll::Ready(Some(data)) => return Poll::Ready(Ok(Some(data))),
                 Poll::Ready(None) => {}
                 Poll::Pending => {
@@ -369,23 +272,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         }
     }
 
-    /// Reads once: into the message's own buffer if much of it is to come, else into a block.
+    /// Reads once, unless something is left of the last read: into the message's own buffer if much of it is
+    /// to come, else into a block.
     fn poll_read<T: Wanted>(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
         let lent = self.lent.get_or_insert_with(lent::take);
-        let stream = Pin::new(&mut self.stream);
-        if let Some(mut landing) = T::landing(lent, &self.core) {
-            let read = ready!(poll_read_buf(stream, cx, &mut landing));
-            return Poll::Ready(self.check_read(read).and_then(|(count, now)| self.landed(count, now)));
-        }
-        lent.take_block();
-        let read = ready!(poll_read_buf(stream, cx, &mut lent.input));
-        let Some((count, now)) = self.check_read(read) else { return Poll::Ready(None) };
-        if let Some(lent) = &mut self.lent {
-            if self.core.deflate().is_some() {
-                lent.handed_out += (count / COMPRESSED_A_MESSAGE) as u32;
+        if !T::waits(lent) {
+            let stream = Pin::new(&mut self.stream);
+            if let Some(mut landing) = T::landing(lent, &self.core) {
+                let read = ready!(poll_read_buf(stream, cx, &mut landing));
+                return Poll::Ready(self.check_read(read).and_then(|(count, now)| self.landed(count, now)));
             }
-            lent.is_fresh = true;
-            lent.read_at = Some(now);
+            lent.take_block();
+            let read = ready!(poll_read_buf(stream, cx, &mut lent.input));
+            let Some((count, now)) = self.check_read(read) else { return Poll::Ready(None) };
+            if let Some(lent) = &mut self.lent {
+                if self.core.deflate().is_some() {
+                    lent.work.read_compressed(count);
+                }
+                lent.is_fresh = true;
+                lent.read_at = Some(now);
+            }
         }
         let data = self.take_input();
         if let Some(lent) = &mut self.lent {
@@ -471,7 +377,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         let within_message = is_whole && self.core.is_within_message();
         if let Some(lent) = &mut self.lent {
             let begun = lent.begun.or(lent.read_at);
-            lent.begun = if within_message || !lent.input.is_empty() { begun } else { None };
+            // What was not looked at yet may be whole.
+            let within_header = !lent.input.is_empty() && !lent.is_fresh;
+            lent.begun = if within_message || within_header { begun } else { None };
         }
     }
 

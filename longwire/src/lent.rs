@@ -9,6 +9,8 @@ use std::time::Instant;
 use bytes::BytesMut;
 use longwire_proto::{Assembler, Outbox};
 
+use crate::work::Work;
+
 /// Bytes that one read may take.
 const BLOCK: usize = 64 * 1024;
 
@@ -32,8 +34,8 @@ pub(crate) struct Lent {
     pub(crate) begun: Option<Instant>,
     /// When `input` was read.
     pub(crate) read_at: Option<Instant>,
-    /// Messages handed out that the task's budget was not charged for yet, or what counts as such.
-    pub(crate) handed_out: u32,
+    /// It stays when this is given back, so that nobody gets rid of it: whoever is lent this next is charged.
+    pub(crate) work: Work,
     /// The stream took bytes that it may still hold.
     pub(crate) unflushed: bool,
 }
@@ -47,7 +49,7 @@ impl Lent {
             assembler: Assembler::default(),
             begun: None,
             read_at: None,
-            handed_out: 0,
+            work: Work::default(),
             unflushed: false,
         }
     }

@@ -47,7 +47,9 @@ mod lent;
 mod split;
 mod stream;
 mod timer;
+mod wanted;
 mod websocket;
+mod work;
 
 pub use accept::{Acceptor, Handshake, accept};
 pub use connect::{Client, connect};

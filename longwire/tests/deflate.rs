@@ -4,8 +4,6 @@
 
 mod support;
 
-use std::task::Poll;
-
 use longwire::{Acceptor, Client, Compress, Config, Deflate, DeflateParameters, Kind, Message, SharedFrame};
 use support::{duplex, server_and_socket, soon, tcp_pair};
 use tokio::io::AsyncReadExt;
@@ -189,31 +187,6 @@ async fn a_server_that_accepts_what_was_not_offered_is_left() {
         let error = connected.unwrap_err().to_string();
         assert!(error.contains("RFC 7692") || error.contains("RFC 6455 4.1"), "{error}");
     }
-}
-
-/// Few bytes may become many: the task yields by what they become, so that one peer does not hold a thread.
-#[tokio::test]
-async fn a_task_yields_among_messages_that_were_small_on_the_wire() {
-    const MIB: usize = 1024 * 1024;
-    let server = Config::server().deflate(Deflate::new());
-    let (mut client, mut server) = duplex(4 * MIB, Config::client(), server).await;
-    for _ in 0..40 {
-        client.send(vec![0; MIB]).await.unwrap();
-    }
-    let mut at_once = Vec::new();
-    while at_once.iter().sum::<usize>() < 40 {
-        let received = std::future::poll_fn(|cx| {
-            let mut received = 0;
-            while let Poll::Ready(message) = std::pin::pin!(server.recv()).poll(cx) {
-                assert_eq!(message.unwrap().unwrap().len(), MIB);
-                received += 1;
-            }
-            Poll::Ready(received)
-        });
-        at_once.push(received.await);
-        tokio::task::yield_now().await;
-    }
-    assert!(at_once.iter().all(|&messages| messages <= 10), "{at_once:?}");
 }
 
 #[tokio::test]

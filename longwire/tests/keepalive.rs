@@ -84,7 +84,7 @@ async fn any_byte_is_life() {
     for is_client in [false, true] {
         let wire = Wire::new();
         let mut ws = match is_client {
-            true => client_on(&wire, Config::client()).await,
+            true => client_on(&wire, Config::client().message_timeout(None)).await,
             false => server_on(&wire, Config::server().message_timeout(None)).await,
         };
         let message = text(!is_client, &"滴".repeat(100));
@@ -272,29 +272,44 @@ async fn a_task_without_budget_is_pinged_too() {
     }
 }
 
-/// A byte now and then is life, but a message has a time for the whole of it.
+/// A byte now and then is life, but a message has a time for the whole of it: by default too.
 #[tokio::test(start_paused = true)]
 async fn what_dribbles_is_given_up_after_its_time() {
-    let fragments =
-        [frame(true, false, OpCode::Text, "你"), frame(true, false, OpCode::Continuation, "").repeat(900)];
-    let announced = frame(true, true, OpCode::Binary, vec![7; 5000]);
-    let ping = frame(true, true, OpCode::Ping, vec![7; 120]);
-    for (name, bytes) in [("fragments", fragments.concat()), ("a frame", announced), ("a Ping", ping)] {
-        let wire = Wire::new();
-        let mut ws = server_on(&wire, Config::server().message_timeout(Some(seconds(60)))).await;
-        let dribbling = wire.clone();
-        let dribble = tokio::spawn(async move {
-            for byte in bytes {
-                dribbling.input([byte]);
-                sleep(seconds(1)).await;
-            }
-        });
-        let (error, elapsed) = end_of(&mut ws).await;
-        dribble.abort();
-        assert!(matches!(error, Error::MessageTimeout), "{name}: {error}");
-        assert!(elapsed >= seconds(59) && elapsed < seconds(62), "{name}: {elapsed:?}");
-        let closed = whole_frames(&wire.take_written()).iter().any(|one| one.close_code() == 1008);
-        assert!(closed, "{name}");
+    for (is_client, time) in [(false, Some(60)), (true, Some(60)), (false, None), (true, None)] {
+        let frame = |fin, opcode, payload: &[u8]| frame(!is_client, fin, opcode, payload);
+        let fragments = [
+            frame(false, OpCode::Text, "你".as_bytes()),
+            frame(false, OpCode::Continuation, b"").repeat(900),
+        ];
+        let announced = frame(true, OpCode::Binary, &[7; 5000]);
+        let ping = frame(true, OpCode::Ping, &[7; 120]);
+        // A control frame is as short as that.
+        let pause = if is_client && time.is_none() { 10 } else { 1 };
+        for (name, bytes) in [("fragments", fragments.concat()), ("a frame", announced), ("a Ping", ping)] {
+            let wire = Wire::new();
+            let config = |config: Config| match time {
+                Some(time) => config.message_timeout(Some(seconds(time))),
+                None => config,
+            };
+            let mut ws = match is_client {
+                true => client_on(&wire, config(Config::client())).await,
+                false => server_on(&wire, config(Config::server())).await,
+            };
+            let dribbling = wire.clone();
+            let dribble = tokio::spawn(async move {
+                for byte in bytes {
+                    dribbling.input([byte]);
+                    sleep(seconds(pause)).await;
+                }
+            });
+            let (error, elapsed) = end_of(&mut ws).await;
+            dribble.abort();
+            assert!(matches!(error, Error::MessageTimeout), "{name}: {error}");
+            let due = time.unwrap_or(if is_client { 600 } else { 120 });
+            assert!(elapsed >= seconds(due - 1) && elapsed < seconds(due + 2), "{name}: {elapsed:?}");
+            let closed = whole_frames(&wire.take_written()).iter().any(|one| one.close_code() == 1008);
+            assert!(closed, "{name}");
+        }
     }
 }
 

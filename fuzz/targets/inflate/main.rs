@@ -239,6 +239,7 @@ impl Case<'_> {
                         let message = Seen::incoming(Incoming::Data(message));
                         assert!(next.next() == Some(&message), "another message");
                     }
+                    Ok(Some(Incoming::Progress)) => {}
                     Ok(other) => panic!("{other:?}"),
                     Err(fault) => error = Some(fault),
                 }

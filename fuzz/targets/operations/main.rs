@@ -75,13 +75,14 @@ async fn open(stream: &Stream, settings: u8) -> WebSocket<Stream> {
         };
         config
             .max_message(usize::MAX)
+            .message_timeout(None)
             .frame_size(choice(FRAME_SIZES, 2))
             .write_buffer(choice(WRITE_BUFFERS, 4))
     };
     stream.state().vectored = settings & 2 != 0;
     let ws = if settings & 1 == 0 {
         stream.state().input.extend_from_slice(REQUEST);
-        let acceptor = Acceptor::new().config(config(Config::server().message_timeout(None)));
+        let acceptor = Acceptor::new().config(config(Config::server()));
         acceptor.accept(stream.clone()).await.expect("a valid request")
     } else {
         stream.state().answers = Some(Policy::new().deflate(deflate.clone()));

@@ -46,7 +46,9 @@ fn take_inflater() -> Box<Inflater> {
     kept.unwrap_or_else(|| Box::new(Inflater::new()))
 }
 
-fn put_inflater(inflater: Box<Inflater>) {
+/// Keeps the tables, not the window: the next message may be of a connection that has no use for it.
+fn put_inflater(mut inflater: Box<Inflater>) {
+    *inflater.window() = Vec::new();
     let _ = INFLATERS.try_with(|kept| {
         let mut kept = kept.borrow_mut();
         if kept.len() < INFLATERS_KEPT {
@@ -84,12 +86,8 @@ impl Inflating {
     ) -> Result<Progress, Malformed> {
         let inflater = self.inflater.get_or_insert_with(|| {
             let mut inflater = take_inflater();
-            if context.takeover {
-                std::mem::swap(inflater.window(), &mut self.window);
-            } else {
-                inflater.window().clear();
-            }
-            inflater.begin(context.window_bits);
+            *inflater.window() = std::mem::take(&mut self.window);
+            inflater.begin(context.window_bits, context.takeover);
             inflater
         });
         inflater.inflate(input, last, limit, out)
@@ -98,7 +96,7 @@ impl Inflating {
     /// The message has ended; its context stays.
     pub(crate) fn end_message(&mut self) {
         if let Some(mut inflater) = self.inflater.take() {
-            std::mem::swap(inflater.window(), &mut self.window);
+            self.window = std::mem::take(inflater.window());
             put_inflater(inflater);
         }
     }

@@ -59,6 +59,10 @@ impl Deflate {
     }
 
     /// How hard to compress, from 1, the fastest, to 9, the smallest; default 1.
+    ///
+    /// A message is compressed in one call. A mebibyte of the hardest data, such as an attacker may have echoed to
+    /// him, takes level 1 some 10 ms, level 6 a tenth of a second, and levels 8 and 9, which are bounded, half a
+    /// second; ordinary text takes 5, 20, and up to 100 ms (`bench --codec`).
     #[must_use]
     pub fn level(mut self, level: u8) -> Self {
         self.level = level.clamp(1, 9);

@@ -1,10 +1,13 @@
 //! RFC 7692 sections 6 and 7.2.2: compressed messages as they are received, right and wrong.
 
-use longwire_proto::{Config, DeflateParameters, ProtocolError};
+use std::time::Instant;
 
-use crate::frames::{Frame, binary, continuation, ping, pong, text};
-use crate::receiver::{Entry, Seen};
-use crate::row::{Row, row};
+use bytes::BytesMut;
+use longwire_proto::{Assembler, Config, DeflateParameters, Incoming, Outbox, ProtocolError, Role};
+
+use crate::frames::{Frame, binary, continuation, encode, ping, pong, text};
+use crate::receiver::{Entry, Seen, connection};
+use crate::row::{BOTH, Row, row};
 
 const RSV1: u8 = 0x40;
 
@@ -173,4 +176,63 @@ fn table() {
 #[test]
 fn a_message_that_is_not_validly_compressed_is_named() {
     assert!(rows().iter().filter_map(Row::variant).any(|variant| variant == "InvalidDeflate"));
+}
+
+/// No call inflates much more than 256 KiB, whatever becomes of it: then others have their turn.
+#[test]
+fn a_call_that_inflates_much_pauses() {
+    const KIB: usize = 1024;
+    const SIZE: usize = 4096 * KIB;
+    let now = Instant::now();
+    let config = Config::server().max_message(SIZE);
+    for &role in BOTH {
+        for passed_over in [false, true] {
+            let mut end = connection(role, &config, now).with_deflate(TAKEOVER);
+            let (mut assembler, mut out) = (Assembler::default(), Outbox::new());
+            let wire = [binary(zlib(&vec![0; SIZE], 9)).rsv(RSV1), text("后来")];
+            let mut input = BytesMut::from(&encode(&wire, role)[..]);
+            let mut inflated = 0;
+            if passed_over {
+                let part = assembler.receive_part(&mut end, &mut input, &mut out, now);
+                assert!(matches!(part, Ok(Some(Incoming::Data(_)))), "{part:?}");
+                inflated += assembler.take_inflated();
+            }
+            let mut pauses = 0;
+            let message = loop {
+                let incoming = assembler.receive(&mut end, &mut input, &mut out, now).unwrap();
+                let now_inflated = assembler.take_inflated();
+                assert!(now_inflated <= 320 * KIB, "{now_inflated} at once");
+                inflated += now_inflated;
+                match incoming {
+                    Some(Incoming::Data(message)) => break message,
+                    Some(Incoming::Progress) => pauses += 1,
+                    other => panic!("{other:?}"),
+                }
+            };
+            assert_eq!((inflated, message.len()), (SIZE, if passed_over { "后来".len() } else { SIZE }));
+            assert!(pauses >= SIZE / (320 * KIB) - 1, "{pauses}");
+        }
+    }
+}
+
+/// The same where a message is taken in parts again, whose beginning was passed over.
+#[test]
+fn passing_over_in_parts_pauses_too() {
+    let now = Instant::now();
+    let mut end = connection(Role::Server, &Config::server(), now).with_deflate(TAKEOVER);
+    let (mut assembler, mut out) = (Assembler::default(), Outbox::new());
+    let wire = encode(&[binary(zlib(&vec![0; 4 << 20], 9)).rsv(RSV1), text("后来")], Role::Server);
+    let mut input = BytesMut::from(&wire[..]);
+    assembler.receive_part(&mut end, &mut input, &mut out, now).unwrap();
+    assert!(matches!(assembler.receive(&mut end, &mut input, &mut out, now), Ok(Some(Incoming::Progress))));
+    let mut pauses = 0;
+    loop {
+        assert!(assembler.take_inflated() <= 320 * 1024);
+        match assembler.receive_part(&mut end, &mut input, &mut out, now).unwrap() {
+            Some(Incoming::Progress) => pauses += 1,
+            Some(Incoming::Data(part)) => break assert_eq!(part.payload, "后来"),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(pauses >= 10, "{pauses}");
 }

@@ -219,7 +219,9 @@ impl Receiver {
         while let Some(incoming) =
             self.assembler.receive(&mut self.connection, &mut self.input, &mut self.out, self.now)?
         {
-            self.seen.push(Seen::incoming(incoming));
+            if !matches!(incoming, Incoming::Progress) {
+                self.seen.push(Seen::incoming(incoming));
+            }
         }
         Ok(())
     }
@@ -235,6 +237,7 @@ impl Receiver {
                         self.seen.extend(self.joined.take().map(|(kind, bytes)| Seen::message(kind, bytes)));
                     }
                 }
+                Incoming::Progress => {}
                 control => self.seen.push(Seen::control(control)),
             }
         }

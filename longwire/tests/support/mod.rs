@@ -2,6 +2,7 @@
 
 #![allow(dead_code, reason = "each test file uses some of it")]
 
+pub(crate) mod deflated;
 pub(crate) mod frames;
 pub(crate) mod wire;
 

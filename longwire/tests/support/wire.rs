@@ -37,8 +37,8 @@ pub(crate) struct State {
     pub(crate) is_shut_down: bool,
     /// Random waits and pieces, from this state.
     chaos: Option<u64>,
-    /// The next request that is written gets a 101.
-    answers: bool,
+    /// The next request that is written gets a 101 with these headers.
+    answers: Option<&'static str>,
     reader: Option<Waker>,
     writer: Option<Waker>,
 }
@@ -57,14 +57,15 @@ impl State {
 
     /// Answers the request that was written, if it is whole.
     fn answer(&mut self) {
-        if !self.answers || !self.written.ends_with(b"\r\n\r\n") {
+        if !self.written.ends_with(b"\r\n\r\n") {
             return;
         }
-        self.answers = false;
+        let Some(headers) = self.answers.take() else { return };
         self.writes.clear();
         let request = String::from_utf8(std::mem::take(&mut self.written)).unwrap();
         let accept = super::accept_of(&request);
-        self.input.push_front(Step::Bytes(super::response(&accept).into_bytes().into()));
+        let response = super::response(&accept).replace("\r\n\r\n", &format!("{headers}\r\n\r\n"));
+        self.input.push_front(Step::Bytes(response.into_bytes().into()));
         self.wake();
     }
 }
@@ -125,7 +126,12 @@ impl Wire {
 
     /// Answers the request of a client.
     pub(crate) fn answer_request(&self) {
-        self.state().answers = true;
+        self.answer_request_with("");
+    }
+
+    /// The same, with further headers, each behind a line end.
+    pub(crate) fn answer_request_with(&self, headers: &'static str) {
+        self.state().answers = Some(headers);
     }
 
     /// All input was read.

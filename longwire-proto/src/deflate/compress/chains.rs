@@ -10,11 +10,21 @@ use super::matches::{HASHED, Input, LONGEST, Match, hash};
 const NEAR_THREE: usize = 256;
 const NEAR_FOUR: usize = 2048;
 
+/// Places that are compared for a byte, on average over a block: else there is data for which the highest levels
+/// would take seconds a mebibyte.
+const AVERAGE: usize = 64;
+
+/// Bytes for which a block may do so before it has come to them.
+const AHEAD: usize = 64;
+
+/// Places that are compared anyway.
+const LEAST: usize = 8;
+
 /// How much is tried.
 #[derive(Clone, Copy)]
 pub(super) struct Effort {
     /// Places that are compared.
-    depth: u32,
+    depth: usize,
     /// A match of this length ends the search.
     nice: usize,
     /// A match of this length is taken without a look at the next byte.
@@ -93,14 +103,21 @@ pub(super) fn enter(links: &mut Links<'_>, input: &Input<'_>, range: Range<usize
 struct Search<'a> {
     links: Links<'a>,
     input: Input<'a>,
+    /// Where the block begins.
+    start: usize,
+    /// Places that were compared for it.
+    compared: usize,
 }
 
 impl Search<'_> {
     /// Enters `at`, and finds a match there that is longer than `least`.
-    fn find(&mut self, at: usize, least: usize, nice: usize, mut depth: u32) -> Match {
+    fn find(&mut self, at: usize, least: usize, nice: usize, depth: usize) -> Match {
         let mut best = Match { length: least.max(HASHED - 1), distance: 0 };
         let Some(word) = self.input.word(at) else { return Match { length: 0, distance: 0 } };
         let (mut position, three) = self.links.enter(self.input.position(at), word);
+        let allowed = (AHEAD + at - self.start) * AVERAGE;
+        let depth = depth.min(allowed.saturating_sub(self.compared)).max(LEAST);
+        let mut left = depth;
         let here = self.input.data.get(at..).unwrap_or_default();
         loop {
             let before = self.input.index(position);
@@ -120,12 +137,13 @@ impl Search<'_> {
                 }
             }
             let link = self.links.link(position);
-            depth -= 1;
-            if link == 0 || depth == 0 {
+            left -= 1;
+            if link == 0 || left == 0 {
                 break;
             }
             position = position.wrapping_sub(link);
         }
+        self.compared += depth - left;
         if best.distance == 0
             && least < 3
             && let before = self.input.index(three)
@@ -147,7 +165,7 @@ pub(super) fn run(
     mut at: usize,
     block: &mut Block,
 ) -> usize {
-    let mut search = Search { links, input };
+    let mut search = Search { links, input, start: at, compared: 0 };
     let mut start = at;
     loop {
         let end = input.data.len().min(start + block.room());
@@ -181,6 +199,42 @@ pub(super) fn run(
         at = start;
         if at >= input.data.len() || block.is_full() {
             return at;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two bytes at random: each four of them were there a sixteenth of the time.
+    fn hard(size: usize) -> Vec<u8> {
+        let mut state = 7u64;
+        let next = |_| {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            b'a' + (state >> 63) as u8
+        };
+        (0..size).map(next).collect()
+    }
+
+    #[test]
+    fn no_data_makes_a_search_long_on_average() {
+        const ENTRIES: usize = 32 * 1024;
+        for size in [100, 1000, 100_000] {
+            let data = hard(size);
+            let (mut fours, mut threes) = (vec![0; ENTRIES], vec![0; ENTRIES]);
+            let mut chain = vec![0; ENTRIES];
+            let links = Links { fours: &mut fours, threes: &mut threes, chain: &mut chain };
+            let input = Input { data: &data, base: 0, window: ENTRIES };
+            let mut search = Search { links, input, start: 0, compared: 0 };
+            let Effort { depth, nice, .. } = Effort::of(9).unwrap();
+            for at in 0..size {
+                let before = search.compared;
+                search.find(at, 0, nice, depth);
+                let compared = search.compared - before;
+                assert!(compared <= depth && search.compared <= (AHEAD + at) * AVERAGE + LEAST * (at + 1));
+            }
+            assert!(size < 100_000 || search.compared >= size * AVERAGE, "{}", search.compared);
         }
     }
 }

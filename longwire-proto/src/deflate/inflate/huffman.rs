@@ -191,9 +191,9 @@ impl<const SIZE: usize, const PRIMARY: u32> Table<SIZE, PRIMARY> {
                 return Err(Malformed::Incomplete);
             }
             let zero = coded.first().map_or(Entry::NONE, |&single| meaning(single).coded(1));
-            for pair in self.0.chunks_exact_mut(2) {
-                pair.copy_from_slice(&[zero, Entry::NONE]);
-            }
+            // Nothing leads behind them. Blocks without content are short: each should cost little, too.
+            let (pairs, _) = self.0[..=Self::MASK].as_chunks_mut();
+            pairs.fill([zero, Entry::NONE]);
             return Ok(());
         }
 

@@ -111,6 +111,8 @@ pub(crate) struct Inflater {
     window: Vec<u8>,
     /// The farthest that a distance reaches.
     window_size: usize,
+    /// Later messages may refer back to this one.
+    takeover: bool,
 }
 
 impl Inflater {
@@ -134,22 +136,25 @@ impl Inflater {
             dynamic: Codes::new(),
             window: Vec::new(),
             window_size: 0,
+            takeover: false,
         }
     }
 
     /// A message begins. Its distances reach at most `1 << window_bits` back, into what
-    /// [`window`](Self::window) holds and what is decoded.
-    pub(crate) fn begin(&mut self, window_bits: u8) {
+    /// [`window`](Self::window) holds and what is decoded. With `takeover` the window is there when it has ended,
+    /// too.
+    pub(crate) fn begin(&mut self, window_bits: u8, takeover: bool) {
         self.state = State::Block;
         self.held = 0;
         self.held_bits = 0;
         self.ahead = false;
         self.final_block = false;
         self.window_size = 1 << window_bits.min(15);
+        self.takeover = takeover;
     }
 
-    /// The last bytes that were decoded, for at most a quarter more than the window. A connection swaps them
-    /// out when a message ends and in before the next one begins, or clears them.
+    /// The last bytes that were decoded, for at most a quarter more than the window. A connection takes them
+    /// when a message ends, and gives them back before the next one begins.
     pub(crate) const fn window(&mut self) -> &mut Vec<u8> {
         &mut self.window
     }
@@ -179,9 +184,12 @@ impl Inflater {
         let end = output.at;
         out.truncate(end);
         self.window = window;
-        self.remember(&out[start..]);
 
         let more = matches!(paused?, Pause::Limit);
+        // Of a message that came whole and is not referred to nothing is copied.
+        if more || !last || self.takeover {
+            self.remember(&out[start..]);
+        }
         if more {
             bits.give_back();
             if bits.at == input.len() {

@@ -115,7 +115,7 @@ fn message(
     limit: usize,
 ) -> Result<Vec<u8>, Malformed> {
     let mut out = Vec::new();
-    inflater.begin(window_bits);
+    inflater.begin(window_bits, true);
     let (mut at, mut end) = (0, piece.min(bytes.len()));
     loop {
         let (before, given) = (out.len(), end - at);
@@ -375,7 +375,7 @@ fn a_bomb_stops_at_the_limit() {
     }
     let bomb = bomb.codes(&fixed(), &[256]).end();
     let mut inflater = Inflater::new();
-    inflater.begin(15);
+    inflater.begin(15, true);
     let mut out = Vec::new();
     let progress = inflater.inflate(&bomb, true, 1_000_000, &mut out).unwrap();
     assert!(progress.more && (1_000_000..1_000_258).contains(&out.len()));
@@ -398,12 +398,12 @@ fn nothing_is_decoded_behind_the_symbol_that_reaches_the_limit() {
     let mut inflater = Inflater::new();
     for limit in 7..=106 {
         let mut out = Vec::new();
-        inflater.begin(15);
+        inflater.begin(15, true);
         let progress = inflater.inflate(&wrong, true, limit, &mut out);
         assert!(progress.is_ok_and(|progress| progress.more), "{limit}: {progress:?}");
         assert_eq!(out, [65; 106], "{limit}");
     }
-    inflater.begin(15);
+    inflater.begin(15, true);
     assert_eq!(inflater.inflate(&wrong, true, 107, &mut Vec::new()), Err(Malformed::Symbol));
 }
 
@@ -436,7 +436,7 @@ fn the_window_grows_with_what_is_received_and_is_bounded() {
 #[test]
 fn input_of_nothing_is_waited_for() {
     let mut inflater = Inflater::new();
-    inflater.begin(15);
+    inflater.begin(15, true);
     let mut out = b"before ".to_vec();
     for bytes in [&[][..], &[0xf2, 0x48], &[], &[0xcd, 0xc9, 0xc9], &[], &[0x07, 0x00]] {
         let progress = inflater.inflate(bytes, false, usize::MAX, &mut out);
