@@ -64,5 +64,5 @@ pub use error::{ProtocolError, SendError, TimedOut, UncleanEof};
 pub use message::{Kind, Message, Part};
 pub use outbox::Outbox;
 pub use receive::{PartAt, Payload, Role};
-pub use shared::{Batch, SharedFrame};
+pub use shared::{Batch, Class, SharedFrame};
 pub use utf8::{InvalidUtf8, Utf8Bytes, Utf8State, unmask_text};

@@ -119,6 +119,10 @@ fn encode(mut first: First, payload: &[u8]) -> Frames {
     }
 }
 
+/// Connections to which the same bytes are written for the messages of one [`Batch`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Class(u8);
+
 /// Shared frames that leave together: gathered once for all connections that are alike, so that each
 /// gets them in one write, however many they are.
 #[derive(Debug, Default)]
@@ -151,19 +155,25 @@ impl Batch {
         self.gathered = Default::default();
     }
 
-    /// What `connection` would write for all of them, or `None` if it has to
-    /// [send](Connection::send_shared) each by itself: as a client, which masks; while its closing
-    /// handshake or a message in parts is under way; when it takes over its context.
-    ///
-    /// All of it has to reach the peer, behind whole frames, before anything else does.
-    pub fn bytes_for(&mut self, connection: &Connection) -> Option<&Bytes> {
+    /// Those whom `connection` is like, or `None` if it has to [send](Connection::send_shared) each message
+    /// by itself: as a client, which masks; while its closing handshake or a message in parts is under way;
+    /// when it takes over its context.
+    #[inline]
+    pub fn class(&mut self, connection: &Connection) -> Option<Class> {
         let window_bits = connection.shared_window()?;
-        let class = window_bits.map_or(0, |bits| 1 + usize::from(bits.saturating_sub(*WINDOW_BITS.start())));
-        let gathered = self.gathered.get_mut(class)?;
+        let class = window_bits.map_or(0, |bits| 1 + bits.saturating_sub(*WINDOW_BITS.start()));
+        let gathered = self.gathered.get_mut(usize::from(class))?;
         if gathered.is_empty() {
             *gathered = gather(&self.frames, window_bits, connection.config());
         }
-        Some(gathered)
+        Some(Class(class))
+    }
+
+    /// What such a connection would write for all messages. All of it has to reach the peer, behind whole
+    /// frames, before anything else does.
+    #[inline]
+    pub fn bytes(&self, class: Class) -> &Bytes {
+        &self.gathered[usize::from(class.0)]
     }
 }
 

@@ -1,9 +1,8 @@
 //! Delivers what was published in a turn: to each subscriber in one write, however many messages they are.
 
 use std::collections::HashMap;
-use std::io::{self, Write};
 
-use longwire_proto::Batch;
+use longwire_proto::{Batch, Class};
 
 use super::conn::{Conn, Entry};
 use super::event_loop::{Loop, Place, What};
@@ -55,8 +54,11 @@ impl<H: Handler> Loop<H> {
         for (topic, batch) in &mut batches {
             let mut places = 0..;
             while let Some(index) = places.next().and_then(|at| self.local.topics.member(*topic, at)) {
-                self.deliver_batch(index, batch);
+                if let Some(class) = self.class_of(index, batch) {
+                    self.alike.push((index, class));
+                }
             }
+            self.write_batch(batch);
         }
     }
 
@@ -70,45 +72,45 @@ impl<H: Handler> Loop<H> {
         }
     }
 
+    /// What is to be written to a member that holds nothing, as most do; the others get it by themselves.
     #[inline]
-    fn deliver_batch(&mut self, index: u32, batch: &mut Batch) {
-        if index == NOBODY {
-            return;
-        }
-        let Some(Place { what: What::Open(entry), stream, mark, .. }) = self.slab.at(index) else { return };
+    fn class_of(&mut self, index: u32, batch: &mut Batch) -> Option<Class> {
+        let Some(Place { what: What::Open(entry), mark, .. }) = self.slab.at(index) else { return None };
         let several = std::mem::take(mark) == SEVERAL;
         if entry.heard != 0 {
-            return;
+            return None;
         }
-        // Most hold nothing: all that is done for them is one write.
-        let messages = batch.frames().len() as u64;
-        let bytes = if several || entry.held.is_some() { None } else { batch.bytes_for(&entry.core) };
-        let Some(bytes) = bytes else {
+        let class = if several || entry.held.is_some() { None } else { batch.class(&entry.core) };
+        if class.is_none() {
             entry.heard = 1;
             self.local.apart.push(index);
-            return;
-        };
-        let mut stream = &*stream;
-        let written = match stream.write(bytes) {
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
-                Ok(0)
-            }
-            written => written,
-        };
-        let local = &mut self.local;
-        local.counters.messages_sent += messages;
-        match written {
-            Ok(count) => {
-                local.counters.bytes_sent += count as u64;
-                if count == bytes.len() {
-                    return;
-                }
-                local.out.append_rest(bytes.slice(count..));
-            }
-            // Writing meets it again, and then it is looked at.
-            Err(_) => local.out.append_rest(bytes.clone()),
         }
-        self.settle(index, None);
+        class
+    }
+
+    /// One write to each of those who are alike.
+    fn write_batch(&mut self, batch: &Batch) {
+        let alike = std::mem::take(&mut self.alike);
+        let writes = alike.iter().filter_map(|&(index, class)| {
+            let place = self.slab.look_at(index)?;
+            Some((&place.stream, &batch.bytes(class)[..]))
+        });
+        let mut results = std::mem::take(&mut self.written);
+        self.writer.write_all(&writes.collect::<Vec<_>>(), &mut results);
+        for (&(index, class), written) in alike.iter().zip(results.drain(..)) {
+            let bytes = batch.bytes(class);
+            self.local.counters.messages_sent += batch.frames().len() as u64;
+            // Of an error the next write tells again, and then it is looked at.
+            let count = written.unwrap_or(0);
+            self.local.counters.bytes_sent += count as u64;
+            if count < bytes.len() {
+                self.local.out.append_rest(bytes.slice(count..));
+                self.settle(index, None);
+            }
+        }
+        self.alike = alike;
+        self.alike.clear();
+        self.written = results;
     }
 
     /// To those who have heard a part of it, have said some of it, hear several topics, or do not keep up.

@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::task::Poll as TaskPoll;
 use std::time::{Duration, Instant};
 
-use longwire_proto::{Assembler, Outbox};
+use longwire_proto::{Assembler, Class, Outbox};
 use mio::event::Events;
 use mio::net::TcpListener;
 use mio::unix::SourceFd;
@@ -26,6 +26,7 @@ use super::links::{Command, Links, less_busy};
 use super::opening::Greeting;
 use super::slab::{Key, Slab};
 use super::wheel::{Tick, Wheel};
+use super::writer::Writer;
 use crate::timer::{Timer, now};
 
 pub(super) const LISTENER: Token = Token(usize::MAX);
@@ -95,6 +96,10 @@ pub(super) struct Loop<H: Handler> {
     pub(super) stopped: bool,
     /// What was published is being delivered: nobody is called.
     pub(super) delivering: bool,
+    /// To whom the same bytes are written, and what became of it; empty but for their memory.
+    pub(super) alike: Vec<(u32, Class)>,
+    pub(super) written: Vec<io::Result<usize>>,
+    pub(super) writer: Writer,
     told: Arc<Told>,
 }
 
@@ -122,6 +127,7 @@ impl<H: Handler> Loop<H> {
             links: Arc::clone(&links),
         };
         Ok(Self {
+            writer: Writer::new(options.io_uring),
             options,
             registry,
             slab: Slab::new(),
@@ -138,6 +144,8 @@ impl<H: Handler> Loop<H> {
             draining: None,
             stopped: false,
             delivering: false,
+            alike: Vec::new(),
+            written: Vec::new(),
         })
     }
 

@@ -70,6 +70,13 @@ impl<T> Slab<T> {
         self.slot(index)?.value.as_mut()
     }
 
+    /// As [`at`](Self::at), to look at.
+    #[inline]
+    pub(super) fn look_at(&self, index: u32) -> Option<&T> {
+        let index = index as usize;
+        self.chunks.get(index / CHUNK)?.as_ref()?.slots.get(index % CHUNK)?.value.as_ref()
+    }
+
     #[inline]
     pub(super) fn get(&mut self, key: Key) -> Option<&mut T> {
         let slot = self.slot(key.index)?;
@@ -131,7 +138,8 @@ mod tests {
         assert_eq!(slab.remove(one.index), Some("一"));
         let two = slab.insert("二");
         assert_eq!(one.index, two.index);
-        assert_eq!((slab.get(one), slab.get(two)), (None, Some(&mut "二")));
+        assert_eq!(slab.get(one), None);
+        assert_eq!(slab.get(two), Some(&mut "二"));
         assert_eq!(slab.key(two.index), Some(two));
         assert_eq!(slab.remove(two.index), Some("二"));
         assert_eq!((slab.remove(two.index), slab.key(two.index), slab.len()), (None, None, 0));

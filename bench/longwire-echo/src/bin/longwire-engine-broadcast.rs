@@ -1,4 +1,4 @@
-//! Everyone receives what anyone sends, through a topic of longwire's engine: `longwire-engine-broadcast PORT`.
+//! Everyone receives what anyone sends, through a topic of longwire's engine: `longwire-engine-broadcast PORT [--no-io-uring]`.
 
 use longwire::engine::{Conn, Engine, Handler, MessageRef, Opening};
 use longwire::http::{HeaderMap, Request};
@@ -29,6 +29,8 @@ impl Handler for Broadcast {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let port: u16 = env::args().nth(1).ok_or("usage: longwire-engine-broadcast PORT")?.parse()?;
-    Ok(Engine::new(Broadcast).threads(1).listen(("127.0.0.1", port))?.wait()?)
+    let mut arguments = env::args().skip(1);
+    let port: u16 = arguments.next().ok_or("usage: longwire-engine-broadcast PORT")?.parse()?;
+    let may = arguments.all(|option| option != "--no-io-uring");
+    Ok(Engine::new(Broadcast).threads(1).io_uring(may).listen(("127.0.0.1", port))?.wait()?)
 }
