@@ -41,7 +41,7 @@ pub(super) struct Held {
     pub(super) input: Vec<u8>,
     /// `input` waits for room.
     pub(super) paused: bool,
-    /// A write has found no room since all was written.
+    /// A write has found no room, or who sends has been told so, since all was written.
     pub(super) was_blocked: bool,
     /// Since when a message or a header is half received.
     pub(super) begun: Option<Instant>,
@@ -84,6 +84,12 @@ impl<S> Entry<S> {
 
     pub(super) fn held(&mut self) -> &mut Held {
         self.held.get_or_insert_default()
+    }
+
+    /// So much waits to be written that nothing more is read.
+    pub(super) fn is_behind(&self) -> bool {
+        let limit = self.core.config().write_buffer_limit();
+        self.held.as_ref().is_some_and(|held| held.out.remaining() + held.backlog.bytes() >= limit)
     }
 
     pub(super) fn is_ending(&self) -> bool {
@@ -257,10 +263,20 @@ impl<S> Conn<'_, S> {
     #[inline]
     fn check_room(&mut self) -> Result<bool, Error> {
         self.hear();
-        if self.buffered_amount() >= self.entry.core.config().write_buffer_limit() {
-            return Err(Error::Full);
-        }
+        self.check_full()?;
         Ok(self.entry.held.as_ref().is_none_or(|held| held.backlog.is_empty()))
+    }
+
+    #[inline]
+    fn check_full(&mut self) -> Result<(), Error> {
+        if self.buffered_amount() < self.entry.core.config().write_buffer_limit() {
+            return Ok(());
+        }
+        if self.is_open() {
+            // So it is told when there is room.
+            self.entry.held().was_blocked = true;
+        }
+        Err(Error::Full)
     }
 
     #[cold]
@@ -279,9 +295,7 @@ impl<S> Conn<'_, S> {
     ///
     /// As [`send`](Self::send), and [`Error::Send`] when the payload is too long.
     pub fn ping(&mut self, payload: &[u8]) -> Result<(), Error> {
-        if self.buffered_amount() >= self.entry.core.config().write_buffer_limit() {
-            return Err(Error::Full);
-        }
+        self.check_full()?;
         Ok(self.entry.core.ping(payload, &mut self.local.out)?)
     }
 
@@ -426,7 +440,7 @@ impl<S> Conn<'_, S> {
         }
         let Some(topic) = self.local.topics.get(logged.topic) else { return };
         let (frame, key) = (logged.frame.clone(), logged.key.clone());
-        let published = Published { frame, topic: logged.topic, key, slow: topic.slow };
+        let published = Published { frame, topic: Arc::clone(&topic.name), key, slow: topic.slow };
         let (ahead, now) = (self.local.out.remaining(), self.local.now);
         let relief = self.entry.held().backlog.publish(published, ahead, now);
         self.relieved(relief);

@@ -64,8 +64,9 @@ impl<H: Handler> Loop<H> {
             self.on(key, |conn| drop(conn.close_with(draining.drain.frame.clone())));
         }
         draining.closed = wanted;
-        let end = draining.since + draining.drain.spread + draining.drain.timeout;
-        self.stopped |= now >= end;
+        let Drain { spread, timeout, .. } = draining.drain;
+        let end = draining.since.checked_add(spread).and_then(|end| end.checked_add(timeout));
+        self.stopped |= end.is_some_and(|end| now >= end);
         self.draining = Some(draining);
     }
 }

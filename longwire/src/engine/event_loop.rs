@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -306,7 +307,7 @@ impl<H: Handler> Loop<H> {
             return;
         }
         let aside = super::turn::lend_outbox(entry, &mut self.local);
-        act(&mut Conn { key, entry, stream, local: &mut self.local });
+        super::turn::guard(&mut Conn { key, entry, stream, local: &mut self.local }, act);
         self.settle(key.index, aside);
     }
 
@@ -341,7 +342,9 @@ impl<H: Handler> Loop<H> {
                 Err(error) if is_of_the_connection(&error) => {}
                 Err(error) => {
                     self.local.counters.accept_errors += 1;
-                    self.options.handler.accept_failed(&error);
+                    let handler = &self.options.handler;
+                    // The panic hook has said what there is to say.
+                    let _ = catch_unwind(AssertUnwindSafe(|| handler.accept_failed(&error)));
                     self.accept_again = Some(self.local.now + ACCEPT_PAUSE);
                     self.accepting = false;
                 }

@@ -3,6 +3,7 @@
 use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -76,10 +77,13 @@ impl<H: Handler> Loop<H> {
         let limits = HeadLimits::default();
         let reader = greeting.begun.take().map(|begun| begun.reader);
         let mut reader = reader.unwrap_or_else(|| HeadReader::for_request(limits));
+        self.read_on(index, length == self.buffer.len());
         match reader.scan(&self.buffer[..length]) {
             Ok(None) => {
                 let input = self.buffer[..length].to_vec();
-                greeting.begun = Some(Box::new(Begun { input, reader }));
+                if let Some(Place { what: What::Greeting(greeting), .. }) = self.slab.at(index) {
+                    greeting.begun = Some(Box::new(Begun { input, reader }));
+                }
             }
             Ok(Some(head)) => self.answer(index, head, length),
             Err(error) => self.refuse(index, error.into(), Bytes::new()),
@@ -121,16 +125,14 @@ impl<H: Handler> Loop<H> {
         }
         let mut headers = HeaderMap::new();
         let settings = self.options.acceptor.settings();
-        let accepted = settings.judge(&request, &mut headers).and_then(|acceptance| {
-            let called =
-                std::panic::AssertUnwindSafe(|| self.options.handler.request(&request, from, &mut headers));
-            let state = std::panic::catch_unwind(called).unwrap_or_else(|_| {
-                Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "The application failed."))
-            })?;
+        let asked = catch_unwind(AssertUnwindSafe(|| {
+            let acceptance = settings.judge(&request, &mut headers)?;
+            let state = self.options.handler.request(&request, from, &mut headers)?;
             let response = Settings::response(&acceptance, &headers)?;
             Ok((acceptance, state, response))
-        });
-        match accepted {
+        }));
+        let failed = |_| Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "The application failed."));
+        match asked.unwrap_or_else(failed) {
             Ok((acceptance, state, response)) => {
                 Verdict::WebSocket(Box::new(Accepted { request, acceptance, response, state }))
             }
@@ -195,8 +197,8 @@ impl<H: Handler> Loop<H> {
         let http = Arc::clone(http);
         self.local.counters.http += 1;
         let Some(stream) = self.take_stream(index) else { return };
-        let task = http(stream, read);
-        self.spawn(task);
+        // Called in the task: should it panic, only that ends.
+        self.spawn(async move { http(stream, read).await });
     }
 
     fn refuse(&mut self, index: u32, refusal: Refusal, read: Bytes) {

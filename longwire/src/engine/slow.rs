@@ -47,7 +47,7 @@ impl SlowConsumer {
     }
 
     /// As [`drop_oldest`](Self::drop_oldest); and of those that were published with a key only the latest
-    /// of each key waits, in the place of the one before it.
+    /// of each key waits, in the place of the one before it if it fits there.
     #[must_use]
     pub const fn keep_latest(bytes: usize) -> Self {
         Self { bytes, age: None, then: Then::KeepLatest }
@@ -67,9 +67,11 @@ pub(super) struct Backlog {
     items: VecDeque<Item>,
     /// The number of the first item; numbers rise.
     first: u64,
-    /// The number of the item of each key.
-    keys: HashMap<(u32, Arc<str>), u64>,
+    /// The number of the item of each key, by topic and key.
+    keys: HashMap<(Arc<str>, Arc<str>), u64>,
     bytes: usize,
+    /// Nothing is too old before this.
+    due: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -93,7 +95,7 @@ pub(super) enum Waiting {
 #[derive(Debug)]
 pub(super) struct Published {
     pub(super) frame: SharedFrame,
-    pub(super) topic: u32,
+    pub(super) topic: Arc<str>,
     pub(super) key: Option<Arc<str>>,
     pub(super) slow: SlowConsumer,
 }
@@ -118,31 +120,36 @@ impl Backlog {
     }
 
     pub(super) fn push(&mut self, what: Waiting, now: Instant) {
-        let bytes = ITEM + what.size();
-        self.bytes += bytes;
-        self.items.push_back(Item { what, bytes, since: now });
+        self.put(Item { bytes: ITEM + what.size(), what, since: now });
+    }
+
+    fn put(&mut self, item: Item) {
+        if let Some(key) = item.key() {
+            self.keys.insert(key, self.first + self.items.len() as u64);
+        }
+        self.bytes += item.bytes;
+        self.due = self.due.into_iter().chain(item.due()).min();
+        self.items.push_back(item);
     }
 
     /// Adds a published message by the policy of its topic. `ahead` are the bytes that wait in front of it.
     pub(super) fn publish(&mut self, published: Published, ahead: usize, now: Instant) -> Relief {
         let mut relief = Relief::default();
         let SlowConsumer { bytes, then, .. } = published.slow;
-        let key = match then {
-            Then::KeepLatest => published.key.clone().map(|key| (published.topic, key)),
-            _ => None,
-        };
-        if let Some(key) = &key
-            && let Some(&number) = self.keys.get(key)
-            && let Some(item) = self.items.get_mut((number - self.first) as usize)
-        {
-            self.bytes -= item.bytes;
-            item.bytes = ITEM + published.frame.payload_len();
-            self.bytes += item.bytes;
-            item.what = Waiting::Published(published);
-            relief.replaced = 1;
-            return relief;
-        }
         let size = ITEM + published.frame.payload_len();
+        let item = Item { what: Waiting::Published(published), bytes: size, since: now };
+        if let Some(number) = item.key().and_then(|key| self.keys.get(&key))
+            && let at = (number - self.first) as usize
+            && let Some(before) = self.items.get_mut(at)
+        {
+            relief.replaced = 1;
+            if size <= before.bytes || ahead + self.bytes - before.bytes + size <= bytes {
+                self.bytes = self.bytes - before.bytes + size;
+                *before = item;
+                return relief;
+            }
+            self.remove(at);
+        }
         if ahead + self.bytes + size > bytes {
             if then == Then::Close {
                 // One message may be larger than all that may wait.
@@ -155,10 +162,7 @@ impl Backlog {
                 relief.dropped += 1;
             }
         }
-        if let Some(key) = key {
-            self.keys.insert(key, self.first + self.items.len() as u64);
-        }
-        self.push(Waiting::Published(published), now);
+        self.put(item);
         relief
     }
 
@@ -170,6 +174,11 @@ impl Backlog {
             _ => false,
         };
         let Some(at) = self.items.iter().position(droppable) else { return false };
+        self.remove(at);
+        true
+    }
+
+    fn remove(&mut self, at: usize) {
         if at == 0 {
             self.pop();
         } else if let Some(item) = self.items.remove(at) {
@@ -178,7 +187,6 @@ impl Backlog {
             let number = self.first + at as u64;
             self.keys.values_mut().filter(|other| **other > number).for_each(|other| *other -= 1);
         }
-        true
     }
 
     pub(super) fn pop(&mut self) -> Option<Waiting> {
@@ -193,32 +201,54 @@ impl Backlog {
 
     fn forget(&mut self, item: &Item) {
         self.bytes -= item.bytes;
-        if let Waiting::Published(Published { topic, key: Some(key), .. }) = &item.what {
-            self.keys.remove(&(*topic, Arc::clone(key)));
+        if let Some(key) = item.key() {
+            self.keys.remove(&key);
         }
     }
 
-    /// When the first message that waits is too old.
-    pub(super) fn due(&self) -> Option<Instant> {
-        let item = self.items.front()?;
-        let Waiting::Published(published) = &item.what else { return None };
-        item.since.checked_add(published.slow.age?)
+    /// When something may be too old.
+    pub(super) const fn due(&self) -> Option<Instant> {
+        self.due
     }
 
     /// Drops what is too old.
     pub(super) fn expire(&mut self, now: Instant) -> Relief {
         let mut relief = Relief::default();
-        while self.due().is_some_and(|due| now >= due) {
-            if let Some(Item { what: Waiting::Published(published), .. }) = self.items.front()
-                && published.slow.then == Then::Close
-            {
-                relief.close = true;
-                break;
+        if self.due.is_none_or(|due| now < due) {
+            return relief;
+        }
+        for item in std::mem::take(self).items {
+            match &item.what {
+                Waiting::Published(published) if item.due().is_some_and(|due| now >= due) => {
+                    relief.close |= published.slow.then == Then::Close;
+                    relief.dropped += u64::from(published.slow.then != Then::Close);
+                }
+                _ => self.put(item),
             }
-            self.pop();
-            relief.dropped += 1;
         }
         relief
+    }
+}
+
+impl Item {
+    /// By what a later one finds it, to take its place.
+    fn key(&self) -> Option<(Arc<str>, Arc<str>)> {
+        match &self.what {
+            Waiting::Published(Published { topic, key: Some(key), slow, .. })
+                if slow.then == Then::KeepLatest =>
+            {
+                Some((Arc::clone(topic), Arc::clone(key)))
+            }
+            _ => None,
+        }
+    }
+
+    /// When it is too old.
+    fn due(&self) -> Option<Instant> {
+        match &self.what {
+            Waiting::Published(published) => self.since.checked_add(published.slow.age?),
+            _ => None,
+        }
     }
 }
 
@@ -237,7 +267,7 @@ mod tests {
     use super::*;
 
     fn published(text: &str, key: Option<&str>, slow: SlowConsumer) -> Published {
-        Published { frame: SharedFrame::new(text), topic: 7, key: key.map(Into::into), slow }
+        Published { frame: SharedFrame::new(text), topic: "七".into(), key: key.map(Into::into), slow }
     }
 
     fn texts(backlog: &mut Backlog) -> Vec<String> {
@@ -318,5 +348,37 @@ mod tests {
         let slow = SlowConsumer::close(10_000).max_age(Duration::from_secs(5));
         backlog.publish(published("3", None, slow), 0, now);
         assert!(backlog.expire(now + Duration::from_secs(5)).close);
+    }
+
+    #[test]
+    fn what_stands_in_front_keeps_nothing_young() {
+        let (now, second) = (Instant::now(), Duration::from_secs(1));
+        let mut backlog = Backlog::default();
+        backlog.push(Waiting::Direct("d".into(), Compress::Auto), now);
+        let latest = SlowConsumer::keep_latest(10_000).max_age(5 * second);
+        for (at, text) in [(0, "a1"), (4, "a2")] {
+            backlog.publish(published(text, Some("a"), latest), 0, now + at * second);
+        }
+        backlog.publish(published("1", None, latest), 0, now + second);
+        backlog.publish(published("b1", Some("b"), latest), 0, now + 2 * second);
+        assert_eq!(backlog.expire(now + 5 * second), Relief::default(), "a2 is young");
+        assert_eq!(backlog.expire(now + 6 * second).dropped, 1);
+        assert_eq!(backlog.publish(published("b2", Some("b"), latest), 0, now + 6 * second).replaced, 1);
+        assert_eq!(texts(&mut backlog), ["d", "a2", "b2"]);
+    }
+
+    #[test]
+    fn a_later_one_that_is_larger_keeps_the_bound() {
+        let now = Instant::now();
+        let slow = SlowConsumer::keep_latest(3 * (ITEM + 2));
+        let mut backlog = Backlog::default();
+        for (text, key) in [("a1", "a"), ("b1", "b"), ("c1", "c")] {
+            backlog.publish(published(text, Some(key), slow), 0, now);
+        }
+        let relief = backlog.publish(published(&"b".repeat(50), Some("b"), slow), 0, now);
+        assert_eq!(relief, Relief { dropped: 1, replaced: 1, close: false });
+        assert!(backlog.bytes() <= slow.bytes);
+        assert_eq!(backlog.publish(published("b3", Some("b"), slow), 0, now).replaced, 1);
+        assert_eq!(texts(&mut backlog), ["c1", "b3"]);
     }
 }

@@ -13,6 +13,9 @@ pub(super) const NOBODY: u32 = u32::MAX;
 /// So many bytes are published before they are delivered, in the middle of a turn if need be.
 const LOG_MAX: usize = 256 * 1024;
 
+/// What each message costs besides its payload, in bytes: those without any are to be bounded too.
+const ENTRY: usize = 128;
+
 /// So many holes are left alone.
 const HOLES_MIN: usize = 64;
 
@@ -31,7 +34,7 @@ pub(super) struct Topics {
 /// A flat list of members, in which who leaves leaves a hole: nobody moves.
 #[derive(Debug)]
 pub(super) struct Topic {
-    name: Arc<str>,
+    pub(super) name: Arc<str>,
     pub(super) members: Vec<u32>,
     holes: Vec<u32>,
     pub(super) slow: SlowConsumer,
@@ -234,7 +237,7 @@ pub(super) struct Logged {
 
 impl Log {
     pub(super) fn push(&mut self, logged: Logged) {
-        self.bytes += logged.frame.payload_len();
+        self.bytes += ENTRY + logged.frame.payload_len();
         self.entries.push(logged);
     }
 

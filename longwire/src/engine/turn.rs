@@ -13,6 +13,7 @@ use super::conn::{Conn, Entry, Local};
 use super::event_loop::{Loop, Place, READ, What};
 use super::handler::Handler;
 use super::links::Id;
+use super::slow::Backlog;
 use crate::error::Error;
 use crate::websocket::Closed;
 
@@ -124,7 +125,12 @@ impl<H: Handler> Loop<H> {
         if std::mem::take(&mut place.again) {
             return self.go_on(index);
         }
-        if std::mem::take(&mut place.readable) {
+        if place.readable {
+            if entry.is_behind() {
+                entry.held().paused = true;
+                return;
+            }
+            place.readable = false;
             self.receive(index);
         }
     }
@@ -132,6 +138,8 @@ impl<H: Handler> Loop<H> {
     fn receive(&mut self, index: u32) {
         let Some(place) = self.slab.at(index) else { return };
         match read(place, &mut self.buffer) {
+            // It was interrupted, or there is none.
+            Brought::Nothing if place.readable => self.queue(index),
             Brought::Nothing => {}
             Brought::End(error) => {
                 if let What::Open(entry) = &mut place.what {
@@ -140,7 +148,7 @@ impl<H: Handler> Loop<H> {
                     // Not clean, or reading would have ended before.
                     let _ = entry.core.receive_eof(out, *now);
                     let broken = entry.held.as_mut().and_then(|held| held.broken.take());
-                    entry.end(Err(broken.unwrap_or(error)));
+                    entry.end(Err(broken.filter(says_more).unwrap_or(error)));
                     self.settle(index, aside);
                 }
             }
@@ -156,7 +164,7 @@ impl<H: Handler> Loop<H> {
     }
 
     /// There may be more to read that nothing will tell of.
-    fn read_on(&mut self, index: u32, full: bool) {
+    pub(super) fn read_on(&mut self, index: u32, full: bool) {
         if let Some(place) = self.slab.at(index)
             && (full || place.read_closed)
         {
@@ -167,16 +175,13 @@ impl<H: Handler> Loop<H> {
 
     /// Works off what was read before and had to wait.
     fn go_on(&mut self, index: u32) {
-        if let Some(Place { what: What::Open(Entry { held: Some(held), .. }), readable, .. }) =
-            self.slab.at(index)
-        {
-            let input = std::mem::take(&mut held.input);
-            let readable = *readable;
-            self.buffer[..input.len()].copy_from_slice(&input);
-            self.work_off(index, 0, input.len());
-            if readable {
-                self.queue(index);
-            }
+        let Some(Place { what: What::Open(entry), readable, .. }) = self.slab.at(index) else { return };
+        let input = entry.held.as_mut().map(|held| std::mem::take(&mut held.input)).unwrap_or_default();
+        let readable = *readable;
+        self.buffer[..input.len()].copy_from_slice(&input);
+        self.work_off(index, 0, input.len());
+        if readable {
+            self.queue(index);
         }
     }
 
@@ -196,8 +201,12 @@ impl<H: Handler> Loop<H> {
         let (mut paused, mut whole) = (false, false);
         while at < length && !entry.is_ending() {
             if local.out.remaining() >= GATHER.min(limit) {
-                // Of an error reading knows more.
-                let _ = flush(stream, &mut local.out, &mut local.counters.bytes_sent, local.now);
+                let sent = &mut local.counters.bytes_sent;
+                if let Err(error) = flush(stream, &mut local.out, sent, local.now) {
+                    // Writing meets another one, but the first says why.
+                    entry.held().broken.get_or_insert(error.into());
+                    local.out.detach();
+                }
             }
             let behind = entry.held.as_ref().map_or(0, |held| held.backlog.bytes());
             if local.out.remaining() + behind >= limit {
@@ -228,10 +237,14 @@ impl<H: Handler> Loop<H> {
         }
         let rest = &buffer[at..length];
         keep(entry, rest, whole, paused, local.now);
-        if !assembler.is_idle() && !entry.is_ending() {
-            entry.held().assembler = assembler;
-        } else {
+        if entry.is_ending() {
+            // What is half received is nobody else's.
+            assembler.reset();
+        }
+        if assembler.is_idle() {
             *spare = assembler;
+        } else {
+            entry.held().assembler = assembler;
         }
         if work >= TURN && !rest.is_empty() && !paused {
             *again = true;
@@ -278,7 +291,7 @@ impl<H: Handler> Loop<H> {
             return;
         };
         let local = &mut self.local;
-        let mut wanted = false;
+        let (mut wanted, mut called) = (false, false);
         loop {
             match flush(stream, &mut local.out, &mut local.counters.bytes_sent, local.now) {
                 Ok(true) => {}
@@ -289,7 +302,9 @@ impl<H: Handler> Loop<H> {
                 Err(error) => {
                     // The peer may have said why before it stopped reading: read on.
                     local.out.detach();
-                    entry.held().broken.get_or_insert(error.into());
+                    let held = entry.held();
+                    held.backlog = Backlog::default();
+                    held.broken.get_or_insert(error.into());
                     *readable = true;
                     wanted = true;
                     break;
@@ -298,12 +313,13 @@ impl<H: Handler> Loop<H> {
             let Some(held) = &mut entry.held else { break };
             if held.ending.is_none() && !held.backlog.is_empty() {
                 Conn { key, entry, stream, local }.write_backlog(GATHER);
-            } else if held.was_blocked && self.delivering {
-                // Its turn is when nothing is being delivered.
+            } else if held.was_blocked && (self.delivering || called) {
+                // Its turn is when nothing is being delivered, and others have had theirs.
                 *writable = true;
                 wanted = true;
                 break;
             } else if std::mem::take(&mut held.was_blocked) && held.ending.is_none() {
+                called = true;
                 let handler = &self.options.handler;
                 guard(&mut Conn { key, entry, stream, local }, |conn| handler.drained(conn));
             }
@@ -516,6 +532,12 @@ fn call<H: Handler>(handler: &H, conn: &mut Conn<'_, H::State>, lent: Lent<'_>) 
         Lent::Close(frame) => conn.entry.closed_by(frame),
         _ => {}
     }
+}
+
+/// Whether the error of writing says more than that of reading: a broken pipe only says that reading has met
+/// the end before.
+fn says_more(error: &Error) -> bool {
+    !matches!(error, Error::Io(error) if error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 #[cold]

@@ -1,0 +1,290 @@
+//! The application of the tests: tells what it was told, and does what its peers ask for.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
+
+use longwire::engine::{Conn, Counters, Engine, Handle, Handler, Id, MessageRef, Opening, Running};
+use longwire::http::{HeaderMap, Request};
+use longwire::{Acceptor, Closed, Config, Error, Refusal, Side};
+
+/// How long a test waits for what must come: the machine may be busy.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What a callback was told.
+#[derive(Clone, Debug)]
+pub(crate) enum Told {
+    Request,
+    Opened(Id),
+    Message(Vec<u8>),
+    Ping(Vec<u8>),
+    Pong(Vec<u8>),
+    Drained,
+    /// What `send` said, when it was not `Ok`.
+    Unsent(String),
+    Closed(Id, Result<Closed, Error>),
+}
+
+impl Told {
+    /// Its name, for the order of many.
+    pub(crate) fn name(&self) -> &'static str {
+        match self {
+            Self::Request => "request",
+            Self::Opened(_) => "opened",
+            Self::Message(_) => "message",
+            Self::Ping(_) => "ping",
+            Self::Pong(_) => "pong",
+            Self::Drained => "drained",
+            Self::Unsent(_) => "unsent",
+            Self::Closed(..) => "closed",
+        }
+    }
+}
+
+/// What was told of each connection, by its path.
+#[derive(Clone, Default)]
+pub(crate) struct Log(Arc<(Mutex<HashMap<String, Vec<Told>>>, Condvar)>);
+
+impl Log {
+    pub(crate) fn add(&self, path: &str, told: Told) {
+        self.0.0.lock().unwrap().entry(path.to_owned()).or_default().push(told);
+        self.0.1.notify_all();
+    }
+
+    pub(crate) fn of(&self, path: &str) -> Vec<Told> {
+        self.0.0.lock().unwrap().get(path).cloned().unwrap_or_default()
+    }
+
+    pub(crate) fn names(&self, path: &str) -> Vec<&'static str> {
+        self.of(path).iter().map(Told::name).collect()
+    }
+
+    /// Waits for what `find` finds in what was told of a connection.
+    pub(crate) fn wait<T>(&self, path: &str, mut find: impl FnMut(&[Told]) -> Option<T>) -> T {
+        let begun = Instant::now();
+        let mut log = self.0.0.lock().unwrap();
+        loop {
+            if let Some(found) = find(log.get(path).map_or(&[], Vec::as_slice)) {
+                return found;
+            }
+            assert!(begun.elapsed() < PATIENCE, "{path}: {:?}", log.get(path));
+            log = self.0.1.wait_timeout(log, Duration::from_millis(100)).unwrap().0;
+        }
+    }
+
+    pub(crate) fn opened(&self, path: &str) -> Id {
+        self.wait(path, |told| {
+            told.iter().find_map(|told| if let Told::Opened(id) = told { Some(*id) } else { None })
+        })
+    }
+
+    pub(crate) fn closed(&self, path: &str) -> Result<Closed, Error> {
+        self.wait(path, |told| {
+            told.iter()
+                .find_map(|told| if let Told::Closed(_, end) = told { Some(end.clone()) } else { None })
+        })
+    }
+}
+
+type OnRequest = dyn Fn(&Request<()>, &mut HeaderMap) -> Result<(), Refusal> + Send + Sync;
+type OnOpened = dyn Fn(&mut Conn<'_, State>, &Opening<'_>) + Send + Sync;
+type OnMessage = dyn Fn(&mut Conn<'_, State>, MessageRef<'_>) + Send + Sync;
+type OnConn = dyn Fn(&mut Conn<'_, State>) + Send + Sync;
+
+/// What is kept with each connection.
+pub(crate) struct State {
+    pub(crate) path: String,
+    pub(crate) log: Log,
+}
+
+/// The handler.
+pub(crate) struct Host {
+    pub(crate) log: Log,
+    pub(crate) on_request: Box<OnRequest>,
+    pub(crate) on_opened: Box<OnOpened>,
+    pub(crate) on_message: Box<OnMessage>,
+    pub(crate) on_ping: Box<OnConn>,
+    pub(crate) on_drained: Box<OnConn>,
+}
+
+impl Host {
+    /// Does what text messages say, see [`obey`].
+    pub(crate) fn new() -> Self {
+        Self {
+            log: Log::default(),
+            on_request: Box::new(|_, _| Ok(())),
+            on_opened: Box::new(|_, _| {}),
+            on_message: Box::new(obey),
+            on_ping: Box::new(|_| {}),
+            on_drained: Box::new(|_| {}),
+        }
+    }
+
+    /// Sends back what comes.
+    pub(crate) fn echo() -> Self {
+        Self { on_message: Box::new(echo), ..Self::new() }
+    }
+}
+
+pub(crate) fn echo(conn: &mut Conn<'_, State>, message: MessageRef<'_>) {
+    if let Err(error) = conn.send(message) {
+        unsent(conn, &error);
+    }
+}
+
+fn unsent(conn: &mut Conn<'_, State>, error: &Error) {
+    let State { path, log } = conn.state();
+    log.add(path, Told::Unsent(format!("{error:?}")));
+}
+
+/// Does what a text message says: a verb and its arguments, divided by spaces.
+pub(crate) fn obey(conn: &mut Conn<'_, State>, message: MessageRef<'_>) {
+    let text = message.as_text().unwrap().to_owned();
+    let words: Vec<&str> = text.splitn(4, ' ').collect();
+    let done = match *words {
+        ["send", text] => conn.send(text),
+        ["ping", payload] => conn.ping(payload.as_bytes()),
+        ["close", code, reason] => conn.close(code.parse::<u16>().unwrap(), reason),
+        ["panic"] => panic!("as was asked for"),
+        ["sub", topic] => {
+            let done = conn.subscribe(topic);
+            conn.send(done.to_string())
+        }
+        ["unsub", topic] => {
+            let done = conn.unsubscribe(topic);
+            conn.send(done.to_string())
+        }
+        ["sub", topic, "quietly"] => {
+            conn.subscribe(topic);
+            Ok(())
+        }
+        ["unsub", topic, "quietly"] => {
+            conn.unsubscribe(topic);
+            Ok(())
+        }
+        ["pub", topic, text] => {
+            conn.publish(topic, text);
+            Ok(())
+        }
+        ["latest", topic, key, text] => {
+            conn.publish_latest(topic, key, text);
+            Ok(())
+        }
+        // So many messages of so many bytes.
+        ["flood", count, size] => {
+            let size = size.parse().unwrap();
+            (0..count.parse().unwrap()).try_for_each(|_| conn.send(vec![b'x'; size]))
+        }
+        _ => panic!("{words:?}"),
+    };
+    if let Err(error) = done {
+        unsent(conn, &error);
+    }
+}
+
+impl Handler for Host {
+    type State = State;
+
+    fn request(
+        &self,
+        request: &Request<()>,
+        from: SocketAddr,
+        headers: &mut HeaderMap,
+    ) -> Result<State, Refusal> {
+        assert!(from.ip().is_loopback());
+        (self.on_request)(request, headers)?;
+        let path = request.uri().path().to_owned();
+        self.log.add(&path, Told::Request);
+        Ok(State { path, log: self.log.clone() })
+    }
+
+    fn opened(&self, conn: &mut Conn<'_, State>, opening: &Opening<'_>) {
+        let id = conn.id();
+        self.log.add(&conn.state().path, Told::Opened(id));
+        (self.on_opened)(conn, opening);
+    }
+
+    fn message(&self, conn: &mut Conn<'_, State>, message: MessageRef<'_>) {
+        // Of large ones the beginning is enough.
+        let beginning = message.as_bytes()[..message.len().min(64)].to_vec();
+        self.log.add(&conn.state().path, Told::Message(beginning));
+        (self.on_message)(conn, message);
+    }
+
+    fn ping(&self, conn: &mut Conn<'_, State>, payload: &[u8]) {
+        self.log.add(&conn.state().path, Told::Ping(payload.to_vec()));
+        (self.on_ping)(conn);
+    }
+
+    fn pong(&self, conn: &mut Conn<'_, State>, payload: &[u8]) {
+        self.log.add(&conn.state().path, Told::Pong(payload.to_vec()));
+    }
+
+    fn drained(&self, conn: &mut Conn<'_, State>) {
+        self.log.add(&conn.state().path, Told::Drained);
+        (self.on_drained)(conn);
+    }
+
+    fn closed(&self, id: Id, state: State, end: Result<Closed, Error>) {
+        self.log.add(&state.path, Told::Closed(id, end));
+    }
+}
+
+/// An engine that runs.
+pub(crate) struct House {
+    pub(crate) running: Running,
+    pub(crate) log: Log,
+}
+
+impl House {
+    /// On one thread.
+    pub(crate) fn new(host: Host) -> Self {
+        Self::with(host, |engine| engine.threads(1))
+    }
+
+    /// On one thread, with these limits and deadlines.
+    pub(crate) fn of(host: Host, config: Config) -> Self {
+        Self::with(host, |engine| engine.threads(1).acceptor(Acceptor::new().config(config)))
+    }
+
+    pub(crate) fn with(host: Host, set: impl FnOnce(Engine<Host>) -> Engine<Host>) -> Self {
+        let log = host.log.clone();
+        let running = set(Engine::new(host)).listen("127.0.0.1:0").unwrap();
+        Self { running, log }
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.running.local_addr()
+    }
+
+    pub(crate) fn handle(&self) -> &Handle {
+        self.running.handle()
+    }
+
+    /// Waits until the counters are as is wanted.
+    pub(crate) fn counters(&self, wanted: impl Fn(&Counters) -> bool) -> Counters {
+        wait_for(
+            || Some(self.handle().counters()).filter(&wanted),
+            || format!("{:?}", self.handle().counters()),
+        )
+    }
+}
+
+/// Asks again and again until there is an answer.
+pub(crate) fn wait_for<T>(mut ask: impl FnMut() -> Option<T>, what: impl Fn() -> String) -> T {
+    let begun = Instant::now();
+    loop {
+        if let Some(found) = ask() {
+            return found;
+        }
+        assert!(begun.elapsed() < PATIENCE, "{}", what());
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// The peer's closing handshake, or ours.
+pub(crate) fn closed(end: Result<Closed, Error>) -> (Side, Option<(u16, String)>) {
+    let Closed { by, frame, .. } = end.unwrap();
+    (by, frame.map(|frame| (u16::from(frame.code), frame.reason.to_string())))
+}

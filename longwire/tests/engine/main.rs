@@ -1,0 +1,29 @@
+//! The engine over real TCP, on one thread and on two: with raw sockets as peers, which see every byte, and
+//! with longwire's own client.
+
+#![cfg(unix)]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+#[path = "../../../longwire-proto/tests/support/counting.rs"]
+mod counting;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod host;
+mod raw;
+
+// mod accept;
+// mod backpressure;
+mod callbacks;
+mod deflate;
+// mod drain;
+mod ends;
+mod failing;
+mod handshake;
+mod http;
+// mod hub;
+// mod memory;
+mod messages;
+// mod peers;
+// mod slow;
+// mod topics;
