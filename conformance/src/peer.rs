@@ -46,7 +46,7 @@ impl Handler for Echo {
         Ok(())
     }
 
-    fn message(&self, conn: &mut Conn<'_, ()>, message: MessageRef<'_>) {
+    fn message(&self, conn: &mut Conn<'_>, (): &mut (), message: MessageRef<'_>) {
         if let Err(error) = conn.send(message) {
             eprintln!("{}: {error}", conn.id());
         }

@@ -2,7 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use longwire::Refusal;
@@ -27,7 +27,7 @@ pub(crate) struct Channels {
 /// Where a WebSocket goes. Paths that begin with `/-/` are the server's own.
 pub(crate) enum Place {
     /// To the channel of this name.
-    Channel(Arc<str>),
+    Channel(Box<str>),
     Echo,
 }
 
@@ -49,20 +49,17 @@ impl Handler for Channels {
         Ok(Place::Channel(path.into()))
     }
 
-    fn opened(&self, conn: &mut Conn<'_, Place>, _: &Opening<'_>) {
-        if let Place::Channel(name) = conn.state() {
-            let name = Arc::clone(name);
-            conn.subscribe(&name);
+    fn opened(&self, conn: &mut Conn<'_>, place: &mut Place, _: &Opening<'_>) {
+        if let Place::Channel(name) = place {
+            conn.subscribe(name);
         }
     }
 
-    fn message(&self, conn: &mut Conn<'_, Place>, message: MessageRef<'_>) {
-        if let Place::Channel(name) = conn.state() {
-            let name = Arc::clone(name);
-            conn.publish(&name, message);
-        } else {
+    fn message(&self, conn: &mut Conn<'_>, place: &mut Place, message: MessageRef<'_>) {
+        match place {
+            Place::Channel(name) => conn.publish(name, message),
             // There is room for one answer, or it is closing.
-            let _ = conn.send(message);
+            Place::Echo => drop(conn.send(message)),
         }
     }
 

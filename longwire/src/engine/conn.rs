@@ -12,7 +12,7 @@ use longwire_proto::{
 };
 
 use super::counters::Counters;
-use super::links::{Handle, Id, Links, Peer};
+use super::links::{Handle, Id, Peer};
 use super::slab::Key;
 use super::slow::{Backlog, Published, Relief, Waiting};
 use super::topics::{Log, Logged, NOBODY, Subscriptions, Topics};
@@ -20,13 +20,12 @@ use crate::error::Error;
 use crate::websocket::{Closed, Side};
 
 /// A WebSocket of a loop. One that is idle holds this and nothing else.
-pub(super) struct Entry<S> {
+pub(super) struct Entry {
     pub(super) core: Connection,
     pub(super) subscriptions: Subscriptions,
     pub(super) held: Option<Box<Held>>,
     /// How far it has heard what was published in this turn, where that is not all or nothing.
     pub(super) heard: u32,
-    pub(super) state: S,
 }
 
 /// What a connection holds while something is half received, waits to be written, or comes to its end.
@@ -77,9 +76,9 @@ impl Held {
     }
 }
 
-impl<S> Entry<S> {
-    pub(super) fn new(core: Connection, state: S) -> Self {
-        Self { core, subscriptions: Subscriptions::default(), held: None, heard: 0, state }
+impl Entry {
+    pub(super) fn new(core: Connection) -> Self {
+        Self { core, subscriptions: Subscriptions::default(), held: None, heard: 0 }
     }
 
     pub(super) fn held(&mut self) -> &mut Held {
@@ -139,7 +138,7 @@ impl<S> Entry<S> {
 /// What belongs to a loop and a callback may use.
 pub(super) struct Local {
     pub(super) at: u16,
-    pub(super) links: Arc<Links>,
+    pub(super) engine: Handle,
     pub(super) now: Instant,
     /// What the connection that is worked on has to write.
     pub(super) out: Outbox,
@@ -152,20 +151,20 @@ pub(super) struct Local {
 }
 
 /// A connection, in a callback about it.
-pub struct Conn<'a, S> {
+pub struct Conn<'a> {
     pub(super) key: Key,
-    pub(super) entry: &'a mut Entry<S>,
+    pub(super) entry: &'a mut Entry,
     pub(super) stream: &'a TcpStream,
     pub(super) local: &'a mut Local,
 }
 
-impl<S> std::fmt::Debug for Conn<'_, S> {
+impl std::fmt::Debug for Conn<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Conn").field(&self.id()).finish()
     }
 }
 
-impl<S> Conn<'_, S> {
+impl Conn<'_> {
     /// Its name.
     pub const fn id(&self) -> Id {
         Id { at: self.local.at, key: self.key }
@@ -178,12 +177,7 @@ impl<S> Conn<'_, S> {
 
     /// A handle on the engine.
     pub fn engine(&self) -> Handle {
-        Handle(Arc::clone(&self.local.links))
-    }
-
-    /// What the application keeps with it.
-    pub const fn state(&mut self) -> &mut S {
-        &mut self.entry.state
+        self.local.engine.clone()
     }
 
     /// The peer's address.
@@ -351,23 +345,28 @@ impl<S> Conn<'_, S> {
     /// compressed once, and delivered at the end of the turn, in the order in which it was published. To
     /// publish it needs not be subscribed itself.
     pub fn publish<'m>(&mut self, topic: &str, message: impl Into<Outgoing<'m>>) {
-        self.publish_frame(topic, None, &SharedFrame::new(message));
+        self.publish_frame(topic, None, &SharedFrame::new(message), self.key.index);
+    }
+
+    /// As [`publish`](Self::publish), to this connection too if it is subscribed.
+    pub fn publish_to_all<'m>(&mut self, topic: &str, message: impl Into<Outgoing<'m>>) {
+        self.publish_frame(topic, None, &SharedFrame::new(message), NOBODY);
     }
 
     /// As [`publish`](Self::publish), with a key such as the name of a quote: see
     /// [`SlowConsumer::keep_latest`](super::SlowConsumer::keep_latest).
     pub fn publish_latest<'m>(&mut self, topic: &str, key: &str, message: impl Into<Outgoing<'m>>) {
-        self.publish_frame(topic, Some(key.into()), &SharedFrame::new(message));
+        self.publish_frame(topic, Some(key.into()), &SharedFrame::new(message), self.key.index);
     }
 
     /// As [`publish`](Self::publish), of a message that was encoded before.
     pub fn publish_shared(&mut self, topic: &str, frame: &SharedFrame) {
-        self.publish_frame(topic, None, frame);
+        self.publish_frame(topic, None, frame, self.key.index);
     }
 
-    fn publish_frame(&mut self, topic: &str, key: Option<Arc<str>>, frame: &SharedFrame) {
+    fn publish_frame(&mut self, topic: &str, key: Option<Arc<str>>, frame: &SharedFrame, except: u32) {
         let others =
-            self.local.links.0.iter().enumerate().filter(|(at, _)| *at != usize::from(self.local.at));
+            self.local.engine.0.0.iter().enumerate().filter(|(at, _)| *at != usize::from(self.local.at));
         let mut name: Option<Arc<str>> = None;
         for (_, link) in others {
             let topic = Arc::clone(name.get_or_insert_with(|| topic.into()));
@@ -377,10 +376,10 @@ impl<S> Conn<'_, S> {
             }
         }
         if let Some(topic) = self.local.topics.find(topic) {
-            if self.entry.subscriptions.contains(topic) {
+            if except != NOBODY && self.entry.subscriptions.contains(topic) {
                 self.stand_apart();
             }
-            self.local.log.push(Logged { topic, frame: frame.clone(), key, except: self.key.index });
+            self.local.log.push(Logged { topic, frame: frame.clone(), key, except });
         }
     }
 

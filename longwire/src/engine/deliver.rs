@@ -25,7 +25,7 @@ impl<H: Handler> Loop<H> {
             self.delivering = false;
         }
         self.local.topics.compact(|index, seat| {
-            if let Some(Place { what: What::Open(entry), .. }) = self.slab.at(index) {
+            if let Some(Place { what: What::Open(entry, _), .. }) = self.slab.at(index) {
                 entry.subscriptions.moved(seat);
             }
         });
@@ -75,7 +75,7 @@ impl<H: Handler> Loop<H> {
     /// What is to be written to a member that holds nothing, as most do; the others get it by themselves.
     #[inline]
     fn class_of(&mut self, index: u32, batch: &mut Batch) -> Option<Class> {
-        let Some(Place { what: What::Open(entry), mark, .. }) = self.slab.at(index) else { return None };
+        let Some(Place { what: What::Open(entry, _), mark, .. }) = self.slab.at(index) else { return None };
         let several = std::mem::take(mark) == SEVERAL;
         if entry.heard != 0 {
             return None;
@@ -116,7 +116,7 @@ impl<H: Handler> Loop<H> {
     /// To those who have heard a part of it, have said some of it, hear several topics, or do not keep up.
     fn deliver_apart(&mut self, index: u32) {
         let Some(key) = self.slab.key(index) else { return };
-        let Some(Place { what: What::Open(entry), stream, .. }) = self.slab.at(index) else { return };
+        let Some(Place { what: What::Open(entry, _), stream, .. }) = self.slab.at(index) else { return };
         if entry.heard == 0 {
             return;
         }

@@ -46,7 +46,7 @@ impl<H: Handler> Loop<H> {
         let mut keys = Vec::new();
         for key in self.slab.keys().collect::<Vec<_>>() {
             match self.slab.get(key) {
-                Some(Place { what: What::Open(_), .. }) => keys.push(key),
+                Some(Place { what: What::Open(..), .. }) => keys.push(key),
                 _ => self.forget_greeting(key.index),
             }
         }

@@ -23,7 +23,7 @@ use super::conn::{Conn, Entry, Local};
 use super::counters::Told;
 use super::drain::Draining;
 use super::handler::Handler;
-use super::links::{Command, Links, less_busy};
+use super::links::{Command, Handle, Links, less_busy};
 use super::opening::Greeting;
 use super::slab::{Key, Slab};
 use super::wheel::{Tick, Wheel};
@@ -51,6 +51,10 @@ const ROUNDS: usize = 16;
 /// Connections that are accepted in a round.
 const ACCEPTS: usize = 64;
 
+/// Commands that are obeyed in a round, and deadlines that are looked at.
+const COMMANDS: usize = 4096;
+const DEADLINES: usize = 4096;
+
 /// The pause after an error of the listener that the next call would meet again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -74,7 +78,7 @@ pub(super) struct Place<S> {
 
 pub(super) enum What<S> {
     Greeting(Greeting),
-    Open(Entry<S>),
+    Open(Entry, S),
 }
 
 pub(super) struct Loop<H: Handler> {
@@ -84,6 +88,11 @@ pub(super) struct Loop<H: Handler> {
     wheel: Wheel,
     /// Whose turn it is.
     ready: Vec<u32>,
+    /// The list of the round before, empty but for its memory.
+    worked: Vec<u32>,
+    /// Whose deadline may have passed.
+    expired: Vec<(u32, Tick)>,
+    more_commands: bool,
     pub(super) buffer: Box<[u8]>,
     /// That of all connections that have nothing half received.
     pub(super) assembler: Assembler,
@@ -125,7 +134,7 @@ impl<H: Handler> Loop<H> {
             apart: Vec::new(),
             counters: Default::default(),
             slow: Arc::clone(&options.slow),
-            links: Arc::clone(&links),
+            engine: Handle(Arc::clone(&links)),
         };
         Ok(Self {
             writer: Writer::new(options.io_uring),
@@ -134,6 +143,9 @@ impl<H: Handler> Loop<H> {
             slab: Slab::new(),
             wheel: Wheel::new(local.now),
             ready: Vec::new(),
+            worked: Vec::new(),
+            expired: Vec::new(),
+            more_commands: false,
             buffer: vec![0; READ + REST].into(),
             assembler: Assembler::default(),
             told: Arc::clone(&links.0[usize::from(at)].told),
@@ -155,8 +167,9 @@ impl<H: Handler> Loop<H> {
         let watched = watch(&poll)?;
         let mut events = Events::with_capacity(EVENTS);
         let mut timer = Timer::default();
+        let mut idle = true;
         while !self.is_done() {
-            if self.is_busy() {
+            if !idle {
                 tokio::task::yield_now().await;
             } else {
                 let due = self.next_due();
@@ -170,7 +183,8 @@ impl<H: Handler> Loop<H> {
             for _ in 0..ROUNDS {
                 self.ask(&watched, &mut poll, &mut events)?;
                 self.round(&events);
-                if events.is_empty() && !self.is_busy() {
+                idle = events.is_empty() && !self.is_busy();
+                if idle {
                     break;
                 }
             }
@@ -199,7 +213,10 @@ impl<H: Handler> Loop<H> {
     }
 
     fn is_busy(&self) -> bool {
-        !self.ready.is_empty() || (self.accepting && self.listener.is_some())
+        !self.ready.is_empty()
+            || !self.expired.is_empty()
+            || self.more_commands
+            || (self.accepting && self.listener.is_some())
     }
 
     fn is_done(&self) -> bool {
@@ -207,7 +224,7 @@ impl<H: Handler> Loop<H> {
         self.stopped || drained
     }
 
-    fn next_due(&self) -> Option<Instant> {
+    fn next_due(&mut self) -> Option<Instant> {
         let draining = self.draining.as_ref().map(|draining| draining.next_due(self.local.now));
         self.wheel.next_due().into_iter().chain(self.accept_again).chain(draining).min()
     }
@@ -215,29 +232,29 @@ impl<H: Handler> Loop<H> {
     /// Everyone who has something gets one turn.
     fn round(&mut self, events: &Events) {
         self.local.now = now();
+        let mut told = 0;
         for event in events {
+            told += 1;
             match event.token() {
                 LISTENER => self.accepting = true,
                 // The commands are looked at in each round anyway.
                 WAKER => {}
-                Token(token) => {
-                    let key = key_of(token);
-                    if let Some(place) = self.slab.get(key) {
+                // Nobody has come or gone since the system told it: it is who is there now.
+                Token(index) => {
+                    if let Some(place) = self.slab.at(index as u32) {
                         // The end of the stream and errors are found by reading.
                         place.read_closed |= event.is_read_closed() || event.is_error();
                         place.readable |= event.is_readable() || place.read_closed;
                         place.writable |= event.is_writable() || event.is_write_closed();
-                        self.queue(key.index);
+                        self.queue(index as u32);
                     }
                 }
             }
         }
-        for command in self.local.links.0[usize::from(self.local.at)].take() {
-            self.obey(command);
-        }
+        self.obey_all();
         self.accept();
-        self.look_at_the_clock();
-        for index in std::mem::take(&mut self.ready) {
+        let mut working = std::mem::replace(&mut self.ready, std::mem::take(&mut self.worked));
+        for index in working.drain(..) {
             if let Some(place) = self.slab.at(index) {
                 place.queued = false;
                 self.work(index);
@@ -245,6 +262,11 @@ impl<H: Handler> Loop<H> {
             if self.local.log.is_full() {
                 self.deliver();
             }
+        }
+        self.worked = working;
+        // Who has something to be read lives: deadlines are looked at when all that came was.
+        if told < EVENTS {
+            self.look_at_the_clock();
         }
         self.deliver();
         self.told.tell(&self.local.counters);
@@ -263,8 +285,16 @@ impl<H: Handler> Loop<H> {
     fn work(&mut self, index: u32) {
         match self.slab.at(index).map(|place| &place.what) {
             Some(What::Greeting(_)) => self.greet(index),
-            Some(What::Open(_)) => self.turn(index),
+            Some(What::Open(..)) => self.turn(index),
             None => {}
+        }
+    }
+
+    fn obey_all(&mut self) {
+        let (commands, more) = self.local.engine.0.0[usize::from(self.local.at)].take(COMMANDS);
+        self.more_commands = more;
+        for command in commands {
+            self.obey(command);
         }
     }
 
@@ -295,14 +325,15 @@ impl<H: Handler> Loop<H> {
                     self.deliver();
                 }
             }
+            Command::Run(key, act) => self.on(key, act),
             Command::Drain(drain) => self.begin_to_drain(drain),
             Command::Stop => self.stopped = true,
         }
     }
 
     /// Does something with an open connection that is not worked on.
-    pub(super) fn on(&mut self, key: Key, act: impl FnOnce(&mut Conn<'_, H::State>)) {
-        let Some(Place { what: What::Open(entry), stream, .. }) = self.slab.get(key) else { return };
+    pub(super) fn on(&mut self, key: Key, act: impl FnOnce(&mut Conn<'_>)) {
+        let Some(Place { what: What::Open(entry, _), stream, .. }) = self.slab.get(key) else { return };
         if entry.is_ending() {
             return;
         }
@@ -325,15 +356,15 @@ impl<H: Handler> Loop<H> {
                 Ok((stream, from)) => {
                     let stream = TcpStream::from(stream);
                     let at = usize::from(self.local.at);
-                    match less_busy(&self.local.links, at) {
+                    match less_busy(&self.local.engine.0, at) {
                         Some(other) => {
-                            let link = &self.local.links.0[other];
+                            let link = &self.local.engine.0.0[other];
                             link.connections.fetch_add(1, Ordering::Relaxed);
                             // A loop that has ended drops it, as this one is about to.
                             let _ = link.push(Command::Adopt(stream, from));
                         }
                         None => {
-                            self.local.links.0[at].connections.fetch_add(1, Ordering::Relaxed);
+                            self.local.engine.0.0[at].connections.fetch_add(1, Ordering::Relaxed);
                             self.adopt(stream, from);
                         }
                     }
@@ -371,7 +402,7 @@ impl<H: Handler> Loop<H> {
         };
         let key = self.slab.insert(place);
         let interest = Interest::READABLE | Interest::WRITABLE;
-        if self.registry.register(&mut SourceFd(&fd), token_of(key), interest).is_err() {
+        if self.registry.register(&mut SourceFd(&fd), Token(key.index as usize), interest).is_err() {
             // The system watches no more sockets.
             self.slab.remove(key.index);
             self.local.counters.accept_errors += 1;
@@ -381,7 +412,7 @@ impl<H: Handler> Loop<H> {
     }
 
     pub(super) fn uncount(&self) {
-        self.local.links.0[usize::from(self.local.at)].connections.fetch_sub(1, Ordering::Relaxed);
+        self.local.engine.0.0[usize::from(self.local.at)].connections.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Puts a connection into the wheel for what is due first.
@@ -389,7 +420,7 @@ impl<H: Handler> Loop<H> {
         let Some(place) = self.slab.at(index) else { return };
         let due = match &place.what {
             What::Greeting(greeting) => greeting.since.checked_add(self.options.handshake_timeout()),
-            What::Open(entry) => entry.due(),
+            What::Open(entry, _) => entry.due(),
         };
         if let Some(due) = due {
             self.wheel.arm(index, &mut place.armed, due);
@@ -397,19 +428,30 @@ impl<H: Handler> Loop<H> {
     }
 
     fn look_at_the_clock(&mut self) {
-        while let Some((tick, indexes)) = self.wheel.expired(self.local.now) {
-            for index in indexes {
-                let Some(place) = self.slab.at(index) else { continue };
-                if place.armed != tick {
-                    continue;
-                }
-                place.armed = 0;
-                match &place.what {
-                    What::Greeting(_) => self.greeting_due(index),
-                    What::Open(_) => self.due(index),
-                }
-                self.arm(index);
+        if self.expired.is_empty() {
+            while let Some((tick, indexes)) = self.wheel.expired(self.local.now) {
+                self.expired.extend(indexes.into_iter().map(|index| (index, tick)));
             }
+            if self.expired.is_empty() {
+                return self.drain_on();
+            }
+        }
+        for (index, tick) in self.expired.split_off(self.expired.len().saturating_sub(DEADLINES)) {
+            let Some(place) = self.slab.at(index) else { continue };
+            if place.armed != tick {
+                continue;
+            }
+            place.armed = 0;
+            match &place.what {
+                // Its turn comes first.
+                _ if place.queued => {}
+                What::Greeting(_) => self.greeting_due(index),
+                What::Open(..) => self.due(index),
+            }
+            self.arm(index);
+        }
+        if self.expired.is_empty() {
+            self.expired = Vec::new();
         }
         self.drain_on();
     }
@@ -423,7 +465,7 @@ impl<H: Handler> Loop<H> {
 
     /// The end: whoever is still there is dropped.
     fn leave(&mut self) {
-        self.local.links.0[usize::from(self.local.at)].end();
+        self.local.engine.0.0[usize::from(self.local.at)].end();
         let keys: Vec<Key> = self.slab.keys().collect();
         for key in keys {
             self.drop_connection(key.index);
@@ -447,15 +489,6 @@ fn ask(poll: &mut Poll, events: &mut Events) -> io::Result<()> {
 fn watch(poll: &Poll) -> io::Result<AsyncFd<OwnedFd>> {
     let descriptor = poll.registry().as_fd().try_clone_to_owned()?;
     AsyncFd::with_interest(descriptor, tokio::io::Interest::READABLE)
-}
-
-fn token_of(key: Key) -> Token {
-    // The two tokens that are taken stand for indexes that no slab reaches.
-    Token(((key.generation as usize) << 32) | key.index as usize)
-}
-
-fn key_of(token: usize) -> Key {
-    Key { index: token as u32, generation: (token >> 32) as u32 }
 }
 
 fn is_of_the_connection(error: &io::Error) -> bool {

@@ -9,7 +9,7 @@ use longwire_proto::MessageRef;
 use longwire_proto::handshake::Refusal;
 
 use super::conn::Conn;
-use super::links::Id;
+use super::links::{Handle, Id};
 use crate::error::Error;
 use crate::websocket::Closed;
 
@@ -40,31 +40,32 @@ pub trait Handler: Send + Sync + 'static {
     ) -> Result<Self::State, Refusal>;
 
     /// The connection is open. What is sent here leaves together with the answer to the handshake.
-    fn opened(&self, conn: &mut Conn<'_, Self::State>, opening: &Opening<'_>) {
-        let _ = (conn, opening);
+    fn opened(&self, conn: &mut Conn<'_>, state: &mut Self::State, opening: &Opening<'_>) {
+        let _ = (conn, state, opening);
     }
 
     /// A whole message was received. It is lent: [`MessageRef::into_message`] gives it bytes of its own.
-    fn message(&self, conn: &mut Conn<'_, Self::State>, message: MessageRef<'_>);
+    fn message(&self, conn: &mut Conn<'_>, state: &mut Self::State, message: MessageRef<'_>);
 
     /// A Ping was received; it is answered already.
-    fn ping(&self, conn: &mut Conn<'_, Self::State>, payload: &[u8]) {
-        let _ = (conn, payload);
+    fn ping(&self, conn: &mut Conn<'_>, state: &mut Self::State, payload: &[u8]) {
+        let _ = (conn, state, payload);
     }
 
     /// A Pong was received, to a Ping of the application's or of the keepalive.
-    fn pong(&self, conn: &mut Conn<'_, Self::State>, payload: &[u8]) {
-        let _ = (conn, payload);
+    fn pong(&self, conn: &mut Conn<'_>, state: &mut Self::State, payload: &[u8]) {
+        let _ = (conn, state, payload);
     }
 
     /// All that waited for a peer that did not read has gone out.
-    fn drained(&self, conn: &mut Conn<'_, Self::State>) {
-        let _ = conn;
+    fn drained(&self, conn: &mut Conn<'_>, state: &mut Self::State) {
+        let _ = (conn, state);
     }
 
-    /// The connection has ended, for this reason; its topics are left. `Ok` is a closing handshake.
-    fn closed(&self, id: Id, state: Self::State, end: Result<Closed, Error>) {
-        let _ = (id, state, end);
+    /// The connection has ended, for this reason; its topics are left. `Ok` is a closing handshake. By way of
+    /// `engine` others can be told.
+    fn closed(&self, engine: &Handle, id: Id, state: Self::State, end: Result<Closed, Error>) {
+        let _ = (engine, id, state, end);
     }
 
     /// A connection could not be accepted, for want of descriptors or the like. The listener is asked

@@ -9,6 +9,7 @@ use std::time::Duration;
 use longwire_proto::{CloseCode, CloseFrame, Compress, Message, Outgoing, SendError, SharedFrame};
 use mio::Waker;
 
+use super::conn::Conn;
 use super::counters::{self, Counters, Told};
 use super::slab::Key;
 use crate::error::Error;
@@ -39,6 +40,9 @@ impl fmt::Debug for Id {
     }
 }
 
+/// What is to be done with a connection, on its thread.
+type Act = dyn FnOnce(&mut Conn<'_>) + Send;
+
 /// What a loop is told.
 pub(super) enum Command {
     Adopt(TcpStream, SocketAddr),
@@ -48,6 +52,7 @@ pub(super) enum Command {
     Subscribe(Key, Arc<str>),
     Unsubscribe(Key, Arc<str>),
     Publish { topic: Arc<str>, key: Option<Arc<str>>, frame: SharedFrame },
+    Run(Key, Box<Act>),
     Drain(Drain),
     Stop,
 }
@@ -80,18 +85,21 @@ impl Link {
     }
 
     pub(super) fn push(&self, command: Command) -> Result<(), Error> {
-        let size = COMMAND
-            + match &command {
-                Command::Send(_, message, _) => message.len(),
-                Command::SendShared(_, frame) | Command::Publish { frame, .. } => frame.payload_len(),
-                _ => 0,
-            };
+        let message = match &command {
+            Command::Send(_, message, _) => Some(message.len()),
+            Command::SendShared(_, frame) => Some(frame.payload_len()),
+            Command::Publish { topic, key, frame } => {
+                Some(frame.payload_len() + topic.len() + key.as_ref().map_or(0, |key| key.len()))
+            }
+            _ => None,
+        };
+        let size = COMMAND + message.unwrap_or(0);
         let mut queue = self.lock();
         if queue.closed {
             return Err(SendError::Closing.into());
         }
-        // What is no message is never refused, and costs nothing once it is done.
-        if queue.bytes + size > WAITING_MAX && size > COMMAND {
+        // What is no message is never refused.
+        if message.is_some() && queue.bytes + size > WAITING_MAX {
             return Err(Error::Full);
         }
         queue.bytes += size;
@@ -105,10 +113,15 @@ impl Link {
         Ok(())
     }
 
-    pub(super) fn take(&self) -> Vec<Command> {
+    /// The next commands, at most so many, and whether there are more.
+    pub(super) fn take(&self, most: usize) -> (Vec<Command>, bool) {
         let mut queue = self.lock();
-        queue.bytes = 0;
-        std::mem::take(&mut queue.commands)
+        if queue.commands.len() <= most {
+            queue.bytes = 0;
+            return (std::mem::take(&mut queue.commands), false);
+        }
+        let rest = queue.commands.split_off(most);
+        (std::mem::replace(&mut queue.commands, rest), true)
     }
 
     pub(super) fn end(&self) {
@@ -135,8 +148,8 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// [`Error::Full`] when a loop has 64 MiB of such messages to work off; those before it have got it
-    /// then. [`Error::Send`] when the engine has ended.
+    /// [`Error::Full`] when a loop has 64 MiB of such messages to work off: its connections miss this one.
+    /// [`Error::Send`] when the engine has ended.
     pub fn publish<'m>(&self, topic: &str, message: impl Into<Outgoing<'m>>) -> Result<(), Error> {
         self.publish_frame(topic, None, &SharedFrame::new(message))
     }
@@ -167,10 +180,13 @@ impl Handle {
 
     fn publish_frame(&self, topic: &str, key: Option<Arc<str>>, frame: &SharedFrame) -> Result<(), Error> {
         let topic: Arc<str> = topic.into();
-        self.0.0.iter().try_for_each(|link| {
+        let mut result = Ok(());
+        // One that is full takes nothing from the others.
+        for link in &self.0.0 {
             let (topic, key, frame) = (Arc::clone(&topic), key.clone(), frame.clone());
-            link.push(Command::Publish { topic, key, frame })
-        })
+            result = result.and(link.push(Command::Publish { topic, key, frame }));
+        }
+        result
     }
 
     /// The connection of this name.
@@ -319,6 +335,15 @@ impl Peer {
         let frame = CloseFrame::new(code, reason);
         frame.check()?;
         self.tell(Command::Close(self.id.key, frame))
+    }
+
+    /// Does anything with the connection, on its thread, which it must not block.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Send`] when the engine has ended.
+    pub fn run(&self, act: impl FnOnce(&mut Conn<'_>) + Send + 'static) -> Result<(), Error> {
+        self.tell(Command::Run(self.id.key, Box::new(act)))
     }
 
     /// Subscribes the connection to a topic.

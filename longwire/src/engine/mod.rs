@@ -20,14 +20,12 @@
 //!         Ok(request.uri().path().to_owned())
 //!     }
 //!
-//!     fn opened(&self, conn: &mut Conn<'_, String>, _: &Opening<'_>) {
-//!         let room = conn.state().clone();
-//!         conn.subscribe(&room);
+//!     fn opened(&self, conn: &mut Conn<'_>, room: &mut String, _: &Opening<'_>) {
+//!         conn.subscribe(room);
 //!     }
 //!
-//!     fn message(&self, conn: &mut Conn<'_, String>, message: MessageRef<'_>) {
-//!         let room = conn.state().clone();
-//!         conn.publish(&room, message);
+//!     fn message(&self, conn: &mut Conn<'_>, room: &mut String, message: MessageRef<'_>) {
+//!         conn.publish(room, message);
 //!     }
 //! }
 //!

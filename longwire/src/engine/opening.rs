@@ -149,7 +149,7 @@ impl<H: Handler> Loop<H> {
         if let Some(parameters) = acceptance.deflate() {
             core = core.with_deflate(parameters);
         }
-        place.what = What::Open(Entry::new(core, state));
+        place.what = What::Open(Entry::new(core), state);
         self.local.counters.opened += 1;
         self.local.counters.open += 1;
         let mut encoded = Vec::new();
@@ -160,10 +160,10 @@ impl<H: Handler> Loop<H> {
             subprotocol: acceptance.subprotocol(),
             deflate: acceptance.deflate(),
         };
-        let Place { what: What::Open(entry), stream, .. } = place else { return };
+        let Place { what: What::Open(entry, state), stream, .. } = place else { return };
         let handler = &self.options.handler;
         let mut conn = Conn { key, entry, stream, local: &mut self.local };
-        super::turn::guard(&mut conn, |conn| handler.opened(conn, &opening));
+        super::turn::guard(&mut conn, |conn| handler.opened(conn, state, &opening));
         self.arm(index);
         self.work_off(index, head, length);
     }

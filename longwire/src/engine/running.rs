@@ -43,8 +43,11 @@ impl Running {
     {
         let runtime = || runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
         let held = self.holds.clone();
+        let mut ends = Ends { handle: self.handle.clone(), at, well: false };
         let thread = Builder::new().name(format!("longwire-{at}")).spawn(move || {
             let ended = runtime().and_then(|runtime| runtime.block_on(start()));
+            ends.well = ended.is_ok();
+            drop(ends);
             drop(held);
             ended
         })?;
@@ -95,6 +98,24 @@ impl Running {
             result = result.and(ended);
         }
         result
+    }
+}
+
+/// A loop ends: nothing more is for it, and if it failed the others end too.
+struct Ends {
+    handle: Handle,
+    at: u16,
+    well: bool,
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        if let Some(link) = self.handle.0.0.get(usize::from(self.at)) {
+            link.end();
+        }
+        if !self.well {
+            self.handle.stop();
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use longwire_proto::{Compress, Message, SharedFrame};
 
 /// What each message that waits costs besides its payload, in bytes.
-const ITEM: usize = 64;
+const ITEM: usize = 128;
 
 /// How far a connection may be behind what is published to it, and what becomes of it then.
 ///

@@ -24,7 +24,10 @@ const GATHER: usize = 256 * 1024;
 const SLICES: usize = 64;
 
 /// Bytes of messages that a turn brings. One read may inflate to a thousand times as much.
-const TURN: usize = 4 * 1024 * 1024;
+const TURN: usize = 1024 * 1024;
+
+/// What each message counts besides its payload.
+const MESSAGE: usize = 64;
 
 /// What a step counts in which something was inflated, and so may be read in one.
 const INFLATES: usize = 64 * 1024;
@@ -32,7 +35,7 @@ const COMPRESSED_STEP: usize = 16 * 1024;
 
 /// Calls the application. Should it panic, only this connection fails.
 #[inline]
-pub(super) fn guard<S>(conn: &mut Conn<'_, S>, call: impl FnOnce(&mut Conn<'_, S>)) {
+pub(super) fn guard(conn: &mut Conn<'_>, call: impl FnOnce(&mut Conn<'_>)) {
     if catch_unwind(AssertUnwindSafe(|| call(conn))).is_err() {
         let Local { out, now, .. } = &mut *conn.local;
         conn.entry.core.fail(CloseCode::INTERNAL, "", out, *now);
@@ -41,7 +44,7 @@ pub(super) fn guard<S>(conn: &mut Conn<'_, S>, call: impl FnOnce(&mut Conn<'_, S
 }
 
 /// Puts what the connection has to write in the place of what the loop gathers, which is given back.
-pub(super) fn lend_outbox<S>(entry: &mut Entry<S>, local: &mut Local) -> Option<Outbox> {
+pub(super) fn lend_outbox(entry: &mut Entry, local: &mut Local) -> Option<Outbox> {
     match &mut entry.held {
         Some(held) if !held.out.is_empty() => {
             Some(std::mem::replace(&mut local.out, std::mem::take(&mut held.out)))
@@ -104,7 +107,7 @@ impl<H: Handler> Loop<H> {
     /// One turn of an open connection.
     pub(super) fn turn(&mut self, index: u32) {
         let Some(place) = self.slab.at(index) else { return };
-        let What::Open(entry) = &mut place.what else { return };
+        let What::Open(entry, _) = &mut place.what else { return };
         if entry.is_ending() {
             return self.finish(index);
         }
@@ -114,7 +117,7 @@ impl<H: Handler> Loop<H> {
             self.settle(index, aside);
         }
         let Some(place) = self.slab.at(index) else { return };
-        let What::Open(entry) = &mut place.what else { return };
+        let What::Open(entry, _) = &mut place.what else { return };
         if entry.is_ending() {
             return;
         }
@@ -142,7 +145,7 @@ impl<H: Handler> Loop<H> {
             Brought::Nothing if place.readable => self.queue(index),
             Brought::Nothing => {}
             Brought::End(error) => {
-                if let What::Open(entry) = &mut place.what {
+                if let What::Open(entry, _) = &mut place.what {
                     let aside = lend_outbox(entry, &mut self.local);
                     let Local { out, now, .. } = &mut self.local;
                     // Not clean, or reading would have ended before.
@@ -175,7 +178,7 @@ impl<H: Handler> Loop<H> {
 
     /// Works off what was read before and had to wait.
     fn go_on(&mut self, index: u32) {
-        let Some(Place { what: What::Open(entry), readable, .. }) = self.slab.at(index) else { return };
+        let Some(Place { what: What::Open(entry, _), readable, .. }) = self.slab.at(index) else { return };
         let input = entry.held.as_mut().map(|held| std::mem::take(&mut held.input)).unwrap_or_default();
         let readable = *readable;
         self.buffer[..input.len()].copy_from_slice(&input);
@@ -189,7 +192,9 @@ impl<H: Handler> Loop<H> {
     pub(super) fn work_off(&mut self, index: u32, start: usize, length: usize) {
         let Some(key) = self.slab.key(index) else { return };
         let Self { slab, buffer, local, assembler: spare, options, .. } = self;
-        let Some(Place { what: What::Open(entry), stream, again, .. }) = slab.at(index) else { return };
+        let Some(Place { what: What::Open(entry, state), stream, again, .. }) = slab.at(index) else {
+            return;
+        };
         let aside = lend_outbox(entry, local);
         let mut assembler = std::mem::take(match &mut entry.held {
             Some(held) if !held.assembler.is_idle() => &mut held.assembler,
@@ -227,10 +232,10 @@ impl<H: Handler> Loop<H> {
                 Ok((consumed, Some(lent))) => {
                     at += consumed;
                     if let Lent::Message(message) = &lent {
-                        work += message.len();
+                        work += MESSAGE + message.len();
                         whole = true;
                     }
-                    call(&options.handler, &mut Conn { key, entry, stream, local }, lent);
+                    call(&options.handler, &mut Conn { key, entry, stream, local }, state, lent);
                 }
                 Err(error) => fail(entry, error),
             }
@@ -257,7 +262,9 @@ impl<H: Handler> Loop<H> {
     fn work_off_landed(&mut self, index: u32, count: usize) {
         let Some(key) = self.slab.key(index) else { return };
         let Self { slab, local, options, .. } = self;
-        let Some(Place { what: What::Open(entry), stream, again, .. }) = slab.at(index) else { return };
+        let Some(Place { what: What::Open(entry, state), stream, again, .. }) = slab.at(index) else {
+            return;
+        };
         let aside = lend_outbox(entry, local);
         let mut assembler = std::mem::take(&mut entry.held().assembler);
         let mut rest = Vec::new();
@@ -267,7 +274,7 @@ impl<H: Handler> Loop<H> {
             Ok(None) => {}
             Ok(Some(lent)) => {
                 whole = true;
-                call(&options.handler, &mut Conn { key, entry, stream, local }, lent);
+                call(&options.handler, &mut Conn { key, entry, stream, local }, state, lent);
             }
             Err(error) => fail(entry, error),
         }
@@ -285,7 +292,7 @@ impl<H: Handler> Loop<H> {
     /// Writes what the connection has to write, and keeps of it what it must.
     pub(super) fn settle(&mut self, index: u32, aside: Option<Outbox>) {
         let Some(key) = self.slab.key(index) else { return };
-        let Some(Place { what: What::Open(entry), stream, readable, writable, again, .. }) =
+        let Some(Place { what: What::Open(entry, state), stream, readable, writable, again, .. }) =
             self.slab.at(index)
         else {
             return;
@@ -321,7 +328,7 @@ impl<H: Handler> Loop<H> {
             } else if std::mem::take(&mut held.was_blocked) && held.ending.is_none() {
                 called = true;
                 let handler = &self.options.handler;
-                guard(&mut Conn { key, entry, stream, local }, |conn| handler.drained(conn));
+                guard(&mut Conn { key, entry, stream, local }, |conn| handler.drained(conn, state));
             }
             if local.out.is_empty() && entry.held.as_ref().is_none_or(|held| held.backlog.is_empty()) {
                 break;
@@ -367,7 +374,7 @@ impl<H: Handler> Loop<H> {
     pub(super) fn due(&mut self, index: u32) {
         let now = self.local.now;
         let Some(key) = self.slab.key(index) else { return };
-        let Some(Place { what: What::Open(entry), stream, .. }) = self.slab.at(index) else { return };
+        let Some(Place { what: What::Open(entry, _), stream, .. }) = self.slab.at(index) else { return };
         if entry.due().is_none_or(|due| now < due) {
             return;
         }
@@ -398,7 +405,8 @@ impl<H: Handler> Loop<H> {
     /// frame that tells the peer why (RFC 6455 7.1.1).
     fn finish(&mut self, index: u32) {
         let Some(place) = self.slab.at(index) else { return };
-        let Place { what: What::Open(Entry { held: Some(held), .. }), stream, readable, .. } = place else {
+        let Place { what: What::Open(Entry { held: Some(held), .. }, _), stream, readable, .. } = place
+        else {
             return;
         };
         let Some(ending) = &mut held.ending else { return };
@@ -440,7 +448,7 @@ impl<H: Handler> Loop<H> {
         let Some(key) = self.slab.key(index) else { return };
         let Some(place) = self.slab.remove(index) else { return };
         self.uncount();
-        let What::Open(mut entry) = place.what else { return };
+        let What::Open(mut entry, state) = place.what else { return };
         self.local.topics.unsubscribe_all(&mut entry.subscriptions);
         let ending = entry.held.take().and_then(|held| held.ending);
         // Who has none by now was not asked: the engine was stopped.
@@ -449,10 +457,10 @@ impl<H: Handler> Loop<H> {
         self.count(&result);
         // Before the application is told: it may look whether the descriptor is there.
         drop(place.stream);
-        let (handler, id) = (&self.options.handler, Id { at: self.local.at, key });
-        let state = entry.state;
+        let (handler, engine) = (&self.options.handler, &self.local.engine);
+        let id = Id { at: self.local.at, key };
         // The connection is gone in any case; the panic hook has said what there is to say.
-        let _ = catch_unwind(AssertUnwindSafe(|| handler.closed(id, state, result)));
+        let _ = catch_unwind(AssertUnwindSafe(|| handler.closed(engine, id, state, result)));
     }
 
     fn count(&mut self, result: &Result<Closed, Error>) {
@@ -472,7 +480,7 @@ impl<H: Handler> Loop<H> {
 
 /// Reads once: into the message's own buffer if much of it is to come, else behind what is left.
 fn read<S>(place: &mut Place<S>, buffer: &mut [u8]) -> Brought {
-    let Place { what: What::Open(entry), stream, .. } = place else { return Brought::Nothing };
+    let Place { what: What::Open(entry, _), stream, .. } = place else { return Brought::Nothing };
     let mut broken = false;
     let mut before = 0;
     let read = 'read: {
@@ -517,18 +525,18 @@ fn read<S>(place: &mut Place<S>, buffer: &mut [u8]) -> Brought {
 
 /// Gives the application what was received.
 #[inline]
-fn call<H: Handler>(handler: &H, conn: &mut Conn<'_, H::State>, lent: Lent<'_>) {
+fn call<H: Handler>(handler: &H, conn: &mut Conn<'_>, state: &mut H::State, lent: Lent<'_>) {
     match lent {
         Lent::Message(message) => {
             conn.local.counters.messages_received += 1;
             conn.local.counters.bytes_received += message.len() as u64;
             // What comes behind a Close frame of ours is dropped.
             if conn.entry.core.is_open() {
-                guard(conn, |conn| handler.message(conn, message));
+                guard(conn, |conn| handler.message(conn, state, message));
             }
         }
-        Lent::Ping(payload) => guard(conn, |conn| handler.ping(conn, payload)),
-        Lent::Pong(payload) => guard(conn, |conn| handler.pong(conn, payload)),
+        Lent::Ping(payload) => guard(conn, |conn| handler.ping(conn, state, payload)),
+        Lent::Pong(payload) => guard(conn, |conn| handler.pong(conn, state, payload)),
         Lent::Close(frame) => conn.entry.closed_by(frame),
         _ => {}
     }
@@ -541,12 +549,12 @@ fn says_more(error: &Error) -> bool {
 }
 
 #[cold]
-fn fail<S>(entry: &mut Entry<S>, error: ProtocolError) {
+fn fail(entry: &mut Entry, error: ProtocolError) {
     entry.end(Err(error.into()));
 }
 
 /// Keeps what was not worked off, and since when something is half received.
-fn keep<S>(entry: &mut Entry<S>, rest: &[u8], whole: bool, paused: bool, now: Instant) {
+fn keep(entry: &mut Entry, rest: &[u8], whole: bool, paused: bool, now: Instant) {
     if entry.is_ending() {
         return;
     }

@@ -19,6 +19,8 @@ pub(super) struct Wheel {
     next: u32,
     slots: Box<[Vec<u32>]>,
     len: usize,
+    /// The first tick that has someone; `0` if it has to be looked for.
+    first: u32,
 }
 
 /// When someone is looked at next; `0` is never.
@@ -26,7 +28,7 @@ pub(super) type Tick = u32;
 
 impl Wheel {
     pub(super) fn new(now: Instant) -> Self {
-        Self { start: now, next: 1, slots: (0..SLOTS).map(|_| Vec::new()).collect(), len: 0 }
+        Self { start: now, next: 1, slots: (0..SLOTS).map(|_| Vec::new()).collect(), len: 0, first: 0 }
     }
 
     /// The first tick at or after `time`; ticks count for eight years.
@@ -41,6 +43,8 @@ impl Wheel {
         if *armed == 0 || tick < *armed {
             *armed = tick;
             self.slots[(tick % SLOTS) as usize].push(index);
+            // What has to be looked for has to be still, unless there was none.
+            self.first = if self.len == 0 { tick } else { self.first.min(tick) };
             self.len += 1;
         }
     }
@@ -60,6 +64,7 @@ impl Wheel {
             // Taken with its memory: after a wave of connections nothing of them stays.
             let indexes = std::mem::take(&mut self.slots[(tick % SLOTS) as usize]);
             self.len -= indexes.len();
+            self.first = 0;
             if !indexes.is_empty() {
                 return Some((tick, indexes));
             }
@@ -68,13 +73,15 @@ impl Wheel {
     }
 
     /// When there will be someone to look at.
-    pub(super) fn next_due(&self) -> Option<Instant> {
+    pub(super) fn next_due(&mut self) -> Option<Instant> {
         if self.len == 0 {
             return None;
         }
-        let tick =
-            (self.next..self.next + SLOTS).find(|tick| !self.slots[(tick % SLOTS) as usize].is_empty())?;
-        self.start.checked_add(TICK * tick)
+        if self.first == 0 {
+            let is_taken = |tick: &u32| !self.slots[(tick % SLOTS) as usize].is_empty();
+            self.first = (self.next..self.next + SLOTS).find(is_taken)?;
+        }
+        self.start.checked_add(TICK * self.first)
     }
 }
 

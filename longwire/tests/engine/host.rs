@@ -127,19 +127,19 @@ impl Host {
     }
 }
 
-pub(crate) fn echo(conn: &mut Conn<'_, State>, message: MessageRef<'_>) {
+pub(crate) fn echo(conn: &mut Conn<'_>, state: &mut State, message: MessageRef<'_>) {
     if let Err(error) = conn.send(message) {
         unsent(conn, &error);
     }
 }
 
-fn unsent(conn: &mut Conn<'_, State>, error: &Error) {
+fn unsent(conn: &mut Conn<'_>, state: &mut State, error: &Error) {
     let State { path, log } = conn.state();
     log.add(path, Told::Unsent(format!("{error:?}")));
 }
 
 /// Does what a text message says: a verb and its arguments, divided by spaces.
-pub(crate) fn obey(conn: &mut Conn<'_, State>, message: MessageRef<'_>) {
+pub(crate) fn obey(conn: &mut Conn<'_>, state: &mut State, message: MessageRef<'_>) {
     let text = message.as_text().unwrap().to_owned();
     let words: Vec<&str> = text.splitn(4, ' ').collect();
     let done = match *words {
@@ -199,25 +199,25 @@ impl Handler for Host {
         Ok(State { path, log: self.log.clone() })
     }
 
-    fn opened(&self, conn: &mut Conn<'_, State>, opening: &Opening<'_>) {
+    fn opened(&self, conn: &mut Conn<'_>, state: &mut State, opening: &Opening<'_>) {
         let id = conn.id();
         self.log.add(&conn.state().path, Told::Opened(id));
         (self.on_opened)(conn, opening);
     }
 
-    fn message(&self, conn: &mut Conn<'_, State>, message: MessageRef<'_>) {
+    fn message(&self, conn: &mut Conn<'_>, state: &mut State, message: MessageRef<'_>) {
         // Of large ones the beginning is enough.
         let beginning = message.as_bytes()[..message.len().min(64)].to_vec();
         self.log.add(&conn.state().path, Told::Message(beginning));
         (self.on_message)(conn, message);
     }
 
-    fn ping(&self, conn: &mut Conn<'_, State>, payload: &[u8]) {
+    fn ping(&self, conn: &mut Conn<'_>, state: &mut State, payload: &[u8]) {
         self.log.add(&conn.state().path, Told::Ping(payload.to_vec()));
         (self.on_ping)(conn);
     }
 
-    fn pong(&self, conn: &mut Conn<'_, State>, payload: &[u8]) {
+    fn pong(&self, conn: &mut Conn<'_>, state: &mut State, payload: &[u8]) {
         self.log.add(&conn.state().path, Told::Pong(payload.to_vec()));
     }
 

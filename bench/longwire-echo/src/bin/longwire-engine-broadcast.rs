@@ -2,7 +2,7 @@
 
 use longwire::engine::{Conn, Engine, Handler, MessageRef, Opening};
 use longwire::http::{HeaderMap, Request};
-use longwire::{Refusal, SharedFrame};
+use longwire::Refusal;
 use std::{env, error::Error, net::SocketAddr};
 
 const TOPIC: &str = "all";
@@ -16,15 +16,12 @@ impl Handler for Broadcast {
         Ok(())
     }
 
-    fn opened(&self, conn: &mut Conn<'_, ()>, _: &Opening<'_>) {
+    fn opened(&self, conn: &mut Conn<'_>, (): &mut (), _: &Opening<'_>) {
         conn.subscribe(TOPIC);
     }
 
-    fn message(&self, conn: &mut Conn<'_, ()>, message: MessageRef<'_>) {
-        let frame = SharedFrame::new(message);
-        conn.publish_shared(TOPIC, &frame);
-        // Who publishes hears all others; here it hears itself too.
-        let _ = conn.send_shared(&frame);
+    fn message(&self, conn: &mut Conn<'_>, (): &mut (), message: MessageRef<'_>) {
+        conn.publish_to_all(TOPIC, message);
     }
 }
 

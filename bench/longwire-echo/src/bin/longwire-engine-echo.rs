@@ -14,7 +14,7 @@ impl Handler for Echo {
         Ok(())
     }
 
-    fn message(&self, conn: &mut Conn<'_, ()>, message: MessageRef<'_>) {
+    fn message(&self, conn: &mut Conn<'_>, (): &mut (), message: MessageRef<'_>) {
         // It is closing, or reads nothing: then nothing is read from it either.
         let _ = conn.send(message);
     }
