@@ -1,13 +1,13 @@
 //! Compressed messages that inflate to far more than was sent, never end, or are no messages at all.
 
-use longwire::{Config, Deflate, Error, ProtocolError};
+use longwire::{Error, ProtocolError};
 use longwire_proto::frame::OpCode;
 
-use crate::attacker::{Attacker, close_code};
+use crate::attacker::close_code;
 use crate::crowd::crowd;
 use crate::support::deflated::{TAIL, zeros};
 use crate::support::frames::whole_frames;
-use crate::victim::{End, Habit, Setup, Victim, each_role};
+use crate::victim::{End, Habit, Setup, each_role};
 
 /// What the attacked side takes in one message.
 const LIMIT: usize = 64 * 1024;
@@ -16,25 +16,6 @@ const LIMIT: usize = 64 * 1024;
 const BASE: isize = 300_000;
 
 const MIB: usize = 1024 * 1024;
-
-impl Attacker {
-    /// A frame that begins a compressed message.
-    fn deflated(&self, fin: bool, payload: impl AsRef<[u8]>) -> Vec<u8> {
-        let mut frame = self.frame(fin, OpCode::Binary, payload);
-        frame[0] |= 0x40;
-        frame
-    }
-}
-
-fn compressing(config: Config) -> Config {
-    config.deflate(Deflate::new())
-}
-
-async fn attacker(victim: &Victim) -> Attacker {
-    let mut attacker = victim.attacker().await;
-    attacker.agree_on_deflate().await;
-    attacker
-}
 
 fn protocol_error(end: &End) -> ProtocolError {
     match end {
@@ -47,13 +28,13 @@ fn protocol_error(end: &End) -> ProtocolError {
 #[tokio::test]
 async fn a_bomb_ends_at_the_message_limit() {
     each_role(async |role| {
-        let victim = Setup::new(role).config(compressing).start();
+        let victim = Setup::new(role).deflate().start();
         let friend = victim.friend().await;
         let zeros = zeros(MIB);
         let flushed = [&zeros[..], &TAIL].concat();
         for shape in ["one message", "many blocks", "fragments", "behind an honest message"] {
             let before = victim.rewind();
-            let mut attacker = attacker(&victim).await;
+            let mut attacker = victim.deflating_attacker(false).await;
             let attack = match shape {
                 "one message" => attacker.deflated(true, &zeros),
                 "many blocks" => attacker.deflated(true, [flushed.repeat(20), vec![0]].concat()),
@@ -84,10 +65,10 @@ async fn a_bomb_ends_at_the_message_limit() {
 #[tokio::test]
 async fn a_bomb_taken_in_parts_passes_in_little_memory() {
     each_role(async |role| {
-        let victim = Setup::new(role).config(compressing).habit(Habit::Parts).start();
+        let victim = Setup::new(role).deflate().habit(Habit::Parts).start();
         let friend = victim.friend().await;
         let before = victim.rewind();
-        let mut attacker = attacker(&victim).await;
+        let mut attacker = victim.deflating_attacker(false).await;
         let flushed = [&zeros(MIB)[..], &TAIL].concat();
         attacker.write(attacker.deflated(false, &flushed)).await.unwrap();
         for _ in 0..8 {
@@ -107,10 +88,10 @@ async fn a_bomb_taken_in_parts_passes_in_little_memory() {
 #[tokio::test]
 async fn what_is_no_deflate_ends_with_1007() {
     each_role(async |role| {
-        let victim = Setup::new(role).config(compressing).start();
+        let victim = Setup::new(role).deflate().start();
         let friend = victim.friend().await;
         for payload in [&[0xFF; 40][..], &[], &zeros(MIB)[..30], b"\xF2\x00\x11\x00\x00"] {
-            let mut attacker = attacker(&victim).await;
+            let mut attacker = victim.deflating_attacker(false).await;
             attacker.write(attacker.deflated(true, payload)).await.unwrap();
             let frames = whole_frames(&attacker.read_to_end().await);
             assert_eq!(close_code(&frames), 1007, "{payload:x?}");
@@ -130,14 +111,14 @@ async fn compressed_messages_that_are_never_finished_hold_little() {
     const EACH: isize = 24 * 1024;
     let _alone = crowd(2 * COUNT).await;
     each_role(async |role| {
-        let victim = Setup::new(role).config(compressing).start();
+        let victim = Setup::new(role).deflate().start();
         let friend = victim.friend().await;
         let before = victim.live();
         // 1 KiB of a stored block of 64 KiB, then silence.
         let begun = [&[0x00, 0xFF, 0xFF, 0x00, 0x00][..], &[7; 1024]].concat();
         let mut attackers = Vec::with_capacity(COUNT);
         for _ in 0..COUNT {
-            let mut attacker = attacker(&victim).await;
+            let mut attacker = victim.deflating_attacker(false).await;
             attacker.write(attacker.deflated(false, &begun)).await.unwrap();
             attacker.sync().await;
             attackers.push(attacker);
