@@ -60,6 +60,13 @@ impl Attacker {
         frame(self.of == Role::Server, fin, opcode, payload)
     }
 
+    /// A frame that begins a compressed message.
+    pub(crate) fn deflated(&self, fin: bool, payload: impl AsRef<[u8]>) -> Vec<u8> {
+        let mut frame = self.frame(fin, OpCode::Binary, payload);
+        frame[0] |= 0x40;
+        frame
+    }
+
     pub(crate) async fn write(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         let written = timeout(PATIENCE, self.stream.write_all(bytes.as_ref())).await;
         written.expect("the attacked side reads or ends the connection")

@@ -85,7 +85,8 @@ async fn a_million_fragments_that_are_allowed_cost_their_bytes() {
 #[tokio::test]
 async fn messages_that_are_never_finished_hold_what_has_come() {
     const KIB: usize = 1024;
-    let (_alone, count) = crowd(1_000).await;
+    const COUNT: usize = 1_000;
+    let _alone = crowd(2 * COUNT).await;
     each_role(async |role| {
         let by_client = role == Role::Server;
         let fragment = frame(by_client, false, OpCode::Binary, [7; KIB]);
@@ -99,15 +100,15 @@ async fn messages_that_are_never_finished_hold_what_has_come() {
         let friend = victim.friend().await;
         for (name, bytes, come) in rows {
             let before = victim.live();
-            let mut attackers = Vec::with_capacity(count);
-            for _ in 0..count {
+            let mut attackers = Vec::with_capacity(COUNT);
+            for _ in 0..COUNT {
                 let mut attacker = victim.open_attacker().await;
                 attacker.write(&bytes).await.unwrap();
                 attackers.push(attacker);
             }
-            let least = before + (count * come) as isize;
-            let each = (victim.settled(|live| live >= least).await - before) / count as isize;
-            assert_eq!(victim.open_ones(), count, "{name}");
+            let least = before + (COUNT * come) as isize;
+            let each = (victim.settled(|live| live >= least).await - before) / COUNT as isize;
+            assert_eq!(victim.open_ones(), COUNT, "{name}");
             let most = 2 * come as isize + 3_000;
             assert!(each < most, "{role:?}, {name}: {each} B");
             let ends = attackers.into_iter().map(|attacker| attacker.leave());

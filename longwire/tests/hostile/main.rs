@@ -18,6 +18,7 @@ mod victim;
 
 mod bombs;
 mod closing;
+mod compressed;
 mod control;
 mod crowd;
 mod fragments;

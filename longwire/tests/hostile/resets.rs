@@ -13,7 +13,7 @@ use crate::support::{REQUEST, accept_of, read_head, response, server_and_socket}
 use crate::victim::{End, Habit, Setup, each_role};
 
 /// A reset that was met while reading, or while writing.
-fn is_reset(error: &std::io::Error) -> bool {
+pub(crate) fn is_reset(error: &std::io::Error) -> bool {
     matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe)
 }
 

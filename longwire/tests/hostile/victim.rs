@@ -8,7 +8,9 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use longwire::{AcceptError, Acceptor, Client, Closed, Config, ConnectError, Error, Role, WebSocket};
+use longwire::{
+    AcceptError, Acceptor, Client, Closed, Config, ConnectError, Deflate, Error, Role, WebSocket,
+};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{Notify, oneshot};
@@ -78,6 +80,10 @@ impl Setup {
     pub(crate) fn config(mut self, change: impl FnOnce(Config) -> Config) -> Self {
         self.config = change(self.config);
         self
+    }
+
+    pub(crate) fn deflate(self) -> Self {
+        self.config(|config| config.deflate(Deflate::new()))
     }
 
     pub(crate) const fn handshake_timeout(mut self, time: Duration) -> Self {
@@ -347,6 +353,13 @@ impl Victim {
     pub(crate) async fn narrow_attacker(&self) -> Attacker {
         let mut attacker = self.aim(true).await;
         attacker.shake_hands().await;
+        attacker
+    }
+
+    /// One of either kind, behind an opening handshake that agreed on compression.
+    pub(crate) async fn deflating_attacker(&self, is_narrow: bool) -> Attacker {
+        let mut attacker = self.aim(is_narrow).await;
+        attacker.agree_on_deflate().await;
         attacker
     }
 

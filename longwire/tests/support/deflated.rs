@@ -38,6 +38,12 @@ pub(crate) fn nothing(size: usize) -> Vec<u8> {
     bytes
 }
 
+/// These bytes as they are, in a stored block that more may follow.
+pub(crate) fn stored(bytes: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(bytes.len()).unwrap();
+    [&[0x00][..], &length.to_le_bytes(), &(!length).to_le_bytes(), bytes].concat()
+}
+
 /// In [`Bits::lengths`]: so many zeros and this.
 const ZEROS: usize = 16;
 
