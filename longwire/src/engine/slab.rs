@@ -90,9 +90,12 @@ impl<T> Slab<T> {
         self.first_free = self.first_free.min(at);
         if let Some(chunk) = &mut self.chunks[at] {
             chunk.free.push((index as usize % CHUNK) as u16);
-            // One is kept: connections that come and go one by one allocate nothing.
             if chunk.free.len() == CHUNK && self.len > 0 {
                 self.chunks[at] = None;
+            } else if self.len == 0 {
+                // One is kept: connections that come and go one by one allocate nothing.
+                self.chunks.truncate(at + 1);
+                self.chunks[..at].fill_with(|| None);
             }
         }
         Some(value)
@@ -131,7 +134,8 @@ mod tests {
         assert_eq!(slab.remove(one.index), Some("一"));
         let two = slab.insert("二");
         assert_eq!(one.index, two.index);
-        assert_eq!((slab.get(one), slab.get(two)), (None, Some(&mut "二")));
+        assert_eq!(slab.get(one), None);
+        assert_eq!(slab.get(two), Some(&mut "二"));
         assert_eq!(slab.key(two.index), Some(two));
         assert_eq!(slab.remove(two.index), Some("二"));
         assert_eq!((slab.remove(two.index), slab.key(two.index), slab.len()), (None, None, 0));
@@ -154,10 +158,15 @@ mod tests {
     }
 
     #[test]
-    fn the_last_chunk_stays() {
+    fn the_last_chunk_stays_and_no_other() {
         let mut slab = Slab::new();
         let key = slab.insert(());
         slab.remove(key.index);
         assert_eq!((slab.len(), slab.chunks.iter().flatten().count()), (0, 1));
+        for last in [3 * CHUNK - 1, 2 * CHUNK - 1, CHUNK - 1] {
+            let keys: Vec<Key> = (0..=last).map(|_| slab.insert(())).collect();
+            keys.iter().for_each(|key| assert_eq!(slab.remove(key.index), Some(())));
+            assert_eq!((slab.len(), slab.chunks.iter().flatten().count()), (0, 1));
+        }
     }
 }

@@ -28,11 +28,12 @@ fn in_order_and_closed_once() {
         let told = house.log.of(&path);
         assert!(matches!(&told[2], Told::Ping(payload) if payload == "脉搏".as_bytes()));
         assert!(matches!(&told[3], Told::Pong(payload) if payload == "没人问".as_bytes()));
+        assert!(matches!(&told[4], Told::Message(text) if text == "send 一".as_bytes()));
         assert!(matches!(&told[6], Told::Pong(payload) if payload == "在吗".as_bytes()));
         let (Told::Opened(opened), Told::Closed(gone, _)) = (&told[1], &told[7]) else { panic!("{told:?}") };
         assert_eq!(opened, gone);
     }
-    assert_eq!(house.handle().counters().open, 0);
+    house.counters(|counters| counters.open == 0);
 }
 
 #[test]

@@ -1,13 +1,15 @@
 //! The application of the tests: tells what it was told, and does what its peers ask for.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::sync::{Arc, Condvar, Mutex};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use longwire::engine::{Conn, Counters, Engine, Handle, Handler, Id, MessageRef, Opening, Running};
 use longwire::http::{HeaderMap, Request};
 use longwire::{Acceptor, Closed, Config, Error, Refusal, Side};
+
+use crate::raw::Raw;
 
 /// How long a test waits for what must come: the machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -106,6 +108,7 @@ pub(crate) struct Host {
     pub(crate) on_message: Box<OnMessage>,
     pub(crate) on_ping: Box<OnConn>,
     pub(crate) on_drained: Box<OnConn>,
+    pub(crate) on_accept_failed: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Host {
@@ -118,6 +121,7 @@ impl Host {
             on_message: Box::new(obey),
             on_ping: Box::new(|_| {}),
             on_drained: Box::new(|_| {}),
+            on_accept_failed: Box::new(|| {}),
         }
     }
 
@@ -226,8 +230,40 @@ impl Handler for Host {
         (self.on_drained)(conn);
     }
 
+    fn accept_failed(&self, error: &std::io::Error) {
+        assert!(error.raw_os_error().is_some());
+        (self.on_accept_failed)();
+    }
+
     fn closed(&self, id: Id, state: State, end: Result<Closed, Error>) {
         self.log.add(&state.path, Told::Closed(id, end));
+    }
+}
+
+/// A host whose loop waits, when a peer says so, until the test lets it go on.
+pub(crate) fn held(host: Host) -> (Host, Hold) {
+    let (hold, waits) = mpsc::channel();
+    let waits = Mutex::new(waits);
+    let on_message = host.on_message;
+    let on_message: Box<OnMessage> = Box::new(move |conn, message| match message.as_text() {
+        Some("hold") => waits.lock().unwrap().recv().unwrap(),
+        _ => on_message(conn, message),
+    });
+    (Host { on_message, ..host }, Hold(hold))
+}
+
+pub(crate) struct Hold(mpsc::Sender<()>);
+
+impl Hold {
+    /// Holds the loop by way of this connection, and says when it is held.
+    pub(crate) fn hold(&self, house: &House, path: &str, raw: &mut Raw) {
+        let before = house.log.of(path).len();
+        raw.text("hold");
+        house.log.wait(path, |told| (told.len() > before).then_some(()));
+    }
+
+    pub(crate) fn let_go(&self) {
+        self.0.send(()).unwrap();
     }
 }
 
@@ -249,8 +285,16 @@ impl House {
     }
 
     pub(crate) fn with(host: Host, set: impl FnOnce(Engine<Host>) -> Engine<Host>) -> Self {
+        Self::on(TcpListener::bind("127.0.0.1:0").unwrap(), host, set)
+    }
+
+    pub(crate) fn on(
+        listener: TcpListener,
+        host: Host,
+        set: impl FnOnce(Engine<Host>) -> Engine<Host>,
+    ) -> Self {
         let log = host.log.clone();
-        let running = set(Engine::new(host)).listen("127.0.0.1:0").unwrap();
+        let running = set(Engine::new(host)).start(listener).unwrap();
         Self { running, log }
     }
 
