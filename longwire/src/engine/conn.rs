@@ -99,7 +99,12 @@ impl Entry {
     pub(super) fn end(&mut self, result: Result<Closed, Error>) {
         let hopeless = !matches!(
             result,
-            Ok(_) | Err(Error::Protocol(_) | Error::MessageTimeout | Error::SlowConsumer | Error::Panicked)
+            Ok(_)
+                | Err(Error::Protocol(_)
+                    | Error::MessageTimeout
+                    | Error::SlowConsumer
+                    | Error::Panicked
+                    | Error::Eof)
         );
         let held = self.held();
         if held.ending.is_none() {

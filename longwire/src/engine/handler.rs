@@ -57,7 +57,8 @@ pub trait Handler: Send + Sync + 'static {
         let _ = (conn, state, payload);
     }
 
-    /// All that waited for a peer that did not read has gone out.
+    /// All that waited has gone out: after the peer took no more for a while, or [`Conn::send`] said
+    /// [`Full`](Error::Full).
     fn drained(&self, conn: &mut Conn<'_>, state: &mut Self::State) {
         let _ = (conn, state);
     }

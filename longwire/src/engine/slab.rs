@@ -97,9 +97,12 @@ impl<T> Slab<T> {
         self.first_free = self.first_free.min(at);
         if let Some(chunk) = &mut self.chunks[at] {
             chunk.free.push((index as usize % CHUNK) as u16);
-            // One is kept: connections that come and go one by one allocate nothing.
             if chunk.free.len() == CHUNK && self.len > 0 {
                 self.chunks[at] = None;
+            } else if self.len == 0 {
+                // One is kept: connections that come and go one by one allocate nothing.
+                self.chunks.truncate(at + 1);
+                self.chunks[..at].fill_with(|| None);
             }
         }
         Some(value)
@@ -162,10 +165,15 @@ mod tests {
     }
 
     #[test]
-    fn the_last_chunk_stays() {
+    fn the_last_chunk_stays_and_no_other() {
         let mut slab = Slab::new();
         let key = slab.insert(());
         slab.remove(key.index);
         assert_eq!((slab.len(), slab.chunks.iter().flatten().count()), (0, 1));
+        for last in [3 * CHUNK - 1, 2 * CHUNK - 1, CHUNK - 1] {
+            let keys: Vec<Key> = (0..=last).map(|_| slab.insert(())).collect();
+            keys.iter().for_each(|key| assert_eq!(slab.remove(key.index), Some(())));
+            assert_eq!((slab.len(), slab.chunks.iter().flatten().count()), (0, 1));
+        }
     }
 }

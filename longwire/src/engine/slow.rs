@@ -351,6 +351,18 @@ mod tests {
     }
 
     #[test]
+    fn a_key_is_a_topics_own() {
+        let now = Instant::now();
+        let slow = SlowConsumer::keep_latest(10_000);
+        let mut backlog = Backlog::default();
+        backlog.publish(published("1", Some("a"), slow), 0, now);
+        let other = Published { topic: "八".into(), ..published("2", Some("a"), slow) };
+        assert_eq!(backlog.publish(other, 0, now).replaced, 0);
+        assert_eq!(backlog.publish(published("3", Some("a"), slow), 0, now).replaced, 1);
+        assert_eq!(texts(&mut backlog), ["3", "2"]);
+    }
+
+    #[test]
     fn what_stands_in_front_keeps_nothing_young() {
         let (now, second) = (Instant::now(), Duration::from_secs(1));
         let mut backlog = Backlog::default();

@@ -291,6 +291,18 @@ mod tests {
     }
 
     #[test]
+    fn the_log_is_full_of_messages_without_payload_too() {
+        let mut log = Log::default();
+        let frame = SharedFrame::new("");
+        while !log.is_full() {
+            log.push(Logged { topic: 0, frame: frame.clone(), key: None, except: NOBODY });
+        }
+        assert!(log.entries.len() <= LOG_MAX / ENTRY);
+        log.clear();
+        assert!(!log.is_full());
+    }
+
+    #[test]
     fn a_topic_that_was_large_becomes_small() {
         let mut topics = Topics::default();
         let mut subscriptions: Vec<Subscriptions> = (0..1000).map(|_| Subscriptions::default()).collect();

@@ -145,8 +145,13 @@ impl<H: Handler> Loop<H> {
             Brought::Nothing if place.readable => self.queue(index),
             Brought::Nothing => {}
             Brought::End(error) => {
-                if let What::Open(entry, _) = &mut place.what {
+                if let Some(key) = self.slab.key(index)
+                    && let Some(Place { what: What::Open(entry, _), stream, .. }) = self.slab.at(index)
+                {
                     let aside = lend_outbox(entry, &mut self.local);
+                    if matches!(error, Error::Eof) {
+                        Conn { key, entry, stream, local: &mut self.local }.write_backlog(usize::MAX);
+                    }
                     let Local { out, now, .. } = &mut self.local;
                     // Not clean, or reading would have ended before.
                     let _ = entry.core.receive_eof(out, *now);
@@ -425,12 +430,15 @@ impl<H: Handler> Loop<H> {
                     }
                 };
         }
-        if ending.hopeless || (ending.shut && ending.result.is_ok()) {
+        // Who has ended its own direction may still read: it gets what waits.
+        let over = ending.shut && matches!(ending.result, Ok(_) | Err(Error::Eof));
+        if ending.hopeless || over {
             return self.drop_connection(index);
         }
         if std::mem::take(readable) {
             let mut stream = &*stream;
             match stream.read(&mut self.buffer) {
+                Ok(0) if !ending.shut => {}
                 Ok(0) => return self.drop_connection(index),
                 Ok(_) => {
                     *readable = true;

@@ -28,11 +28,12 @@ fn in_order_and_closed_once() {
         let told = house.log.of(&path);
         assert!(matches!(&told[2], Told::Ping(payload) if payload == "脉搏".as_bytes()));
         assert!(matches!(&told[3], Told::Pong(payload) if payload == "没人问".as_bytes()));
+        assert!(matches!(&told[4], Told::Message(text) if text == "send 一".as_bytes()));
         assert!(matches!(&told[6], Told::Pong(payload) if payload == "在吗".as_bytes()));
         let (Told::Opened(opened), Told::Closed(gone, _)) = (&told[1], &told[7]) else { panic!("{told:?}") };
         assert_eq!(opened, gone);
     }
-    assert_eq!(house.handle().counters().open, 0);
+    house.counters(|counters| counters.open == 0);
 }
 
 #[test]
@@ -85,7 +86,7 @@ fn drained_when_all_that_waited_has_gone() {
 /// Who is told that there is no room is told when there is, also if the socket took all at once.
 #[test]
 fn drained_after_full_whatever_the_socket_takes() {
-    let host = Host { on_drained: Box::new(|conn| conn.send("续").unwrap()), ..Host::new() };
+    let host = Host { on_drained: Box::new(|conn, _| conn.send("续").unwrap()), ..Host::new() };
     let house = House::of(host, longwire::Config::server().write_buffer(1000));
     let mut raw = Raw::open(house.address(), "/");
     raw.text("flood 3 700");
@@ -100,7 +101,8 @@ fn drained_after_full_whatever_the_socket_takes() {
 /// Who fills the buffer whenever it is empty does not keep the loop to itself.
 #[test]
 fn drained_again_and_again_leaves_others_their_turn() {
-    let fill = |conn: &mut longwire::engine::Conn<'_, _>| while conn.send(vec![0; 100_000]).is_ok() {};
+    let fill =
+        |conn: &mut longwire::engine::Conn<'_>, _: &mut _| while conn.send(vec![0; 100_000]).is_ok() {};
     let host = Host { on_drained: Box::new(fill), ..Host::new() };
     let house = House::new(host);
     let mut greedy = Raw::open(house.address(), "/greedy");

@@ -17,20 +17,20 @@ fn in_any_callback() {
     let host = |callback: usize| {
         let mut host = Host::echo();
         match callback {
-            0 => host.on_opened = Box::new(|conn, _| assert!(!panics(&conn.state().path))),
+            0 => host.on_opened = Box::new(|_, state, _| assert!(!panics(&state.path))),
             1 => {
-                host.on_message = Box::new(|conn, message| {
-                    assert!(!panics(&conn.state().path));
+                host.on_message = Box::new(|conn, state, message| {
+                    assert!(!panics(&state.path));
                     conn.send(message).unwrap();
                 });
             }
-            2 => host.on_ping = Box::new(|conn| assert!(!panics(&conn.state().path))),
+            2 => host.on_ping = Box::new(|_, state| assert!(!panics(&state.path))),
             _ => {
-                host.on_message = Box::new(|conn, message| match message.as_text() {
+                host.on_message = Box::new(|conn, _, message| match message.as_text() {
                     Some("fill") => while conn.send(vec![0; 1000]).is_ok() {},
                     _ => conn.send(message).unwrap(),
                 });
-                host.on_drained = Box::new(|conn| assert!(!panics(&conn.state().path)));
+                host.on_drained = Box::new(|_, state| assert!(!panics(&state.path)));
             }
         }
         host
@@ -56,7 +56,7 @@ fn in_any_callback() {
 /// Half a message that was received before is not given to another.
 #[test]
 fn within_a_message() {
-    let host = Host { on_ping: Box::new(|conn| assert!(!panics(&conn.state().path))), ..Host::echo() };
+    let host = Host { on_ping: Box::new(|_, state| assert!(!panics(&state.path))), ..Host::echo() };
     let house = House::new(host);
     let mut other = Raw::open(house.address(), "/other");
     let mut raw = Raw::open(house.address(), "/panic");

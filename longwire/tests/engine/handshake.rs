@@ -1,5 +1,6 @@
 //! Opening handshakes: how requests come, and how they are answered.
 
+use std::net::TcpListener;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use longwire::{Acceptor, Config, Deflate, Origins, Refusal};
 use longwire_proto::frame::OpCode;
 use longwire_proto::handshake::accept_key;
 
-use crate::host::{Host, House};
+use crate::host::{Host, House, held};
 use crate::raw::{Raw, request};
 use crate::support::frames::{frame, text};
 
@@ -56,18 +57,25 @@ fn frames_right_behind_the_request() {
     assert_eq!(raw.next_text(), "二");
 }
 
-/// More of them than one read takes: nothing tells of the rest again.
+/// More of them than one read takes, and all there when it reads: nothing tells of the rest again.
 #[test]
 fn very_many_frames_right_behind_the_request() {
-    let house = House::new(Host::echo());
-    for size in [100_000, 131_072, 200_000, 600_000] {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    // What is accepted inherits it.
+    rustix::net::sockopt::set_socket_recv_buffer_size(&listener, 600_000).unwrap();
+    let (host, hold) = held(Host::echo());
+    let house = House::on(listener, host, |engine| engine.threads(1));
+    let mut holder = Raw::open(house.address(), "/holder");
+    for size in [100_000, 131_072, 140_000, 300_000] {
+        hold.hold(&house, "/holder", &mut holder);
         let mut raw = Raw::connect(house.address());
         let payload = vec![b'x'; size];
         let mut bytes = request("/", "").into_bytes();
         bytes.extend(frame(true, true, OpCode::Binary, &payload));
         bytes.extend(text(true, "末"));
-        // All of it is there before the loop reads: it is busy with another.
         raw.send(bytes);
+        std::thread::sleep(Duration::from_millis(100));
+        hold.let_go();
         assert!(raw.head().starts_with("HTTP/1.1 101 "));
         assert!(raw.message() == (OpCode::Binary, payload), "{size}");
         assert_eq!(raw.next_text(), "末");
@@ -98,7 +106,7 @@ fn a_client_that_says_all_at_once_and_ends() {
 /// One write: the 101, and what `opened` sends.
 #[test]
 fn what_is_sent_when_it_opens_leaves_with_the_answer() {
-    let on_opened = Box::new(|conn: &mut Conn<'_, _>, _: &Opening<'_>| {
+    let on_opened = Box::new(|conn: &mut Conn<'_>, _: &mut _, _: &Opening<'_>| {
         conn.send("欢迎").unwrap();
         conn.ping("?".as_bytes()).unwrap();
     });
@@ -175,7 +183,7 @@ fn a_head_that_dribbles_is_given_up() {
 fn what_was_agreed_on_is_told() {
     let seen = Arc::new(std::sync::Mutex::new(Vec::new()));
     let told = Arc::clone(&seen);
-    let on_opened: Box<_> = Box::new(move |conn: &mut Conn<'_, _>, opening: &Opening<'_>| {
+    let on_opened: Box<_> = Box::new(move |conn: &mut Conn<'_>, _: &mut _, opening: &Opening<'_>| {
         assert_eq!(conn.deflate(), opening.deflate());
         let header =
             opening.request().headers().get("x-name").map(|value| value.to_str().unwrap().to_owned());

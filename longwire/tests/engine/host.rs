@@ -1,13 +1,15 @@
 //! The application of the tests: tells what it was told, and does what its peers ask for.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::sync::{Arc, Condvar, Mutex};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
 use longwire::engine::{Conn, Counters, Engine, Handle, Handler, Id, MessageRef, Opening, Running};
 use longwire::http::{HeaderMap, Request};
 use longwire::{Acceptor, Closed, Config, Error, Refusal, Side};
+
+use crate::raw::Raw;
 
 /// How long a test waits for what must come: the machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
@@ -44,7 +46,9 @@ impl Told {
 
 /// What was told of each connection, by its path.
 #[derive(Clone, Default)]
-pub(crate) struct Log(Arc<(Mutex<HashMap<String, Vec<Told>>>, Condvar)>);
+pub(crate) struct Log(Arc<(Mutex<ByPath>, Condvar)>);
+
+type ByPath = HashMap<String, Vec<Told>>;
 
 impl Log {
     pub(crate) fn add(&self, path: &str, told: Told) {
@@ -88,9 +92,9 @@ impl Log {
 }
 
 type OnRequest = dyn Fn(&Request<()>, &mut HeaderMap) -> Result<(), Refusal> + Send + Sync;
-type OnOpened = dyn Fn(&mut Conn<'_, State>, &Opening<'_>) + Send + Sync;
-type OnMessage = dyn Fn(&mut Conn<'_, State>, MessageRef<'_>) + Send + Sync;
-type OnConn = dyn Fn(&mut Conn<'_, State>) + Send + Sync;
+type OnOpened = dyn Fn(&mut Conn<'_>, &mut State, &Opening<'_>) + Send + Sync;
+type OnMessage = dyn Fn(&mut Conn<'_>, &mut State, MessageRef<'_>) + Send + Sync;
+type OnConn = dyn Fn(&mut Conn<'_>, &mut State) + Send + Sync;
 
 /// What is kept with each connection.
 pub(crate) struct State {
@@ -106,6 +110,7 @@ pub(crate) struct Host {
     pub(crate) on_message: Box<OnMessage>,
     pub(crate) on_ping: Box<OnConn>,
     pub(crate) on_drained: Box<OnConn>,
+    pub(crate) on_accept_failed: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Host {
@@ -114,10 +119,11 @@ impl Host {
         Self {
             log: Log::default(),
             on_request: Box::new(|_, _| Ok(())),
-            on_opened: Box::new(|_, _| {}),
+            on_opened: Box::new(|_, _, _| {}),
             on_message: Box::new(obey),
-            on_ping: Box::new(|_| {}),
-            on_drained: Box::new(|_| {}),
+            on_ping: Box::new(|_, _| {}),
+            on_drained: Box::new(|_, _| {}),
+            on_accept_failed: Box::new(|| {}),
         }
     }
 
@@ -129,12 +135,12 @@ impl Host {
 
 pub(crate) fn echo(conn: &mut Conn<'_>, state: &mut State, message: MessageRef<'_>) {
     if let Err(error) = conn.send(message) {
-        unsent(conn, &error);
+        unsent(state, &error);
     }
 }
 
-fn unsent(conn: &mut Conn<'_>, state: &mut State, error: &Error) {
-    let State { path, log } = conn.state();
+fn unsent(state: &State, error: &Error) {
+    let State { path, log } = state;
     log.add(path, Told::Unsent(format!("{error:?}")));
 }
 
@@ -179,7 +185,7 @@ pub(crate) fn obey(conn: &mut Conn<'_>, state: &mut State, message: MessageRef<'
         _ => panic!("{words:?}"),
     };
     if let Err(error) = done {
-        unsent(conn, &error);
+        unsent(state, &error);
     }
 }
 
@@ -201,33 +207,65 @@ impl Handler for Host {
 
     fn opened(&self, conn: &mut Conn<'_>, state: &mut State, opening: &Opening<'_>) {
         let id = conn.id();
-        self.log.add(&conn.state().path, Told::Opened(id));
-        (self.on_opened)(conn, opening);
+        self.log.add(&state.path, Told::Opened(id));
+        (self.on_opened)(conn, state, opening);
     }
 
     fn message(&self, conn: &mut Conn<'_>, state: &mut State, message: MessageRef<'_>) {
         // Of large ones the beginning is enough.
         let beginning = message.as_bytes()[..message.len().min(64)].to_vec();
-        self.log.add(&conn.state().path, Told::Message(beginning));
-        (self.on_message)(conn, message);
+        self.log.add(&state.path, Told::Message(beginning));
+        (self.on_message)(conn, state, message);
     }
 
     fn ping(&self, conn: &mut Conn<'_>, state: &mut State, payload: &[u8]) {
-        self.log.add(&conn.state().path, Told::Ping(payload.to_vec()));
-        (self.on_ping)(conn);
+        self.log.add(&state.path, Told::Ping(payload.to_vec()));
+        (self.on_ping)(conn, state);
     }
 
-    fn pong(&self, conn: &mut Conn<'_>, state: &mut State, payload: &[u8]) {
-        self.log.add(&conn.state().path, Told::Pong(payload.to_vec()));
+    fn pong(&self, _: &mut Conn<'_>, state: &mut State, payload: &[u8]) {
+        self.log.add(&state.path, Told::Pong(payload.to_vec()));
     }
 
-    fn drained(&self, conn: &mut Conn<'_, State>) {
-        self.log.add(&conn.state().path, Told::Drained);
-        (self.on_drained)(conn);
+    fn drained(&self, conn: &mut Conn<'_>, state: &mut State) {
+        self.log.add(&state.path, Told::Drained);
+        (self.on_drained)(conn, state);
     }
 
-    fn closed(&self, id: Id, state: State, end: Result<Closed, Error>) {
+    fn accept_failed(&self, error: &std::io::Error) {
+        assert!(error.raw_os_error().is_some());
+        (self.on_accept_failed)();
+    }
+
+    fn closed(&self, _: &Handle, id: Id, state: State, end: Result<Closed, Error>) {
         self.log.add(&state.path, Told::Closed(id, end));
+    }
+}
+
+/// A host whose loop waits, when a peer says so, until the test lets it go on.
+pub(crate) fn held(host: Host) -> (Host, Hold) {
+    let (hold, waits) = mpsc::channel();
+    let waits = Mutex::new(waits);
+    let on_message = host.on_message;
+    let on_message: Box<OnMessage> = Box::new(move |conn, state, message| match message.as_text() {
+        Some("hold") => waits.lock().unwrap().recv().unwrap(),
+        _ => on_message(conn, state, message),
+    });
+    (Host { on_message, ..host }, Hold(hold))
+}
+
+pub(crate) struct Hold(mpsc::Sender<()>);
+
+impl Hold {
+    /// Holds the loop by way of this connection, and says when it is held.
+    pub(crate) fn hold(&self, house: &House, path: &str, raw: &mut Raw) {
+        let before = house.log.of(path).len();
+        raw.text("hold");
+        house.log.wait(path, |told| (told.len() > before).then_some(()));
+    }
+
+    pub(crate) fn let_go(&self) {
+        self.0.send(()).unwrap();
     }
 }
 
@@ -249,8 +287,16 @@ impl House {
     }
 
     pub(crate) fn with(host: Host, set: impl FnOnce(Engine<Host>) -> Engine<Host>) -> Self {
+        Self::on(TcpListener::bind("127.0.0.1:0").unwrap(), host, set)
+    }
+
+    pub(crate) fn on(
+        listener: TcpListener,
+        host: Host,
+        set: impl FnOnce(Engine<Host>) -> Engine<Host>,
+    ) -> Self {
         let log = host.log.clone();
-        let running = set(Engine::new(host)).listen("127.0.0.1:0").unwrap();
+        let running = set(Engine::new(host)).start(listener).unwrap();
         Self { running, log }
     }
 

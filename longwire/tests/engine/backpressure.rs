@@ -1,0 +1,171 @@
+//! Peers that do not read: what waits for them is bounded, and nothing of it is lost.
+
+use std::io::Write;
+use std::time::Duration;
+
+use longwire::{Acceptor, Config, Error};
+use longwire_proto::frame::OpCode;
+
+use crate::host::{Host, House};
+use crate::raw::Raw;
+use crate::support::frames::{frame, text};
+
+const LIMIT: usize = 64 * 1024;
+
+fn house() -> House {
+    let config = Config::server().write_buffer(LIMIT).ping_after(None).max_message(4 * 1024 * 1024);
+    House::with(Host::echo(), |engine| engine.threads(1).acceptor(Acceptor::new().config(config)))
+}
+
+/// Writes until nothing more is taken: how many bytes of `bytes` that were, again and again from its front.
+fn stuff(raw: &mut Raw, bytes: &[u8]) -> usize {
+    raw.stream.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
+    let mut written = 0;
+    while let Ok(count) = raw.stream.write(&bytes[written % bytes.len()..]) {
+        written += count;
+        assert!(written < 1024 * 1024 * 1024, "it reads on and on");
+    }
+    raw.stream.set_write_timeout(None).unwrap();
+    written
+}
+
+/// Whoever is not read from any more has lost nothing when it begins to read.
+#[test]
+fn echoes_are_neither_lost_nor_moved() {
+    for size in [10, 3_000, 50_000, 1_000_000] {
+        let house = house();
+        let mut raw = Raw::open(house.address(), "/");
+        let mut other = Raw::open(house.address(), "/other");
+        // Each one is different, and there are enough for all buffers.
+        let payload = move |number: usize| {
+            let mut payload = format!("{number} ").into_bytes();
+            payload.resize(size.max(payload.len()), b'x');
+            payload
+        };
+        let count = (80 * 1024 * 1024) / (size + 8);
+        let count = count.min(400_000);
+        let mut writer = Raw { stream: raw.stream.try_clone().unwrap(), read: Vec::new() };
+        let sends = std::thread::spawn(move || {
+            let mut gathered = Vec::new();
+            for number in 0..count {
+                gathered.extend(frame(true, true, OpCode::Binary, payload(number)));
+                if gathered.len() > 100_000 {
+                    writer.send(std::mem::take(&mut gathered));
+                }
+            }
+            writer.send(gathered);
+            writer.end();
+        });
+        // Others are served, and what waits is no more than the limit and a message.
+        for _ in 0..20 {
+            other.text("还在");
+            assert_eq!(other.next_text(), "还在");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        for number in 0..count {
+            let (_, echoed) = raw.message();
+            assert!(echoed == payload(number), "{size}, {number}");
+        }
+        sends.join().unwrap();
+        assert!(matches!(house.log.closed("/"), Err(Error::Eof)));
+        assert!(!house.log.names("/").contains(&"unsent"), "each answer has had room");
+    }
+}
+
+/// The system's buffers, and ours: nobody is read from for ever.
+#[test]
+fn reading_stops() {
+    let house = house();
+    let mut raw = Raw::open(house.address(), "/");
+    let written = stuff(&mut raw, &text(true, &"x".repeat(100)).repeat(1000));
+    let received = house.handle().counters().bytes_received as usize;
+    let sent = house.handle().counters().bytes_sent as usize;
+    assert!(received < written + 1, "{received} of {written}");
+    // What was answered and has not left is bounded by the limit, and what a read has brought.
+    assert!(received < sent + LIMIT + 1000, "{received} received, {sent} sent");
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(house.handle().counters().bytes_received as usize, received);
+}
+
+/// The rest of a large message, too, is read when its answer has room.
+#[test]
+fn half_a_large_message_waits_for_room() {
+    let house = house();
+    let mut raw = Raw::open(house.address(), "/");
+    let payload: Vec<u8> = (0..2_000_000).map(|at| (at % 251) as u8).collect();
+    let rest = frame(true, true, OpCode::Continuation, &payload[50_000..]);
+    raw.send(frame(true, false, OpCode::Binary, &payload[..50_000]));
+    raw.settle();
+    raw.send(&rest[..20_000]);
+    // Meanwhile it is sent so much by others that there is none.
+    let peer = house.handle().peer(house.log.opened("/"));
+    let mut filled = 0;
+    while house.handle().counters().dropped == 0 {
+        peer.send(vec![7; 50_000]).unwrap();
+        filled += 1;
+        house.counters(|counters| counters.messages_sent + counters.dropped == filled);
+    }
+    let mut writer = Raw { stream: raw.stream.try_clone().unwrap(), read: Vec::new() };
+    let sends = std::thread::spawn(move || {
+        writer.send(&rest[20_000..]);
+        writer.end();
+    });
+    std::thread::sleep(Duration::from_millis(200));
+    for _ in 1..filled {
+        assert_eq!(raw.message().1.len(), 50_000);
+    }
+    assert!(raw.message().1 == payload);
+    sends.join().unwrap();
+    assert!(matches!(house.log.closed("/"), Err(Error::Eof)));
+    assert!(!house.log.names("/").contains(&"unsent"), "the answer has had room");
+}
+
+/// `send` says that there is no room, and nothing of what it took before is lost.
+#[test]
+fn send_says_full() {
+    let config = Config::server().write_buffer(LIMIT).ping_after(None);
+    let house = House::of(Host::new(), config);
+    let mut raw = Raw::open(house.address(), "/");
+    raw.text("flood 100 1000");
+    house.log.wait("/", |told| told.iter().any(|told| told.name() == "unsent").then_some(()));
+    let fits = LIMIT.div_ceil(1004);
+    for _ in 0..fits {
+        assert_eq!(raw.message().1.len(), 1000);
+    }
+    raw.text("send 末");
+    assert_eq!(raw.next_text(), "末", "and no more than fits");
+}
+
+/// Many Pings of one who does not read are answered within bounds.
+#[test]
+fn pings_without_end() {
+    let house = house();
+    let mut raw = Raw::open(house.address(), "/");
+    let bytes = [frame(true, true, OpCode::Ping, [7; 125]), text(true, "x")].concat().repeat(500);
+    let written = stuff(&mut raw, &bytes);
+    assert!(written > 0);
+    let mut other = Raw::open(house.address(), "/other");
+    other.text("还在");
+    assert_eq!(other.next_text(), "还在");
+}
+
+/// What waits when the peer closes is written before the answer.
+#[test]
+fn a_close_behind_much() {
+    let house = house();
+    let mut raw = Raw::open(house.address(), "/");
+    let mut writer = Raw { stream: raw.stream.try_clone().unwrap(), read: Vec::new() };
+    let sends = std::thread::spawn(move || {
+        for _ in 0..200 {
+            writer.send(frame(true, true, OpCode::Binary, [0; 100_000]));
+        }
+        writer.send(frame(true, true, OpCode::Close, [0x03, 0xE8]));
+    });
+    std::thread::sleep(Duration::from_millis(200));
+    for _ in 0..200 {
+        assert_eq!(raw.message().1.len(), 100_000);
+    }
+    assert_eq!(raw.close_frame().0, 1000);
+    sends.join().unwrap();
+    house.log.closed("/").unwrap();
+}

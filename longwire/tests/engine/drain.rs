@@ -1,0 +1,157 @@
+//! How engines end.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use longwire::engine::{Drain, Running};
+use longwire::{Error, Side};
+use tokio::sync::Notify;
+
+use crate::host::{Host, House, closed, wait_for};
+use crate::raw::Raw;
+
+fn open(house: &House, count: usize) -> Vec<Raw> {
+    (0..count).map(|number| Raw::open(house.address(), &format!("/{number}"))).collect()
+}
+
+/// Nobody accepts any more.
+fn is_shut(running: &Running) -> bool {
+    match std::net::TcpStream::connect(running.local_addr()) {
+        Err(_) => true,
+        // A connection that nobody took is reset.
+        Ok(mut stream) => {
+            stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+            !matches!(std::io::Read::read(&mut stream, &mut [0]), Err(error)
+                if matches!(error.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut))
+        }
+    }
+}
+
+#[test]
+fn everyone_is_told_and_it_ends() {
+    for (drain, wanted) in [
+        (Drain::default(), (1001, "")),
+        (Drain::new(1012, "重启"), (1012, "重启")),
+        (Drain::new(1006, "never sent"), (1001, "never sent")),
+    ] {
+        let house = House::with(Host::new(), |engine| engine.threads(2));
+        let mut raws = open(&house, 20);
+        // One that has not asked for anything yet.
+        let mut silent = Raw::connect(house.address());
+        house.handle().drain(&drain);
+        house.handle().drain(&Drain::new(1000, "too late"));
+        for (number, raw) in raws.iter_mut().enumerate() {
+            let (code, reason) = raw.answer_close();
+            assert_eq!((code, reason.as_str()), wanted);
+            let end = closed(house.log.closed(&format!("/{number}")));
+            assert_eq!(end, (Side::Us, Some((wanted.0, wanted.1.to_owned()))));
+        }
+        assert!(silent.rest().is_empty());
+        let handle = house.handle().clone();
+        house.running.wait().unwrap();
+        assert_eq!((handle.counters().open, handle.counters().closed), (0, 20));
+    }
+}
+
+/// Without any connection, too.
+#[tokio::test]
+async fn an_empty_one_ends() {
+    let mut house = House::with(Host::new(), |engine| engine.threads(2));
+    house.handle().drain(&Drain::default().spread(Duration::from_secs(3600)));
+    house.running.ended().await.unwrap();
+    assert!(is_shut(&house.running));
+}
+
+#[test]
+fn spread_over_its_window() {
+    let house = House::new(Host::new());
+    let mut raws = open(&house, 20);
+    let begun = Instant::now();
+    house.handle().drain(&Drain::new(1012, "").spread(Duration::from_secs(2)));
+    let mut times = Vec::new();
+    for raw in &mut raws {
+        assert_eq!(raw.answer_close().0, 1012);
+        times.push(begun.elapsed());
+    }
+    assert!(times[19] >= Duration::from_millis(1500), "{times:?}");
+    assert!(times[19] - times[0] >= Duration::from_millis(500), "{times:?}");
+    house.running.wait().unwrap();
+}
+
+#[test]
+fn no_new_ones_and_http_is_waited_for() {
+    let release = Arc::new(Notify::new());
+    let waits = Arc::clone(&release);
+    let house = House::with(Host::new(), |engine| {
+        engine.threads(1).http(move |stream, _| {
+            let waits = Arc::clone(&waits);
+            async move {
+                waits.notified().await;
+                drop(stream);
+            }
+        })
+    });
+    let mut http = Raw::connect(house.address());
+    http.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    house.counters(|counters| counters.http == 1);
+    let mut raws = open(&house, 3);
+    house.handle().drain(&Drain::default().timeout(Duration::MAX));
+    for raw in &mut raws {
+        assert_eq!(raw.answer_close().0, 1001);
+    }
+    wait_for(|| is_shut(&house.running).then_some(()), || "it accepts".into());
+    let ended = Arc::new(AtomicBool::new(false));
+    let told = Arc::clone(&ended);
+    let House { running, .. } = house;
+    let waiting = thread::spawn(move || {
+        running.wait().unwrap();
+        told.store(true, Ordering::SeqCst);
+    });
+    thread::sleep(Duration::from_millis(300));
+    assert!(!ended.load(Ordering::SeqCst), "the request is not done");
+    release.notify_one();
+    waiting.join().unwrap();
+    assert!(http.rest().is_empty());
+}
+
+#[test]
+fn who_does_not_answer_is_dropped_when_time_is_up() {
+    let house =
+        House::with(Host::new(), |engine| engine.threads(2).http(async |_, _| std::future::pending().await));
+    let mut raws = open(&house, 4);
+    let mut http = Raw::connect(house.address());
+    http.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
+    house.counters(|counters| counters.http == 1);
+    house.handle().drain(&Drain::default().timeout(Duration::from_millis(300)));
+    let House { running, log } = house;
+    running.wait().unwrap();
+    for (number, raw) in raws.iter_mut().enumerate() {
+        assert!(matches!(log.closed(&format!("/{number}")), Err(Error::Io(_))));
+        assert_eq!(raw.close_frame().0, 1001);
+    }
+    assert!(http.rest().is_empty());
+}
+
+#[test]
+fn stopping_ends_at_once() {
+    let house = House::with(Host::new(), |engine| engine.threads(2));
+    let mut raws = open(&house, 4);
+    // Also in the middle of a drain.
+    house.handle().drain(&Drain::default().spread(Duration::from_secs(3600)).timeout(Duration::MAX));
+    house.handle().stop();
+    house.running.wait().unwrap();
+    raws.iter_mut().for_each(|raw| drop(raw.rest()));
+}
+
+#[test]
+fn dropping_it_stops_it() {
+    let House { running, log } = House::with(Host::new(), |engine| engine.threads(2));
+    let mut raw = Raw::open(running.local_addr(), "/");
+    let address = running.local_addr();
+    drop(running);
+    log.closed("/").unwrap_err();
+    assert!(raw.rest().is_empty());
+    assert!(std::net::TcpListener::bind(address).is_ok() || std::net::TcpStream::connect(address).is_err());
+}
