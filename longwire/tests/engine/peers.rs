@@ -118,7 +118,7 @@ fn a_loop_that_is_held_up() {
         taken += 1;
     }
     assert_eq!(taken, 63, "64 MiB, and what the messages cost besides");
-    assert!(matches!(house.handle().publish("甲", bytes.clone()), Err(Error::Full)));
+    assert!(matches!(house.handle().publish("甲", bytes), Err(Error::Full)));
     peer.send("").unwrap();
     peer.subscribe("甲").unwrap();
     hold.let_go();

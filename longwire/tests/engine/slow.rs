@@ -174,7 +174,7 @@ fn what_is_sent_to_it_alone_stays() {
     let peer = house.handle().peer(house.log.opened("/slow"));
     for at in 0..MANY {
         house.handle().publish("甲", message(at)).unwrap();
-        peer.send(&at.to_string()).unwrap();
+        peer.send(at.to_string()).unwrap();
         assert_eq!(number(&good.next_text()), at);
     }
     let dropped = house.handle().counters().dropped;
