@@ -161,6 +161,16 @@ impl Outbox {
         self.remaining += self.flat.len() - before;
     }
 
+    /// Appends a frame that is not masked and has at most 125 bytes of payload, the commonest there is.
+    #[inline]
+    pub(crate) fn append_small(&mut self, first: u8, payload: &[u8]) {
+        let size = 2 + payload.len();
+        self.flat.reserve(size);
+        self.flat.extend_from_slice(&[first, payload.len() as u8]);
+        self.flat.extend_from_slice(payload);
+        self.remaining += size;
+    }
+
     /// Appends a frame whose payload is large, without copying it.
     pub(crate) fn append_shared(&mut self, header: &[u8], payload: Bytes) {
         self.append(|flat| flat.extend_from_slice(header));

@@ -380,6 +380,9 @@ impl Sending {
     /// One frame whose payload is copied, and masked by a client.
     #[inline]
     fn copied(&mut self, fin: bool, first: First, payload: &[u8], out: &mut Outbox) {
+        if self.keys.is_none() && payload.len() <= MAX_CONTROL_PAYLOAD {
+            return out.append_small(u8::from(fin) << 7 | first.rsv | first.opcode as u8, payload);
+        }
         let header = self.header(fin, first, payload.len());
         if let Some(key) = header.mask
             && payload.len() > COPY_MAX

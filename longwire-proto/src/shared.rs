@@ -105,18 +105,23 @@ impl SharedFrame {
 
 /// A server's frames for `payload`.
 fn encode(mut first: First, payload: &[u8]) -> Frames {
-    let mut frames = Vec::new();
-    let mut pieces = payload.chunks(SharedFrame::FRAME_SIZE).peekable();
-    loop {
-        let piece = pieces.next().unwrap_or_default();
-        let fin = pieces.peek().is_none();
+    let one = |first: First, fin, piece: &[u8]| {
         let header = first.header(fin, piece.len()).encode();
-        frames.push(Encoded { header: header.len(), frame: [&header, piece].concat().into() });
-        if fin {
-            return frames.into();
-        }
+        let mut frame = Vec::with_capacity(header.len() + piece.len());
+        frame.extend_from_slice(&header);
+        frame.extend_from_slice(piece);
+        Encoded { header: header.len(), frame: frame.into() }
+    };
+    if payload.len() <= SharedFrame::FRAME_SIZE {
+        return Box::new([one(first, true, payload)]);
+    }
+    let mut pieces = payload.chunks(SharedFrame::FRAME_SIZE).peekable();
+    let mut frames = Vec::new();
+    while let Some(piece) = pieces.next() {
+        frames.push(one(first, pieces.peek().is_none(), piece));
         first = First::CONTINUES;
     }
+    frames.into()
 }
 
 /// Connections to which the same bytes are written for the messages of one [`Batch`].
@@ -178,15 +183,20 @@ impl Batch {
 }
 
 fn gather(frames: &[SharedFrame], window_bits: Option<u8>, config: &Config) -> Bytes {
-    let encoded = |shared: &SharedFrame| -> Vec<Bytes> {
-        let deflated = window_bits.and_then(|bits| shared.deflated(bits, config));
-        deflated.unwrap_or(shared.plain()).iter().map(|one| one.frame.clone()).collect()
-    };
-    let mut all: Vec<Bytes> = frames.iter().flat_map(encoded).collect();
-    if all.len() == 1
-        && let Some(only) = all.pop()
+    let encoded = |shared| encoded_for(shared, window_bits, config);
+    if let [only] = frames
+        && let [only] = encoded(only)
     {
-        return only;
+        return only.frame.clone();
     }
-    all.concat().into()
+    let mut all = Vec::new();
+    for Encoded { frame, .. } in frames.iter().flat_map(encoded) {
+        all.extend_from_slice(frame);
+    }
+    all.into()
+}
+
+fn encoded_for<'a>(shared: &'a SharedFrame, window_bits: Option<u8>, config: &Config) -> &'a [Encoded] {
+    let deflated = window_bits.and_then(|bits| shared.deflated(bits, config));
+    deflated.unwrap_or(shared.plain())
 }

@@ -18,9 +18,10 @@ impl<H: Handler> Loop<H> {
         if !self.local.log.entries.is_empty() {
             self.delivering = true;
             self.deliver_batches();
-            for index in std::mem::take(&mut self.local.apart) {
-                self.deliver_apart(index);
-            }
+            let mut apart = std::mem::take(&mut self.local.apart);
+            apart.drain(..).for_each(|index| self.deliver_apart(index));
+            // Nobody stands apart while everyone is given what is there.
+            self.local.apart = apart;
             self.local.log.clear();
             self.delivering = false;
         }
@@ -37,13 +38,17 @@ impl<H: Handler> Loop<H> {
         let mut batches: Vec<(u32, Batch)> = Vec::new();
         let mut places: HashMap<u32, usize> = HashMap::new();
         for logged in &self.local.log.entries {
-            let at = match batches.last() {
-                Some((topic, _)) if *topic == logged.topic => batches.len() - 1,
-                _ => *places.entry(logged.topic).or_insert_with(|| {
-                    batches.push((logged.topic, Batch::default()));
-                    batches.len() - 1
-                }),
+            let at = match &batches[..] {
+                [] => 0,
+                [.., (topic, _)] if *topic == logged.topic => batches.len() - 1,
+                [(first, _), ..] => {
+                    places.entry(*first).or_insert(0);
+                    *places.entry(logged.topic).or_insert(batches.len())
+                }
             };
+            if at == batches.len() {
+                batches.push((logged.topic, Batch::default()));
+            }
             batches[at].1.push(logged.frame.clone());
         }
         if batches.len() > 1 {
@@ -91,12 +96,12 @@ impl<H: Handler> Loop<H> {
     /// One write to each of those who are alike.
     fn write_batch(&mut self, batch: &Batch) {
         let alike = std::mem::take(&mut self.alike);
-        let writes = alike.iter().filter_map(|&(index, class)| {
+        let mut writes = alike.iter().filter_map(|&(index, class)| {
             let place = self.slab.look_at(index)?;
             Some((&place.stream, &batch.bytes(class)[..]))
         });
         let mut results = std::mem::take(&mut self.written);
-        self.writer.write_all(&writes.collect::<Vec<_>>(), &mut results);
+        self.writer.write_all(alike.len(), &mut writes, &mut results);
         for (&(index, class), written) in alike.iter().zip(results.drain(..)) {
             let bytes = batch.bytes(class);
             self.local.counters.messages_sent += batch.frames().len() as u64;

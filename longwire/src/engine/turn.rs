@@ -205,26 +205,20 @@ impl<H: Handler> Loop<H> {
             Some(held) if !held.assembler.is_idle() => &mut held.assembler,
             _ => spare,
         });
-        let limit = entry.core.config().write_buffer_limit();
+        let gathered = GATHER.min(entry.core.config().write_buffer_limit());
         let compressed = entry.core.deflate().is_some();
         let (mut at, mut work) = (start, 0);
         let (mut paused, mut whole) = (false, false);
-        while at < length && !entry.is_ending() {
-            if local.out.remaining() >= GATHER.min(limit) {
-                let sent = &mut local.counters.bytes_sent;
-                if let Err(error) = flush(stream, &mut local.out, sent, local.now) {
-                    // Writing meets another one, but the first says why.
-                    entry.held().broken.get_or_insert(error.into());
-                    local.out.detach();
+        while at < length && work < TURN {
+            // Most hold nothing, and little waits.
+            if entry.held.is_some() || local.out.remaining() >= gathered {
+                if entry.is_ending() {
+                    break;
                 }
-            }
-            let behind = entry.held.as_ref().map_or(0, |held| held.backlog.bytes());
-            if local.out.remaining() + behind >= limit {
-                paused = true;
-                break;
-            }
-            if work >= TURN {
-                break;
+                paused = !make_room(entry, stream, local, gathered);
+                if paused {
+                    break;
+                }
             }
             let end = if compressed { length.min(at + COMPRESSED_STEP) } else { length };
             let step = assembler.lend(&mut entry.core, &mut buffer[at..end], &mut local.out, local.now);
@@ -559,6 +553,20 @@ fn says_more(error: &Error) -> bool {
 #[cold]
 fn fail(entry: &mut Entry, error: ProtocolError) {
     entry.end(Err(error.into()));
+}
+
+/// Writes what is gathered if it is much; whether there is room for an answer then.
+#[inline(never)]
+fn make_room(entry: &mut Entry, stream: &TcpStream, local: &mut Local, gathered: usize) -> bool {
+    if local.out.remaining() >= gathered
+        && let Err(error) = flush(stream, &mut local.out, &mut local.counters.bytes_sent, local.now)
+    {
+        // Writing meets another one, but the first says why.
+        entry.held().broken.get_or_insert(error.into());
+        local.out.detach();
+    }
+    let behind = entry.held.as_ref().map_or(0, |held| held.backlog.bytes());
+    local.out.remaining() + behind < entry.core.config().write_buffer_limit()
 }
 
 /// Keeps what was not worked off, and since when something is half received.

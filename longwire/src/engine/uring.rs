@@ -23,38 +23,43 @@ impl Ring {
     }
 
     /// Writes to each socket, none of which is waited for, and appends what the system said of each. An error says
-    /// that the ring is of no more use: it is to be dropped, and what is missing in `results` was not written.
+    /// that the ring is of no more use, and is to be dropped: what is left in `writes` was not written.
     #[expect(unsafe_code, reason = "the system is given pointers to what is written")]
-    pub(super) fn write_all(
+    pub(super) fn write_all<'a>(
         &mut self,
-        writes: &[(&TcpStream, &[u8])],
+        writes: &mut impl Iterator<Item = (&'a TcpStream, &'a [u8])>,
         results: &mut Vec<io::Result<usize>>,
     ) -> io::Result<()> {
         let ring = &mut *self.0;
         let flags = (SendFlags::NOSIGNAL | SendFlags::DONTWAIT).bits() as i32;
-        for chunk in writes.chunks(ENTRIES as usize) {
+        loop {
             let start = results.len();
-            for (at, (stream, bytes)) in chunk.iter().enumerate() {
+            let mut queue = ring.submission();
+            for (stream, bytes) in writes.take(ENTRIES as usize) {
                 let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
                 let send = opcode::Send::new(types::Fd(stream.as_raw_fd()), bytes.as_ptr(), length);
-                let entry = send.flags(flags).build().user_data(at as u64);
+                let entry = send.flags(flags).build().user_data(results.len() as u64);
+                // What the system does not come to say anything of was not written.
+                results.push(Err(io::ErrorKind::WouldBlock.into()));
                 // SAFETY: the socket and the bytes are borrowed for longer than this function runs, and the system
                 // looks at them only within `submit_and_wait`: a send that may not wait is over when it returns.
                 // After an error the caller drops the ring, and with it what was not submitted.
-                let pushed = unsafe { ring.submission().push(&entry) };
-                // There is room for a chunk: the queue is as long, and empty.
+                let pushed = unsafe { queue.push(&entry) };
+                // There is room: the queue is as long, and empty.
                 pushed.map_err(io::Error::other)?;
-                // What the system does not come to say anything of was not written.
-                results.push(Err(io::ErrorKind::WouldBlock.into()));
             }
-            let mut left = chunk.len();
+            drop(queue);
+            let mut left = results.len() - start;
+            if left == 0 {
+                return Ok(());
+            }
             while left > 0 {
                 let submitted = ring.submit_and_wait(left);
                 for completion in ring.completion() {
                     left = left.saturating_sub(1);
                     let said = usize::try_from(completion.result())
                         .map_err(|_| io::Error::from_raw_os_error(-completion.result()));
-                    if let Some(result) = results.get_mut(start + completion.user_data() as usize) {
+                    if let Some(result) = results.get_mut(completion.user_data() as usize) {
                         *result = said;
                     }
                 }
@@ -65,6 +70,5 @@ impl Ring {
                 }
             }
         }
-        Ok(())
     }
 }

@@ -24,10 +24,15 @@ impl Writer {
         if may { Self::Wants } else { Self::Without }
     }
 
-    /// Writes to each socket, none of which is waited for, and appends what the system said of each.
-    pub(super) fn write_all(&mut self, writes: &[(&TcpStream, &[u8])], results: &mut Vec<io::Result<usize>>) {
-        let before = results.len();
-        if writes.len() >= WORTH_IT {
+    /// Writes to each socket, none of which is waited for, and appends what the system said of each. They are
+    /// `count`, or not many fewer.
+    pub(super) fn write_all<'a>(
+        &mut self,
+        count: usize,
+        writes: &mut impl Iterator<Item = (&'a TcpStream, &'a [u8])>,
+        results: &mut Vec<io::Result<usize>>,
+    ) {
+        if count >= WORTH_IT {
             if matches!(self, Self::Wants) {
                 *self = Ring::open().map_or(Self::Without, Self::Has);
             }
@@ -37,11 +42,8 @@ impl Writer {
                 *self = Self::Without;
             }
         }
-        let done = results.len() - before;
-        results.extend(writes[done..].iter().map(|(stream, bytes)| {
-            let mut stream = *stream;
-            stream.write(bytes)
-        }));
+        // All of them, or those that the ring did not come to.
+        results.extend(writes.map(|(mut stream, bytes)| stream.write(bytes)));
     }
 }
 
@@ -55,7 +57,11 @@ impl Ring {
         None
     }
 
-    fn write_all(&mut self, _: &[(&TcpStream, &[u8])], _: &mut Vec<io::Result<usize>>) -> io::Result<()> {
+    fn write_all<'a>(
+        &mut self,
+        _: &mut impl Iterator<Item = (&'a TcpStream, &'a [u8])>,
+        _: &mut Vec<io::Result<usize>>,
+    ) -> io::Result<()> {
         match *self {}
     }
 }
@@ -83,10 +89,9 @@ mod tests {
         // The third has gone, and the fourth takes no more.
         pairs[2].0.shutdown(Shutdown::Write).unwrap();
         while { &pairs[3].0 }.write(&[0; 65536]).is_ok() {}
-        let writes: Vec<(&TcpStream, &[u8])> =
-            pairs.iter().zip(payloads).map(|((near, _), payload)| (near, &payload[..])).collect();
+        let mut writes = pairs.iter().zip(payloads).map(|((near, _), payload)| (near, &payload[..]));
         let mut results = vec![Ok(0)];
-        writer.write_all(&writes, &mut results);
+        writer.write_all(payloads.len(), &mut writes, &mut results);
         let said = results.drain(1..).map(|result| result.map_err(|error| error.kind())).collect();
         let read = pairs.into_iter().enumerate().map(|(at, (near, mut far))| {
             drop(near);

@@ -184,6 +184,16 @@ fn a_message_that_does_not_come_to_its_end() {
     assert_eq!(house.counters(|counters| counters.timeouts == 5).lost, 0);
 }
 
+/// A closing handshake that the peer does not take is no clean end.
+#[test]
+fn a_close_whose_answer_is_not_taken() {
+    let house = House::of(Host::new(), quick().write_buffer(64 * 1024 * 1024));
+    let mut raw = Raw::open(house.address(), "/");
+    raw.send([text(true, "flood 500 100000"), close(true, 1000, "")].concat());
+    assert!(matches!(house.log.closed("/"), Err(Error::CloseTimeout)));
+    assert_eq!(house.counters(|counters| counters.open == 0).timeouts, 1);
+}
+
 /// Who was failed and does not end TCP is dropped.
 #[test]
 fn who_was_failed_is_not_waited_for() {

@@ -46,18 +46,22 @@ impl Told {
 
 /// What was told of each connection, by its path.
 #[derive(Clone, Default)]
-pub(crate) struct Log(Arc<(Mutex<ByPath>, Condvar)>);
+pub(crate) struct Log(Arc<Shared>);
 
-type ByPath = HashMap<String, Vec<Told>>;
+#[derive(Default)]
+struct Shared {
+    told: Mutex<HashMap<String, Vec<Told>>>,
+    changed: Condvar,
+}
 
 impl Log {
     pub(crate) fn add(&self, path: &str, told: Told) {
-        self.0.0.lock().unwrap().entry(path.to_owned()).or_default().push(told);
-        self.0.1.notify_all();
+        self.0.told.lock().unwrap().entry(path.to_owned()).or_default().push(told);
+        self.0.changed.notify_all();
     }
 
     pub(crate) fn of(&self, path: &str) -> Vec<Told> {
-        self.0.0.lock().unwrap().get(path).cloned().unwrap_or_default()
+        self.0.told.lock().unwrap().get(path).cloned().unwrap_or_default()
     }
 
     pub(crate) fn names(&self, path: &str) -> Vec<&'static str> {
@@ -67,13 +71,13 @@ impl Log {
     /// Waits for what `find` finds in what was told of a connection.
     pub(crate) fn wait<T>(&self, path: &str, mut find: impl FnMut(&[Told]) -> Option<T>) -> T {
         let begun = Instant::now();
-        let mut log = self.0.0.lock().unwrap();
+        let mut log = self.0.told.lock().unwrap();
         loop {
             if let Some(found) = find(log.get(path).map_or(&[], Vec::as_slice)) {
                 return found;
             }
             assert!(begun.elapsed() < PATIENCE, "{path}: {:?}", log.get(path));
-            log = self.0.1.wait_timeout(log, Duration::from_millis(100)).unwrap().0;
+            log = self.0.changed.wait_timeout(log, Duration::from_millis(100)).unwrap().0;
         }
     }
 

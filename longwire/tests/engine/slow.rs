@@ -193,6 +193,25 @@ fn what_is_sent_to_it_alone_stays() {
     assert_eq!((direct, published), (MANY, MANY as u64 - dropped));
 }
 
+/// Our Close frame comes behind all that waits.
+#[test]
+fn all_that_waits_goes_before_a_close() {
+    let config = Config::server().ping_after(None).close_timeout(Duration::from_secs(60));
+    let house = House::with(Host::new(), |engine| {
+        let acceptor = Acceptor::new().config(config);
+        engine.threads(1).slow_consumers(SlowConsumer::close(2000 * SIZE)).acceptor(acceptor)
+    });
+    let (mut slow, mut good) = pair(&house);
+    let count = publish(&house, &mut good, None, never);
+    house.handle().peer(house.log.opened("/slow")).close(1001, "再见").unwrap();
+    house.handle().publish("甲", message(0)).unwrap();
+    for at in 0..count {
+        assert_eq!(number(&slow.next_text()), at);
+    }
+    assert_eq!(slow.answer_close(), (1001, "再见".into()));
+    house.log.closed("/slow").unwrap();
+}
+
 /// A peer that goes while much waits for it is found gone, however much that is.
 #[test]
 fn who_goes_while_more_waits_than_is_read_for() {
