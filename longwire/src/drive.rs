@@ -185,8 +185,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// What a read brought is handed out at once; else it is the poll loop's.
     #[inline]
     pub(crate) fn poll_recv<T: Wanted>(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, Error>> {
-        if self.is_paid(cx)
-            && !self.is_ended()
+        if !self.is_paid(cx) {
+            return Poll::Pending;
+        }
+        if !self.is_ended()
             && let Some(data) = self.take_input()
         {
             return Poll::Ready(Ok(Some(data)));
@@ -195,7 +197,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 
     /// One read may bring thousands of messages, or few that become large: the task yields among them as
-    /// among reads. If not, it is woken again.
+    /// among reads, and is woken again.
     #[inline]
     fn is_paid(&mut self, cx: &mut Context<'_>) -> bool {
         self.lent.as_mut().is_none_or(|lent| lent.work.poll_paid(cx).is_ready())
