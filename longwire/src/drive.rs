@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Buf;
-use longwire_proto::{CloseCode, CloseFrame, Compress, Incoming, Message, Outbox, Role};
+use longwire_proto::{CloseCode, CloseFrame, Compress, Incoming, Message, Outbox, ProtocolError, Role};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
@@ -94,8 +94,11 @@ impl<S> WebSocket<S> {
     /// nothing it leaves the rest of the input for another call.
     #[inline]
     fn take_input<T: Wanted>(&mut self) -> Option<T> {
-        let lent = self.lent.as_mut()?;
-        while T::waits(lent) {
+        loop {
+            let lent = self.lent.as_mut()?;
+            if !T::waits(lent) {
+                return None;
+            }
             let read_at = *lent.read_at.get_or_insert_with(now);
             match T::take(lent, &mut self.core, read_at) {
                 Ok(Some(Incoming::Data(data))) => {
@@ -103,30 +106,43 @@ impl<S> WebSocket<S> {
                     lent.begun = None;
                     return Some(data);
                 }
-                Ok(None) => {
-                    // What is left is not given to the core again before more of it has come: that would
-                    // tell it that the peer lives.
-                    lent.is_fresh = false;
-                    lent.work.inflated(lent.assembler.take_inflated());
-                    return None;
-                }
-                Ok(Some(Incoming::Close(frame))) => {
-                    self.closed_by(frame);
-                    return None;
-                }
-                Ok(Some(Incoming::Progress)) => {
-                    lent.work.inflated(lent.assembler.take_inflated());
-                    return None;
-                }
-                Ok(Some(_)) => lent.work.found(0),
-                Err(error) => {
-                    self.core.restart_close_deadline(now());
-                    self.end(Err(error.into()));
-                    return None;
+                other => {
+                    if !self.goes_on(other) {
+                        return None;
+                    }
                 }
             }
         }
-        None
+    }
+
+    /// Acts on what is no data; whether there is more to take.
+    #[cold]
+    #[inline(never)]
+    fn goes_on<T>(&mut self, taken: Result<Option<Incoming<T>>, ProtocolError>) -> bool {
+        let Some(lent) = &mut self.lent else { return false };
+        lent.work.inflated(lent.assembler.take_inflated());
+        match taken {
+            Ok(Some(Incoming::Close(frame))) => {
+                self.closed_by(frame);
+                false
+            }
+            Ok(Some(Incoming::Progress)) => false,
+            Ok(Some(_)) => {
+                lent.work.found(0);
+                true
+            }
+            Ok(None) => {
+                // What is left is not given to the core again before more of it has come: that would
+                // tell it that the peer lives.
+                lent.is_fresh = false;
+                false
+            }
+            Err(error) => {
+                self.core.restart_close_deadline(now());
+                self.end(Err(error.into()));
+                false
+            }
+        }
     }
 
     /// Both Close frames have passed: the first of them says by whom and why.
@@ -169,8 +185,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// What a read brought is handed out at once; else it is the poll loop's.
     #[inline]
     pub(crate) fn poll_recv<T: Wanted>(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, Error>> {
-        if self.poll_paid(cx).is_ready()
-            && !self.is_ended()
+        if !self.is_paid(cx) {
+            return Poll::Pending;
+        }
+        if !self.is_ended()
             && let Some(data) = self.take_input()
         {
             return Poll::Ready(Ok(Some(data)));
@@ -179,10 +197,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 
     /// One read may bring thousands of messages, or few that become large: the task yields among them as
-    /// among reads.
+    /// among reads, and is woken again.
     #[inline]
-    fn poll_paid(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.lent.as_mut().map_or(Poll::Ready(()), |lent| lent.work.poll_paid(cx))
+    fn is_paid(&mut self, cx: &mut Context<'_>) -> bool {
+        self.lent.as_mut().is_none_or(|lent| lent.work.poll_paid(cx).is_ready())
     }
 
     pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
@@ -257,8 +275,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                 // The peer may have said why before it stopped reading: read on.
                 self.broke(error);
             }
-            let read = if self.poll_paid(cx).is_ready() { self.poll_read(cx) } else { Poll::Pending };
-            match read {
+            match if self.is_paid(cx) { self.poll_read(cx) } else { Poll::Pending } {
                 Poll::Ready(Some(data)) => return Poll::Ready(Ok(Some(data))),
                 Poll::Ready(None) => {}
                 Poll::Pending => {

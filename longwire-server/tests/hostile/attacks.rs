@@ -5,8 +5,9 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::time::sleep;
 
+use crate::deflated::{TAIL, nothing, stored, zeros};
 use crate::process::Server;
-use crate::{Friends, is_calm, message, open, raw, request};
+use crate::{Friends, arguments, frame, is_calm, message, open, raw, request};
 
 /// What is sent before the opening handshake is complete, and behind it.
 fn attacks() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
@@ -40,15 +41,46 @@ fn attacks() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     (before.map(String::into_bytes).into(), behind.into())
 }
 
-/// Each attack stays, ends TCP, or resets the connection; the server lives, and others do not notice.
+/// Messages that are compressed, begun so, or none.
+fn compressed_attacks() -> Vec<Vec<u8>> {
+    let bomb = [&zeros(1_000_000)[..], &TAIL].concat();
+    let ping = [0x89, 0x80, 0, 0, 0, 0];
+    vec![
+        vec![0xC2, 0x80, 0, 0, 0, 0],
+        vec![0xC2, 0xFF, 0x7F, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 0xFF, 1, 2, 3, 4],
+        frame(0xC2, &[0xFF; 1_000]),
+        frame(0xC2, &zeros(1_000_000)),
+        frame(0xC2, &zeros(60_000)).repeat(100),
+        frame(0xC2, &zeros(1_000_000)[..30]),
+        frame(0xC2, &[bomb.repeat(1_000), vec![0]].concat()),
+        [frame(0x42, &bomb), frame(0, &bomb).repeat(1_000)].concat(),
+        frame(0x42, &stored(&[7; 30_000])),
+        frame(0xC2, &nothing(200_000)),
+        [frame(0x42, &stored(b"x")), [&frame(0, &stored(b"x"))[..], &ping].concat().repeat(20_000)].concat(),
+        frame(0xC1, &[&stored(b"\xE4\xBD")[..], &[0]].concat()),
+        // Back beyond all there was (RFC 7692 7.2.3.2).
+        frame(0xC1, &[0xF2, 0x00, 0x11, 0x00, 0x00]),
+    ]
+}
+
 #[tokio::test]
 async fn all_at_once_disturb_nobody() {
-    let server = Server::start(&["--max-message", "64K"]);
-    let mut friends = Friends::join(&server).await;
     let (before, behind) = attacks();
+    all_at_once(false, &before, &behind).await;
+}
+
+#[tokio::test]
+async fn compressed_ones_disturb_nobody() {
+    all_at_once(true, &[], &compressed_attacks()).await;
+}
+
+/// Each attack stays, ends TCP, or resets the connection; the server lives, and others do not notice.
+async fn all_at_once(deflate: bool, before: &[Vec<u8>], behind: &[Vec<u8>]) {
+    let server = Server::start(&arguments(deflate));
+    let mut friends = Friends::join(&server).await;
     let mut staying = Vec::new();
     for path in ["", "/-/echo", "/attacked"] {
-        for bytes in if path.is_empty() { &before } else { &behind } {
+        for bytes in if path.is_empty() { before } else { behind } {
             for goes in ["stays", "ends", "resets"] {
                 let mut stream = if path.is_empty() { raw(&server).await } else { open(&server, path).await };
                 // What the server does not take is left where it is.

@@ -5,6 +5,9 @@
 mod attacks;
 mod memory;
 
+#[allow(dead_code, clippy::unwrap_used, reason = "it is shared")]
+#[path = "../../../longwire/tests/support/deflated.rs"]
+mod deflated;
 #[path = "../process/mod.rs"]
 mod process;
 
@@ -25,15 +28,22 @@ async fn raw(server: &Server) -> TcpStream {
     socket.connect(([127, 0, 0, 1], server.port).into()).await.expect("connected")
 }
 
-/// A good request for this path.
+/// A good request for this path, which offers compression.
 fn request(path: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\
+         Sec-WebSocket-Extensions: permessage-deflate\r\n\r\n"
     )
 }
 
-/// A raw connection behind a good opening handshake.
+/// The command line of a server that accepts that, or does not.
+fn arguments(deflate: bool) -> Vec<&'static str> {
+    let arguments = ["--max-message", "64K", "--threads", "2", "--deflate"];
+    arguments[..if deflate { 5 } else { 4 }].to_vec()
+}
+
+/// A raw connection behind a good opening handshake, with compression if the server accepts it.
 async fn open(server: &Server, path: &str) -> TcpStream {
     let mut stream = raw(server).await;
     stream.write_all(request(path).as_bytes()).await.expect("written");
@@ -45,13 +55,37 @@ async fn open(server: &Server, path: &str) -> TcpStream {
     stream
 }
 
-/// A whole message of a client, masked with a key of zeros.
-fn message(payload: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![0x82, 0xFE];
-    bytes.extend(u16::try_from(payload.len()).expect("a short one").to_be_bytes());
+/// A frame of a client, masked with a key of zeros.
+fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let length = payload.len() as u64;
+    let mut bytes = match length {
+        ..126 => vec![first, 0x80 | length as u8],
+        126..0x1_0000 => [&[first, 0xFE][..], &(length as u16).to_be_bytes()].concat(),
+        _ => [&[first, 0xFF][..], &length.to_be_bytes()].concat(),
+    };
     bytes.extend([0; 4]);
     bytes.extend(payload);
     bytes
+}
+
+/// A whole message.
+fn message(payload: &[u8]) -> Vec<u8> {
+    frame(0x82, payload)
+}
+
+/// A whole message that is compressed, to one byte more.
+fn compressed(payload: &[u8]) -> Vec<u8> {
+    frame(0xC2, &[&deflated::stored(payload)[..], &[0]].concat())
+}
+
+/// Bytes that can be compressed to half, and no further.
+fn digits(size: usize) -> Vec<u8> {
+    let mut state = 7u64;
+    let next = |_| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        b"0123456789abcdef"[(state >> 60) as usize]
+    };
+    (0..size).map(next).collect()
 }
 
 /// Two who talk on a channel of their own.
