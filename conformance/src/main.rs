@@ -12,7 +12,7 @@ const USAGE: &str = "\
 longwire-conformance serve --listen ADDRESS           echo server; prints where it listens
 longwire-conformance engine --listen ADDRESS          the same on the engine
 longwire-conformance client --server URL              runs every case of a fuzzingserver, then has the reports written
-longwire-conformance compare EXPECTED REPORTS SIDE... judges REPORTS/SIDE/*/index.json, SIDE being server or client";
+longwire-conformance compare EXPECTED REPORTS SIDE... judges REPORTS/SIDE/*/index.json, SIDE being server, engine or client";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
