@@ -100,7 +100,7 @@ impl Link {
 
     /// Sends a message as it is sent to many at once, and receives its echo.
     pub(crate) async fn echo_shared(&mut self, message: impl Into<Message>) -> Cost {
-        let frame = SharedFrame::new(message);
+        let frame = SharedFrame::new(message.into());
         let before = self.count();
         in_time(self.ws.feed_shared(&frame)).await.expect("open");
         self.hear(frame.message()).await;
