@@ -19,6 +19,7 @@ mod deflate;
 mod drain;
 mod ends;
 mod failing;
+mod fairness;
 mod handshake;
 mod http;
 mod hub;
