@@ -92,6 +92,8 @@ pub(super) struct Loop<H: Handler> {
     worked: Vec<u32>,
     /// Whose deadline may have passed.
     expired: Vec<(u32, Tick)>,
+    /// Of how many sockets the system has told since all deadlines were looked at.
+    told_of: usize,
     more_commands: bool,
     pub(super) buffer: Box<[u8]>,
     /// That of all connections that have nothing half received.
@@ -145,6 +147,7 @@ impl<H: Handler> Loop<H> {
             ready: Vec::new(),
             worked: Vec::new(),
             expired: Vec::new(),
+            told_of: 0,
             more_commands: false,
             buffer: vec![0; READ + REST].into(),
             assembler: Assembler::default(),
@@ -264,8 +267,11 @@ impl<H: Handler> Loop<H> {
             }
         }
         self.worked = working;
-        // Who has something to be read lives: deadlines are looked at when all that came was.
-        if told < EVENTS {
+        // Who has something to be read lives: deadlines are looked at when all that had come was. Those who
+        // never cease to send are told of again only when the others have been.
+        self.told_of += told;
+        if told < EVENTS || self.told_of > self.slab.len() {
+            self.told_of = 0;
             self.look_at_the_clock();
         }
         self.deliver();
@@ -442,9 +448,9 @@ impl<H: Handler> Loop<H> {
                 continue;
             }
             place.armed = 0;
+            // Whoever was told of has had a turn; another one that waits is no reason to live on, or who floods
+            // would live for ever.
             match &place.what {
-                // Its turn comes first.
-                _ if place.queued => {}
                 What::Greeting(_) => self.greeting_due(index),
                 What::Open(..) => self.due(index),
             }

@@ -57,6 +57,24 @@ pub(super) enum Command {
     Stop,
 }
 
+impl Command {
+    /// Bytes of the message that it brings, if it does, with all names.
+    fn message_len(&self) -> Option<usize> {
+        match self {
+            Self::Send(_, message, _) => Some(message.len()),
+            Self::SendShared(_, frame) => Some(frame.payload_len()),
+            Self::Publish { topic, key, frame } => {
+                Some(frame.payload_len() + topic.len() + key.as_ref().map_or(0, |key| key.len()))
+            }
+            _ => None,
+        }
+    }
+
+    fn size(&self) -> usize {
+        COMMAND + self.message_len().unwrap_or(0)
+    }
+}
+
 /// One loop, as others see it.
 pub(super) struct Link {
     queue: Mutex<Queue>,
@@ -85,21 +103,13 @@ impl Link {
     }
 
     pub(super) fn push(&self, command: Command) -> Result<(), Error> {
-        let message = match &command {
-            Command::Send(_, message, _) => Some(message.len()),
-            Command::SendShared(_, frame) => Some(frame.payload_len()),
-            Command::Publish { topic, key, frame } => {
-                Some(frame.payload_len() + topic.len() + key.as_ref().map_or(0, |key| key.len()))
-            }
-            _ => None,
-        };
-        let size = COMMAND + message.unwrap_or(0);
+        let size = command.size();
         let mut queue = self.lock();
         if queue.closed {
             return Err(SendError::Closing.into());
         }
         // What is no message is never refused.
-        if message.is_some() && queue.bytes + size > WAITING_MAX {
+        if command.message_len().is_some() && queue.bytes + size > WAITING_MAX {
             return Err(Error::Full);
         }
         queue.bytes += size;
@@ -121,7 +131,9 @@ impl Link {
             return (std::mem::take(&mut queue.commands), false);
         }
         let rest = queue.commands.split_off(most);
-        (std::mem::replace(&mut queue.commands, rest), true)
+        let taken = std::mem::replace(&mut queue.commands, rest);
+        queue.bytes -= taken.iter().map(Command::size).sum::<usize>();
+        (taken, true)
     }
 
     pub(super) fn end(&self) {
@@ -372,4 +384,25 @@ pub(super) fn less_busy(links: &Links, at: usize) -> Option<usize> {
     let (least, fewest) =
         links.0.iter().map(connections).enumerate().min_by_key(|(_, connections)| *connections)?;
     (mine > fewest + 2 + fewest / 32).then_some(least)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_taken_makes_room() {
+        let poll = mio::Poll::new().unwrap();
+        let link = Link::new(Waker::new(poll.registry(), mio::Token(0)).unwrap());
+        let frame = SharedFrame::new("x".repeat(1000));
+        let publish = || link.push(Command::Publish { topic: "题".into(), key: None, frame: frame.clone() });
+        let fit = std::iter::from_fn(|| publish().ok()).count();
+        assert!(matches!(publish(), Err(Error::Full)));
+        let (taken, more) = link.take(100);
+        assert_eq!((taken.len(), more), (100, true));
+        assert_eq!(std::iter::from_fn(|| publish().ok()).count(), 100);
+        link.push(Command::Stop).unwrap();
+        assert_eq!(link.take(usize::MAX).0.len(), fit + 1);
+        assert_eq!(link.lock().bytes, 0);
+    }
 }

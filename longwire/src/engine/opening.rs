@@ -86,7 +86,7 @@ impl<H: Handler> Loop<H> {
                 }
             }
             Ok(Some(head)) => self.answer(index, head, length),
-            Err(error) => self.refuse(index, error.into(), Bytes::new()),
+            Err(error) => self.refuse(index, error.into()),
         }
     }
 
@@ -104,14 +104,8 @@ impl<H: Handler> Loop<H> {
         let from = greeting.from;
         match self.judge(&self.buffer[..head], from) {
             Verdict::WebSocket(accepted) => self.open(index, *accepted, head, length),
-            Verdict::Http => {
-                let read = Bytes::copy_from_slice(&self.buffer[..length]);
-                self.hand_over(index, read);
-            }
-            Verdict::Refused(refusal) => {
-                let read = Bytes::copy_from_slice(&self.buffer[..length]);
-                self.refuse(index, refusal, read);
-            }
+            Verdict::Http => self.hand_over(index, length),
+            Verdict::Refused(refusal) => self.refuse(index, refusal),
         }
     }
 
@@ -181,32 +175,32 @@ impl<H: Handler> Loop<H> {
             return self.forget_greeting(index);
         }
         let refusal = Refusal::new(StatusCode::REQUEST_TIMEOUT, "The request was not complete in time.");
-        self.refuse(index, refusal, Bytes::new());
+        self.refuse(index, refusal);
     }
 
-    /// Gives the socket and what was read to the HTTP service.
-    fn hand_over(&mut self, index: u32, read: Bytes) {
+    /// Gives the socket and what was read, the first `length` bytes of the buffer, to the HTTP service.
+    fn hand_over(&mut self, index: u32, length: usize) {
         let Some(http) = &self.options.http else {
             // No upgrade is asked for: that is what is wrong.
             let refusal = Refusal::new(
                 StatusCode::UPGRADE_REQUIRED,
                 "This is a WebSocket endpoint: the request needs Upgrade: websocket (RFC 6455 4.2.1).",
             );
-            return self.refuse(index, refusal, read);
+            return self.refuse(index, refusal);
         };
         let http = Arc::clone(http);
+        let read = Bytes::copy_from_slice(&self.buffer[..length]);
         self.local.counters.http += 1;
         let Some(stream) = self.take_stream(index) else { return };
         // Called in the task: should it panic, only that ends.
         self.spawn(async move { http(stream, read).await });
     }
 
-    fn refuse(&mut self, index: u32, refusal: Refusal, read: Bytes) {
+    fn refuse(&mut self, index: u32, refusal: Refusal) {
         self.local.counters.refused += 1;
         let Some(mut stream) = self.take_stream(index) else { return };
         let acceptor = self.options.acceptor.clone();
         self.spawn(async move {
-            drop(read);
             acceptor.settings().refuse(&mut stream, refusal).await;
         });
     }

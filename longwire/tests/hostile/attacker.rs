@@ -13,18 +13,18 @@ use tokio::time::{sleep, timeout};
 
 use crate::support::frames::{Frame, frame, split_frames};
 use crate::support::{REQUEST, accept_of, read_head, response};
-use crate::victim::{End, PATIENCE, Shared};
+use crate::victim::{End, PATIENCE, Shared, Target};
 
 pub(crate) struct Attacker {
     pub(crate) stream: TcpStream,
     /// Whom it attacks.
-    of: Role,
+    of: Target,
     address: SocketAddr,
     victim: Arc<Shared>,
 }
 
 impl Attacker {
-    pub(crate) fn new(stream: TcpStream, of: Role, victim: Arc<Shared>) -> Self {
+    pub(crate) fn new(stream: TcpStream, of: Target, victim: Arc<Shared>) -> Self {
         let address = stream.local_addr().unwrap();
         Self { stream, of, address, victim }
     }
@@ -42,7 +42,7 @@ impl Attacker {
     /// With further headers, and the line ends around them.
     async fn shake_hands_with(&mut self, headers: &str) {
         let with = |head: &str| head.replace("\r\n\r\n", &format!("{headers}\r\n"));
-        match self.of {
+        match self.of.role() {
             Role::Server => {
                 self.write(with(REQUEST)).await.unwrap();
                 let head = read_head(&mut self.stream).await;
@@ -57,7 +57,7 @@ impl Attacker {
 
     /// A frame as the attacked side expects it: masked if that is the server.
     pub(crate) fn frame(&self, fin: bool, opcode: OpCode, payload: impl AsRef<[u8]>) -> Vec<u8> {
-        frame(self.of == Role::Server, fin, opcode, payload)
+        frame(self.of.is_server(), fin, opcode, payload)
     }
 
     /// A frame that begins a compressed message.
@@ -153,8 +153,8 @@ impl Attacker {
 }
 
 /// A frame's header that announces so many bytes, and the first of them.
-pub(crate) fn announced(of: Role, opcode: OpCode, length: u64, come: usize) -> Vec<u8> {
-    let mask = (of == Role::Server).then_some([1, 2, 3, 4]);
+pub(crate) fn announced(of: Target, opcode: OpCode, length: u64, come: usize) -> Vec<u8> {
+    let mask = of.is_server().then_some([1, 2, 3, 4]);
     let mut bytes = Header { fin: true, rsv: 0, opcode, mask, length }.encode().to_vec();
     bytes.resize(bytes.len() + come, b'x');
     bytes

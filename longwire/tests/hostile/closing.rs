@@ -2,29 +2,29 @@
 
 use std::time::Duration;
 
-use longwire::{Config, Error, Role, Side};
+use longwire::{Config, Error, Side};
 use longwire_proto::frame::OpCode;
 
 use crate::attacker::close_code;
 use crate::support::frames::{close, frame, split_frames, text};
-use crate::victim::{End, Habit, Setup, Victim, each_role};
+use crate::victim::{End, Habit, Setup, Target, Victim, each_target};
 
 /// What may be held for a connection that discards what comes: the blocks that are read into.
 const PEAK: isize = 300_000;
 
 /// A short close timeout, and a peer for whom nothing else ends.
-fn start(role: Role, habit: Habit) -> Victim {
+fn start(target: Target, habit: Habit) -> Victim {
     let config = |config: Config| config.close_timeout(Duration::from_millis(400)).ping_after(None);
-    Setup::new(role).config(config).habit(habit).start()
+    Setup::new(target).config(config).habit(habit).start()
 }
 
 /// SECURITY.md: a closing handshake ends, whatever comes meanwhile.
 #[tokio::test]
 async fn a_close_that_is_not_answered_is_timed_out() {
-    each_role(async |role| {
-        let victim = start(role, Habit::Close);
+    each_target(async |target| {
+        let victim = start(target, Habit::Close);
         let friend = victim.friend().await;
-        let by_client = role == Role::Server;
+        let by_client = target.is_server();
         let rows = [
             ("silence", vec![], false),
             ("half an answer", close(by_client, 1001, "再见")[..5].to_vec(), false),
@@ -63,10 +63,10 @@ async fn a_close_that_is_not_answered_is_timed_out() {
 /// server ends TCP itself, and a client waits no longer than the close timeout (RFC 6455 7.1.1).
 #[tokio::test]
 async fn a_close_that_is_answered_needs_no_end_of_tcp() {
-    each_role(async |role| {
-        let by_client = role == Role::Server;
+    each_target(async |target| {
+        let by_client = target.is_server();
         for (habit, by) in [(Habit::Close, Side::Us), (Habit::Echo, Side::Peer)] {
-            let victim = start(role, habit);
+            let victim = start(target, habit);
             let friend = victim.friend().await;
             for more in [&[][..], &[0xFF; 5_000]] {
                 let before = victim.rewind();
@@ -101,14 +101,14 @@ async fn a_close_that_is_answered_needs_no_end_of_tcp() {
 /// peer sees why, but not for ever.
 #[tokio::test]
 async fn a_peer_that_goes_on_after_it_was_failed_is_dropped() {
-    each_role(async |role| {
-        let victim = start(role, Habit::Echo);
+    each_target(async |target| {
+        let victim = start(target, Habit::Echo);
         let friend = victim.friend().await;
         for is_reading in [true, false] {
             let before = victim.rewind();
             let mut attacker = victim.open_attacker().await;
             let bad = [0xFF, 0xFF];
-            let more = text(role == Role::Server, "听我说").repeat(1_000);
+            let more = text(target.is_server(), "听我说").repeat(1_000);
             if is_reading {
                 let (frames, _) = split_frames(&attacker.flood_and_read(bad, &more).await);
                 assert_eq!((frames.len(), close_code(&frames)), (1, 1002));
@@ -127,13 +127,13 @@ async fn a_peer_that_goes_on_after_it_was_failed_is_dropped() {
 /// answer, which waits behind echoes.
 #[tokio::test]
 async fn a_close_whose_answer_nobody_reads_is_timed_out() {
-    each_role(async |role| {
-        let by_client = role == Role::Server;
+    each_target(async |target| {
+        let by_client = target.is_server();
         // Enough for a Close frame to wait behind, whatever the system takes.
         let config = |config: Config| {
             config.close_timeout(Duration::from_millis(400)).ping_after(None).write_buffer(64 << 20)
         };
-        let victim = Setup::new(role).config(config).start();
+        let victim = Setup::new(target).config(config).start();
         let friend = victim.friend().await;
         let mut attacker = victim.narrow_attacker().await;
         let message = frame(by_client, true, OpCode::Binary, vec![7; 60_000]);
@@ -150,19 +150,16 @@ async fn a_close_whose_answer_nobody_reads_is_timed_out() {
 #[tokio::test]
 async fn failed_connections_whose_peers_stay_hold_nothing() {
     const COUNT: usize = 300;
-    each_role(async |role| {
+    each_target(async |target| {
         let config = |config: Config| config.close_timeout(Duration::from_millis(1_500));
-        let victim = Setup::new(role).config(config).start();
+        let victim = Setup::new(target).config(config).start();
         let friend = victim.friend().await;
         let before = victim.live();
         let mut attackers = Vec::new();
         for _ in 0..COUNT {
             let mut attacker = victim.open_attacker().await;
             // Half a message, so that there is something to give back.
-            attacker
-                .write(frame(role == Role::Server, false, OpCode::Binary, vec![7; 10_000]))
-                .await
-                .unwrap();
+            attacker.write(frame(target.is_server(), false, OpCode::Binary, vec![7; 10_000])).await.unwrap();
             attacker.write([0xFF, 0xFF]).await.unwrap();
             assert_eq!(close_code(&attacker.read_frames().await), 1002);
             attackers.push(attacker);

@@ -10,7 +10,7 @@ use crate::attacker::close_code;
 use crate::resets::is_reset;
 use crate::support::deflated::{TAIL, nothing, stored, zeros};
 use crate::support::frames::split_frames;
-use crate::victim::{End, Habit, Setup, each_role};
+use crate::victim::{End, Habit, Setup, each_target};
 
 const KIB: usize = 1024;
 
@@ -33,11 +33,11 @@ fn digits(size: usize) -> Vec<u8> {
 /// SECURITY.md: bytes that wait for a slow reader are bounded; a peer that takes nothing is dropped.
 #[tokio::test]
 async fn echoes_that_nobody_reads_wait_and_end_with_the_write_timeout() {
-    each_role(async |role| {
+    each_target(async |target| {
         let config =
             |config: Config| config.write_buffer(128 * KIB).write_timeout(Duration::from_millis(500));
         for habit in [Habit::Send, Habit::Echo] {
-            let victim = Setup::new(role).config(config).deflate().habit(habit).start();
+            let victim = Setup::new(target).config(config).deflate().habit(habit).start();
             let friend = victim.friend().await;
             for size in [300, 15 * KIB] {
                 let before = victim.rewind();
@@ -59,8 +59,8 @@ async fn echoes_that_nobody_reads_wait_and_end_with_the_write_timeout() {
 /// A reset is an error of the transport, wherever in a compressed message it strikes, and leaves nothing.
 #[tokio::test]
 async fn a_reset_in_the_middle() {
-    each_role(async |role| {
-        let victim = Setup::new(role).deflate().start();
+    each_target(async |target| {
+        let victim = Setup::new(target).deflate().start();
         let friend = victim.friend().await;
         let before = victim.live();
         for pause in [0, 20] {
@@ -87,7 +87,7 @@ async fn a_reset_in_the_middle() {
                 sleep(Duration::from_millis(pause)).await;
                 match attacker.reset().await {
                     End::Open(Err(Error::Io(error))) if is_reset(&error) => {}
-                    other => panic!("{role:?}, {name}: {other:?}"),
+                    other => panic!("{target:?}, {name}: {other:?}"),
                 }
             }
         }
@@ -101,8 +101,8 @@ async fn a_reset_in_the_middle() {
 /// SECURITY.md: a message has a bounded number of fragments, and Pings between them are answered until then.
 #[tokio::test]
 async fn pings_between_fragments_are_answered_until_there_are_too_many_fragments() {
-    each_role(async |role| {
-        let victim = Setup::new(role).deflate().start();
+    each_target(async |target| {
+        let victim = Setup::new(target).deflate().start();
         let friend = victim.friend().await;
         let before = victim.rewind();
         let mut attacker = victim.deflating_attacker(false).await;
@@ -126,9 +126,9 @@ async fn pings_between_fragments_are_answered_until_there_are_too_many_fragments
 /// SECURITY.md: Pongs that wait are bounded; a peer that takes nothing is dropped.
 #[tokio::test]
 async fn pings_between_fragments_whose_pongs_are_not_read_end_with_the_write_timeout() {
-    each_role(async |role| {
+    each_target(async |target| {
         let config = |config: Config| config.write_timeout(Duration::from_millis(500));
-        let victim = Setup::new(role).config(config).deflate().start();
+        let victim = Setup::new(target).config(config).deflate().start();
         let friend = victim.friend().await;
         let before = victim.rewind();
         let mut attacker = victim.deflating_attacker(true).await;
@@ -148,7 +148,7 @@ async fn pings_between_fragments_whose_pongs_are_not_read_end_with_the_write_tim
 /// anything. Neither holds more than has come.
 #[tokio::test]
 async fn a_frame_that_dribbles_is_given_up_after_its_time_or_when_it_stops() {
-    each_role(async |role| {
+    each_target(async |target| {
         for stops in [false, true] {
             let config = |config: Config| match stops {
                 false => config.message_timeout(Some(Duration::from_secs(1))),
@@ -156,7 +156,7 @@ async fn a_frame_that_dribbles_is_given_up_after_its_time_or_when_it_stops() {
                     .ping_after(Some(Duration::from_millis(500)))
                     .pong_timeout(Duration::from_millis(200)),
             };
-            let victim = Setup::new(role).config(config).deflate().start();
+            let victim = Setup::new(target).config(config).deflate().start();
             let friend = victim.friend().await;
             for (name, payload) in [("nothing", nothing(100_000)), ("bytes", stored(&digits(60_000)))] {
                 let mut attacker = victim.deflating_attacker(false).await;

@@ -7,7 +7,7 @@ use longwire_proto::frame::OpCode;
 
 use crate::attacker::close_code;
 use crate::support::frames::split_frames;
-use crate::victim::{End, Habit, Setup, each_role};
+use crate::victim::{End, Habit, Setup, each_target};
 
 /// The blocks that are read into, the 16 KiB of Pongs that may wait, and what the outbox keeps.
 const PEAK: isize = 300_000;
@@ -15,8 +15,8 @@ const PEAK: isize = 300_000;
 /// SECURITY.md: control frames in a row are bounded.
 #[tokio::test]
 async fn a_flood_of_control_frames_ends_with_1008() {
-    each_role(async |role| {
-        let victim = Setup::new(role).start();
+    each_target(async |target| {
+        let victim = Setup::new(target).start();
         let friend = victim.friend().await;
         for (opcode, payload) in
             [(OpCode::Ping, "".to_owned()), (OpCode::Ping, "乒".repeat(41)), (OpCode::Pong, "乓".repeat(41))]
@@ -45,9 +45,9 @@ async fn a_flood_of_control_frames_ends_with_1008() {
 /// SECURITY.md: control frames in a row are bounded, also for who does not read the answers.
 #[tokio::test]
 async fn a_flood_of_pings_whose_pongs_are_not_read_ends_with_1008() {
-    each_role(async |role| {
+    each_target(async |target| {
         let config = |config: Config| config.close_timeout(Duration::from_millis(500));
-        let victim = Setup::new(role).config(config).start();
+        let victim = Setup::new(target).config(config).start();
         let friend = victim.friend().await;
         let before = victim.rewind();
         let mut attacker = victim.narrow_attacker().await;
@@ -68,9 +68,9 @@ async fn a_flood_of_pings_whose_pongs_are_not_read_ends_with_1008() {
 /// then keeps the Pings from being too many in a row.
 #[tokio::test]
 async fn pongs_that_nobody_reads_are_bounded_and_end_with_the_write_timeout() {
-    each_role(async |role| {
+    each_target(async |target| {
         let config = |config: Config| config.write_timeout(Duration::from_millis(500));
-        let victim = Setup::new(role).config(config).habit(Habit::Listen).start();
+        let victim = Setup::new(target).config(config).habit(Habit::Listen).start();
         let friend = victim.friend().await;
         let before = victim.rewind();
         let mut attacker = victim.narrow_attacker().await;

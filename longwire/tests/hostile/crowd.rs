@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use longwire::{AcceptError, Config, ConnectError, Error, Role};
+use longwire::{AcceptError, Config, ConnectError, Error};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::sleep;
 
-use crate::victim::{End, Setup, Victim};
+use crate::victim::{End, Setup, Target, Victim};
 
 /// Connections to the server, and then those of the client, to as many servers.
 const CROWD: usize = 5_000;
@@ -40,8 +40,8 @@ pub(crate) async fn crowd(count: usize) -> MutexGuard<'static, ()> {
 #[tokio::test]
 async fn a_crowd_that_never_shakes_hands_is_cheap_and_is_dropped() {
     let _alone = crowd(CROWD).await;
-    for role in [Role::Server, Role::Client] {
-        let victim = Setup::new(role).handshake_timeout(Duration::from_secs(4)).start();
+    for target in [Target::Server, Target::Client, Target::Engine] {
+        let victim = Setup::new(target).handshake_timeout(Duration::from_secs(4)).start();
         let old = victim.friend().await;
         let before = victim.live();
         let mut attackers = Vec::with_capacity(CROWD);
@@ -49,14 +49,22 @@ async fn a_crowd_that_never_shakes_hands_is_cheap_and_is_dropped() {
             attackers.push(victim.attacker().await);
         }
         let (each, open) = held(&victim, before).await;
-        assert!(each < BEFORE_MAX, "{role:?}: {each} B each of {open}");
+        assert!(each < BEFORE_MAX, "{target:?}: {each} B each of {open}");
         let new = victim.friend().await;
-        for attacker in attackers {
-            match (role, attacker.end().await) {
-                (Role::Server, End::Accept(AcceptError::Timeout)) => {}
-                (Role::Client, End::Connect(ConnectError::Timeout)) => {}
+        for mut attacker in attackers {
+            if target == Target::Engine {
+                // Who has said nothing is told nothing.
+                assert!(attacker.read_to_end().await.is_empty());
+                continue;
+            }
+            match (target, attacker.end().await) {
+                (Target::Server, End::Accept(AcceptError::Timeout)) => {}
+                (Target::Client, End::Connect(ConnectError::Timeout)) => {}
                 (_, other) => panic!("{other:?}"),
             }
+        }
+        if target == Target::Engine {
+            victim.has_refused(CROWD as u64).await;
         }
         given_back(&victim, before).await;
         old.goes_on().await;
@@ -69,11 +77,11 @@ async fn a_crowd_that_never_shakes_hands_is_cheap_and_is_dropped() {
 #[tokio::test]
 async fn a_crowd_that_is_silent_is_cheap_and_is_dropped() {
     let _alone = crowd(CROWD).await;
-    for role in [Role::Server, Role::Client] {
+    for target in [Target::Server, Target::Client, Target::Engine] {
         let config = |config: Config| {
             config.ping_after(Some(Duration::from_secs(5))).pong_timeout(Duration::from_millis(300))
         };
-        let victim = Setup::new(role).config(config).start();
+        let victim = Setup::new(target).config(config).start();
         let old = victim.friend().await;
         let before = victim.live();
         let mut attackers = Vec::with_capacity(CROWD);
@@ -81,7 +89,7 @@ async fn a_crowd_that_is_silent_is_cheap_and_is_dropped() {
             attackers.push(victim.open_attacker().await);
         }
         let (each, open) = held(&victim, before).await;
-        assert!(each < BEHIND_MAX, "{role:?}: {each} B each of {open}");
+        assert!(each < BEHIND_MAX, "{target:?}: {each} B each of {open}");
         let new = victim.friend().await;
         for attacker in attackers {
             let end = attacker.end().await;
@@ -97,7 +105,11 @@ async fn a_crowd_that_is_silent_is_cheap_and_is_dropped() {
 async fn held(victim: &Victim, before: isize) -> (isize, usize) {
     // The last ones may still be on their way.
     sleep(Duration::from_millis(100)).await;
-    let (live, open) = (victim.live(), victim.open_ones());
+    let open = match victim.target {
+        Target::Engine if victim.open_ones() == 0 => CROWD - victim.counters().refused as usize,
+        _ => victim.open_ones(),
+    };
+    let live = victim.live();
     assert!(open > CROWD / 2, "all but {open} are gone before they can be counted");
     ((live - before) / open as isize, open)
 }

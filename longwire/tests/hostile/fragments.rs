@@ -1,13 +1,13 @@
 //! Messages in very many fragments, and messages that are never finished on very many connections.
 
 use futures_util::future::join_all;
-use longwire::{Closed, Config, Error, ProtocolError, Role};
+use longwire::{Closed, Config, Error, ProtocolError};
 use longwire_proto::frame::OpCode;
 
 use crate::attacker::{announced, close_code};
 use crate::crowd::crowd;
 use crate::support::frames::{frame, whole_frames};
-use crate::victim::{End, Habit, Setup, each_role};
+use crate::victim::{End, Habit, Setup, Target, each_target};
 
 const MILLION: usize = 1_000_000;
 
@@ -17,8 +17,8 @@ const BASE: isize = 200_000;
 /// SECURITY.md: a message has a bounded number of fragments, empty ones too.
 #[tokio::test]
 async fn a_million_fragments_end_at_the_limit_in_little_memory() {
-    each_role(async |role| {
-        let victim = Setup::new(role).start();
+    each_target(async |target| {
+        let victim = Setup::new(target).start();
         let friend = victim.friend().await;
         for payload in ["x", ""] {
             let before = victim.rewind();
@@ -49,9 +49,9 @@ fn open(end: &End) -> Result<&Closed, &Error> {
 /// A fragment costs its bytes, not an object.
 #[tokio::test]
 async fn a_million_fragments_that_are_allowed_cost_their_bytes() {
-    each_role(async |role| {
+    each_target(async |target| {
         let config = |config: Config| config.max_fragments(u32::MAX).max_message(MILLION);
-        let victim = Setup::new(role).config(config).habit(Habit::Listen).start();
+        let victim = Setup::new(target).config(config).habit(Habit::Listen).start();
         let friend = victim.friend().await;
         for payload in ["x", ""] {
             let before = victim.rewind();
@@ -87,16 +87,16 @@ async fn messages_that_are_never_finished_hold_what_has_come() {
     const KIB: usize = 1024;
     const COUNT: usize = 1_000;
     let _alone = crowd(2 * COUNT).await;
-    each_role(async |role| {
-        let by_client = role == Role::Server;
+    each_target(async |target| {
+        let by_client = target.is_server();
         let fragment = frame(by_client, false, OpCode::Binary, [7; KIB]);
-        let half = |size: usize| announced(role, OpCode::Binary, size as u64, size / 2);
+        let half = |size: usize| announced(target, OpCode::Binary, size as u64, size / 2);
         let rows = [
             ("a fragment of 1 KiB", fragment.clone(), KIB),
             ("half of 64 KiB", half(64 * KIB), 32 * KIB),
-            ("a fragment, and half of 32 KiB", [fragment, half_of(role, 32 * KIB)].concat(), 17 * KIB),
+            ("a fragment, and half of 32 KiB", [fragment, half_of(target, 32 * KIB)].concat(), 17 * KIB),
         ];
-        let victim = Setup::new(role).start();
+        let victim = Setup::new(target).start();
         let friend = victim.friend().await;
         for (name, bytes, come) in rows {
             let before = victim.live();
@@ -110,7 +110,7 @@ async fn messages_that_are_never_finished_hold_what_has_come() {
             let each = (victim.settled(|live| live >= least).await - before) / COUNT as isize;
             assert_eq!(victim.open_ones(), COUNT, "{name}");
             let most = 2 * come as isize + 3_000;
-            assert!(each < most, "{role:?}, {name}: {each} B");
+            assert!(each < most, "{target:?}, {name}: {each} B");
             let ends = attackers.into_iter().map(|attacker| attacker.leave());
             for end in join_all(ends).await {
                 assert!(matches!(end, End::Open(Err(Error::Eof))), "{name}: {end:?}");
@@ -124,6 +124,6 @@ async fn messages_that_are_never_finished_hold_what_has_come() {
 }
 
 /// The first half of a continuation frame that announces `size` bytes.
-fn half_of(role: Role, size: usize) -> Vec<u8> {
-    announced(role, OpCode::Continuation, size as u64, size / 2)
+fn half_of(target: Target, size: usize) -> Vec<u8> {
+    announced(target, OpCode::Continuation, size as u64, size / 2)
 }

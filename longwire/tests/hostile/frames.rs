@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
-use longwire::{Error, ProtocolError, Role};
+use longwire::{Error, ProtocolError};
 use longwire_proto::frame::OpCode;
 
 use crate::attacker::{announced, close_code};
 use crate::support::frames::frame;
-use crate::victim::{End, Habit, Setup, each_role};
+use crate::victim::{End, Habit, Setup, Target, each_target};
 
 /// What an attacked connection may hold of a frame that is not there: itself and its task.
 const NO_FRAME: isize = 4_000;
@@ -18,39 +18,39 @@ const NO_FRAME: isize = 4_000;
 const PEAK: isize = 200_000;
 
 /// A keepalive of half a second.
-fn setup(role: Role) -> Setup {
+fn setup(target: Target) -> Setup {
     let half = Duration::from_millis(250);
-    Setup::new(role).config(|config| config.ping_after(Some(half)).pong_timeout(half))
+    Setup::new(target).config(|config| config.ping_after(Some(half)).pong_timeout(half))
 }
 
 /// SECURITY.md: no length field reserves memory; a peer that is silent is dropped. Whatever it has
 /// announced, it is told 1011.
 #[tokio::test]
 async fn frames_that_never_come_hold_nothing_and_keepalive_ends_them() {
-    each_role(async |role| {
-        let limited = setup(role).start();
+    each_target(async |target| {
+        let limited = setup(target).start();
         let unlimited =
-            setup(role).config(|config| config.max_message(usize::MAX)).habit(Habit::Parts).start();
+            setup(target).config(|config| config.max_message(usize::MAX)).habit(Habit::Parts).start();
         let friends = [limited.friend().await, unlimited.friend().await];
         let max = 64 * 1024;
-        let header = announced(role, OpCode::Binary, 70_000, 0);
+        let header = announced(target, OpCode::Binary, 70_000, 0);
         let prefixes = (1..header.len()).flat_map(|length| {
             let begun = &header[..length];
             [(&limited, begun.to_vec()), (&unlimited, begun.to_vec())]
         });
         let announced = [
-            (&limited, announced(role, OpCode::Binary, max, 0)),
-            (&limited, announced(role, OpCode::Binary, max, 100)),
-            (&limited, announced(role, OpCode::Text, max - 1, 100)),
-            (&unlimited, announced(role, OpCode::Binary, 1 << 30, 0)),
-            (&unlimited, announced(role, OpCode::Text, 1 << 30, 0)),
-            (&unlimited, announced(role, OpCode::Binary, i64::MAX as u64, 0)),
-            (&unlimited, announced(role, OpCode::Binary, i64::MAX as u64, 100)),
-            (&limited, announced(role, OpCode::Ping, 125, 0)),
-            (&limited, announced(role, OpCode::Ping, 125, 124)),
-            (&limited, announced(role, OpCode::Close, 125, 124)),
-            (&limited, announced(role, OpCode::Pong, 1, 0)),
-            (&unlimited, announced(role, OpCode::Ping, 125, 124)),
+            (&limited, announced(target, OpCode::Binary, max, 0)),
+            (&limited, announced(target, OpCode::Binary, max, 100)),
+            (&limited, announced(target, OpCode::Text, max - 1, 100)),
+            (&unlimited, announced(target, OpCode::Binary, 1 << 30, 0)),
+            (&unlimited, announced(target, OpCode::Text, 1 << 30, 0)),
+            (&unlimited, announced(target, OpCode::Binary, i64::MAX as u64, 0)),
+            (&unlimited, announced(target, OpCode::Binary, i64::MAX as u64, 100)),
+            (&limited, announced(target, OpCode::Ping, 125, 0)),
+            (&limited, announced(target, OpCode::Ping, 125, 124)),
+            (&limited, announced(target, OpCode::Close, 125, 124)),
+            (&limited, announced(target, OpCode::Pong, 1, 0)),
+            (&unlimited, announced(target, OpCode::Ping, 125, 124)),
         ];
         let rows: Vec<_> = prefixes.chain(announced).collect();
         let before = [limited.rewind(), unlimited.rewind()];
@@ -63,8 +63,8 @@ async fn frames_that_never_come_hold_nothing_and_keepalive_ends_them() {
         for (victim, before) in [&limited, &unlimited].into_iter().zip(before) {
             let held = victim.settled(|_| true).await - before;
             let peak = victim.peak() - before;
-            assert!(held < rows.len() as isize * NO_FRAME, "{role:?}: {held} B");
-            assert!(peak < rows.len() as isize * NO_FRAME + PEAK, "{role:?}: {peak} B");
+            assert!(held < rows.len() as isize * NO_FRAME, "{target:?}: {held} B");
+            assert!(peak < rows.len() as isize * NO_FRAME + PEAK, "{target:?}: {peak} B");
         }
         for (mut attacker, bytes) in attackers {
             let frames = attacker.read_frames().await;
@@ -83,13 +83,13 @@ async fn frames_that_never_come_hold_nothing_and_keepalive_ends_them() {
 /// As long as bytes come the peer lives; then it is dropped as if nothing had come.
 #[tokio::test]
 async fn a_frame_that_dribbles_and_stops_is_dropped_by_keepalive() {
-    each_role(async |role| {
-        let victim = setup(role).start();
+    each_target(async |target| {
+        let victim = setup(target).start();
         let friend = victim.friend().await;
         let rows = [
-            announced(role, OpCode::Binary, 60_000, 30),
-            announced(role, OpCode::Ping, 125, 20),
-            frame(role == Role::Server, false, OpCode::Text, "半条消息"),
+            announced(target, OpCode::Binary, 60_000, 30),
+            announced(target, OpCode::Ping, 125, 20),
+            frame(target.is_server(), false, OpCode::Text, "半条消息"),
         ];
         join_all(rows.iter().map(async |bytes| {
             let mut attacker = victim.open_attacker().await;
@@ -110,15 +110,15 @@ async fn a_frame_that_dribbles_and_stops_is_dropped_by_keepalive() {
 /// That goes for compressed frames where no compression was agreed upon.
 #[tokio::test]
 async fn frames_that_break_a_rule_end_with_its_code_at_once() {
-    each_role(async |role| {
-        let victim = Setup::new(role).start();
+    each_target(async |target| {
+        let victim = Setup::new(target).start();
         let friend = victim.friend().await;
         let max = 64 * 1024;
-        let good = |fin, opcode, payload: &str| frame(role == Role::Server, fin, opcode, payload);
+        let good = |fin, opcode, payload: &str| frame(target.is_server(), fin, opcode, payload);
         // "Hello" as permessage-deflate has it (RFC 7692 7.2.3.1).
         let deflated = |fin, opcode| {
             let hello = [0xF2, 0x48, 0xCD, 0xC9, 0xC9, 0x07, 0x00];
-            let mut bytes = frame(role == Role::Server, fin, opcode, hello);
+            let mut bytes = frame(target.is_server(), fin, opcode, hello);
             bytes[0] |= 0x40;
             bytes
         };
@@ -128,7 +128,7 @@ async fn frames_that_break_a_rule_end_with_its_code_at_once() {
             bytes
         };
         // Bit 63 is set.
-        let mut beyond = announced(role, OpCode::Binary, i64::MAX as u64, 0);
+        let mut beyond = announced(target, OpCode::Binary, i64::MAX as u64, 0);
         beyond[2] |= 0x80;
         let mut reserved_opcode = good(true, OpCode::Text, "");
         reserved_opcode[0] = 0x83;
@@ -144,7 +144,7 @@ async fn frames_that_break_a_rule_end_with_its_code_at_once() {
             (
                 "a deflated bomb, announced",
                 {
-                    let mut bytes = announced(role, OpCode::Text, max, 0);
+                    let mut bytes = announced(target, OpCode::Text, max, 0);
                     bytes[0] |= 0x40;
                     bytes
                 },
@@ -154,24 +154,28 @@ async fn frames_that_break_a_rule_end_with_its_code_at_once() {
             ("RSV3", reserved(0x10), 1002),
             ("all of them", reserved(0x70), 1002),
             ("a reserved opcode", reserved_opcode, 1002),
-            ("one byte too many announced", announced(role, OpCode::Binary, max + 1, 0), 1009),
-            ("1 GiB announced", announced(role, OpCode::Text, 1 << 30, 0), 1009),
-            ("2^63 - 1 announced", announced(role, OpCode::Binary, i64::MAX as u64, 100), 1009),
+            ("one byte too many announced", announced(target, OpCode::Binary, max + 1, 0), 1009),
+            ("1 GiB announced", announced(target, OpCode::Text, 1 << 30, 0), 1009),
+            ("2^63 - 1 announced", announced(target, OpCode::Binary, i64::MAX as u64, 100), 1009),
             ("2^63 announced", beyond, 1002),
             (
                 "too much in two fragments",
-                [good(false, OpCode::Text, "你"), announced(role, OpCode::Continuation, max - 2, 0)].concat(),
+                [good(false, OpCode::Text, "你"), announced(target, OpCode::Continuation, max - 2, 0)]
+                    .concat(),
                 1009,
             ),
             (
                 "2^63 - 1 in the second fragment",
-                [good(false, OpCode::Text, "你"), announced(role, OpCode::Continuation, i64::MAX as u64, 0)]
-                    .concat(),
+                [
+                    good(false, OpCode::Text, "你"),
+                    announced(target, OpCode::Continuation, i64::MAX as u64, 0),
+                ]
+                .concat(),
                 1009,
             ),
-            ("a Ping of 126 bytes", announced(role, OpCode::Ping, 126, 0), 1002),
-            ("a Close of 2^63 - 1 bytes", announced(role, OpCode::Close, i64::MAX as u64, 0), 1002),
-            ("masked as it must not be", frame(role == Role::Client, true, OpCode::Text, "你好"), 1002),
+            ("a Ping of 126 bytes", announced(target, OpCode::Ping, 126, 0), 1002),
+            ("a Close of 2^63 - 1 bytes", announced(target, OpCode::Close, i64::MAX as u64, 0), 1002),
+            ("masked as it must not be", frame(!target.is_server(), true, OpCode::Text, "你好"), 1002),
             ("a Ping in fragments", good(false, OpCode::Ping, ""), 1002),
             ("a continuation of nothing", good(true, OpCode::Continuation, "好"), 1002),
             (

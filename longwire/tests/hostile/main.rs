@@ -1,9 +1,10 @@
-//! What a hostile peer can do to a server or a client over real TCP: which limit or deadline stops it, with
+//! What a hostile peer can do to a server, a client or an engine over real TCP: which limit or deadline stops it, with
 //! which close code and which error, how many bytes the attacked side holds meanwhile, and that others on
 //! the same thread are served as if nothing happened.
 //!
-//! Each attack is aimed at a server and at a client. The attacked side has a thread and a runtime of its
-//! own, whose allocations are counted.
+//! Each attack is aimed at a server and a client of the async driver, and at an engine of one loop. The
+//! attacked side has a thread and a runtime of its own, whose allocations are counted. An engine's deadlines
+//! may be 64 ms late.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -14,6 +15,7 @@ mod counting;
 mod support;
 
 mod attacker;
+mod engine;
 mod victim;
 
 mod bombs;

@@ -3,10 +3,13 @@
 use std::time::Duration;
 
 use futures_util::future::join_all;
+use longwire::engine::SlowConsumer;
 use longwire::{Config, Error};
 use longwire_proto::frame::OpCode;
+use tokio::time::{Instant, sleep};
 
-use crate::victim::{End, Habit, Setup, each_role};
+use crate::attacker::close_code;
+use crate::victim::{End, Habit, PATIENCE, Setup, Target, each_target};
 
 const KIB: usize = 1024;
 
@@ -24,9 +27,9 @@ const fn most(size: usize) -> isize {
 /// SECURITY.md: bytes that wait for a slow reader are bounded; a peer that takes nothing is dropped.
 #[tokio::test]
 async fn echoes_that_nobody_reads_wait_and_end_with_the_write_timeout() {
-    each_role(async |role| {
+    each_target(async |target| {
         for habit in [Habit::Send, Habit::Echo] {
-            let victim = Setup::new(role).config(config).habit(habit).start();
+            let victim = Setup::new(target).config(config).habit(habit).start();
             let friend = victim.friend().await;
             for size in [100, 15 * KIB] {
                 let before = victim.rewind();
@@ -48,9 +51,12 @@ async fn echoes_that_nobody_reads_wait_and_end_with_the_write_timeout() {
 /// not held up.
 #[tokio::test]
 async fn broadcasts_that_nobody_reads_are_bounded() {
-    each_role(async |role| {
+    each_target(async |target| {
         for size in [1_000, 15 * KIB] {
-            let victim = Setup::new(role).config(config).habit(Habit::Broadcast(size)).start();
+            // What waits for who is subscribed is bounded by a policy of its own.
+            let policy = SlowConsumer::drop_oldest(128 * KIB);
+            let habit = Habit::Broadcast(size);
+            let victim = Setup::new(target).config(config).slow_consumers(policy).habit(habit).start();
             let friend = victim.friend().await;
             let before = victim.rewind();
             let attacker = victim.narrow_attacker().await;
@@ -65,12 +71,39 @@ async fn broadcasts_that_nobody_reads_are_bounded() {
     .await;
 }
 
+/// SECURITY.md: who is subscribed to a topic of an engine and reads too slowly is closed, and told so if it
+/// reads after all.
+#[tokio::test]
+async fn a_slow_consumer_is_closed_with_1008() {
+    for size in [1_000, 15 * KIB] {
+        let config = |limits| config(limits).close_timeout(Duration::from_secs(1));
+        let victim = Setup::new(Target::Engine).config(config).habit(Habit::Broadcast(size)).start();
+        let friend = victim.friend().await;
+        let before = victim.rewind();
+        let mut attacker = victim.narrow_attacker().await;
+        let began = Instant::now();
+        // It has until then to read what was written before.
+        while victim.peak() - before < (128 * KIB) as isize {
+            assert!(began.elapsed() < PATIENCE);
+            sleep(Duration::from_millis(5)).await;
+        }
+        sleep(Duration::from_millis(100)).await;
+        let frames = attacker.read_frames().await;
+        assert_eq!(close_code(&frames), 1008, "{size}");
+        let end = attacker.end().await;
+        assert!(matches!(end, End::Open(Err(Error::SlowConsumer))), "{size}: {end:?}");
+        let peak = victim.peak() - before;
+        assert!(peak < most(size), "{size}: {peak} B");
+        friend.goes_on().await;
+    }
+}
+
 /// What the attacked thread keeps for all its connections together is bounded: 4 MiB of buffers of large
 /// messages, and 16 blocks of 64 KiB.
 #[tokio::test]
 async fn a_thread_keeps_a_bounded_pool_of_large_buffers() {
-    each_role(async |role| {
-        let victim = Setup::new(role).habit(Habit::Listen).start();
+    each_target(async |target| {
+        let victim = Setup::new(target).habit(Habit::Listen).start();
         let friend = victim.friend().await;
         let before = victim.live();
         for size in [33 * KIB, 50 * KIB, 64 * KIB] {

@@ -1,5 +1,5 @@
-//! The attacked side: a server and a client on one thread, whose bytes are counted, and the well-behaved
-//! peer that is served beside the attack.
+//! The attacked side: a server, a client or an engine on one thread, whose bytes are counted, and the
+//! well-behaved peer that is served beside the attack.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use longwire::engine::{Counters, Running, SlowConsumer};
 use longwire::{
     AcceptError, Acceptor, Client, Closed, Config, ConnectError, Deflate, Error, Role, WebSocket,
 };
@@ -18,6 +19,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::attacker::Attacker;
 use crate::counting::Account;
+use crate::engine;
 
 /// More than anything here takes on a busy machine; what takes longer hangs.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
@@ -25,12 +27,40 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(15);
 /// More connections than any test opens: the table of their ends does not grow on the attacked thread.
 const MOST: usize = 12_000;
 
-/// Attacks a server and a client, each on a thread of its own.
-pub(crate) async fn each_role(attack: impl AsyncFn(Role)) {
-    tokio::join!(attack(Role::Server), attack(Role::Client));
+/// The path by which an engine, which has one listener, knows its friends.
+pub(crate) const FRIENDLY: &str = "/friend";
+
+/// What is attacked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Target {
+    /// A server of the async driver.
+    Server,
+    /// A client of the async driver.
+    Client,
+    /// An engine, which is a server too.
+    Engine,
 }
 
-/// How a connection of the attacked side ended.
+impl Target {
+    pub(crate) const fn role(self) -> Role {
+        match self {
+            Self::Server | Self::Engine => Role::Server,
+            Self::Client => Role::Client,
+        }
+    }
+
+    pub(crate) fn is_server(self) -> bool {
+        self.role() == Role::Server
+    }
+}
+
+/// Attacks a server, a client and an engine, each on a thread of its own.
+pub(crate) async fn each_target(attack: impl AsyncFn(Target)) {
+    tokio::join!(attack(Target::Server), attack(Target::Client), attack(Target::Engine));
+}
+
+/// How a connection of the attacked side ended. An engine says nothing of one that ended before it was open,
+/// but counts it.
 #[derive(Debug)]
 pub(crate) enum End {
     /// In the opening handshake, as a server.
@@ -50,9 +80,9 @@ pub(crate) enum Habit {
     Send,
     /// Takes messages and drops them.
     Listen,
-    /// Takes parts of messages as they come and drops them.
+    /// Takes parts of messages as they come and drops them; an engine, which has no parts, whole ones.
     Parts,
-    /// Queues messages of this size without waiting, all the time.
+    /// Queues messages of this size without waiting, all the time; an engine publishes them.
     Broadcast(usize),
     /// Closes at once.
     Close,
@@ -60,21 +90,23 @@ pub(crate) enum Habit {
 
 /// How the attacked side is set up.
 pub(crate) struct Setup {
-    pub(crate) role: Role,
+    pub(crate) target: Target,
     pub(crate) config: Config,
     pub(crate) handshake_timeout: Duration,
     pub(crate) habit: Habit,
+    /// What becomes of an engine's slow consumers; `None` is the default.
+    pub(crate) slow: Option<SlowConsumer>,
 }
 
 impl Setup {
     /// The defaults of this role, but for the largest message: 64 KiB.
-    pub(crate) fn new(role: Role) -> Self {
-        let config = match role {
+    pub(crate) fn new(target: Target) -> Self {
+        let config = match target.role() {
             Role::Server => Config::server(),
             Role::Client => Config::client(),
         };
         let config = config.max_message(64 * 1024);
-        Self { role, config, handshake_timeout: PATIENCE, habit: Habit::Echo }
+        Self { target, config, handshake_timeout: PATIENCE, habit: Habit::Echo, slow: None }
     }
 
     pub(crate) fn config(mut self, change: impl FnOnce(Config) -> Config) -> Self {
@@ -96,8 +128,13 @@ impl Setup {
         self
     }
 
+    pub(crate) const fn slow_consumers(mut self, policy: SlowConsumer) -> Self {
+        self.slow = Some(policy);
+        self
+    }
+
     pub(crate) fn start(self) -> Victim {
-        let role = self.role;
+        let target = self.target;
         let shared = Arc::new(Shared {
             ends: Mutex::new(HashMap::with_capacity(MOST)),
             ended: Notify::new(),
@@ -105,6 +142,21 @@ impl Setup {
             over: AtomicUsize::new(0),
             full: AtomicUsize::new(0),
         });
+        if target == Target::Engine {
+            let (account, running) = engine::start(self, &shared);
+            let address = running.local_addr();
+            return Victim {
+                target,
+                account,
+                attacked: address,
+                friendly: address,
+                commands: None,
+                asked: AtomicUsize::new(0),
+                shared,
+                thread: None,
+                running: Some(running),
+            };
+        }
         let (commands, receives) = unbounded_channel();
         let (tell, told) = mpsc::channel();
         let here = Arc::clone(&shared);
@@ -120,7 +172,7 @@ impl Setup {
         });
         let (account, [attacked, friendly]) = told.recv().unwrap();
         Victim {
-            role,
+            target,
             account,
             attacked,
             friendly,
@@ -128,6 +180,7 @@ impl Setup {
             asked: AtomicUsize::new(0),
             shared,
             thread: Some(thread),
+            running: None,
         }
     }
 
@@ -261,14 +314,14 @@ pub(crate) struct Shared {
     /// By the address of the attacker.
     ends: Mutex<HashMap<SocketAddr, End>>,
     ended: Notify,
-    begun: AtomicUsize,
+    pub(crate) begun: AtomicUsize,
     over: AtomicUsize,
     /// How often a broadcast found the write buffer full.
     full: AtomicUsize,
 }
 
 impl Shared {
-    fn end(&self, attacker: SocketAddr, end: End) {
+    pub(crate) fn end(&self, attacker: SocketAddr, end: End) {
         self.ends.lock().unwrap().insert(attacker, end);
         self.over.fetch_add(1, SeqCst);
         self.ended.notify_waiters();
@@ -289,7 +342,7 @@ impl Shared {
 
 /// The attacked side, from outside.
 pub(crate) struct Victim {
-    pub(crate) role: Role,
+    pub(crate) target: Target,
     account: &'static Account,
     attacked: SocketAddr,
     friendly: SocketAddr,
@@ -298,6 +351,7 @@ pub(crate) struct Victim {
     asked: AtomicUsize,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+    running: Option<Running>,
 }
 
 impl Victim {
@@ -308,8 +362,9 @@ impl Victim {
         if is_narrow {
             socket.set_recv_buffer_size(8 * 1024).unwrap();
         }
-        let stream = match self.role {
-            Role::Server => {
+        let stream = match self.target {
+            Target::Engine => socket.connect(self.attacked).await.unwrap(),
+            Target::Server => {
                 let address = if is_friend { self.friendly } else { self.attacked };
                 // What waits to be accepted is the system's, and it drops what is too much.
                 self.asked.fetch_add(usize::from(!is_friend), SeqCst);
@@ -318,7 +373,7 @@ impl Victim {
                 }
                 socket.connect(address).await.unwrap()
             }
-            Role::Client => {
+            Target::Client => {
                 socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
                 let listener = socket.listen(1).unwrap();
                 let address = listener.local_addr().unwrap();
@@ -334,7 +389,7 @@ impl Victim {
         let stream = self.connection(false, is_narrow).await;
         // Of one that had this address before and was not asked how it ended.
         self.shared.ends.lock().unwrap().remove(&stream.local_addr().unwrap());
-        Attacker::new(stream, self.role, Arc::clone(&self.shared))
+        Attacker::new(stream, self.target, Arc::clone(&self.shared))
     }
 
     /// An attacker that has said nothing yet, nor read anything.
@@ -367,8 +422,11 @@ impl Victim {
     pub(crate) async fn friend(&self) -> Friend {
         let stream = self.connection(true, false).await;
         let opened = timeout(PATIENCE, async {
-            match self.role {
-                Role::Server => Client::new().handshake("ws://localhost/", stream).await.unwrap(),
+            match self.target.role() {
+                Role::Server => {
+                    let url = format!("ws://localhost{FRIENDLY}");
+                    Client::new().handshake(&url, stream).await.unwrap()
+                }
                 Role::Client => Acceptor::new().accept(stream).await.unwrap(),
             }
         });
@@ -405,7 +463,8 @@ impl Victim {
         self.account.peak()
     }
 
-    /// Connections of attackers that have begun, opening handshake included, and not ended.
+    /// Connections of attackers that have begun, and not ended. Those of an engine begin when their request
+    /// has come, others when they are accepted.
     pub(crate) fn open_ones(&self) -> usize {
         self.shared.begun.load(SeqCst) - self.shared.over.load(SeqCst)
     }
@@ -419,9 +478,26 @@ impl Victim {
         }
     }
 
-    /// How often a broadcast found the write buffer full.
+    /// How often a broadcast found the write buffer full; of an engine, how many messages were dropped.
     pub(crate) fn full(&self) -> usize {
-        self.shared.full.load(SeqCst)
+        match &self.running {
+            Some(_) => self.counters().dropped as usize,
+            None => self.shared.full.load(SeqCst),
+        }
+    }
+
+    /// What the attacked engine has counted.
+    pub(crate) fn counters(&self) -> Counters {
+        self.running.as_ref().expect("an engine").handle().counters()
+    }
+
+    /// Waits until the attacked engine has refused, or given up, so many opening handshakes.
+    pub(crate) async fn has_refused(&self, count: u64) {
+        let began = Instant::now();
+        while self.counters().refused != count {
+            assert!(began.elapsed() < PATIENCE, "{:?} instead of {count}", self.counters());
+            sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Waits until what the attacked thread holds satisfies `enough`, and then until it rests.
@@ -445,6 +521,11 @@ impl Victim {
 impl Drop for Victim {
     fn drop(&mut self) {
         self.commands = None;
+        if let Some(running) = self.running.take() {
+            running.handle().stop();
+            let ended = running.wait();
+            assert!(std::thread::panicking() || ended.is_ok(), "{ended:?}");
+        }
         if let Some(thread) = self.thread.take()
             && thread.join().is_err()
             && !std::thread::panicking()
