@@ -69,12 +69,14 @@ const OURS: &[Ours] = {
         ours(Plain, "tokio-tungstenite", peers("tokio-tungstenite-echo"), &[]),
         ours(Plain, "fastwebsockets", peers("fastwebsockets-echo"), &[]),
         ours(Plain, "tokio-websockets", peers("tokio-websockets-echo"), &[]),
+        ours(Plain, "bun", Bun { script: "bun-echo.js" }, &[]),
+        ours(Plain, "ws", Node { script: "ws-echo.js" }, &[]),
         ours(Deflate, "longwire-deflate", longwire("longwire-echo"), &["--deflate"]),
         ours(Deflate, "longwire-engine", longwire("longwire-engine-echo"), &["--deflate"]),
         ours(Deflate, "longwire-takeover", longwire("longwire-echo"), &["--deflate-takeover", "268435456"]),
         ours(Deflate, "bun-shared", Bun { script: "bun-echo.js" }, &["shared"]),
         ours(Deflate, "bun-dedicated", Bun { script: "bun-echo.js" }, &["dedicated"]),
-        ours(Deflate, "ws", Node { script: "ws-echo.js" }, &[]),
+        ours(Deflate, "ws", Node { script: "ws-echo.js" }, &["deflate"]),
         ours(Deflate, "yawc", peers("yawc-echo"), &["takeover"]),
         ours(Deflate, "yawc-pool", peers("yawc-echo"), &["pool"]),
         ours(Deflate, "sockudo-ws", peers("sockudo-ws-echo"), &["dedicated"]),
@@ -111,11 +113,13 @@ pub(crate) fn line_up(options: &Options) -> Result<Vec<Contest>, Failure> {
         }
     }
     chosen.retain(|ours| options.rows.iter().any(|row| row.discipline() == ours.discipline));
-    if !options.no_build {
-        build(&chosen)?;
+    let programs = env::current_exe()?.parent().map(Path::to_path_buf).ok_or("this program lies nowhere")?;
+    if options.no_build {
+        find(&chosen, &programs)?;
+    } else {
+        build(&chosen, &programs)?;
     }
     let node = Node::look_up(&chosen, !options.no_build && !options.smoke);
-    let programs = env::current_exe()?.parent().map(Path::to_path_buf).ok_or("this program lies nowhere")?;
 
     let mut contests = Vec::new();
     let mut names = HashSet::new();
@@ -181,6 +185,14 @@ impl Ours {
 }
 
 impl Origin {
+    /// Package and name, if it is one that Cargo builds.
+    const fn program(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Cargo { package, program } => Some((package, program)),
+            Self::Node { .. } | Self::Bun { .. } => None,
+        }
+    }
+
     const fn needs(&self) -> &'static str {
         match self {
             Self::Cargo { .. } => "cargo",
@@ -232,25 +244,48 @@ impl Node {
 }
 
 /// Builds into the directory that this program itself was built into.
-fn build(chosen: &[&Ours]) -> Result<(), Failure> {
+fn build(chosen: &[&Ours], programs: &Path) -> Result<(), Failure> {
     let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     cargo.arg("build").current_dir(env!("CARGO_MANIFEST_DIR")).stdout(Stdio::null());
+    // It lies in the folder of its profile, and that in the one for all.
+    cargo.arg("--target-dir").arg(programs.parent().ok_or("this program lies nowhere")?);
     if !cfg!(debug_assertions) {
         cargo.arg("--release");
     }
-    let mut programs = 0;
-    for ours in chosen {
-        if let Origin::Cargo { package, program } = ours.origin {
-            cargo.args(["--package", package, "--bin", program]);
-            programs += 1;
-        }
+    let mut wanted = false;
+    for (package, program) in chosen.iter().filter_map(|ours| ours.origin.program()) {
+        cargo.args(["--package", package, "--bin", program]);
+        wanted = true;
     }
-    if programs == 0 || cargo.status()?.success() { Ok(()) } else { Err("the peers do not build".into()) }
+    if !wanted || cargo.status()?.success() { Ok(()) } else { Err("the peers do not build".into()) }
+}
+
+/// All programs that should have been built before are there.
+fn find(chosen: &[&Ours], programs: &Path) -> Result<(), Failure> {
+    let wanted = chosen.iter().filter_map(|ours| ours.origin.program());
+    let mut missing: Vec<_> =
+        wanted.map(|(_, program)| program).filter(|program| !programs.join(program).is_file()).collect();
+    missing.sort_unstable();
+    missing.dedup();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let (missing, folder) = (missing.join(", "), programs.display());
+    Err(format!("not built: {missing} in {folder}; leave out --no-build, or name others with --peers").into())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_program_that_is_not_built_is_named() {
+        let chosen: Vec<_> = OURS.iter().filter(|ours| ours.name == "longwire-engine").collect();
+        let failure = find(&chosen, Path::new("/nowhere")).expect_err("nothing is there").to_string();
+        assert!(failure.contains("longwire-engine-broadcast, longwire-engine-echo in /nowhere"), "{failure}");
+        let node: Vec<_> = OURS.iter().filter(|ours| ours.name == "ws").collect();
+        assert!(find(&node, Path::new("/nowhere")).is_ok(), "Cargo builds none of it");
+    }
 
     #[test]
     fn the_reference_is_one_that_is_here() {

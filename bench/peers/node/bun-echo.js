@@ -1,4 +1,4 @@
-// Echo on Bun with permessage-deflate: `bun bun-echo.js PORT shared|dedicated`.
+// Echo on Bun, with permessage-deflate if a compressor is named: `bun bun-echo.js PORT [shared|dedicated]`.
 
 const [port, compressor] = process.argv.slice(2);
 
@@ -8,9 +8,9 @@ Bun.serve({
   fetch: (request, server) =>
     server.upgrade(request) ? undefined : new Response("WebSocket only", { status: 426 }),
   websocket: {
-    perMessageDeflate: { compress: compressor, decompress: compressor },
+    perMessageDeflate: compressor ? { compress: compressor, decompress: compressor } : false,
     idleTimeout: 0,
     // Bun compresses only what is sent with this flag.
-    message: (ws, message) => ws.send(message, true),
+    message: (ws, message) => ws.send(message, Boolean(compressor)),
   },
 });

@@ -1,8 +1,8 @@
 //! Everyone receives what anyone sends, through a topic of longwire's engine: `longwire-engine-broadcast PORT [--no-io-uring]`.
 
+use longwire::Refusal;
 use longwire::engine::{Conn, Engine, Handler, MessageRef, Opening};
 use longwire::http::{HeaderMap, Request};
-use longwire::Refusal;
 use std::{env, error::Error, net::SocketAddr};
 
 const TOPIC: &str = "all";
