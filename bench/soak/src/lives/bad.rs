@@ -77,8 +77,8 @@ pub(super) async fn stall(world: &World, random: &mut Random) -> Result<(), Fail
 
 /// Asks for echoes until nothing is taken any more; what is cut off then is the last that it says.
 async fn asks_until_it_stalls(client: &mut Client, random: &mut Random) -> io::Result<()> {
-    // A few go to the end of what anybody would keep for them.
-    let most = if random.one_in(8) { 8 * MAX_MESSAGE } else { random.below(MAX_MESSAGE) };
+    // A few go beyond what the server keeps for them, but all together not beyond what the kernel does.
+    let most = if random.one_in(8) { 3 * MAX_MESSAGE } else { random.below(MAX_MESSAGE) };
     let mut sent = 0;
     while sent < most {
         let mut encoded = Vec::new();
