@@ -6,6 +6,7 @@ use std::{
     env, fs,
     io::{BufRead, BufReader, Write},
     net::SocketAddr,
+    path::PathBuf,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -53,8 +54,13 @@ impl Server {
         Ok(serde_json::from_str(&line)?)
     }
 
+    /// Open descriptors, but for the io_uring that each loop opens when it first publishes to many.
     pub(crate) fn descriptors(&self) -> Result<usize, Failure> {
-        Ok(fs::read_dir(format!("/proc/{}/fd", self.process.id()))?.count())
+        let all = fs::read_dir(format!("/proc/{}/fd", self.process.id()))?;
+        let is_ring = |path: PathBuf| path.as_os_str() == "anon_inode:[io_uring]";
+        Ok(all
+            .filter(|entry| !entry.as_ref().is_ok_and(|it| fs::read_link(it.path()).is_ok_and(is_ring)))
+            .count())
     }
 
     /// Resident memory in bytes. Only `smaps_rollup` counts page by page.
