@@ -1,8 +1,8 @@
 //! Where a loop keeps its connections: in chunks, so that growing moves nothing and an empty chunk is
 //! given back.
 
-/// Slots of one chunk.
-const CHUNK: usize = 512;
+/// Slots of one chunk: so many that the allocator takes it from the system by itself, and gives it back.
+const CHUNK: usize = 1024;
 
 /// Values by index. An index is used again, its generation is not (before 4 thousand million insertions).
 #[derive(Debug)]

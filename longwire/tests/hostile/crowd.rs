@@ -79,7 +79,7 @@ async fn a_crowd_that_is_silent_is_cheap_and_is_dropped() {
     let _alone = crowd(CROWD).await;
     for target in [Target::Server, Target::Client, Target::Engine] {
         let config = |config: Config| {
-            config.ping_after(Some(Duration::from_secs(5))).pong_timeout(Duration::from_millis(300))
+            config.ping_after(Some(Duration::from_secs(10))).pong_timeout(Duration::from_millis(300))
         };
         let victim = Setup::new(target).config(config).start();
         let old = victim.friend().await;
