@@ -213,6 +213,7 @@ impl Acceptor {
             Err(_) => {
                 let text = "The request was not complete in time.";
                 let refusal = Refusal::new(StatusCode::REQUEST_TIMEOUT, text);
+                drop(input);
                 Box::pin(self.0.write_refusal(&mut stream, refusal)).await?;
                 return Err(AcceptError::Timeout);
             }
@@ -225,7 +226,11 @@ impl Acceptor {
                 head,
                 request: Box::new(request),
             }),
-            Err(refusal) => Err(self.0.refuse(&mut stream, refusal).await),
+            Err(refusal) => {
+                // What came behind the request is not kept while the client reads why it was refused.
+                drop(input);
+                Err(self.0.refuse(&mut stream, refusal).await)
+            }
         }
     }
 }
@@ -353,7 +358,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<S> {
         });
         let (acceptance, response) = match answer {
             Ok(answer) => answer,
-            Err(refusal) => return Err(settings.refuse(&mut self.stream, refusal).await),
+            Err(refusal) => return Err(self.refuse(refusal).await),
         };
         let mut encoded = Vec::new();
         server::encode_response(&response, &mut encoded);
@@ -373,6 +378,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<S> {
     ///
     /// A future that is dropped drops the stream.
     pub async fn refuse(mut self, refusal: Refusal) -> AcceptError {
+        // What came behind the request is not kept while the client reads why it was refused.
+        self.input = BytesMut::new();
         self.settings.refuse(&mut self.stream, refusal).await
     }
 }

@@ -17,7 +17,7 @@ const HEAD_PEAK: isize = 300_000;
 
 /// What each of many may cost whose request is refused and followed by 100 KB: its task, and for some of them
 /// the block that is read into.
-const BEHIND_MAX: isize = 20_000;
+const BEHIND_MAX: isize = 16_000;
 
 /// What a connection holds that waits for a head, its task included, besides what has come of it. A client
 /// keeps its request.
