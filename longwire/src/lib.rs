@@ -39,7 +39,7 @@
 pub mod engine;
 
 mod accept;
-mod connect;
+mod client;
 mod drive;
 mod error;
 mod head;
@@ -47,14 +47,16 @@ mod lent;
 mod split;
 mod stream;
 mod timer;
+mod transport;
 mod wanted;
 mod websocket;
 mod work;
 
 pub use accept::{Acceptor, Handshake, accept};
-pub use connect::{Client, connect};
+pub use client::{Client, connect};
 pub use error::{AcceptError, ConnectError, Error, Response};
 pub use split::{Receiver, Sender};
+pub use transport::Transport;
 pub use websocket::{Closed, Side, WebSocket};
 
 pub use longwire_proto::handshake::{HandshakeError, InvalidOrigin, Origins, Refusal};

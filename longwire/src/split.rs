@@ -11,6 +11,7 @@ use longwire_proto::{CloseCode, CloseFrame, Compress, Message, Part, SharedFrame
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::error::Error;
+use crate::transport::Transport;
 use crate::websocket::{Closed, WebSocket};
 
 /// Sends on a connection that was [split](WebSocket::split). Clone it for each place that sends.
@@ -19,11 +20,11 @@ use crate::websocket::{Closed, WebSocket};
 /// handshake run in [`Receiver::recv`], and what is only queued is written there: without a receiver
 /// that is kept receiving, use [`send`](Self::send) or [`flush`](Self::flush).
 #[derive(Debug)]
-pub struct Sender<S>(Arc<Shared<S>>);
+pub struct Sender<S = Transport>(Arc<Shared<S>>);
 
 /// Receives on a connection that was [split](WebSocket::split).
 #[derive(Debug)]
-pub struct Receiver<S>(Arc<Shared<S>>);
+pub struct Receiver<S = Transport>(Arc<Shared<S>>);
 
 #[derive(Debug)]
 struct Shared<S> {

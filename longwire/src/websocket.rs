@@ -17,6 +17,7 @@ use crate::drive::Ending;
 use crate::error::Error;
 use crate::lent::{self, Lent};
 use crate::timer::Timer;
+use crate::transport::Transport;
 
 /// An open WebSocket connection over any stream.
 ///
@@ -42,7 +43,7 @@ use crate::timer::Timer;
 /// # }
 /// ```
 #[derive(Debug)]
-pub struct WebSocket<S> {
+pub struct WebSocket<S = Transport> {
     pub(crate) stream: S,
     pub(crate) core: Connection,
     /// What is held only while something is pending.
@@ -364,5 +365,16 @@ impl WebSocket<TcpStream> {
     /// What the operating system says, such as when the socket is no longer connected.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.stream.peer_addr()
+    }
+}
+
+impl WebSocket {
+    /// The address at the other end of TCP: the server's, or that of the proxy before it.
+    ///
+    /// # Errors
+    ///
+    /// When the socket was no longer connected as it was handed over.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.stream.peer_addr().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 }

@@ -33,7 +33,7 @@ async fn connect_and_accept_over_tcp() {
     let mut ws = soon(longwire::connect(format!("ws://{address}/房间?一=1"))).await.unwrap();
     assert_eq!(ws.peer_addr().unwrap(), address);
     assert_eq!((ws.role(), ws.subprotocol()), (longwire::Role::Client, None));
-    assert!(ws.stream().nodelay().unwrap());
+    assert!(ws.stream().tcp().unwrap().nodelay().unwrap());
     ws.send("你好 👋").await.unwrap();
     assert_eq!(soon(ws.recv()).await.unwrap().unwrap().as_text(), Some("你好 👋"));
     soon(ws.close(1000, "再见")).await.unwrap();
@@ -120,9 +120,7 @@ async fn the_request_says_what_was_asked() {
 
 /// A server that answers a request with what `answer` makes of the right value of
 /// Sec-WebSocket-Accept, and ends its direction.
-async fn against(
-    answer: impl Fn(&str) -> Vec<u8> + Send + 'static,
-) -> Result<WebSocket<TcpStream>, ConnectError> {
+async fn against(answer: impl Fn(&str) -> Vec<u8> + Send + 'static) -> Result<WebSocket, ConnectError> {
     let (address, server) = raw_server(|mut stream| async move {
         let request = read_head(&mut stream).await;
         stream.write_all(&answer(&accept_of(&request))).await.unwrap();

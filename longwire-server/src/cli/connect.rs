@@ -8,7 +8,6 @@ use std::time::Duration;
 use clap::Args;
 use longwire::http::{HeaderName, HeaderValue};
 use longwire::{Client, CloseCode, Closed, Config, ConnectError, Error, Receiver, Sender};
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 
 use super::Failure;
@@ -146,7 +145,7 @@ enum End {
 }
 
 /// Sends each line. Returns at the end of the input, or with what is wrong about it.
-async fn talk(input: Option<mpsc::Receiver<Batch>>, sender: &Sender<TcpStream>) -> Result<(), Failure> {
+async fn talk(input: Option<mpsc::Receiver<Batch>>, sender: &Sender) -> Result<(), Failure> {
     let Some(mut batches) = input else { return pending().await };
     while let Some(Batch { lines, trouble }) = batches.recv().await {
         if send(lines, sender).await.is_err() {
@@ -161,7 +160,7 @@ async fn talk(input: Option<mpsc::Receiver<Batch>>, sender: &Sender<TcpStream>) 
 }
 
 /// Sends lines in as few writes as they take.
-async fn send(lines: Vec<String>, sender: &Sender<TcpStream>) -> Result<(), Error> {
+async fn send(lines: Vec<String>, sender: &Sender) -> Result<(), Error> {
     for line in lines {
         sender.feed(line).await?;
     }
@@ -169,7 +168,7 @@ async fn send(lines: Vec<String>, sender: &Sender<TcpStream>) -> Result<(), Erro
 }
 
 /// Shows what comes until the connection ends, also when nobody looks any more.
-async fn listen(mut receiver: Receiver<TcpStream>, mut output: Output, echo: bool) -> End {
+async fn listen(mut receiver: Receiver, mut output: Output, echo: bool) -> End {
     let ended = match show(&mut receiver, &mut output, echo).await {
         Ok(ended) => ended,
         // Whoever read has seen enough, as `head` does: leave quietly.
@@ -183,11 +182,7 @@ async fn listen(mut receiver: Receiver<TcpStream>, mut output: Output, echo: boo
 }
 
 /// Writes down each message until the connection ends; fails when standard output does.
-async fn show(
-    receiver: &mut Receiver<TcpStream>,
-    output: &mut Output,
-    echo: bool,
-) -> io::Result<Result<(), Error>> {
+async fn show(receiver: &mut Receiver, output: &mut Output, echo: bool) -> io::Result<Result<(), Error>> {
     let sender = receiver.sender();
     let mut unseen = false;
     let ended = loop {
@@ -219,7 +214,7 @@ async fn show(
 }
 
 /// Closes, unless that has begun, and waits for the end.
-async fn leave(receiver: &mut Receiver<TcpStream>) -> Result<(), Error> {
+async fn leave(receiver: &mut Receiver) -> Result<(), Error> {
     // The code may be sent, and closing what is closing is no error.
     let _ = receiver.sender().start_close(CloseCode::NORMAL, "");
     while receiver.recv().await?.is_some() {}

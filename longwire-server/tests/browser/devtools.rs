@@ -8,13 +8,12 @@ use base64::Engine;
 use longwire::WebSocket;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::net::TcpStream;
 
 use crate::process::{PATIENCE, ended};
 
 pub(crate) struct Browser {
     process: Process,
-    socket: WebSocket<TcpStream>,
+    socket: WebSocket,
     last_id: u64,
     /// What pages complained of: exceptions, and what their policy forbade.
     pub(crate) complaints: Vec<String>,

@@ -89,7 +89,7 @@ fn digits(size: usize) -> Vec<u8> {
 }
 
 /// Two who talk on a channel of their own.
-struct Friends(WebSocket<TcpStream>, WebSocket<TcpStream>);
+struct Friends(WebSocket, WebSocket);
 
 impl Friends {
     async fn join(server: &Server) -> Self {

@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
 use longwire::{Message, WebSocket};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncWrite};
 
 /// No single step of a test takes longer than this, on a busy machine either.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
@@ -120,13 +120,13 @@ impl Server {
         format!("ws://127.0.0.1:{}{path}", self.port)
     }
 
-    pub(crate) async fn connect(&self, path: &str) -> WebSocket<TcpStream> {
+    pub(crate) async fn connect(&self, path: &str) -> WebSocket {
         longwire::connect(self.url(path)).await.expect("the server accepts")
     }
 
     /// Connects to a channel and returns once whoever speaks there is heard: a server answers the
     /// handshake a moment before it seats the member.
-    pub(crate) async fn join(&self, path: &str) -> WebSocket<TcpStream> {
+    pub(crate) async fn join(&self, path: &str) -> WebSocket {
         let mut member = self.connect(path).await;
         let mut caller = self.connect(path).await;
         let began = Instant::now();
@@ -160,7 +160,10 @@ impl Drop for Server {
 }
 
 /// The next message that is not [`HERE`].
-pub(crate) async fn hear(socket: &mut WebSocket<TcpStream>) -> Message {
+pub(crate) async fn hear<S>(socket: &mut WebSocket<S>) -> Message
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
     loop {
         let received = tokio::time::timeout(PATIENCE, socket.recv()).await.expect("in time");
         let message = received.expect("open").expect("open");

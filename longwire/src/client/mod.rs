@@ -1,5 +1,7 @@
 //! The client: from a URL to an open connection.
 
+mod target;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,12 +14,15 @@ use longwire_proto::{Config, Connection};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use url::{Host, Url};
+use url::Host;
 
 use crate::error::{ConnectError, Response};
 use crate::head::{read_head, read_some, write_all};
 use crate::timer::now;
+use crate::transport::Transport;
 use crate::websocket::WebSocket;
+
+use self::target::Target;
 
 /// Bytes of a refusal's body that are kept.
 const BODY_MAX: usize = 4 * 1024;
@@ -44,7 +49,7 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(1);
 /// # Cancel safety
 ///
 /// A future that is dropped closes the TCP connection.
-pub async fn connect(url: impl AsRef<str>) -> Result<WebSocket<TcpStream>, ConnectError> {
+pub async fn connect(url: impl AsRef<str>) -> Result<WebSocket, ConnectError> {
     Client::new().connect(url).await
 }
 
@@ -147,7 +152,7 @@ impl Client {
     /// # Cancel safety
     ///
     /// A future that is dropped closes the TCP connection.
-    pub async fn connect(&self, url: impl AsRef<str>) -> Result<WebSocket<TcpStream>, ConnectError> {
+    pub async fn connect(&self, url: impl AsRef<str>) -> Result<WebSocket, ConnectError> {
         let target = Target::parse(url.as_ref())?;
         if target.secure {
             return Err(ConnectError::Invalid(
@@ -163,7 +168,7 @@ impl Client {
             };
             // Frames are written whole: waiting to gather them would only delay them.
             stream.set_nodelay(true)?;
-            self.open(&target, stream).await
+            self.open(&target, Transport::from(stream)).await
         };
         // Boxed, for it would else stay in the future of the caller as long as that lives.
         Box::pin(timeout(self.handshake_timeout, open)).await.map_err(|_| ConnectError::Timeout)?
@@ -259,89 +264,4 @@ fn random<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;
     Ok(bytes)
-}
-
-/// Where a URL points to (RFC 6455 section 3).
-#[derive(Debug)]
-struct Target {
-    secure: bool,
-    host: Host<String>,
-    port: u16,
-    /// For the Host header.
-    authority: String,
-    /// Path and query.
-    path: String,
-}
-
-impl Target {
-    fn parse(text: &str) -> Result<Self, ConnectError> {
-        let bad = |reason: String| ConnectError::Invalid(format!("bad URL: {reason}"));
-        let url = Url::parse(text)
-            .map_err(|error| bad(format!("{text:?}: {error}; it looks like ws://example.com/chat")))?;
-        let secure = match url.scheme() {
-            "ws" | "http" => false,
-            "wss" | "https" => true,
-            other => {
-                return Err(bad(format!(
-                    "scheme {other:?} is neither ws nor wss, as in ws://example.com/chat"
-                )));
-            }
-        };
-        if url.fragment().is_some() {
-            return Err(bad(format!("{text:?} has a fragment, which must not be used (RFC 6455 3)")));
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(bad(
-                "user information in the URL is not supported: send an Authorization header".into()
-            ));
-        }
-        let host = url.host().ok_or_else(|| bad(format!("{text:?} names no host")))?.to_owned();
-        let port = url.port_or_known_default().unwrap_or(if secure { 443 } else { 80 });
-        // RFC 6455 4.1 item 4: the port is left out when it is the default.
-        let authority = match url.port() {
-            Some(port) => format!("{host}:{port}"),
-            None => host.to_string(),
-        };
-        let path = match url.query() {
-            Some(query) => format!("{}?{query}", url.path()),
-            None => url.path().to_owned(),
-        };
-        Ok(Self { secure, host, port, authority, path })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn urls_of_rfc_6455_section_3() {
-        let good = [
-            ("ws://example.com", (false, "example.com", 80, "/")),
-            ("wss://Example.COM/chat?x=1&y", (true, "example.com", 443, "/chat?x=1&y")),
-            ("ws://example.com:80/", (false, "example.com", 80, "/")),
-            (
-                "ws://127.0.0.1:8080/聊天 👋",
-                (false, "127.0.0.1:8080", 8080, "/%E8%81%8A%E5%A4%A9%20%F0%9F%91%8B"),
-            ),
-            ("ws://[::1]:9000/a/../b", (false, "[::1]:9000", 9000, "/b")),
-            ("http://localhost:1", (false, "localhost:1", 1, "/")),
-        ];
-        for (text, expected) in good {
-            let target = Target::parse(text).unwrap();
-            assert_eq!((target.secure, &*target.authority, target.port, &*target.path), expected, "{text}");
-        }
-        for text in [
-            "",
-            "localhost",
-            "localhost:8080",
-            "ftp://a",
-            "ws://",
-            "ws://a/#b",
-            "ws://u:p@a/",
-            "ws://a:99999",
-        ] {
-            assert!(matches!(Target::parse(text), Err(ConnectError::Invalid(_))), "{text}");
-        }
-    }
 }

@@ -1,0 +1,110 @@
+//! What a client's connection runs on: TCP, or what was put on top of it on the way.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// The stream of a connection that a [`Client`](crate::Client) has opened.
+pub struct Transport {
+    inner: Inner,
+    /// The other end of TCP: the server, or the proxy before it.
+    peer: Option<SocketAddr>,
+}
+
+enum Inner {
+    Tcp(TcpStream),
+    /// TLS, or a tunnel within TLS.
+    Other(Box<dyn Stream>),
+}
+
+/// What may carry a connection.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Unpin + Send + Sync {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + Sync> Stream for S {}
+
+impl Transport {
+    /// Any stream, at whose other end is `peer`.
+    #[expect(dead_code, reason = "TLS")]
+    pub(crate) fn new(stream: impl Stream + 'static, peer: Option<SocketAddr>) -> Self {
+        Self { inner: Inner::Other(Box::new(stream)), peer }
+    }
+
+    /// The address at the other end of TCP: the server's, or that of the proxy before it.
+    pub const fn peer_addr(&self) -> Option<SocketAddr> {
+        self.peer
+    }
+
+    /// The TCP socket, if the connection runs on nothing but TCP: for its options.
+    pub const fn tcp(&self) -> Option<&TcpStream> {
+        match &self.inner {
+            Inner::Tcp(stream) => Some(stream),
+            Inner::Other(_) => None,
+        }
+    }
+}
+
+impl From<TcpStream> for Transport {
+    fn from(stream: TcpStream) -> Self {
+        let peer = stream.peer_addr().ok();
+        Self { inner: Inner::Tcp(stream), peer }
+    }
+}
+
+impl fmt::Debug for Transport {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = match self.inner {
+            Inner::Tcp(_) => "TCP",
+            Inner::Other(_) => "other",
+        };
+        f.debug_struct("Transport").field("kind", &kind).field("peer", &self.peer).finish()
+    }
+}
+
+impl Transport {
+    fn stream(self: Pin<&mut Self>) -> Pin<&mut dyn Stream> {
+        match &mut self.get_mut().inner {
+            Inner::Tcp(stream) => Pin::new(stream),
+            Inner::Other(stream) => Pin::new(&mut **stream),
+        }
+    }
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.stream().poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.stream().poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.inner {
+            Inner::Tcp(stream) => stream.is_write_vectored(),
+            Inner::Other(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_shutdown(cx)
+    }
+}
