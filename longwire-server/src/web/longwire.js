@@ -1,90 +1,97 @@
-// longwire.js: channels in the browser, over WebSocket, else SSE and POST, else long polling. docs/protocol.md is what it speaks.
+// longwire.js: channels in the browser, over WebSocket, else SSE and POST, else long polling.
 //
 //   const wire = new Longwire();                       // the server that this page comes from
 //   const room = wire.channel('rooms/一', { presence: true });
 //   room.onmessage = ({ data, position }) => show(data);
 //   const position = await room.send('你好 👋');        // resolves when the server has it
+//
+// It speaks what docs/protocol.md says; longwire.d.ts has its types.
 
-const STATES = { CONNECTING: 0, OPEN: 1, CLOSING: 2, CLOSED: 3 };
-const FIRST = 500, LONGEST = 30000;      // backoff in ms, with full jitter
-const STABLE = 30000;                    // a connection that lived so long begins anew with FIRST
-const PATIENCE = 10000;                  // for a transport to open, for an answer
-const HELD = 1000;                       // messages that wait for a connection
+const FIRST = 500, LONGEST = 30000;      // backoff in milliseconds, with full jitter
+const STABLE = 30000;                    // who was connected for so long begins anew with FIRST
+const PATIENCE = 10000;                  // for a transport to open
+const HELD = 1000;                       // requests that wait for a connection
 const FATAL = [1002, 1003, 1007, 1008, 1009, 1010, 4401, 4403];
+const STATES = { CONNECTING: 0, OPEN: 1, CLOSING: 2, CLOSED: 3 };
+const { OPEN, CLOSED } = STATES;
 
 class Target extends EventTarget {
-  constructor() {
-    super();
-    this.readyState = STATES.CONNECTING;
-  }
+  readyState = 0;
   _fire(type, fields) {
     const event = Object.assign(new Event(type), fields);
     this['on' + type]?.(event);
     this.dispatchEvent(event);
   }
+  _end(how) {
+    if (this.readyState === CLOSED) return;
+    this.readyState = CLOSED;
+    this._fire('close', { reason: '', wasClean: true, ...how });
+  }
 }
-for (const state in STATES) Target[state] = Target.prototype[state] = STATES[state];
+Object.assign(Target, STATES);
+Object.assign(Target.prototype, STATES);
 
-const encode = bytes => {
-  let text = '';
-  for (let at = 0; at < bytes.length; at += 8192) text += String.fromCharCode(...bytes.subarray(at, at + 8192));
-  return btoa(text);
-};
+const failure = ({ code, message = code, ...more }) => Object.assign(new Error(message), { code, ...more });
+const split = position => position?.split('-') ?? [];
 const decode = text => Uint8Array.from(atob(text), letter => letter.charCodeAt(0)).buffer;
-const content = async data => {
-  if (data instanceof Blob) data = await data.arrayBuffer();
-  if (data instanceof ArrayBuffer) return { base64: encode(new Uint8Array(data)) };
-  if (ArrayBuffer.isView(data)) return { base64: encode(new Uint8Array(data.buffer, data.byteOffset, data.byteLength)) };
-  return { data: String(data) };
-};
-const offset = position => Number(position.split('-')[1]);
-const failure = ({ code, message }) => Object.assign(new Error(message ?? code), { code });
 
-/** One channel: the events and names of the browser's WebSocket, and a position. */
+async function content(data) {
+  if (!(data instanceof Blob || data instanceof ArrayBuffer || ArrayBuffer.isView(data))) return { data: String(data) };
+  let text = '';
+  for (const byte of new Uint8Array(await new Blob([data]).arrayBuffer())) text += String.fromCharCode(byte);
+  return { base64: btoa(text) };
+}
+
+/** One channel: the events and names of the browser's WebSocket, and positions. */
 export class Channel extends Target {
   constructor(wire, name, { after, presence = false } = {}) {
     super();
     Object.assign(this, { name, presence, position: after, _wire: wire });
   }
-  /** Publishes; resolves with the position. What waits for a connection is sent once there is one, and never twice. */
+  /** Publishes; resolves with the position. What waits for a connection is sent when there is one, and never twice. */
   async send(data) {
-    return this._wire._publish({ channel: this.name, ...await content(data) });
+    const key = crypto.getRandomValues(new Uint32Array(3)).join('-');
+    return (await this._ask('publish', { key, ...await content(data) })).position;
   }
-  history({ after, limit } = {}) { return this._wire._ask({ type: 'history', channel: this.name, after, limit }); }
-  members() { return this._wire._ask({ type: 'presence', channel: this.name }); }
-  close() { this._end({ code: 1000, reason: '', wasClean: true }); this._wire._leave(this); }
+  history(page) { return this._ask('history', page); }
+  members() { return this._ask('presence'); }
+  close(code = 1000, reason = '') {
+    this._wire._leave(this);
+    this._end({ code, reason });
+  }
 
-  _end(how) {
-    if (this.readyState === STATES.CLOSED) return;
-    this.readyState = STATES.CLOSED;
-    this._fire('close', how);
-  }
-  _opened({ position, recovered, presence }) {
-    const resumed = this.position !== undefined && recovered === true;
-    if (!resumed) this.position = position;
-    this.readyState = STATES.OPEN;
-    this._fire('open', { recovered, position });
+  _ask(type, more) { return this._wire._ask({ type, channel: this.name, ...more }); }
+  _subscribed({ position, recovered, presence }) {
+    if (!recovered || !this.position) this.position = position;
+    if (this.readyState !== OPEN || recovered === false) {
+      this.readyState = OPEN;
+      this._fire('open', { recovered, position });
+    }
     if (presence) this._fire('presence', { joined: Object.keys(presence.users ?? {}), left: [], ...presence });
   }
-  // True if it follows the last one, or was seen already.
+  // False if one before it is missing.
   _message({ position, data, base64, user }) {
-    const last = this.position && offset(this.position);
-    if (last !== undefined && position.split('-')[0] === this.position.split('-')[0]) {
-      if (offset(position) <= last) return true;
-      if (offset(position) > last + 1) return false;
-    }
+    const [epoch, offset] = split(position), [before, last] = split(this.position);
+    if (epoch === before && +offset <= +last) return true;
+    if (epoch === before && +offset > +last + 1) return false;
     this.position = position;
     this._fire('message', { data: base64 === undefined ? data : decode(base64), position, lastEventId: position, user });
     return true;
   }
 }
 
-/** The connection to a server; reconnects, resumes and falls back by itself. */
+/** The connection to a server: it reconnects, resumes and falls back by itself. */
 export class Longwire extends Target {
-  constructor(url = globalThis.location?.href, { token, transports = ['websocket', 'sse', 'poll'] } = {}) {
+  _channels = new Map();                 // by name
+  _asked = new Map();                    // by id: what waits for an answer
+  _held = [];                            // what waits for a connection
+  _id = 0;
+  _at = 0;                               // which transport
+  _failed = 0;
+
+  constructor(url = location.href, { token, transports = ['websocket', 'sse', 'poll'] } = {}) {
     super();
     Object.assign(this, { url: new URL('/', url).href, token, transports, transport: null });
-    Object.assign(this, { _channels: new Map(), _waiting: new Map(), _held: [], _id: 0, _at: 0, _failed: 0 });
     this._online = () => { if (this._timer) this._connect(); };
     globalThis.addEventListener?.('online', this._online);
     queueMicrotask(() => this._connect());
@@ -93,169 +100,153 @@ export class Longwire extends Target {
     let channel = this._channels.get(name);
     if (!channel) {
       this._channels.set(name, channel = new Channel(this, name, options));
-      this._link?.join?.(channel);
+      this._link?.join(channel);
     }
     return channel;
   }
-  close(code = 1000, reason = '') { this._over({ code, reason, wasClean: true }); }
+  close(code = 1000, reason = '') { this._over({ code, reason }); }
 
   _over(how) {
-    if (this.readyState === STATES.CLOSED) return;
-    this.readyState = STATES.CLOSED;
     clearTimeout(this._timer);
     globalThis.removeEventListener?.('online', this._online);
-    this._link?.stop(how.code);
+    this._link?.stop();
     this._link = null;
-    for (const { reject } of [...this._waiting.values(), ...this._held]) reject(failure({ code: 'closed' }));
+    for (const { reject } of [...this._asked.values(), ...this._held]) reject(failure({ code: 'closed' }));
     for (const channel of this._channels.values()) channel._end(how);
-    this._fire('close', how);
+    this._end(how);
   }
-  _leave(channel) {
-    if (!this._channels.delete(channel.name)) return;
-    this._link?.leave?.(channel);
-  }
+  _leave(channel) { if (this._channels.delete(channel.name)) this._link?.leave(channel); }
+
   async _connect() {
     clearTimeout(this._timer);
     this._timer = null;
-    if (this.readyState === STATES.CLOSED || this._link) return;
+    if (this.readyState === CLOSED || this._link) return;
+    let begun;
     const link = this._link = new LINKS[this.transports[this._at]](this);
-    let begun = 0;
     const patience = setTimeout(() => link.down({ code: 1006 }), PATIENCE);
     link.up = welcome => {
+      if (this._link !== link || begun) return;
       clearTimeout(patience);
-      if (this._link !== link) return;
       begun = Date.now();
-      Object.assign(this, { readyState: STATES.OPEN, transport: this.transports[this._at] });
-      this._fire('open', { transport: this.transport, ...welcome });
-      for (const held of this._held.splice(0)) this._carry(held);
+      this.readyState = OPEN;
+      this.transport = this.transports[this._at];
+      this._fire('open', { ...welcome, transport: this.transport });
+      for (const one of this._held.splice(0)) this._send(one);
     };
     link.down = how => {
       clearTimeout(patience);
       if (this._link !== link) return;
       this._link = null;
       link.stop();
-      if (FATAL.includes(how.code)) return this._over({ reason: '', wasClean: true, ...how });
-      // An answer that never came may stand for a message that did: a publication is repeated with its key.
-      const waiting = [...this._waiting.values()];
-      this._waiting.clear();
-      for (const one of waiting) if (one.request.type === 'publish') this._hold(one); else one.reject(failure({ code: 'lost' }));
-      for (const channel of this._channels.values()) channel.readyState = STATES.CONNECTING;
-      if (!begun) this._at = (this._at + 1) % this.transports.length;
+      if (FATAL.includes(how.code)) return this._over(how);
+      this.readyState = 0;
+      for (const channel of this._channels.values()) channel.readyState = 0;
+      // An answer that never came may stand for a message that did: its key keeps it from being there twice.
+      this._held.unshift(...this._asked.values());
+      this._asked.clear();
       if (begun && Date.now() - begun >= STABLE) this._failed = 0;
-      this.readyState = STATES.CONNECTING;
-      // A transport that never opened is exchanged for the next at once; after the last of them it waits.
-      const next = !begun && this._at > 0;
-      const most = Math.min(LONGEST, FIRST * 2 ** this._failed++);
-      const wait = next ? 0 : (how.code === 1013 ? most : 0) + Math.random() * (how.code === 1012 ? 3000 : most);
-      this._fire('error', { code: how.code, retry: wait });
-      this._timer = setTimeout(() => this._connect(), wait);
+      // A transport that never opened is exchanged for the next one at once; after the last it waits.
+      if (!begun) this._at = (this._at + 1) % this.transports.length;
+      const most = Math.min(LONGEST, FIRST * 2 ** this._failed), now = !begun && this._at;
+      if (!now) this._failed++;
+      const retry = now ? 0 : how.code === 1013 ? most * (1 + Math.random()) : Math.random() * (how.code === 1012 ? 3000 : most);
+      this._fire('error', { code: how.code, retry });
+      this._timer = setTimeout(() => this._connect(), retry);
     };
     try {
-      const token = typeof this.token === 'function' ? await this.token() : this.token;
-      if (this._link === link) link.start(token);
+      link.start(await this.token?.call?.(null) ?? this.token);
     } catch { link.down({ code: 1006 }); }
   }
   _event(event) {
     const channel = this._channels.get(event.channel);
     if (!channel) return;
     if (event.type === 'message') { if (!channel._message(event)) this._link?.rejoin(channel); }
-    else if (event.type === 'subscribed') channel._opened(event);
+    else if (event.type === 'subscribed') channel._subscribed(event);
     else if (event.type === 'presence') channel._fire('presence', event);
-    else if (event.type === 'unsubscribed' || event.type === 'error') {
+    else {
       this._channels.delete(channel.name);
       channel._fire('error', { code: event.code, message: event.message });
-      channel._end({ code: 4403, reason: event.message ?? event.code, wasClean: true });
+      channel._end({ code: 4403, reason: event.message });
     }
-  }
-  _publish(message) {
-    const key = crypto.getRandomValues(new Uint32Array(3)).join('-');
-    return this._ask({ type: 'publish', key, ...message }).then(({ position }) => position);
   }
   _ask(request) {
     return new Promise((resolve, reject) => {
       const one = { request, resolve, reject };
-      if (this.readyState === STATES.CLOSED) reject(failure({ code: 'closed' }));
-      else if (this.readyState === STATES.OPEN && this._link) this._carry(one);
-      else this._hold(one);
+      if (this.readyState === OPEN && this._link) this._send(one);
+      else if (this.readyState === CLOSED || this._held.length >= HELD) reject(failure({ code: this.readyState === CLOSED ? 'closed' : 'full' }));
+      else this._held.push(one);
     });
   }
-  _hold(one) {
-    if (this._held.length < HELD) this._held.push(one); else one.reject(failure({ code: 'full' }));
-  }
-  _carry(one) {
-    const id = ++this._id;
-    this._waiting.set(id, one);
-    this._link.request({ ...one.request, id });
+  _send(one) {
+    this._asked.set(++this._id, one);
+    this._link.request({ ...one.request, id: this._id });
   }
   _answer({ id, type, ...answer }) {
-    const one = this._waiting.get(id);
-    this._waiting.delete(id);
+    const one = this._asked.get(id);
+    this._asked.delete(id);
     if (type === 'ok') one?.resolve(answer); else one?.reject(failure(answer));
   }
 }
 
 /** WebSocket, with the subprotocol longwire.v1. */
 class Session {
-  constructor(wire) { this.wire = wire; this.joins = new Map(); }
+  joins = new Map();                     // by id: channels whose answer is to come
+  constructor(wire) { this.wire = wire; }
   start(token) {
-    const url = new URL('/-/session', this.wire.url);
-    url.protocol = url.protocol.replace('http', 'ws');
-    if (token) url.searchParams.set('token', token);
+    const url = new URL('-/session' + (token ? '?token=' + encodeURIComponent(token) : ''), this.wire.url.replace(/^http/, 'ws'));
     const ws = this.ws = new WebSocket(url, 'longwire.v1');
-    ws.onclose = ({ code, reason }) => this.down({ code, reason });
+    ws.onclose = how => this.down(how);
     ws.onmessage = ({ data }) => {
-      const event = JSON.parse(data), channel = this.joins.get(event.id);
-      if (event.type === 'welcome') {
+      const event = JSON.parse(data), { id, type } = event, channel = this.joins.get(id);
+      this.joins.delete(id);
+      if (type === 'welcome') {
         this.up(event);
         for (const one of this.wire._channels.values()) this.join(one);
-      } else if (channel) {
-        this.joins.delete(event.id);
-        this.wire._event({ ...event, channel: channel.name, type: event.type === 'ok' ? 'subscribed' : 'error' });
-      } else if (event.id !== undefined) this.wire._answer(event);
-      else this.wire._event(event);
+      } else if (channel) this.wire._event({ ...event, channel: channel.name, type: type === 'ok' ? 'subscribed' : type });
+      else if (id === undefined) this.wire._event(event);
+      else this.wire._answer(event);
     };
   }
-  request(request) { this.ws.send(JSON.stringify(request)); }
-  join(channel) {
-    if (this.ws?.readyState !== 1) return;
-    const id = ++this.wire._id;
-    this.joins.set(id, channel);
-    this.request({ type: 'subscribe', id, channel: channel.name, after: channel.position, presence: channel.presence });
+  request(request) { if (this.ws.readyState === OPEN) this.ws.send(JSON.stringify(request)); }
+  join({ name: channel, position: after, presence }) {
+    if (this.wire.readyState !== OPEN) return;
+    this.joins.set(++this.wire._id, this.wire._channels.get(channel));
+    this.request({ type: 'subscribe', id: this.wire._id, channel, after, presence });
   }
-  leave(channel) { if (this.ws?.readyState === 1) this.request({ type: 'unsubscribe', id: ++this.wire._id, channel: channel.name }); }
+  leave({ name: channel }) { this.request({ type: 'unsubscribe', id: ++this.wire._id, channel }); }
   rejoin(channel) { this.leave(channel); this.join(channel); }
-  stop(code) { if (this.ws) { this.ws.onclose = this.ws.onmessage = null; this.ws.close(code); } }
+  stop() { if (this.ws) { this.ws.onclose = this.ws.onmessage = null; this.ws.close(); } }
 }
 
-/** What SSE and long polling have in common: requests by HTTP. */
+/** What SSE and long polling have in common: requests by POST, and one address for all channels. */
 class Http {
   constructor(wire) { this.wire = wire; }
   start(token) { this.token = token; this.begin(); }
-  address(extra = {}) {
-    const url = new URL('/-/events', this.wire.url);
+  address(more) {
+    const url = new URL('-/events', this.wire.url), add = (key, value) => value && url.searchParams.append(key, value);
     for (const { name, position, presence } of this.wire._channels.values()) {
-      url.searchParams.append('channel', name);
-      if (position) url.searchParams.append('after', position);
-      if (presence) url.searchParams.append('presence', '1');
+      add('channel', name); add('after', position); add('presence', presence && '1');
     }
-    for (const key in extra) if (extra[key] !== undefined) url.searchParams.append(key, extra[key]);
+    for (const key in more) add(key, more[key]);
     return url;
   }
-  fetch(url, options) {
-    const headers = { 'Content-Type': 'application/json', ...(this.token && { Authorization: `Bearer ${this.token}` }) };
-    return fetch(url, { headers, signal: AbortSignal.timeout(60000), ...options });
+  async fetch(url, body) {
+    const headers = this.token ? { Authorization: 'Bearer ' + this.token } : {};
+    if (body) headers['Content-Type'] = 'application/json';
+    const response = await fetch(url, { headers, method: body ? 'POST' : 'GET', body: body && JSON.stringify(body), signal: AbortSignal.timeout(60000) });
+    return response.json();
   }
   async request({ id, type, ...request }) {
     try {
-      const path = type === 'publish' ? '/-/publish' : `/-/${type}`;
-      const response = await this.fetch(new URL(path, this.wire.url), { method: 'POST', body: JSON.stringify(type === 'publish' ? { messages: [request] } : request) });
-      const answer = await response.json(), result = answer.results?.[0] ?? answer;
-      this.wire._answer({ id, type: result.error ? 'error' : 'ok', ...(result.error ?? result) });
+      const answer = await this.fetch(new URL('-/' + type, this.wire.url), type === 'publish' ? { messages: [request] } : request);
+      const { error, ...result } = answer.results?.[0] ?? answer;
+      this.wire._answer({ id, type: error ? 'error' : 'ok', ...error, ...result });
     } catch { this.down({ code: 1006 }); }
   }
-  join() { clearTimeout(this.soon); this.soon = setTimeout(() => this.begin(), 0); }
+  join() { clearTimeout(this.soon); this.soon = setTimeout(() => this.begin()); }
   leave() { this.join(); }
   rejoin() { this.join(); }
+  stop() { clearTimeout(this.soon); this.source?.close(); this.round = null; }
 }
 
 class Sse extends Http {
@@ -263,31 +254,26 @@ class Sse extends Http {
     this.stop();
     if (!this.wire._channels.size) return this.up();
     const source = this.source = new EventSource(this.address({ token: this.token }));
-    source.onopen = () => { if (this.wire.readyState !== STATES.OPEN) this.up(); };
+    source.onopen = () => this.up();
     source.onmessage = ({ data }) => this.wire._event(JSON.parse(data));
     source.onerror = () => this.down({ code: 1006 });
   }
-  stop() { this.source?.close(); }
 }
 
 class Poll extends Http {
   async begin() {
     const round = this.round = {};
-    let wait = 0;
-    while (this.round === round) {
-      if (!this.wire._channels.size) return this.up();
-      try {
-        const response = await this.fetch(this.address({ wait }));
+    try {
+      for (let wait = '0'; this.round === round; wait = '25') {
+        if (!this.wire._channels.size) return this.up();
+        const { events, error } = await this.fetch(this.address({ wait }));
         if (this.round !== round) return;
-        if (response.status === 401) return this.down({ code: 4401, reason: 'unauthorized' });
-        const { events } = await response.json();
-        if (this.wire.readyState !== STATES.OPEN) this.up();
-        for (const event of events) if (event.type !== 'subscribed' || this.wire._channels.get(event.channel)?.readyState !== STATES.OPEN || event.recovered === false) this.wire._event(event);
-        wait = 25;
-      } catch { return this.round === round && this.down({ code: 1006 }); }
-    }
+        if (error) return this.down({ code: error.code === 'unauthorized' ? 4401 : 1006, reason: error.message });
+        this.up();
+        events.forEach(event => this.wire._event(event));
+      }
+    } catch { if (this.round === round) this.down({ code: 1006 }); }
   }
-  stop() { this.round = null; }
 }
 
 const LINKS = { websocket: Session, sse: Sse, poll: Poll };
