@@ -35,8 +35,10 @@
 //! [`WebSocket::split`] puts it into several hands. A server for very many connections, with topics, is in
 //! [`engine`]. The protocol itself is in `longwire-proto`.
 
+pub mod blocking;
 #[cfg(unix)]
 pub mod engine;
+pub mod listener;
 
 mod accept;
 mod client;
