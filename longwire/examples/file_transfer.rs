@@ -126,13 +126,14 @@ async fn serve(
                 if let Err((code, reason)) = incoming.receive(&mut ws).await {
                     // What is left of it is of no use; it may not be there any more.
                     let _ = fs::remove_file(partial).await;
-                    ws.close(code, &reason).await?;
+                    // Whether or not the sender waits for it.
+                    let _ = ws.close(code, &reason).await;
                     return Err(reason.into());
                 }
                 ws.send("stored").await?;
             }
             Err(reason) => {
-                ws.close(1008, &reason).await?;
+                let _ = ws.close(1008, &reason).await;
                 return Err(reason.into());
             }
         }

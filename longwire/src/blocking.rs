@@ -111,6 +111,7 @@ async fn receive(mut receiver: split::Receiver, taken: mpsc::UnboundedSender<Tak
 }
 
 /// What all hands on a connection share.
+#[derive(Debug)]
 struct Connection {
     sender: split::Sender,
     runtime: Handle,
@@ -127,6 +128,7 @@ impl Drop for Connection {
 /// An open connection, used by a thread that waits.
 ///
 /// Dropped without [`close`](Self::close), it ends TCP, and the peer sees 1006.
+#[derive(Debug)]
 pub struct WebSocket {
     sender: Sender,
     receiver: Receiver,
@@ -135,11 +137,12 @@ pub struct WebSocket {
 }
 
 /// Sends on a connection that was [split](WebSocket::split). Clone it for each thread that sends.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Sender(Arc<Connection>);
 
 /// Receives on a connection that was [split](WebSocket::split). The connection lives until it and all senders
 /// are dropped.
+#[derive(Debug)]
 pub struct Receiver {
     messages: mpsc::UnboundedReceiver<Taken>,
     sender: Sender,
@@ -172,24 +175,6 @@ impl std::error::Error for RecvTimeoutError {}
 impl From<Error> for RecvTimeoutError {
     fn from(error: Error) -> Self {
         Self::Failed(error)
-    }
-}
-
-impl fmt::Debug for WebSocket {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WebSocket").field("closed", &self.closed()).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Sender {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Sender").field("closed", &self.closed()).finish_non_exhaustive()
-    }
-}
-
-impl fmt::Debug for Receiver {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Receiver").field("closed", &self.closed()).finish_non_exhaustive()
     }
 }
 

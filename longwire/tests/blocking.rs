@@ -370,6 +370,20 @@ fn several_threads_on_several_connections() {
     });
 }
 
+#[cfg(target_os = "linux")]
+#[test]
+fn all_connections_have_one_thread() {
+    let server = Server::new();
+    let pairs: Vec<_> = (0..10).map(|_| server.pair(&Client::new())).collect();
+    let threads = std::fs::read_dir("/proc/self/task").unwrap().filter(|task| {
+        // A thread of another test may be gone by now; the system keeps 15 bytes of a name.
+        let name = std::fs::read_to_string(task.as_ref().unwrap().path().join("comm")).unwrap_or_default();
+        name.trim_end() == "longwire-blocki"
+    });
+    assert_eq!(threads.count(), 1);
+    drop(pairs);
+}
+
 #[test]
 fn a_thread_that_waits_is_woken_by_the_close_of_another() {
     let server = Server::new();
