@@ -278,7 +278,7 @@ impl Client {
 
 /// What the task does for the handles.
 impl Handle {
-    async fn connect(&self, client: &Client, url: &str) -> Result<WebSocket, Failure> {
+    async fn connect(&self, client: Client, url: String) -> Result<WebSocket, Failure> {
         let mut connect = pin!(client.connect(url));
         poll_fn(|cx| match self.is_cancelled(cx) {
             true => Poll::Ready(Err(Failure::Cancelled)),
@@ -395,7 +395,7 @@ impl<L> Drop for Task<L> {
 
 impl<L: Listener> Task<L> {
     async fn run(mut self, client: Client, url: String) {
-        let ended = match self.handle.connect(&client, &url).await {
+        let ended = match self.handle.connect(client, url).await {
             Ok(mut ws) => match self.listen(&mut ws).await {
                 Err(Failure::Connection(Error::Panicked)) => Err(self.handle.fail(&mut ws).await),
                 ended => ended,
