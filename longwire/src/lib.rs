@@ -33,10 +33,14 @@
 //!
 //! [`WebSocket`] is both ends' open connection, [`Client`] and [`Acceptor`] open it with more to say,
 //! [`WebSocket::split`] puts it into several hands. A server for very many connections, with topics, is in
-//! [`engine`]. The protocol itself is in `longwire-proto`.
+//! [`engine`]; a client that calls back, in [`listener`]; one without async, in [`blocking`]. The [`guide`] leads
+//! through all of it. The protocol itself is in `longwire-proto`.
 
+pub mod blocking;
 #[cfg(unix)]
 pub mod engine;
+pub mod guide;
+pub mod listener;
 
 mod accept;
 mod client;

@@ -74,7 +74,7 @@ pub struct Client {
     headers: HeaderMap,
     /// The first header that was not one, reported when connecting.
     bad_header: Option<String>,
-    config: Arc<Config>,
+    pub(crate) config: Arc<Config>,
     handshake_timeout: Duration,
 }
 
