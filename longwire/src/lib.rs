@@ -37,6 +37,7 @@
 
 #[cfg(unix)]
 pub mod engine;
+pub mod reconnect;
 
 mod accept;
 mod client;
@@ -55,6 +56,7 @@ mod work;
 pub use accept::{Acceptor, Handshake, accept};
 pub use client::{Client, connect};
 pub use error::{AcceptError, ConnectError, Error, Response};
+pub use reconnect::Reconnect;
 pub use split::{Receiver, Sender};
 pub use transport::Transport;
 pub use websocket::{Closed, Side, WebSocket};
