@@ -288,7 +288,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Feed<S> {
             && let Some(frame) = &self.closing
         {
             // The frame was checked, and closing what is closing is no error.
-            let _ = receiver.sender().start_close(frame.code, frame.reason.as_str());
+            let _ = receiver.with(cx, |ws, _| Poll::Ready(ws.start_close(frame.clone())));
         }
         let cause = match ready!(receiver.with(cx, |ws, cx| ws.poll_recv(cx))) {
             Ok(Some(message)) => return Poll::Ready(Event::Message(message)),

@@ -112,11 +112,9 @@ async fn the_answer_decides() {
 
 #[tokio::test]
 async fn a_bad_url_is_hopeless() {
-    for mut feed in [
-        Reconnect::new(Client::new(), "no url").start(),
-        Reconnect::among(Client::new(), [""; 0]).start(),
-        Reconnect::new(Client::new().header("Host\r\n", ""), "ws://127.0.0.1:9/").start(),
-    ] {
+    for mut feed in
+        [Reconnect::new(Client::new(), "no url").start(), Reconnect::among(Client::new(), [""; 0]).start()]
+    {
         assert!(matches!(feed.next().await, Some(Event::Connecting(_))));
         let given_up = feed.next().await;
         let hopeless = matches!(given_up, Some(Event::GivenUp { why: GaveUp::Hopeless, .. }));
