@@ -20,6 +20,8 @@ const WORDS_EVERY: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Default)]
 pub(crate) struct Seen {
+    /// What the client got that it did not want: a panic of a simulated host would end only that.
+    wrong: Option<String>,
     /// The next number that the client wants: it has had each before, once and in order.
     pub(crate) next: u64,
     /// When the client's connections were open and lost, and why.
@@ -56,12 +58,28 @@ impl World {
         Self { sim, seen }
     }
 
+    /// One tick; fails with what the client got and did not want.
+    fn step(&mut self) {
+        self.sim.step().unwrap();
+        assert_eq!(self.seen.lock().unwrap().wrong, None, "no gap, no repetition, in order");
+    }
+
     /// Lets time pass.
     pub(crate) fn run(&mut self, time: Duration) {
         let until = self.sim.elapsed() + time;
         while self.sim.elapsed() < until {
-            self.sim.step().unwrap();
+            self.step();
         }
+    }
+
+    /// Lets time pass until the client has seen what it should; when that was.
+    fn run_until(&mut self, seen: impl Fn(&Seen) -> bool) -> Duration {
+        let began = self.now();
+        while !seen(&self.seen.lock().unwrap()) {
+            assert!(self.now() - began < Duration::from_secs(120), "it never comes");
+            self.step();
+        }
+        self.now()
     }
 
     pub(crate) fn now(&self) -> Duration {
@@ -70,19 +88,12 @@ impl World {
 
     /// Lets time pass until the client has lost so many connections or attempts.
     pub(crate) fn run_to_loss(&mut self, count: usize) -> Duration {
-        while self.seen.lock().unwrap().lost.len() < count {
-            assert!(self.now() < Duration::from_secs(3000), "it is never lost");
-            self.sim.step().unwrap();
-        }
-        self.now()
+        self.run_until(|seen| seen.lost.len() >= count)
     }
 
+    /// Lets time pass until the client has had so many connections.
     pub(crate) fn run_to_open(&mut self, count: usize) -> Duration {
-        while self.seen.lock().unwrap().opened.len() < count {
-            assert!(self.now() < Duration::from_secs(3000), "it is never open");
-            self.sim.step().unwrap();
-        }
-        self.now()
+        self.run_until(|seen| seen.opened.len() >= count)
     }
 }
 
@@ -154,17 +165,16 @@ async fn live(seen: Shared, seed: u64) -> turmoil::Result {
         let mut seen = seen.lock().unwrap();
         match event {
             Event::Message(message) => {
-                assert_eq!(
-                    message.as_text(),
-                    Some(&*seen.next.to_string()),
-                    "no gap, no repetition, in order"
-                );
+                if message.as_text() != Some(&*seen.next.to_string()) {
+                    let wrong = format!("wanted {}, got {message:?}", seen.next);
+                    seen.wrong.get_or_insert(wrong);
+                }
                 seen.next += 1;
             }
             Event::Open(_) => seen.opened.push(now),
             Event::Lost { cause, .. } => seen.lost.push((now, cause.to_string())),
             Event::Connecting(_) => {}
-            other => panic!("{other:?}"),
+            other => seen.wrong = Some(format!("{other:?}")),
         }
         drop(seen);
         if last_word.elapsed() >= WORDS_EVERY {
