@@ -113,7 +113,8 @@ impl Reconnect {
     }
 
     /// Connects to several URLs in turn: after each failure, and after each connection, to the next. They
-    /// share the backoff. Without any URL the first attempt fails as one with a bad URL.
+    /// share the backoff, and where one of them is [hopeless](GaveUp::Hopeless) the others are not tried.
+    /// Without any URL the first attempt fails as one with a bad URL.
     pub fn among<I>(client: Client, urls: I) -> Self
     where
         I: IntoIterator<Item: Into<String>>,
@@ -274,5 +275,21 @@ impl<S> fmt::Debug for Reconnect<S> {
             .field("max_attempts", &self.max_attempts)
             .field("give_up_after", &self.give_up_after)
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn feeds_and_senders_go_to_other_threads() {
+        const fn sends<T: Send>() {}
+        const fn shares<T: Send + Sync>() {}
+        sends::<Feed>();
+        shares::<Sender>();
+        shares::<Reconnect>();
+        sends::<Event>();
+        shares::<NotSent>();
     }
 }

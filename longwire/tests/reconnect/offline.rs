@@ -184,3 +184,29 @@ async fn try_send_says_when_the_write_buffer_is_full() {
     assert!(matches!(feed.try_send("more"), Err(NotSent::Full)));
     assert_eq!(feed.sender().held(), 0, "what a connection refuses for want of room is not held");
 }
+
+/// A task that waits for a peer that does not read learns that the connection is lost.
+#[tokio::test(start_paused = true)]
+async fn who_waits_to_send_is_told_of_the_loss() {
+    let config = Config::client().write_timeout(Duration::from_secs(9999)).no_deflate();
+    let (network, mut servers) = Network::with([Server, Server], config, 512);
+    let mut feed = network.plan().offline(Offline::Hold { messages: 9, bytes: 9999 }).start();
+    open(&mut feed).await;
+    let server = servers.next().await;
+    let sender = feed.sender();
+    let sending = tokio::spawn(async move { sender.send("很多".repeat(1000)).await });
+    tokio::select! {
+        () = tokio::time::sleep(Duration::from_secs(1)) => {}
+        event = feed.next() => panic!("{event:?}"),
+    }
+    assert!(!sending.is_finished());
+    drop(server);
+    assert!(matches!(event(&mut feed).await, Event::Lost { .. }));
+    let sent = soon(sending).await.unwrap();
+    assert!(matches!(sent, Err(NotSent::Failed(_))), "{sent:?}");
+    open(&mut feed).await;
+    assert_eq!(feed.sender().held(), 0, "it is not sent again");
+    feed.send("fresh").await.unwrap();
+    let mut server = servers.next().await;
+    assert_eq!(hears(&mut feed, &mut server, 1).await, ["fresh"]);
+}
