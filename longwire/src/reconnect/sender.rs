@@ -108,7 +108,7 @@ impl<S> Shared<S> {
         }
     }
 
-    /// Holds a message that no connection has taken.
+    /// Holds a message that no connection has taken; the feed is woken, for by now it may have another.
     fn hold(&self, message: &Message) -> Result<(), NotSent> {
         let mut held = Err(NotSent::Over);
         self.ask(|state| {
