@@ -32,8 +32,8 @@
 //! ```
 //!
 //! [`WebSocket`] is both ends' open connection, [`Client`] and [`Acceptor`] open it with more to say,
-//! [`WebSocket::split`] puts it into several hands, [`reconnect`] opens it again when it is lost. A server for very many connections, with topics, is in
-//! [`engine`]. The protocol itself is in `longwire-proto`.
+//! [`WebSocket::split`] puts it into several hands, [`reconnect`] opens it again when it is lost. A server
+//! for very many connections, with topics, is in [`engine`]. The protocol itself is in `longwire-proto`.
 
 #[cfg(unix)]
 pub mod engine;

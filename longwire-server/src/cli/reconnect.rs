@@ -136,6 +136,8 @@ async fn show(
 ) -> io::Result<Outcome> {
     let sender = feed.sender();
     let mut unseen = false;
+    // The attempt that is under way.
+    let mut trying = None;
     let outcome = loop {
         // What came together is written together, and nothing waits for what has not come yet.
         let event = tokio::select! {
@@ -156,18 +158,21 @@ async fn show(
                     terminal::warn("not echoed: the server reads too slowly");
                 }
             }
-            Some(Event::Connecting(attempt)) if attempt.number > 1 || attempt.opened > 0 => {
+            Some(Event::Connecting(attempt)) => {
+                trying = Some(attempt.number);
                 terminal::event("connecting", &format!(", attempt {}", attempt.number));
             }
             Some(Event::Open(attempt)) => {
+                trying = None;
                 let again = if attempt.opened > 0 { " again" } else { "" };
                 terminal::event("connected", &format!("{again} to {}", terminal::excerpt(url)));
                 open.send_replace(Some(attempt.opened + 1));
             }
             Some(Event::Lost { cause, retry_in }) => {
                 open.send_replace(None);
+                let attempt = trying.take().map(|number| format!("attempt {number}: ")).unwrap_or_default();
                 let cause = terminal::excerpt(&cause.to_string());
-                terminal::warn(&format!("{cause}; again in {:.1} s", retry_in.as_secs_f64()));
+                terminal::warn(&format!("{attempt}{cause}; again in {:.1} s", retry_in.as_secs_f64()));
             }
             Some(Event::GivenUp { cause, .. }) => break Outcome::GivenUp(cause),
             Some(Event::Closed(closed)) => break Outcome::Closed(closed),

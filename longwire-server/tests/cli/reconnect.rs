@@ -56,7 +56,10 @@ async fn a_server_that_is_not_there_yet_is_waited_for() {
     talker.say("你好");
     talker.end_input();
     let lost = talker.stderr.next();
-    assert!(lost.contains("cannot connect") && lost.contains("; again in "), "{lost}");
+    assert!(
+        lost.starts_with("longwire: attempt 1: cannot connect: ") && lost.contains("; again in "),
+        "{lost}"
+    );
     let listener = TcpListener::bind(address).await.expect("the same port");
     let mut server = accept(&listener).await;
     assert_eq!(hear(&mut server).await.as_text(), Some("你好"));
