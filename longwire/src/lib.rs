@@ -32,15 +32,16 @@
 //! ```
 //!
 //! [`WebSocket`] is both ends' open connection, [`Client`] and [`Acceptor`] open it with more to say,
-//! [`WebSocket::split`] puts it into several hands. A server for very many connections, with topics, is in
-//! [`engine`]; a client that calls back, in [`listener`]; one without async, in [`blocking`]. The [`guide`] leads
-//! through all of it. The protocol itself is in `longwire-proto`.
+//! [`WebSocket::split`] puts it into several hands, [`reconnect`] opens it again when it is lost. A server for very
+//! many connections, with topics, is in [`engine`]; a client that calls back, in [`listener`]; one without async, in
+//! [`blocking`]. The [`guide`] leads through all of it. The protocol itself is in `longwire-proto`.
 
 pub mod blocking;
 #[cfg(unix)]
 pub mod engine;
 pub mod guide;
 pub mod listener;
+pub mod reconnect;
 
 mod accept;
 mod client;
@@ -59,6 +60,7 @@ mod work;
 pub use accept::{Acceptor, Handshake, accept};
 pub use client::{Client, connect};
 pub use error::{AcceptError, ConnectError, Error, Response};
+pub use reconnect::Reconnect;
 pub use split::{Receiver, Sender};
 pub use transport::Transport;
 pub use websocket::{Closed, Side, WebSocket};

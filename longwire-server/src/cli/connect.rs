@@ -17,7 +17,7 @@ use crate::stop::Signals;
 use crate::terminal;
 
 /// How long Ctrl-C waits for the closing handshake.
-const INTERRUPTED: Duration = Duration::from_secs(2);
+pub(super) const INTERRUPTED: Duration = Duration::from_secs(2);
 
 /// Connect to a WebSocket server and talk: lines in, messages out.
 ///
@@ -31,7 +31,7 @@ const INTERRUPTED: Duration = Duration::from_secs(2);
 #[command(after_help = EXAMPLES)]
 pub(super) struct Connect {
     /// The server and its path, as in ws://127.0.0.1:8080/lobby
-    url: String,
+    pub(super) url: String,
 
     /// A header of the opening handshake. May be given several times
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header)]
@@ -43,19 +43,25 @@ pub(super) struct Connect {
 
     /// Do not read standard input: receive until the server closes
     #[arg(long)]
-    no_input: bool,
+    pub(super) no_input: bool,
 
     /// Send back every message that is received
     #[arg(long)]
-    echo: bool,
+    pub(super) echo: bool,
 
     /// Write binary messages as they are instead of as a hex dump
     #[arg(long)]
-    binary: bool,
+    pub(super) binary: bool,
 
     /// Do not offer to compress messages (permessage-deflate, RFC 7692)
     #[arg(long)]
     no_deflate: bool,
+
+    /// Connect again when the connection is lost: after 0.5 s at most, then twice as long each time, up to 30 s.
+    /// Not after a close with 1000 or a refusal such as 403. Lines wait for a connection; the end of the
+    /// input ends it all, once they are sent
+    #[arg(long)]
+    reconnect: bool,
 }
 
 const EXAMPLES: &str = "\
@@ -68,6 +74,9 @@ Examples:
 
   longwire connect --no-input ws://127.0.0.1:8080/lobby >> lobby.txt
       Write down what is said until the server closes.
+
+  longwire connect --no-input --reconnect ws://127.0.0.1:8080/lobby >> lobby.txt
+      The same, also over restarts of the server and of the network.
 
   longwire connect --no-input --echo ws://127.0.0.1:8080/lobby
       Answer every message with itself.
@@ -96,6 +105,9 @@ impl Connect {
         }
         if self.no_deflate {
             client = client.config(Config::client().no_deflate());
+        }
+        if self.reconnect {
+            return super::reconnect::run(&self, client, &mut signals).await;
         }
         let socket = tokio::select! {
             connected = client.connect(&self.url) => connected.map_err(|error| self.refused(&error))?,
@@ -126,7 +138,7 @@ impl Connect {
         talked.and_then(|()| judge(end))
     }
 
-    fn refused(&self, error: &ConnectError) -> Failure {
+    pub(super) fn refused(&self, error: &ConnectError) -> Failure {
         let text = match error {
             ConnectError::Io(error) => format!("cannot connect to {}: {error}", self.url),
             other => other.to_string(),
@@ -136,7 +148,7 @@ impl Connect {
 }
 
 /// How the listening ended.
-enum End {
+pub(super) enum End {
     /// By a closing handshake.
     Closed(Option<Closed>),
     Failed(Error),
@@ -222,7 +234,7 @@ async fn leave(receiver: &mut Receiver) -> Result<(), Error> {
 }
 
 /// Success is a closing handshake with 1000 or 1001; all else is told.
-fn judge(end: End) -> Result<(), Failure> {
+pub(super) fn judge(end: End) -> Result<(), Failure> {
     let closed = match end {
         End::Closed(closed) => closed,
         End::Failed(error) => return Err(Failure::new(terminal::excerpt(&error.to_string()))),

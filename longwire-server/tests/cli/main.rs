@@ -5,6 +5,7 @@ mod arguments;
 mod connect;
 mod endings;
 mod plain_http;
+mod reconnect;
 mod serve;
 
 #[path = "../process/mod.rs"]
