@@ -52,6 +52,12 @@ impl Transport {
         Self { secured: Some(Box::new(secured)), ..Self::new(stream, peer) }
     }
 
+    /// The same within a tunnel: its TLS ends at the proxy.
+    #[cfg(feature = "proxy")]
+    pub(crate) fn tunnelled(self) -> Self {
+        Self { secured: None, ..self }
+    }
+
     /// The TLS under the connection to the server, if there is any (`wss://`).
     pub fn tls(&self) -> Option<&Secured> {
         self.secured.as_deref()

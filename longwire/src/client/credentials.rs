@@ -92,7 +92,7 @@ mod tests {
         assert_eq!(bearer("mF_9.B5f-4.1JqM").unwrap(), "Bearer mF_9.B5f-4.1JqM");
         let one = cookie(None, "a", "1").unwrap();
         assert_eq!(cookie(Some(&one), "b", "\"x=y\"").unwrap(), "a=1; b=\"x=y\"");
-        assert_eq!(cookie(None, "名", "x").is_err(), true);
+        assert!(cookie(None, "名", "x").is_err());
         assert_eq!(cookie(None, "n", "值").unwrap().as_bytes(), "n=值".as_bytes());
         for secret in [basic("u", "geheim"), bearer("geheim"), cookie(None, "a", "geheim")] {
             assert!(!format!("{secret:?}").contains("geheim"));

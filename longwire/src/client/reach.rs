@@ -111,7 +111,7 @@ impl Client {
             other => other?,
         };
         self.watch.tell(Step::Tunnelled(&proxy.to_string()));
-        Ok(stream)
+        Ok(stream.tunnelled())
     }
 
     #[cfg(feature = "tls")]

@@ -32,9 +32,11 @@ pub enum Step<'a> {
     Redirected(&'a str),
 }
 
+type Watcher = dyn Fn(Step<'_>) + Send + Sync;
+
 /// Who is told.
 #[derive(Clone, Default)]
-pub(super) struct Watch(Option<Arc<dyn Fn(Step<'_>) + Send + Sync>>);
+pub(super) struct Watch(Option<Arc<Watcher>>);
 
 impl Watch {
     pub(super) fn new(watch: impl Fn(Step<'_>) + Send + Sync + 'static) -> Self {
