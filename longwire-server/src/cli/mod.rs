@@ -4,6 +4,7 @@ mod connect;
 mod lines;
 mod origin;
 mod output;
+mod reach;
 mod serve;
 
 use std::process::ExitCode;
