@@ -28,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A proxy that runs, and its folder; both end with the test.
 struct Running {
     port: u16,
-    _child: Child,
+    child: Child,
     _folder: TempDir,
 }
 
@@ -64,7 +64,8 @@ impl Running {
             );
             write(&configuration, text).expect("written");
             let mut command = Command::new("squid");
-            command.args(["-N", "-f"]).arg(configuration);
+            // What it shares in memory has this name, for others may run.
+            command.args(["-N", "-n", &format!("longwire{port}"), "-f"]).arg(configuration);
             command
         })
         .await
@@ -105,12 +106,24 @@ impl Running {
             assert!(status.is_none(), "the proxy ended: {status:?}");
             sleep(Duration::from_millis(20)).await;
         }
-        Self { port, _child: child, _folder: folder }
+        Self { port, child, _folder: folder }
     }
 
     fn client(&self, scheme: &str, login: &str) -> Client {
         let url = format!("{scheme}://{login}127.0.0.1:{}", self.port);
         Client::new().proxy(Proxy::parse(&url).expect("a proxy")).connect_timeout(PATIENCE)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        // By a signal that it can handle, for squid leaves its shared memory behind if it is killed.
+        let Some(id) = self.child.id() else { return };
+        let _ = std::process::Command::new("kill").arg(id.to_string()).status();
+        let begun = Instant::now();
+        while matches!(self.child.try_wait(), Ok(None)) && begun.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 

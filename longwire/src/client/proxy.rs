@@ -258,6 +258,9 @@ impl fmt::Display for ProxyError {
                 "it answered 407 and wants a user and a password, or others: write them into its URL, as in \
                  http://user:password@proxy:3128 (RFC 9110 11.7)",
             ),
+            Self::Refused(StatusCode::FORBIDDEN) => f.write_str(
+                "it answered 403 (RFC 9110 9.3.6): many open tunnels to port 443 only, as wss:// needs them",
+            ),
             Self::Refused(status) => write!(f, "it answered {status} (RFC 9110 9.3.6)"),
             Self::Login => f.write_str(
                 "it wants a user and a password, or others: write them into its URL, as in \

@@ -30,7 +30,9 @@ const NAMES_MAX: usize = 8;
 ///
 /// By default it trusts whom the platform trusts, shows no certificate of its own, speaks TLS 1.2 and 1.3,
 /// and offers `http/1.1` by ALPN. An idle connection holds 9 KiB over TLS, most of it rustls' keys and a
-/// buffer of 4 KiB for records.
+/// buffer of 4 KiB for records. Of several choices whom to trust the last one holds.
+///
+/// A client certificate is shown to every server that asks for one, behind a redirect too.
 ///
 /// ```
 /// # fn example() -> Result<(), longwire::TlsError> {
