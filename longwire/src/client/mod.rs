@@ -262,7 +262,8 @@ impl Client {
 
     /// Reaches servers directly. By default the environment is heeded, as curl does: `http_proxy` for `ws`
     /// and `https_proxy` for `wss`, else `all_proxy`, unless the host is in `no_proxy`; each in capitals too,
-    /// `HTTP_PROXY` not within CGI. Never for this machine: `localhost`, `127.0.0.0/8` and `::1`.
+    /// `HTTP_PROXY` not within CGI. What is no URL of a proxy counts as none. Never for this machine:
+    /// `localhost`, `127.0.0.0/8` and `::1`.
     #[cfg(feature = "proxy")]
     #[must_use]
     pub fn no_proxy(mut self) -> Self {

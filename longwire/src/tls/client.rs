@@ -1,30 +1,21 @@
-//! TLS of the client: whom it trusts, who it is, and why an agreement fails.
+//! TLS of the client: whom it trusts, who it is, and how the two agree.
 
 use std::fmt;
-use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::ring::{cipher_suite::TLS13_AES_128_GCM_SHA256, default_provider};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
+use rustls::crypto::ring::default_provider;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
-use rustls::{AlertDescription, CertificateError, InvalidMessage, OtherError};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme, SupportedCipherSuite};
+use rustls::{ClientConfig, RootCertStore};
 use tokio::sync::OnceCell;
 use tokio_rustls::TlsConnector;
 use url::Host;
 
-use crate::error::ConnectError;
+use super::error::TlsError;
+use super::pin::{Fingerprint, Pin, fingerprint, hex};
 use crate::transport::{Secured, Transport};
-
-/// Bytes of a SHA-256 fingerprint.
-const FINGERPRINT: usize = 32;
-
-/// Names of a certificate that an error tells.
-const NAMES_MAX: usize = 8;
 
 /// What a [`Client`](crate::Client) wants of TLS: whom it trusts and who it is.
 ///
@@ -56,7 +47,7 @@ enum Trust {
     Platform,
     Roots(Arc<RootCertStore>),
     /// The certificate with this SHA-256.
-    Pinned([u8; FINGERPRINT]),
+    Pinned(Fingerprint),
     Anyone,
 }
 
@@ -143,7 +134,7 @@ impl Tls {
     /// As [`pin_pem`](Self::pin_pem), for the certificate whose DER has this SHA-256, as in
     /// `openssl x509 -noout -fingerprint -sha256`.
     #[must_use]
-    pub fn pin_sha256(mut self, fingerprint: [u8; FINGERPRINT]) -> Self {
+    pub fn pin_sha256(mut self, fingerprint: [u8; 32]) -> Self {
         self.trust = Trust::Pinned(fingerprint);
         self
     }
@@ -225,10 +216,10 @@ impl Tls {
             }
             Trust::Roots(roots) => config.with_root_certificates(Arc::clone(roots)),
             Trust::Pinned(pin) => {
-                config.dangerous().with_custom_certificate_verifier(Arc::new(Pin(Some(*pin), provider)))
+                config.dangerous().with_custom_certificate_verifier(Arc::new(Pin::one(*pin, provider)))
             }
             Trust::Anyone => {
-                config.dangerous().with_custom_certificate_verifier(Arc::new(Pin(None, provider)))
+                config.dangerous().with_custom_certificate_verifier(Arc::new(Pin::any(provider)))
             }
         };
         let mut config = match &self.identity {
@@ -313,77 +304,6 @@ fn server_name(host: &Host<String>) -> Result<ServerName<'static>, TlsError> {
     }
 }
 
-/// Accepts the one certificate, or any; that its owner is there is checked in both cases.
-#[derive(Debug)]
-struct Pin(Option<[u8; FINGERPRINT]>, Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Pin {
-    fn verify_server_cert(
-        &self,
-        end_entity: &CertificateDer<'_>,
-        _: &[CertificateDer<'_>],
-        _: &ServerName<'_>,
-        _: &[u8],
-        _: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        match self.0 {
-            Some(pin) if pin != fingerprint(end_entity) => {
-                let other = NotPinned(fingerprint(end_entity));
-                Err(CertificateError::Other(OtherError(Arc::new(other))).into())
-            }
-            _ => Ok(ServerCertVerified::assertion()),
-        }
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, certificate, signed, &self.1.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        certificate: &CertificateDer<'_>,
-        signed: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, certificate, signed, &self.1.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.1.signature_verification_algorithms.supported_schemes()
-    }
-}
-
-/// The server has a certificate with this SHA-256 instead.
-#[derive(Debug)]
-struct NotPinned([u8; FINGERPRINT]);
-
-impl fmt::Display for NotPinned {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&hex(&self.0))
-    }
-}
-
-impl std::error::Error for NotPinned {}
-
-fn fingerprint(der: &[u8]) -> [u8; FINGERPRINT] {
-    let sha256 = match TLS13_AES_128_GCM_SHA256 {
-        SupportedCipherSuite::Tls12(suite) => suite.common.hash_provider,
-        SupportedCipherSuite::Tls13(suite) => suite.common.hash_provider,
-    };
-    let mut fingerprint = [0; FINGERPRINT];
-    fingerprint.copy_from_slice(sha256.hash(der).as_ref());
-    fingerprint
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02X}")).collect::<Vec<_>>().join(":")
-}
-
 const NO_CERTIFICATE: &str = "no certificate as PEM: it begins with -----BEGIN CERTIFICATE-----";
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
@@ -398,131 +318,3 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
 fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     std::fs::read(path).map_err(|error| TlsError::Unusable(format!("{}: {error}", path.display())))
 }
-
-/// Why there is no TLS. What it says of certificates is RFC 5280's, of names RFC 9525's.
-#[derive(Clone, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum TlsError {
-    /// A root, certificate, key or name that was to be used cannot be; the text says why.
-    Unusable(String),
-    /// Whoever has issued the server's certificate is not trusted.
-    UnknownIssuer,
-    /// The server's certificate has expired.
-    Expired,
-    /// The server's certificate is not valid yet.
-    NotValidYet,
-    /// The server's certificate is for others: for these names, of which the first 8 are here.
-    WrongName(Vec<String>),
-    /// The server's certificate is not the pinned one; it has this SHA-256.
-    NotPinned(String),
-    /// The server's certificate cannot be accepted for another reason.
-    Certificate(String),
-    /// The server wants a certificate of the client.
-    CertificateRequired,
-    /// The server refuses, with this alert (RFC 8446 6.2).
-    Alert(String),
-    /// What answers on this port does not speak TLS.
-    NotTls,
-    /// The server ended the connection within the TLS handshake.
-    Eof,
-    /// The transport failed within the TLS handshake.
-    Io(io::ErrorKind),
-    /// Something else; the text says what.
-    Other(String),
-}
-
-impl TlsError {
-    /// What is behind an error of a TLS handshake.
-    fn of(error: &io::Error) -> Self {
-        match Self::within(error) {
-            Some(error) => error,
-            None if error.kind() == io::ErrorKind::UnexpectedEof => Self::Eof,
-            None => Self::Io(error.kind()),
-        }
-    }
-
-    /// The error of TLS that came as one of input and output, if it is one.
-    pub(crate) fn within(error: &io::Error) -> Option<Self> {
-        error.get_ref()?.downcast_ref::<rustls::Error>().cloned().map(Self::from)
-    }
-}
-
-impl From<TlsError> for ConnectError {
-    fn from(error: TlsError) -> Self {
-        Self::Tls(error)
-    }
-}
-
-impl From<rustls::Error> for TlsError {
-    fn from(error: rustls::Error) -> Self {
-        use rustls::Error as E;
-        match error {
-            E::InvalidCertificate(error) => Self::from(error),
-            E::AlertReceived(AlertDescription::CertificateRequired) => Self::CertificateRequired,
-            E::AlertReceived(alert) => Self::Alert(format!("{alert:?}")),
-            E::InvalidMessage(InvalidMessage::InvalidContentType) => Self::NotTls,
-            other => Self::Other(other.to_string()),
-        }
-    }
-}
-
-impl From<CertificateError> for TlsError {
-    fn from(error: CertificateError) -> Self {
-        use CertificateError as E;
-        match error {
-            E::UnknownIssuer => Self::UnknownIssuer,
-            E::Expired | E::ExpiredContext { .. } => Self::Expired,
-            E::NotValidYet | E::NotValidYetContext { .. } => Self::NotValidYet,
-            E::NotValidForName => Self::WrongName(Vec::new()),
-            E::NotValidForNameContext { mut presented, .. } => {
-                presented.truncate(NAMES_MAX);
-                Self::WrongName(presented)
-            }
-            E::Other(OtherError(other)) if other.is::<NotPinned>() => Self::NotPinned(other.to_string()),
-            other => Self::Certificate(other.to_string()),
-        }
-    }
-}
-
-impl fmt::Display for TlsError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Unusable(what) => write!(f, "cannot use {what}"),
-            Self::UnknownIssuer => f.write_str(
-                "the issuer of the server's certificate is not trusted: if you know it, add its root, or pin \
-                 a certificate that is self-signed",
-            ),
-            Self::Expired => {
-                f.write_str("the server's certificate has expired, or the clock of this machine is wrong")
-            }
-            Self::NotValidYet => {
-                f.write_str("the server's certificate is not valid yet: see the clock of this machine")
-            }
-            Self::WrongName(names) if names.is_empty() => {
-                f.write_str("the server's certificate is for another name (RFC 9525)")
-            }
-            Self::WrongName(names) => write!(
-                f,
-                "the server's certificate is for {} (RFC 9525): use that name, or say which one to expect",
-                names.join(", ")
-            ),
-            Self::NotPinned(found) => {
-                write!(f, "the server's certificate is not the pinned one: its SHA-256 is {found}")
-            }
-            Self::Certificate(why) => write!(f, "the server's certificate cannot be accepted: {why}"),
-            Self::CertificateRequired => f.write_str("the server wants a client certificate: give it one"),
-            Self::Alert(alert) => write!(f, "the server refuses with the alert {alert} (RFC 8446 6.2)"),
-            Self::NotTls => f.write_str(
-                "what answers on this port does not speak TLS: perhaps it is ws:// and not wss://",
-            ),
-            Self::Eof => f.write_str(
-                "the server ended the connection in the TLS handshake: perhaps it is ws:// and not wss://",
-            ),
-            Self::Io(kind) => write!(f, "the connection failed in the TLS handshake: {kind}"),
-            Self::Other(what) => f.write_str(what),
-        }
-    }
-}
-
-/// The text says all of it: there is no `source` that would say it again.
-impl std::error::Error for TlsError {}

@@ -329,3 +329,26 @@ async fn a_server_that_is_silent_in_tls() {
         other => panic!("{other:?}"),
     }
 }
+
+/// A server whose queue of connections is full answers no more SYNs.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn a_server_that_does_not_take_the_connection() {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let listener = socket.listen(1).unwrap();
+    let address = listener.local_addr().unwrap();
+    let fill = || tokio::time::timeout(Duration::from_secs(1), tokio::net::TcpStream::connect(address));
+    let mut filling = Vec::new();
+    while let Ok(stream) = fill().await {
+        filling.push(stream.unwrap());
+        assert!(filling.len() < 10, "the queue has no end");
+    }
+    for scheme in ["ws", "wss"] {
+        let client = Client::new().connect_timeout(Duration::from_secs(1));
+        match soon(client.connect(format!("{scheme}://{address}/"))).await {
+            Err(error @ ConnectError::Timeout(Phase::Tcp)) => assert!(error.to_string().contains("TCP")),
+            other => panic!("{other:?}"),
+        }
+    }
+}
