@@ -52,17 +52,23 @@ mod lent;
 mod split;
 mod stream;
 mod timer;
+#[cfg(feature = "tls")]
+mod tls;
 mod transport;
 mod wanted;
 mod websocket;
 mod work;
 
 pub use accept::{Acceptor, Handshake, accept};
-pub use client::{Client, connect};
-pub use error::{AcceptError, ConnectError, Error, Response};
+pub use client::{Client, RedirectError, Step, connect};
+#[cfg(feature = "proxy")]
+pub use client::{Proxy, ProxyError};
+pub use error::{AcceptError, ConnectError, Error, Phase, Response};
 pub use reconnect::Reconnect;
 pub use split::{Receiver, Sender};
-pub use transport::Transport;
+#[cfg(feature = "tls")]
+pub use tls::{Tls, TlsError};
+pub use transport::{Secured, Transport};
 pub use websocket::{Closed, Side, WebSocket};
 
 pub use longwire_proto::handshake::{HandshakeError, InvalidOrigin, Origins, Refusal};

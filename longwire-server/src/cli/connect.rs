@@ -7,12 +7,13 @@ use std::time::Duration;
 
 use clap::Args;
 use longwire::http::{HeaderName, HeaderValue};
-use longwire::{Client, CloseCode, Closed, Config, ConnectError, Error, Receiver, Sender};
+use longwire::{CloseCode, Closed, Config, ConnectError, Error, Receiver, Sender};
 use tokio::sync::mpsc;
 
 use super::Failure;
 use super::lines::{self, Batch};
 use super::output::Output;
+use super::reach::{self, Reach};
 use crate::stop::Signals;
 use crate::terminal;
 
@@ -30,7 +31,7 @@ pub(super) const INTERRUPTED: Duration = Duration::from_secs(2);
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Connect {
-    /// The server and its path, as in ws://127.0.0.1:8080/lobby
+    /// The server and its path, as in ws://127.0.0.1:8080/lobby or wss://example.org/feed
     pub(super) url: String,
 
     /// A header of the opening handshake. May be given several times
@@ -62,6 +63,9 @@ pub(super) struct Connect {
     /// input ends it all, once they are sent
     #[arg(long)]
     reconnect: bool,
+
+    #[command(flatten)]
+    reach: Reach,
 }
 
 const EXAMPLES: &str = "\
@@ -82,7 +86,13 @@ Examples:
       Answer every message with itself.
 
   longwire connect -H 'Authorization: Bearer TOKEN' --subprotocol chat.v2 ws://example.org/feed
-      Add a header, and offer a subprotocol.";
+      Add a header, and offer a subprotocol.
+
+  longwire connect -v --cacert company.pem -u me:secret wss://inner.example.org/feed
+      Over TLS with roots of your own, as a user, and show how it is reached.
+
+  longwire connect --proxy socks5://127.0.0.1:1080 wss://example.org/feed
+      Through a proxy.";
 
 impl Connect {
     pub(super) fn run(self) -> Result<(), Failure> {
@@ -99,12 +109,10 @@ impl Connect {
     async fn connect(self) -> Result<(), Failure> {
         let mut signals =
             Signals::listen().map_err(|error| Failure::new(format!("cannot listen for signals: {error}")))?;
-        let mut client = Client::new().subprotocols(self.subprotocol.iter().map(String::as_str));
+        let config = if self.no_deflate { Config::client().no_deflate() } else { Config::client() };
+        let mut client = self.reach.client(config)?.subprotocols(self.subprotocol.iter().map(String::as_str));
         for (name, value) in &self.headers {
             client = client.header(name, value);
-        }
-        if self.no_deflate {
-            client = client.config(Config::client().no_deflate());
         }
         if self.reconnect {
             return super::reconnect::run(&self, client, &mut signals).await;
@@ -116,7 +124,8 @@ impl Connect {
         let subprotocol =
             socket.subprotocol().map(|name| format!(", subprotocol {name}")).unwrap_or_default();
         let deflate = if socket.deflate().is_some() { ", compressed" } else { "" };
-        terminal::event("connected", &format!(" to {}{subprotocol}{deflate}", terminal::excerpt(&self.url)));
+        let url = terminal::excerpt(&reach::shown(&self.url));
+        terminal::event("connected", &format!(" to {url}{subprotocol}{deflate}"));
 
         let (sender, receiver) = socket.split();
         let mut listening = pin!(listen(receiver, Output::new(self.binary), self.echo));
@@ -140,7 +149,7 @@ impl Connect {
 
     pub(super) fn refused(&self, error: &ConnectError) -> Failure {
         let text = match error {
-            ConnectError::Io(error) => format!("cannot connect to {}: {error}", self.url),
+            ConnectError::Io(error) => format!("cannot connect to {}: {error}", reach::shown(&self.url)),
             other => other.to_string(),
         };
         Failure::new(terminal::excerpt(&text))

@@ -5,6 +5,7 @@ mod arguments;
 mod connect;
 mod endings;
 mod plain_http;
+mod reach;
 mod reconnect;
 mod serve;
 

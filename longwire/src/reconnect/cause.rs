@@ -8,7 +8,11 @@ use longwire_proto::handshake::HandshakeError;
 use longwire_proto::{CloseCode, SendError};
 
 use super::backoff::{Pause, retry_after};
+#[cfg(feature = "proxy")]
+use crate::client::ProxyError;
 use crate::error::{ConnectError, Error};
+#[cfg(feature = "tls")]
+use crate::tls::TlsError;
 use crate::websocket::Closed;
 
 /// Why a [`Feed`](super::Feed) has no connection.
@@ -106,15 +110,24 @@ impl ConnectError {
     /// assert!(ConnectError::Io(refused).is_retryable());
     /// assert!(!ConnectError::Invalid("no URL".into()).is_retryable());
     /// ```
-    #[allow(unreachable_patterns, reason = "whatever is added needs a decision, until which it ends")]
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Invalid(_) => false,
             Self::Refused(response) => is_passing(response.status),
             Self::Handshake(error) => !is_disagreement(error),
-            Self::Timeout { .. } => true,
+            Self::Timeout(_) => true,
             Self::Io(error) => !is_distrust(error),
-            _ => false,
+            // It would be led there again.
+            Self::Redirect(_) => false,
+            // Who answers no TLS may be a gateway whose server is about to start.
+            #[cfg(feature = "tls")]
+            Self::Tls(error) => matches!(error, TlsError::NotTls | TlsError::Eof | TlsError::Io(_)),
+            #[cfg(feature = "proxy")]
+            Self::Proxy(error) => match error {
+                ProxyError::Refused(status) => is_passing(*status),
+                ProxyError::Login | ProxyError::Socks(_) => false,
+                ProxyError::Unreachable(_) | ProxyError::Head(_) | ProxyError::Early | ProxyError::Io(_) => true,
+            },
         }
     }
 }
