@@ -165,7 +165,10 @@ async fn show(
             Some(Event::Open(attempt)) => {
                 trying = None;
                 let again = if attempt.opened > 0 { " again" } else { "" };
-                terminal::event("connected", &format!("{again} to {}", terminal::excerpt(&super::reach::shown(url))));
+                terminal::event(
+                    "connected",
+                    &format!("{again} to {}", terminal::excerpt(&super::reach::shown(url))),
+                );
                 open.send_replace(Some(attempt.opened + 1));
             }
             Some(Event::Lost { cause, retry_in }) => {

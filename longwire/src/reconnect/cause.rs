@@ -126,7 +126,9 @@ impl ConnectError {
             Self::Proxy(error) => match error {
                 ProxyError::Refused(status) => is_passing(*status),
                 ProxyError::Login | ProxyError::Socks(_) => false,
-                ProxyError::Unreachable(_) | ProxyError::Head(_) | ProxyError::Early | ProxyError::Io(_) => true,
+                ProxyError::Unreachable(_) | ProxyError::Head(_) | ProxyError::Early | ProxyError::Io(_) => {
+                    true
+                }
             },
         }
     }
