@@ -37,6 +37,8 @@
 
 #[cfg(unix)]
 pub mod engine;
+#[cfg(feature = "tls")]
+pub mod tls;
 
 mod accept;
 mod client;
