@@ -119,8 +119,14 @@ pub(super) mod session {
                     if self.tls.read_tls(&mut rest)? == 0 {
                         return Ok(Ended::Yes);
                     }
-                    let state = self.tls.process_new_packets();
-                    let state = state.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+                    let state = match self.tls.process_new_packets() {
+                        Ok(state) => state,
+                        Err(error) => {
+                            // What came before it is good.
+                            self.take(opened, length)?;
+                            return Err(io::Error::new(io::ErrorKind::InvalidData, error));
+                        }
+                    };
                     let has_some = state.plaintext_bytes_to_read() > 0 || state.peer_has_closed();
                     if has_some && self.take(opened, length)? {
                         return Ok(Ended::Yes);
