@@ -37,11 +37,14 @@
 
 #[cfg(unix)]
 pub mod engine;
+#[cfg(feature = "tls")]
+pub mod tls;
 
 mod accept;
 mod client;
 mod drive;
 mod error;
+mod forwarded;
 mod head;
 mod lent;
 mod split;
@@ -55,6 +58,7 @@ mod work;
 pub use accept::{Acceptor, Handshake, accept};
 pub use client::{Client, connect};
 pub use error::{AcceptError, ConnectError, Error, Response};
+pub use forwarded::{Forwarded, InvalidNetwork, TrustedProxies};
 pub use split::{Receiver, Sender};
 pub use transport::Transport;
 pub use websocket::{Closed, Side, WebSocket};

@@ -9,6 +9,7 @@ use std::time::Duration;
 use longwire_proto::{CloseCode, CloseFrame, Compress, Message, Outgoing, SendError, SharedFrame};
 use mio::Waker;
 
+use super::adopt::{Adoption, Invite};
 use super::conn::Conn;
 use super::counters::{self, Counters, Told};
 use super::slab::Key;
@@ -45,7 +46,12 @@ type Act = dyn FnOnce(&mut Conn<'_>) + Send;
 
 /// What a loop is told.
 pub(super) enum Command {
-    Adopt(TcpStream, SocketAddr),
+    Begin(TcpStream, SocketAddr),
+    /// A task has something for it.
+    Look,
+    Invite(Box<Invite>),
+    Adopt(Adoption),
+    Forget(u64),
     Send(Key, Message, Compress),
     SendShared(Key, SharedFrame),
     Close(Key, CloseFrame),
@@ -81,7 +87,7 @@ pub(super) struct Link {
     waker: Waker,
     pub(super) told: Arc<Told>,
     /// Its connections, those that are on their way to it included.
-    pub(super) connections: AtomicUsize,
+    pub(super) connections: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
@@ -94,7 +100,7 @@ struct Queue {
 
 impl Link {
     pub(super) fn new(waker: Waker) -> Self {
-        Self { queue: Mutex::default(), waker, told: Arc::default(), connections: AtomicUsize::new(0) }
+        Self { queue: Mutex::default(), waker, told: Arc::default(), connections: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {

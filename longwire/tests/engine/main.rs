@@ -9,6 +9,8 @@ mod counting;
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(feature = "tls")]
+mod bridge;
 mod host;
 mod raw;
 
@@ -28,3 +30,6 @@ mod messages;
 mod peers;
 mod slow;
 mod topics;
+
+/// Whether peers speak TLS to the engine: see `engine_tls`.
+const SECURE: bool = false;

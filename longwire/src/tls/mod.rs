@@ -1,0 +1,5 @@
+//! TLS.
+
+mod server;
+
+pub use server::{CertificateError, Secured, ServerTls, TlsStream};
