@@ -275,6 +275,22 @@ impl Hub {
         now: Time,
         seat: impl FnOnce(Subscribed) -> R,
     ) -> Result<(Subscription, R), Refused> {
+        self.subscribe_and_see(name, user, after, now, |subscribed, _| seat(subscribed))
+    }
+
+    /// As [`subscribe`](Self::subscribe), and `seat` may see who is there, as [`presence`](Self::presence) tells it.
+    ///
+    /// # Errors
+    ///
+    /// As [`subscribe`](Self::subscribe).
+    pub fn subscribe_and_see<R>(
+        &self,
+        name: &ChannelName,
+        user: Option<User>,
+        after: Option<Position>,
+        now: Time,
+        seat: impl FnOnce(Subscribed, &dyn Fn() -> Option<Present>) -> R,
+    ) -> Result<(Subscription, R), Refused> {
         let seated = self.made(name, now, |channel, limits| {
             channel.expire(now);
             let counts = channel
@@ -282,7 +298,11 @@ impl Hub {
                 .then(|| channel.presence().map_or_else(Counts::default, |(presence, _)| presence.counts()));
             channel.join(user.as_ref());
             let recovery = channel.recover(after, limits);
-            seat(Subscribed { position: channel.position(), recovery, counts })
+            let present = || {
+                let (presence, mode) = channel.presence()?;
+                Some(Present { counts: presence.counts(), members: presence.members(mode) })
+            };
+            seat(Subscribed { position: channel.position(), recovery, counts }, &present)
         })?;
         // It leaves, too, if `seat` has panicked.
         let subscription = Subscription { hub: self.clone(), name: name.clone(), user };

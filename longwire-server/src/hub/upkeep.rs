@@ -129,7 +129,9 @@ impl Hub {
         };
         while bytes.load(Ordering::Relaxed) > budget - budget / 64 {
             let oldest = self.0.shards.iter().min_by_key(|slot| slot.oldest.load(Ordering::Relaxed));
-            let Some(slot) = oldest.filter(|slot| slot.oldest.load(Ordering::Relaxed) != NEVER) else { return };
+            let Some(slot) = oldest.filter(|slot| slot.oldest.load(Ordering::Relaxed) != NEVER) else {
+                return;
+            };
             let mut shard = held(&slot.shard);
             bytes.fetch_sub(shard.cut_oldest(), Ordering::Relaxed);
             slot.note(&mut shard);

@@ -184,11 +184,8 @@ impl Store {
                     let shelf = self.directory.join(format!("{next:02x}"));
                     let listed = fs::read_dir(&shelf);
                     *next = next.wrapping_add(1);
-                    *reading = Some(listed.map_err(|error| StoreError::Io {
-                        doing: "list",
-                        file: shelf,
-                        error,
-                    })?);
+                    *reading =
+                        Some(listed.map_err(|error| StoreError::Io { doing: "list", file: shelf, error })?);
                     continue;
                 }
             };

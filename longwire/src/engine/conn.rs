@@ -391,17 +391,28 @@ impl Conn<'_> {
         let mut name: Option<Arc<str>> = None;
         for (_, link) in others {
             let topic = Arc::clone(name.get_or_insert_with(|| topic.into()));
-            let command = super::links::Command::Publish { topic, key: key.clone(), frame: frame.clone() };
+            let (key, frame) = (key.clone(), frame.clone());
+            let command = super::links::Command::Publish { topic, key, frame, except: None };
             if link.push(command).is_err() {
                 self.local.counters.dropped += 1;
             }
         }
+        self.publish_beside(topic, key, frame, except);
+    }
+
+    /// Publishes to those of its own loop: to all but `except`, which is this connection or nobody.
+    fn publish_beside(&mut self, topic: &str, key: Option<Arc<str>>, frame: &SharedFrame, except: u32) {
         if let Some(topic) = self.local.topics.find(topic) {
             if except != NOBODY && self.entry.subscriptions.contains(topic) {
                 self.stand_apart();
             }
             self.local.log.push(Logged { topic, frame: frame.clone(), key, except });
         }
+    }
+
+    /// Publishes to the others of its own loop.
+    pub(super) fn publish_to_others(&mut self, topic: &str, key: Option<Arc<str>>, frame: &SharedFrame) {
+        self.publish_beside(topic, key, frame, self.key.index);
     }
 
     /// From here on this connection's place in the log is its own.

@@ -331,8 +331,11 @@ impl<H: Handler> Loop<H> {
             Command::Unsubscribe(key, topic) => self.on(key, |conn| {
                 conn.unsubscribe(&topic);
             }),
-            Command::Publish { topic, key, frame } => {
-                super::conn::publish_here(&mut self.local, &topic, key, frame);
+            Command::Publish { topic, key, frame, except } => {
+                match except.filter(|except| self.is_up(*except)) {
+                    Some(except) => self.on(except, |conn| conn.publish_to_others(&topic, key, &frame)),
+                    None => super::conn::publish_here(&mut self.local, &topic, key, frame),
+                }
                 if self.local.log.is_full() {
                     self.deliver();
                 }
@@ -341,6 +344,11 @@ impl<H: Handler> Loop<H> {
             Command::Drain(drain) => self.begin_to_drain(drain),
             Command::Stop => self.stopped = true,
         }
+    }
+
+    /// It is open, and not about to end.
+    fn is_up(&mut self, key: Key) -> bool {
+        matches!(self.slab.get(key), Some(Place { what: What::Open(entry, _), .. }) if !entry.is_ending())
     }
 
     /// Does something with an open connection that is not worked on.
