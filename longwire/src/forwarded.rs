@@ -143,7 +143,10 @@ impl TrustedProxies {
         let forwarded = self.read(peer, request.headers())?;
         if let Some(host) = &forwarded.host {
             let host = HeaderValue::from_str(host).map_err(|_| {
-                Refusal::new(StatusCode::BAD_REQUEST, "The host that a proxy has passed on is none (RFC 7239 5.3).")
+                Refusal::new(
+                    StatusCode::BAD_REQUEST,
+                    "The host that a proxy has passed on is none (RFC 7239 5.3).",
+                )
             })?;
             request.headers_mut().insert(header::HOST, host);
         }
@@ -266,7 +269,20 @@ const fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric()
         || matches!(
             byte,
-            b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~'
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
         )
 }
 
@@ -298,7 +314,8 @@ impl FromStr for Network {
 
     fn from_str(text: &str) -> Result<Self, InvalidNetwork> {
         let invalid = || InvalidNetwork(text.to_owned());
-        let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
+        let (address, bits) =
+            text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
         let address = address.parse::<IpAddr>().map_err(|_| invalid())?;
         let all = if address.is_ipv4() { 32 } else { 128 };
         let bits = match bits {

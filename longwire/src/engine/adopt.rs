@@ -71,8 +71,9 @@ impl Handle {
     ///
     /// A future that is dropped lets nobody in.
     pub async fn invite(&self, request: Request<()>, from: SocketAddr) -> Result<Invitation, Refusal> {
-        let ends =
-            || Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "This server comes to its end: come again later.");
+        let ends = || {
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "This server comes to its end: come again later.")
+        };
         let connections = |at: &usize| self.0.0[*at].connections.load(std::sync::atomic::Ordering::Relaxed);
         let at = (0..self.0.0.len()).min_by_key(connections).unwrap_or_default();
         let (reply, replied) = oneshot::channel();
@@ -219,7 +220,8 @@ impl<H: Handler> Loop<H> {
             let closing = desk.beside.closing.clone();
             let asked = super::beside::unless(desk.invite(request, from, seat), reply.closed());
             let Some(Some(invited)) = closing.run_until_cancelled(Box::pin(asked)).await else { return };
-            let invitation = invited.map(|(ticket, headers)| Invitation { engine: None, at, ticket, headers });
+            let invitation =
+                invited.map(|(ticket, headers)| Invitation { engine: None, at, ticket, headers });
             let ticket = invitation.as_ref().ok().map(|invitation| invitation.ticket);
             if reply.send(invitation).is_err()
                 && let Some(ticket) = ticket
@@ -261,7 +263,9 @@ where
                 false
             }
             // The loop has said all that it has to say.
-            Ok(()) | Err(Stopped::Reading(_)) => matches!(timeout(STUCK, to_peer.shutdown()).await, Ok(Ok(()))),
+            Ok(()) | Err(Stopped::Reading(_)) => {
+                matches!(timeout(STUCK, to_peer.shutdown()).await, Ok(Ok(())))
+            }
         }
     });
     let mut said_all = false;
@@ -295,7 +299,9 @@ where
         while block.has_remaining() {
             let write = to.write_buf(&mut block);
             let written = match stuck {
-                Some(time) => timeout(time, write).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
+                Some(time) => {
+                    timeout(time, write).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
+                }
                 None => write.await,
             };
             match written {

@@ -275,12 +275,7 @@ impl<H: Handler> Loop<H> {
 
     /// A connection begins here that speaks TLS. It is counted already.
     #[cfg(feature = "tls")]
-    pub(super) fn secure(
-        &self,
-        tls: crate::tls::ServerTls,
-        stream: std::net::TcpStream,
-        from: SocketAddr,
-    ) {
+    pub(super) fn secure(&self, tls: crate::tls::ServerTls, stream: std::net::TcpStream, from: SocketAddr) {
         let (desk, seat) = (self.desk(), self.seat());
         self.spawn(async move {
             let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { return };

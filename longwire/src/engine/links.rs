@@ -57,7 +57,11 @@ pub(super) enum Command {
     Close(Key, CloseFrame),
     Subscribe(Key, Arc<str>),
     Unsubscribe(Key, Arc<str>),
-    Publish { topic: Arc<str>, key: Option<Arc<str>>, frame: SharedFrame },
+    Publish {
+        topic: Arc<str>,
+        key: Option<Arc<str>>,
+        frame: SharedFrame,
+    },
     Run(Key, Box<Act>),
     Drain(Drain),
     Stop,

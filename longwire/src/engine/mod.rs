@@ -100,8 +100,9 @@ use links::{Link, Links};
 type HttpService = dyn Fn(HttpStream, Bytes) -> Pin<Box<dyn Future<Output = ()>>> + Send + Sync;
 
 /// Finds out whether a client is let in, by asking somebody who has to be waited for.
-type Ask =
-    dyn Fn(Request<()>, SocketAddr) -> Pin<Box<dyn Future<Output = Result<Extensions, Refusal>>>> + Send + Sync;
+type Ask = dyn Fn(Request<()>, SocketAddr) -> Pin<Box<dyn Future<Output = Result<Extensions, Refusal>>>>
+    + Send
+    + Sync;
 
 /// What becomes of those who read too slowly, by the name of the topic.
 type SlowPolicy = dyn Fn(&str) -> SlowConsumer + Send + Sync;

@@ -193,8 +193,8 @@ impl<H: Handler> Loop<H> {
             return self.hand_over(index, length);
         }
         let options = &*self.options;
-        let checked = arrive(options, &mut request, from)
-            .and_then(|from| Ok((from, check(options, &request)?)));
+        let checked =
+            arrive(options, &mut request, from).and_then(|from| Ok((from, check(options, &request)?)));
         let accepted = match checked {
             Ok((from, checked)) if options.ask.is_some() => {
                 return self.wait_for_verdict(index, request, from, checked, head, length);
@@ -291,8 +291,7 @@ impl<H: Handler> Loop<H> {
 
     /// That of a connection which was counted.
     pub(super) fn seat(&self) -> Seat {
-        let connections: &Arc<AtomicUsize> =
-            &self.local.engine.0.0[usize::from(self.local.at)].connections;
+        let connections: &Arc<AtomicUsize> = &self.local.engine.0.0[usize::from(self.local.at)].connections;
         Seat::taken(Arc::clone(connections))
     }
 

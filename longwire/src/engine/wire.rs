@@ -117,8 +117,7 @@ pub(super) fn read<S>(place: &mut Place<S>, buffer: &mut [u8]) -> Brought {
                 buffer[..before].copy_from_slice(&held.input);
                 let read = session.read(stream, buffer, before);
                 held.was_blocked |= session.is_behind();
-                break 'read read
-                    .map(|read| read.map(|(length, full)| Brought::InBuffer { length, full }));
+                break 'read read.map(|read| read.map(|(length, full)| Brought::InBuffer { length, full }));
             }
             if before == 0
                 && let Some(landing) = held.assembler.landing_buffer(&entry.core)

@@ -112,10 +112,7 @@ impl ServerTls {
     /// # Errors
     ///
     /// [`CertificateError`].
-    pub fn from_pem(
-        certificates: impl AsRef<[u8]>,
-        key: impl AsRef<[u8]>,
-    ) -> Result<Self, CertificateError> {
+    pub fn from_pem(certificates: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Result<Self, CertificateError> {
         Self::of(certified(certificates.as_ref(), key.as_ref())?, None)
     }
 

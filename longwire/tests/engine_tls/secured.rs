@@ -201,7 +201,10 @@ fn ends_of_every_kind() {
     reset(&client);
     drop(client);
     let error = house.log.closed("/reset").unwrap_err();
-    assert!(matches!(&error, Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionReset), "{error:?}");
+    assert!(
+        matches!(&error, Error::Io(error) if error.kind() == std::io::ErrorKind::ConnectionReset),
+        "{error:?}"
+    );
 }
 
 /// A client that never reads: what is sealed and not taken is bounded, and the write timeout holds for the last bytes.
@@ -230,7 +233,8 @@ fn clients_of_mutual_tls_are_known() {
         let mut roots = rustls::RootCertStore::empty();
         roots.add(ours.der.clone()).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+        let builder =
+            ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
         let builder = builder.with_root_certificates(roots);
         let config = match identity {
             Some(identity) => {
@@ -279,7 +283,8 @@ fn reloading_under_load() {
     roots.add(one.der.clone()).unwrap();
     roots.add(two.der.clone()).unwrap();
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let builder =
+        ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
     let either = builder.with_root_certificates(roots).with_no_client_auth();
     let over = AtomicBool::new(false);
     let seen = [AtomicUsize::new(0), AtomicUsize::new(0)];
