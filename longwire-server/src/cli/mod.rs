@@ -5,6 +5,8 @@ mod lines;
 mod origin;
 mod output;
 mod serve;
+#[cfg(unix)]
+mod tls;
 
 use std::process::ExitCode;
 
@@ -49,6 +51,12 @@ struct Failure {
 impl Failure {
     fn new(text: impl Into<String>) -> Self {
         Self { status: 1, text: text.into() }
+    }
+
+    /// The options do not go together.
+    #[cfg(unix)]
+    fn usage(text: impl Into<String>) -> Self {
+        Self { status: 2, text: text.into() }
     }
 
     /// Ended by a signal for the second time: at once and without a word.

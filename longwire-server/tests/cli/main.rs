@@ -5,7 +5,9 @@ mod arguments;
 mod connect;
 mod endings;
 mod plain_http;
+mod proxies;
 mod serve;
+mod tls;
 
 #[path = "../process/mod.rs"]
 mod process;

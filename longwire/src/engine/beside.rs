@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Options;
 use super::adopt::Invited;
-use super::event_loop::{Loop, READ, What};
+use super::event_loop::{Loop, What};
 use super::handler::Handler;
 use super::layer::Layer;
 use super::links::{Command, Handle};
@@ -104,7 +104,7 @@ pub(super) struct Admission<S> {
 /// What a connection is for.
 enum Next<S> {
     Http(HttpStream, Bytes),
-    Admit(HttpStream, Bytes, Accepted<S>),
+    Admit(HttpStream, Bytes, Box<Accepted<S>>),
     Refuse(Handshake<HttpStream>, Refusal),
     Nothing,
 }
@@ -192,7 +192,7 @@ impl<H: Handler> Desk<H> {
             }
         }
         match let_in(&self.options, (*handshake.request).clone(), from, checked) {
-            Ok(accepted) => Next::Admit(handshake.stream, input.freeze(), accepted),
+            Ok(accepted) => Next::Admit(handshake.stream, input.freeze(), Box::new(accepted)),
             Err(refusal) => Next::Refuse(handshake, refusal),
         }
     }
@@ -217,7 +217,7 @@ impl<H: Handler> Desk<H> {
             Next::Nothing => {}
             Next::Admit(stream, input, accepted) => {
                 if let Ok((stream, layer)) = stream.into_parts() {
-                    self.admit(Admission { stream, layer, accepted, input, seat });
+                    self.admit(Admission { stream, layer, accepted: *accepted, input, seat });
                 }
             }
             Next::Refuse(handshake, refusal) => {
@@ -332,7 +332,7 @@ impl<H: Handler> Loop<H> {
     pub(super) fn take_in(&mut self, admission: Admission<H::State>) {
         let Admission { stream, layer, accepted, input, seat } = admission;
         // Of what has come, no more than a block and a head was read.
-        if self.draining.is_some() || input.len() > READ {
+        if self.draining.is_some() || input.len() > self.buffer.len() {
             return;
         }
         self.buffer[..input.len()].copy_from_slice(&input);

@@ -15,7 +15,7 @@ use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 use rustls::{RootCertStore, ServerConfig};
-use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{sleep, timeout};
@@ -271,15 +271,24 @@ fn read(path: &Path) -> Result<Vec<u8>, CertificateError> {
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
     let all = CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>();
-    let all = all.map_err(CertificateError::invalid)?;
+    let all = all.map_err(|error| malformed(&error))?;
     if all.is_empty() { Err(CertificateError::NoCertificate) } else { Ok(all) }
+}
+
+/// Its own text shows labels as numbers.
+fn malformed(error: &pem::Error) -> CertificateError {
+    CertificateError::Invalid(match error {
+        pem::Error::MissingSectionEnd { .. } => "a section of PEM does not come to its -----END".into(),
+        pem::Error::IllegalSectionStart { .. } => "a section of PEM begins with no label".into(),
+        error => error.to_string(),
+    })
 }
 
 fn certified(chain: &[u8], key: &[u8]) -> Result<CertifiedKey, CertificateError> {
     let chain = certificates(chain)?;
     let key = PrivateKeyDer::from_pem_slice(key).map_err(|error| match error {
-        rustls_pki_types::pem::Error::NoItemsFound => CertificateError::NoKey,
-        error => CertificateError::invalid(error),
+        pem::Error::NoItemsFound => CertificateError::NoKey,
+        error => malformed(&error),
     })?;
     let certified = CertifiedKey::from_der(chain, key, &ring::default_provider());
     certified.map_err(|error| match error {

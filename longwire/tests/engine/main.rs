@@ -15,6 +15,7 @@ mod host;
 mod raw;
 
 mod accept;
+mod adopt;
 mod backpressure;
 mod callbacks;
 mod deflate;
@@ -30,6 +31,7 @@ mod messages;
 mod peers;
 mod slow;
 mod topics;
+mod verdict;
 
 /// Whether peers speak TLS to the engine: see `engine_tls`.
 const SECURE: bool = false;

@@ -43,6 +43,8 @@ mod peers;
 mod slow;
 #[path = "../engine/topics.rs"]
 mod topics;
+#[path = "../engine/verdict.rs"]
+mod verdict;
 
 mod secured;
 
