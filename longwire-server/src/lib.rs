@@ -3,7 +3,7 @@
 //! [`config`] reads and checks the settings, [`access`] says yes or no, [`limits`] says not so fast, and
 //! [`pattern`] is how all of them name channels.
 
-//pub mod access;
+pub mod access;
 pub mod config;
 pub mod limits;
 pub mod pattern;

@@ -10,6 +10,7 @@ mod settings;
 mod show;
 mod value;
 
+pub(crate) use check::check_secret;
 pub use error::{ConfigError, Place, Problem};
 pub use load::{Loaded, Origin, Sources};
 pub use settings::{
