@@ -53,7 +53,7 @@ fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// The items of all lists of a header.
-fn items<'a>(headers: &'a HeaderMap, name: HeaderName, separator: u8) -> impl Iterator<Item = &'a [u8]> {
+fn items(headers: &HeaderMap, name: HeaderName, separator: u8) -> impl Iterator<Item = &[u8]> {
     let lists = headers.get_all(name).into_iter();
     lists.flat_map(move |list| list.as_bytes().split(move |&byte| byte == separator)).map(<[u8]>::trim_ascii)
 }

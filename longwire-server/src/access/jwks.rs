@@ -130,7 +130,14 @@ impl Inner {
         (state.fetching, state.tried) = (false, Some(Instant::now()));
         match fetched {
             Ok(keys) => (state.keys, state.failure) = (Some((Arc::new(keys), Instant::now())), None),
-            Err(failure) => state.failure = Some(failure),
+            Err(failure) => {
+                tracing::warn!(
+                    host = self.url.host(),
+                    reason = failure,
+                    "the keys for tokens cannot be fetched"
+                );
+                state.failure = Some(failure);
+            }
         }
     }
 

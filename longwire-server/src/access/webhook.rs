@@ -31,6 +31,9 @@ const ANSWER_MAX: usize = 64 * 1024;
 /// Answers that are remembered.
 const CACHE_MAX: usize = 10_000;
 
+/// That it gives no answer is told of at most this often.
+const REPORT: Duration = Duration::from_secs(10);
+
 /// The signature of the body, where there is a secret.
 const SIGNATURE: &str = "x-longwire-signature";
 
@@ -46,6 +49,8 @@ pub(super) struct Webhook {
     cache: Duration,
     secret: Option<config::Secret>,
     answers: Mutex<HashMap<[u8; 32], (Instant, Verdict)>>,
+    /// When it was told of.
+    reported: Mutex<Option<Instant>>,
 }
 
 /// What the backend is asked.
@@ -117,8 +122,8 @@ enum Outcome {
     Said(Verdict),
     /// For now, and for no other question.
     Later(Refusal),
-    /// No answer, or none that is understood.
-    Down,
+    /// No answer, or none that is understood: why.
+    Down(String),
 }
 
 impl Webhook {
@@ -134,6 +139,7 @@ impl Webhook {
             cache: config.cache.duration(),
             secret: config.secret.clone(),
             answers: Mutex::default(),
+            reported: Mutex::default(),
         }
     }
 
@@ -181,7 +187,7 @@ impl Webhook {
                 still_good(verdict, now)
             }
             Outcome::Later(refusal) => Verdict::No(refusal),
-            Outcome::Down => match self.when_down {
+            Outcome::Down(reason) => match self.report(&reason) {
                 WhenDown::Allow => Verdict::Yes(Answer { allow: true, ..Answer::default() }),
                 WhenDown::Deny => Verdict::No(busy("the backend that decides does not answer")),
             },
@@ -190,10 +196,12 @@ impl Webhook {
 
     async fn exchange(&self, mut question: Question<'_>, timeout: Duration, now: SystemTime) -> Outcome {
         question.time = Some(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs());
-        let Some(request) = self.request(&question) else { return Outcome::Down };
+        let Some(request) = self.request(&question) else {
+            return Outcome::Down("the question cannot be written".into());
+        };
         match self.http.send(request, ANSWER_MAX, timeout).await {
             Ok(answer) => judge(&answer),
-            Err(_) => Outcome::Down,
+            Err(error) => Outcome::Down(error.to_string()),
         }
     }
 
@@ -207,6 +215,16 @@ impl Webhook {
                 .header(SIGNATURE, format!("sha256={}", signature(secret.reveal().as_bytes(), &body)?));
         }
         request.body(Full::new(body.into())).ok()
+    }
+
+    /// Tells the operator that there was no answer, and says what holds then.
+    fn report(&self, reason: &str) -> WhenDown {
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        if reported.is_none_or(|last| last.elapsed() >= REPORT) {
+            *reported = Some(Instant::now());
+            tracing::warn!(host = self.url.host(), reason, policy = ?self.when_down, "the webhook gives no answer");
+        }
+        self.when_down
     }
 
     /// What an answer is remembered by: the question without its time and the size of a message. With a body in it nothing is
@@ -252,10 +270,12 @@ fn judge(response: &Response<Bytes>) -> Outcome {
     let refused = || Outcome::Said(Verdict::No(no(StatusCode::FORBIDDEN, "the backend does not allow it\n")));
     match response.status() {
         StatusCode::OK => match serde_json::from_slice::<Answer>(response.body()) {
-            Ok(answer) if answer.user.as_deref().is_some_and(|user| !is_user(user)) => Outcome::Down,
+            Ok(answer) if answer.user.as_deref().is_some_and(|user| !is_user(user)) => {
+                Outcome::Down("the user that it names is empty, too long or has control characters".into())
+            }
             Ok(answer) if answer.allow => Outcome::Said(Verdict::Yes(answer)),
             Ok(_) => refused(),
-            Err(_) => Outcome::Down,
+            Err(error) => Outcome::Down(format!("its answer is not understood: {error}")),
         },
         StatusCode::FORBIDDEN => refused(),
         StatusCode::UNAUTHORIZED => Outcome::Said(Verdict::No(super::unauthorized(None))),
@@ -264,7 +284,7 @@ fn judge(response: &Response<Bytes>) -> Outcome {
             let wait = response.headers().get(header::RETRY_AFTER).cloned();
             Outcome::Later(refusal.header(header::RETRY_AFTER, wait.unwrap_or(HeaderValue::from_static("1"))))
         }
-        _ => Outcome::Down,
+        status => Outcome::Down(format!("its answer is {status}")),
     }
 }
 
@@ -325,7 +345,7 @@ mod tests {
             r#"{"allow": true, "expires": 1e300}"#,
             &long,
         ] {
-            assert!(matches!(judged(200, body), Outcome::Down), "{body}");
+            assert!(matches!(judged(200, body), Outcome::Down(_)), "{body}");
         }
         for (status, said) in [(401, 401), (403, 403)] {
             assert!(
@@ -336,7 +356,7 @@ mod tests {
             matches!(judged(429, ""), Outcome::Later(refusal) if refusal.headers().contains_key(header::RETRY_AFTER))
         );
         for status in [201, 204, 301, 302, 400, 404, 500, 503] {
-            assert!(matches!(judged(status, r#"{"allow": true}"#), Outcome::Down), "{status}");
+            assert!(matches!(judged(status, r#"{"allow": true}"#), Outcome::Down(_)), "{status}");
         }
     }
 }

@@ -103,7 +103,7 @@ fn access(config: &Config, problems: &mut Problems) {
         );
     }
     let anonymous = &access.anonymous;
-    if !access.has_rules() && !(anonymous.subscribe.is_empty() && anonymous.publish.is_empty()) {
+    if !(access.has_rules() || anonymous.subscribe.is_empty() && anonymous.publish.is_empty()) {
         let advice =
             "nobody could show anything, so there is nobody else: add a token, a key or a webhook as well";
         problems.error("access.anonymous", advice);
@@ -114,6 +114,15 @@ fn access(config: &Config, problems: &mut Problems) {
              meant: access.open = true",
             config.listen
         ));
+    }
+    if access.token.cookie.is_some()
+        && config.allow_origin.iter().any(|origin| origin.eq_ignore_ascii_case("any"))
+    {
+        problems.warnings.push(
+            "with access.token.cookie and allow_origin = [\"any\"] every page acts as whoever looks at it, for browsers send \
+             cookies along; name the origins"
+                .into(),
+        );
     }
     token(&access.token, problems);
     webhook(&access.webhook, problems);
@@ -335,13 +344,15 @@ mod tests {
     }
 
     #[test]
-    fn an_open_door_to_everybody_is_warned_of() {
+    fn open_doors_are_warned_of() {
         for (text, warned) in [
             ("", false),
             ("listen = '0.0.0.0:80'", true),
             ("listen = 'example.org:80'", true),
             ("listen = '0.0.0.0:80'\naccess.open = true", false),
             ("listen = '0.0.0.0:80'\naccess.webhook.url = 'http://a'", false),
+            ("allow_origin = ['any']\n[access.token]\nkey_file = 'k'\ncookie = 'c'", true),
+            ("allow_origin = ['https://a.example']\n[access.token]\nkey_file = 'k'\ncookie = 'c'", false),
         ] {
             let mut sources = Sources::new();
             sources.text("f.toml", text).expect("valid");

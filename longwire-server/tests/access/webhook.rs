@@ -100,10 +100,7 @@ async fn when_it_is_down() {
     // Another answer than none is never taken for none.
     server.answer(Answer::Whole("403 Forbidden", String::new()));
     tokio::time::resume();
-    assert_eq!(
-        refused(connect(&asking(&server, "when_down = 'allow'"), "/a", &[]).await).0,
-        403
-    );
+    assert_eq!(refused(connect(&asking(&server, "when_down = 'allow'"), "/a", &[]).await).0, 403);
 }
 
 #[tokio::test]
@@ -203,8 +200,10 @@ async fn answers_are_remembered_for_the_same_question_only() {
 #[tokio::test]
 async fn a_token_and_the_backend() {
     let server = Server::start(ok(json!({ "allow": true, "publish": [], "expires": NOW + 10 }))).await;
-    let access =
-        configured(&format!("token.secret = '{SECRET}'\nwebhook = {{ url = 'http://{}/hook', timeout = '30s' }}", server.address));
+    let access = configured(&format!(
+        "token.secret = '{SECRET}'\nwebhook = {{ url = 'http://{}/hook', timeout = '30s' }}",
+        server.address
+    ));
     let shown = token(HS256, "", None, &claims(json!({})));
     let identity = show(&access, &shown).await.expect("allowed");
     assert_eq!(asked(&server)["user"], "李雷");
