@@ -7,13 +7,19 @@ use longwire::http::uri::Authority;
 /// Whether a request for this host, as its Host header or `:authority` says it, may be answered by a server that listens on
 /// `listening`.
 ///
-/// A page can have its own name turned to 127.0.0.1 while it is open, and is then of the server's own origin to the browser
-/// (DNS rebinding). The names of this machine cannot be turned (RFC 6761 6.3), so on a loopback address only they, and those
-/// in `allowed` (without a port; `any` is all), are taken: `localhost`, what ends in `.localhost`, 127.0.0.0/8 and `[::1]`.
-/// On any other address every host is taken, for the server cannot know its names there. What does not hold is 403.
+/// A page can have its own name turned to another address while it is open, and is then of the server's own origin to the
+/// browser (DNS rebinding). Names of this machine and addresses cannot be turned (RFC 6761 6.3). So:
+///
+/// - on a loopback address only `localhost`, what ends in `.localhost`, 127.0.0.0/8 and `[::1]` are taken, and what is in
+///   `allowed` (names without a port);
+/// - on any other address the server cannot know its names: where `allowed` is empty every host is taken, else those, every
+///   address, and what ends in `localhost`;
+/// - `any` in `allowed` is every host.
+///
+/// What does not hold is 403.
 pub fn host_allowed(host: Option<&[u8]>, listening: IpAddr, allowed: &[String]) -> bool {
-    if !listening.to_canonical().is_loopback() || allowed.iter().any(|name| name.eq_ignore_ascii_case("any"))
-    {
+    let loopback = listening.to_canonical().is_loopback();
+    if (!loopback && allowed.is_empty()) || allowed.iter().any(|name| name.eq_ignore_ascii_case("any")) {
         return true;
     }
     let Some(authority) = host.and_then(|host| Authority::try_from(host).ok()) else { return false };
@@ -22,17 +28,16 @@ pub fn host_allowed(host: Option<&[u8]>, listening: IpAddr, allowed: &[String]) 
         return false;
     }
     let host = authority.host();
-    if let Some(address) = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-        return address.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback());
-    }
-    if let Ok(address) = host.parse::<IpAddr>() {
-        return address.is_loopback();
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    if let Ok(address) = bare.parse::<IpAddr>() {
+        // RFC 3986 3.2.2: brackets are what an IPv6 address has, and no other.
+        return address.is_ipv6() == host.starts_with('[')
+            && (!loopback || address.to_canonical().is_loopback());
     }
     // One dot at the end is the root, and changes nothing.
     let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
-    name == "localhost"
-        || name.ends_with(".localhost")
-        || allowed.iter().any(|allowed| allowed.eq_ignore_ascii_case(&name))
+    let is = |allowed: &String| allowed.eq_ignore_ascii_case(&name);
+    name == "localhost" || name.ends_with(".localhost") || allowed.iter().any(is)
 }
 
 #[cfg(test)]
@@ -42,9 +47,10 @@ mod tests {
     #[test]
     fn names_that_nobody_can_turn_to_this_machine() {
         let allowed = ["Example.org".to_owned()];
-        let ask = |host: &str, listening: &str| {
-            host_allowed(Some(host.as_bytes()), listening.parse().expect("an address"), &allowed)
+        let ask_of = |host: &str, listening: &str, allowed: &[String]| {
+            host_allowed(Some(host.as_bytes()), listening.parse().expect("an address"), allowed)
         };
+        let ask = |host: &str, listening: &str| ask_of(host, listening, &allowed);
         for own in [
             "localhost",
             "localhost:8080",
@@ -72,6 +78,7 @@ mod tests {
             ".localhost.evil.example",
             "localhost..",
             "127.0.0.1.evil.example",
+            "[127.0.0.1]",
             "127.1",
             "0x7f000001",
             "2130706433",
@@ -91,7 +98,16 @@ mod tests {
             "example.org.evil.example",
         ] {
             assert!(!ask(foreign, "127.0.0.1") && !ask(foreign, "::1"), "{foreign}");
-            assert!(ask(foreign, "0.0.0.0") && ask(foreign, "192.168.1.2"), "{foreign}");
+            assert!(ask_of(foreign, "0.0.0.0", &[]) && ask_of(foreign, "192.168.1.2", &[]), "{foreign}");
+        }
+        // Elsewhere than on a loopback address names count once some are listed, and addresses are taken.
+        for (host, taken) in [
+            ("192.168.1.2:80", true),
+            ("[2001:db8::1]", true),
+            ("example.org", true),
+            ("evil.example", false),
+        ] {
+            assert_eq!(ask(host, "0.0.0.0"), taken, "{host}");
         }
         let loopback = [127, 0, 0, 1].into();
         assert!(!host_allowed(None, loopback, &[]));

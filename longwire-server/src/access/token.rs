@@ -116,7 +116,15 @@ impl<'a> Unverified<'a> {
 
 fn decode<T: for<'de> Deserialize<'de>>(part: &str) -> Result<T, TokenError> {
     let json = URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed)?;
-    serde_json::from_slice(&json).map_err(|_| TokenError::Malformed)
+    object(&json).map_err(|_| TokenError::Malformed)
+}
+
+/// Reads an object: serde would take a list for one as well, in the order of its members.
+pub(super) fn object<T: for<'de> Deserialize<'de>>(json: &[u8]) -> serde_json::Result<T> {
+    match json.trim_ascii_start().first() {
+        Some(b'{') => serde_json::from_slice(json),
+        _ => Err(serde::de::Error::custom("this is no object")),
+    }
 }
 
 /// RFC 7519 4.1, and ours.
@@ -215,7 +223,10 @@ impl Checks {
             return Err(TokenError::User);
         }
         let granted = match claims.longwire {
-            Some(granted) => serde_json::from_value(granted).map_err(|_| TokenError::Rights)?,
+            Some(granted @ Value::Object(_)) => {
+                serde_json::from_value(granted).map_err(|_| TokenError::Rights)?
+            }
+            Some(_) => return Err(TokenError::Rights),
             None => Granted::default(),
         };
         let rights = Rights { subscribe: granted.subscribe, publish: granted.publish };

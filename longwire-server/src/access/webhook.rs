@@ -21,7 +21,7 @@ use tokio::time::Instant;
 use super::api_key::hexadecimal;
 use super::fetch::Http;
 use super::identity::{Asked, is_user};
-use super::token::date;
+use super::token::{date, object};
 use crate::config::{self, WhenDown};
 use crate::pattern::Patterns;
 
@@ -269,7 +269,7 @@ fn judge(response: &Response<Bytes>) -> Outcome {
     let no = |status, text| Refusal::new(status, text);
     let refused = || Outcome::Said(Verdict::No(no(StatusCode::FORBIDDEN, "the backend does not allow it\n")));
     match response.status() {
-        StatusCode::OK => match serde_json::from_slice::<Answer>(response.body()) {
+        StatusCode::OK => match object::<Answer>(response.body()) {
             Ok(answer) if answer.user.as_deref().is_some_and(|user| !is_user(user)) => {
                 Outcome::Down("the user that it names is empty, too long or has control characters".into())
             }
@@ -319,6 +319,20 @@ mod tests {
     }
 
     #[test]
+    fn what_is_remembered_is_bounded() {
+        let config = config::Webhook { cache: config::Age::seconds(3600), ..config::Webhook::default() };
+        let http = Http::new(&["http://127.0.0.1/"], None).expect("no files are needed");
+        let webhook = Webhook::new(http, Uri::from_static("http://127.0.0.1/"), &config);
+        let key = |index: usize| Sha256::digest(index.to_be_bytes()).into();
+        let verdict = Verdict::Yes(Answer { allow: true, ..Answer::default() });
+        for index in 0..=CACHE_MAX {
+            webhook.remember(key(index), &verdict);
+        }
+        assert_eq!(webhook.remembered(&key(CACHE_MAX - 1)), Some(verdict));
+        assert_eq!(webhook.remembered(&key(CACHE_MAX)), None);
+    }
+
+    #[test]
     fn what_answers_mean() {
         let judged = |status: u16, body: &str| {
             judge(&Response::builder().status(status).body(body.to_owned().into()).expect("a response"))
@@ -336,6 +350,7 @@ mod tests {
             "",
             "true",
             "[]",
+            "[true]",
             r#"{"allow": "yes"}"#,
             r#"{"allow": true"#,
             r#"{"allow": true, "user": ""}"#,

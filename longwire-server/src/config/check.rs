@@ -158,6 +158,10 @@ fn token(token: &Token, problems: &mut Problems) {
     }
     if let Some(url) = &token.jwks_url {
         check_url("access.token.jwks_url", url, problems);
+        if url.starts_with("http:") {
+            let text = "access.token.jwks_url is fetched without TLS: who is on the way can make keys of his own; say https";
+            problems.warnings.push(text.into());
+        }
     }
     if let Some(algorithm) = &token.algorithm {
         let symmetric = token.secret.is_some() || token.secret_file.is_some();
@@ -341,6 +345,9 @@ mod tests {
         };
         assert!(found(&sections(SECTIONS_MAX)).is_empty());
         assert_eq!(found(&sections(SECTIONS_MAX + 1)), ["channel"]);
+        let key = |index| format!("[[access.key]]\nname = 'a{index}'\nsha256 = '{hash}'\n");
+        assert!(found(&(0..SECTIONS_MAX).map(key).collect::<String>()).is_empty());
+        assert_eq!(found(&(0..=SECTIONS_MAX).map(key).collect::<String>()), ["access.key"]);
     }
 
     #[test]
@@ -352,6 +359,8 @@ mod tests {
             ("listen = '0.0.0.0:80'\naccess.open = true", false),
             ("listen = '0.0.0.0:80'\naccess.webhook.url = 'http://a'", false),
             ("allow_origin = ['any']\n[access.token]\nkey_file = 'k'\ncookie = 'c'", true),
+            ("access.token.jwks_url = 'http://a.example'", true),
+            ("access.token.jwks_url = 'https://a.example'", false),
             ("allow_origin = ['https://a.example']\n[access.token]\nkey_file = 'k'\ncookie = 'c'", false),
         ] {
             let mut sources = Sources::new();

@@ -131,7 +131,8 @@ async fn what_a_token_claims_of_time_and_people() {
         (&plain, json!({ "longwire": { "publish": ["a\u{0}"] } }), Some(rights)),
         (&plain, json!({ "longwire": { "publish": vec!["a"; 256] } }), None),
         (&plain, json!({ "longwire": { "publish": vec!["a"; 257] } }), Some(rights)),
-        (&plain, json!({ "longwire": [] }), None),
+        (&plain, json!({ "longwire": [] }), Some(rights)),
+        (&plain, json!({ "longwire": [["a"], ["a"]] }), Some(rights)),
         (&plain, json!({ "longwire": "all" }), Some(rights)),
     ] {
         let shown = show(access, &token(HS256, "", None, &claims(more.clone()))).await;
@@ -222,6 +223,7 @@ async fn what_is_no_token() {
     let good_claims = encoded(&claims(json!({})).to_string());
     let no_algorithm = format!("{}.{good_claims}.", encoded("{}"));
     let twice = format!("{}.{good_claims}.", encoded(r#"{"alg":"HS256","alg":"none"}"#));
+    let list = format!("{}.{good_claims}.", encoded(r#"["HS256"]"#));
     let number = format!("{}.{good_claims}.", encoded(r#"{"alg":7}"#));
     let key_number = format!("{}.{good_claims}.", encoded(r#"{"alg":"HS256","kid":7}"#));
     for text in [
@@ -235,6 +237,7 @@ async fn what_is_no_token() {
         &format!("={good}"),
         &no_algorithm,
         &twice,
+        &list,
         &number,
         &key_number,
         // Five parts are an encrypted token (RFC 7516).
@@ -303,6 +306,24 @@ async fn several_keys_in_one_file() {
         match wrong {
             None => assert!(shown.is_ok(), "{algorithm:?} {id:?} {shown:?}"),
             Some(text) => assert_eq!(refused(shown).1, text, "{algorithm:?} {id:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn so_many_keys_are_tried_for_one_token() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("jwks.json");
+    let secret = |text: &str| json!({ "kty": "oct", "k": encoded(text) });
+    for (others, status) in [(7, None), (8, Some(401))] {
+        let mut keys = vec![secret("another secret that is long enough, too"); others];
+        keys.push(secret(SECRET));
+        std::fs::write(&path, json!({ "keys": keys }).to_string()).expect("written");
+        let access = configured(&format!("token.key_file = '{}'", path.display()));
+        let shown = show(&access, &token(HS256, "", None, &claims(json!({})))).await;
+        match status {
+            None => assert!(shown.is_ok()),
+            Some(status) => assert_eq!(refused(shown).0, status),
         }
     }
 }

@@ -63,6 +63,7 @@ async fn it_is_told_what_is_known() {
 
 #[tokio::test]
 async fn its_answers_count() {
+    let padded = |bytes: usize| r#"{"allow": true}"#.to_owned() + &" ".repeat(bytes - 15);
     for (answer, status) in [
         (ok(json!({ "allow": true })), None),
         (ok(json!({ "allow": false })), Some(403)),
@@ -74,6 +75,8 @@ async fn its_answers_count() {
         (Answer::Whole("200 OK", "yes".into()), Some(503)),
         (Answer::Whole("302 Found\r\nLocation: /other", String::new()), Some(503)),
         (Answer::Endless, Some(503)),
+        (Answer::Whole("200 OK", padded(64 * 1024)), None),
+        (Answer::Whole("200 OK", padded(64 * 1024 + 1)), Some(503)),
         (Answer::Raw(b"\0\0\0".to_vec()), Some(503)),
     ] {
         let server = Server::start(answer).await;
