@@ -138,12 +138,14 @@ impl std::error::Error for InvalidName {}
 pub struct Pattern(Arc<str>);
 
 impl Pattern {
-    /// Whether a name is meant. What is no name ([`check_name`]) is meant by no pattern.
+    /// Whether a name is meant. What is no name ([`check_name`]) is meant by no pattern, so that no caller who forgot to
+    /// check one grants more than he wanted.
     pub fn matches(&self, name: &str) -> bool {
-        // So that no caller who forgot to check a name grants more than he wanted.
-        if check_name(name).is_err() {
-            return false;
-        }
+        check_name(name).is_ok() && self.means(name)
+    }
+
+    /// The same of what is known to be a name.
+    fn means(&self, name: &str) -> bool {
         let (mut pattern, mut name) = (&*self.0, name);
         loop {
             if pattern == ">" {
@@ -157,7 +159,7 @@ impl Pattern {
             match (wanted_rest, given_rest) {
                 (None, None) => return true,
                 (Some((wanted, next)), Some((given, rest))) if wanted == given => {
-                    (pattern, name) = (next, rest)
+                    (pattern, name) = (next, rest);
                 }
                 _ => return false,
             }
@@ -270,9 +272,9 @@ impl Patterns {
         Self([Pattern(">".into())].into())
     }
 
-    /// Whether one of them means this name.
+    /// Whether one of them means this name, as in [`Pattern::matches`].
     pub fn matches(&self, name: &str) -> bool {
-        self.0.iter().any(|pattern| pattern.matches(name))
+        !self.is_empty() && check_name(name).is_ok() && self.0.iter().any(|pattern| pattern.means(name))
     }
 
     /// Whether there is none.

@@ -1,5 +1,6 @@
 //! The command line: which command, and how its end becomes an exit status.
 
+mod config;
 mod connect;
 mod lines;
 mod origin;
@@ -27,6 +28,7 @@ struct Cli {
 enum Command {
     Serve(serve::Serve),
     Connect(connect::Connect),
+    Config(config::Config),
 }
 
 const EXAMPLES: &str = "\
@@ -36,6 +38,9 @@ Examples:
 
   longwire connect ws://127.0.0.1:8080/lobby
       Join the channel /lobby: what you type is sent, what others say is shown.
+
+  longwire config check longwire.toml
+      Say what is wrong with the settings, or what holds.
 
   longwire help serve
       All about a command.";
@@ -70,6 +75,7 @@ pub(crate) fn run() -> ExitCode {
     let ended = match Cli::try_parse() {
         Ok(Cli { command: Command::Serve(serve) }) => serve.run(),
         Ok(Cli { command: Command::Connect(connect) }) => connect.run(),
+        Ok(Cli { command: Command::Config(config) }) => config.run(),
         Err(error) => return usage(&error),
     };
     match ended {

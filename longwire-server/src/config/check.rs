@@ -103,7 +103,7 @@ fn access(config: &Config, problems: &mut Problems) {
         );
     }
     let anonymous = &access.anonymous;
-    if !access.has_rules() && !(anonymous.subscribe.is_empty() && anonymous.publish.is_empty()) {
+    if !(access.has_rules() || anonymous.subscribe.is_empty() && anonymous.publish.is_empty()) {
         let advice =
             "nobody could show anything, so there is nobody else: add a token, a key or a webhook as well";
         problems.error("access.anonymous", advice);
@@ -114,6 +114,15 @@ fn access(config: &Config, problems: &mut Problems) {
              meant: access.open = true",
             config.listen
         ));
+    }
+    if access.token.cookie.is_some()
+        && config.allow_origin.iter().any(|origin| origin.eq_ignore_ascii_case("any"))
+    {
+        problems.warnings.push(
+            "with access.token.cookie and allow_origin = [\"any\"] every page acts as whoever looks at it, for browsers send \
+             cookies along; name the origins"
+                .into(),
+        );
     }
     token(&access.token, problems);
     webhook(&access.webhook, problems);
@@ -149,6 +158,10 @@ fn token(token: &Token, problems: &mut Problems) {
     }
     if let Some(url) = &token.jwks_url {
         check_url("access.token.jwks_url", url, problems);
+        if url.starts_with("http:") {
+            let text = "access.token.jwks_url is fetched without TLS: who is on the way can make keys of his own; say https";
+            problems.warnings.push(text.into());
+        }
     }
     if let Some(algorithm) = &token.algorithm {
         let symmetric = token.secret.is_some() || token.secret_file.is_some();
@@ -332,16 +345,23 @@ mod tests {
         };
         assert!(found(&sections(SECTIONS_MAX)).is_empty());
         assert_eq!(found(&sections(SECTIONS_MAX + 1)), ["channel"]);
+        let key = |index| format!("[[access.key]]\nname = 'a{index}'\nsha256 = '{hash}'\n");
+        assert!(found(&(0..SECTIONS_MAX).map(key).collect::<String>()).is_empty());
+        assert_eq!(found(&(0..=SECTIONS_MAX).map(key).collect::<String>()), ["access.key"]);
     }
 
     #[test]
-    fn an_open_door_to_everybody_is_warned_of() {
+    fn open_doors_are_warned_of() {
         for (text, warned) in [
             ("", false),
             ("listen = '0.0.0.0:80'", true),
             ("listen = 'example.org:80'", true),
             ("listen = '0.0.0.0:80'\naccess.open = true", false),
             ("listen = '0.0.0.0:80'\naccess.webhook.url = 'http://a'", false),
+            ("allow_origin = ['any']\n[access.token]\nkey_file = 'k'\ncookie = 'c'", true),
+            ("access.token.jwks_url = 'http://a.example'", true),
+            ("access.token.jwks_url = 'https://a.example'", false),
+            ("allow_origin = ['https://a.example']\n[access.token]\nkey_file = 'k'\ncookie = 'c'", false),
         ] {
             let mut sources = Sources::new();
             sources.text("f.toml", text).expect("valid");

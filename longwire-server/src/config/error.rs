@@ -66,8 +66,9 @@ fn floor(text: &str, mut at: usize) -> usize {
 
 /// A line of which nothing is shown behind a key that holds a secret: errors end up in logs.
 fn without_secrets(line: &str) -> String {
-    let visible = match line.split_once('=') {
-        Some((key, _)) if key.contains("secret") && !key.contains("file") => format!("{key}= …"),
+    let ends = line.match_indices("secret").map(|(at, word)| at + word.len());
+    let visible = match ends.into_iter().find(|&end| !line[end..].starts_with("_file")) {
+        Some(end) if line[end..].contains('=') => format!("{} = …", &line[..end]),
         _ => line.to_owned(),
     };
     // One column each, so that the caret stands where it should, and no escape sequence reaches a terminal.
@@ -184,6 +185,15 @@ mod tests {
         assert_eq!(problem(at..at + 3), "f.toml:2:5: wrong\n  |\n2 | 海 = \"x\" # 🌊\n  |     ^^^");
         let at = text.find("\"hunter2\"").expect("there");
         assert_eq!(problem(at..at + 9), "f.toml:3:10: wrong\n  |\n3 | secret = …\n  |          ^");
+        for (line, shown) in [
+            ("token = { query = true, secret = \"hunter2\" }", "token = { query = true, secret = …"),
+            ("\"secret\"=\"hunter2\"", "\"secret = …"),
+            ("secret_file = \"a\"", "secret_file = \"a\""),
+            ("secret_file = \"a\", secret = \"hunter2\"", "secret_file = \"a\", secret = …"),
+            ("[secret]", "[secret]"),
+        ] {
+            assert_eq!(without_secrets(line), shown);
+        }
         // Beyond the end, and in the middle of a character.
         assert!(problem(1000..2000).starts_with("f.toml:4:1: wrong"));
         assert!(problem(7..9).starts_with("f.toml:2:1: wrong"));

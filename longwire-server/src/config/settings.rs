@@ -20,7 +20,7 @@ pub struct Config {
     pub threads: u16,
     /// Pages that may connect besides the server's own; `any` is all of them.
     pub allow_origin: Vec<String>,
-    /// Names by which a server on the loopback address may be asked for, besides this machine's own; `any` is all.
+    /// Names by which the server may be asked for ([`host_allowed`](crate::access::host_allowed)); `any` is all.
     pub allow_host: Vec<String>,
     /// Subprotocols that are spoken; of those that a client offers, the first one here is chosen.
     pub subprotocol: Vec<String>,

@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
 
 mod arguments;
+mod config;
 mod connect;
 mod endings;
 mod plain_http;
