@@ -1,19 +1,10 @@
-//! What is served by plain HTTP: the page and the health check. One request per connection.
-
-use std::convert::Infallible;
-use std::future::ready;
-use std::io::Cursor;
-use std::time::Duration;
+//! What is answered to plain HTTP: the page and the health check.
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
-use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::AsyncReadExt;
-use tokio::net::TcpStream;
 
 /// Where the server says that it is alive.
 pub(crate) const HEALTHY: &str = "/-/healthy";
@@ -21,39 +12,13 @@ pub(crate) const HEALTHY: &str = "/-/healthy";
 /// The page; `{nonce}` stands where its script and its style are told from anything injected.
 const PAGE: &str = include_str!("page.html");
 
-/// For the whole exchange, so that a client that reads or writes a byte at a time holds nothing for long.
-const DEADLINE: Duration = Duration::from_secs(15);
-
-/// How long a client that still sends is listened to after its answer.
-const LINGER: Duration = Duration::from_secs(2);
-
-/// Answers one request on a connection from which `read` has been read already, and closes it.
-pub(crate) async fn serve(stream: TcpStream, read: Bytes) {
-    // A client that went away, or was too slow, has nobody to tell.
-    let _ = tokio::time::timeout(DEADLINE, exchange(stream, read)).await;
+/// Answers an extended CONNECT, by which a stream of HTTP/2 becomes a WebSocket (RFC 8441).
+pub(crate) async fn websocket(_: Request<Incoming>) -> Response<Full<Bytes>> {
+    text(StatusCode::NOT_IMPLEMENTED, "WebSocket over HTTP/2 is not served here: use HTTP/1.1\n".into())
 }
 
-async fn exchange(stream: TcpStream, read: Bytes) -> Result<(), hyper::Error> {
-    let (from, to) = stream.into_split();
-    let mut io = tokio::io::join(Cursor::new(read).chain(from), to);
-    // It flushes, and ends our direction.
-    hyper::server::conn::http1::Builder::new()
-        .keep_alive(false)
-        .timer(TokioTimer::new())
-        .header_read_timeout(DEADLINE)
-        .serve_connection(
-            TokioIo::new(&mut io),
-            service_fn(|request| ready(Ok::<_, Infallible>(answer(&request)))),
-        )
-        .await?;
-
-    // RFC 9112 9.6: closing while a body that nobody wants is still coming would reset the connection,
-    // and the reset may overtake the answer. So the rest is dropped.
-    let _ = tokio::time::timeout(LINGER, tokio::io::copy(&mut io, &mut tokio::io::sink())).await;
-    Ok(())
-}
-
-fn answer(request: &Request<Incoming>) -> Response<Full<Bytes>> {
+/// Answers any other request.
+pub(crate) fn answer(request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let path = request.uri().path();
     if path != "/" && path != HEALTHY {
         let channel = if path.starts_with("/-/") { "" } else { CHANNEL };

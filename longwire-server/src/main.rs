@@ -1,13 +1,15 @@
 //! `longwire`: a ready-to-run WebSocket server and client.
 //!
 //! `cli/` is what a person types; `server` is what the library's engine calls, with each connection on a
-//! channel or at the echo; `http` is what else is served. Everything of RFC 6455 is the library's.
+//! channel or at the echo; `serving` and `http` are what else is served. Everything of RFC 6455 is the library's.
 
 mod cli;
 #[cfg(unix)]
 mod http;
 #[cfg(unix)]
 mod server;
+#[cfg(unix)]
+mod serving;
 mod stop;
 mod terminal;
 

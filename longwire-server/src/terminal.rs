@@ -22,6 +22,11 @@ pub(crate) fn failure(text: &str) {
     line(Colour::Red, "longwire", &format!(": {text}"));
 }
 
+/// What whoever runs the program has to know, at a terminal or not.
+pub(crate) fn notice(text: &str) {
+    line(Colour::Green, "longwire", &format!(": {text}"));
+}
+
 /// A trouble that the program survives.
 pub(crate) fn warn(text: &str) {
     line(Colour::Yellow, "longwire", &format!(": {text}"));

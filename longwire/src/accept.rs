@@ -1,6 +1,7 @@
 //! The server: from an accepted stream to an open connection.
 
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -12,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use crate::error::AcceptError;
+use crate::forwarded::TrustedProxies;
 use crate::head::{linger, read_head, write_all};
 use crate::timer::now;
 use crate::websocket::WebSocket;
@@ -158,7 +160,7 @@ impl Acceptor {
     }
 
     #[cfg(unix)]
-    pub(crate) fn settings(&self) -> &Settings {
+    pub(crate) const fn settings(&self) -> &Arc<Settings> {
         &self.0
     }
 
@@ -292,12 +294,12 @@ impl Settings {
 /// Dropped, it ends the connection without an answer.
 #[derive(Debug)]
 pub struct Handshake<S> {
-    settings: Arc<Settings>,
-    stream: S,
-    input: BytesMut,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) stream: S,
+    pub(crate) input: BytesMut,
     /// Length of the request's head at the front of `input`.
-    head: usize,
-    request: Box<Request<()>>,
+    pub(crate) head: usize,
+    pub(crate) request: Box<Request<()>>,
 }
 
 impl<S> Handshake<S> {
@@ -309,6 +311,17 @@ impl<S> Handshake<S> {
     /// It asks for an upgrade to WebSocket. Anything else is plain HTTP.
     pub fn is_websocket(&self) -> bool {
         server::is_websocket(&self.request)
+    }
+
+    /// Lets the request say what the client has said, where trusted proxies stand between, and returns the client's
+    /// address: see [`TrustedProxies::apply`]. To be called before the request is accepted, for it may change
+    /// which pages are of the same origin.
+    ///
+    /// # Errors
+    ///
+    /// As [`TrustedProxies::apply`]: what to [refuse](Self::refuse) it with.
+    pub fn behind(&mut self, proxies: &TrustedProxies, peer: SocketAddr) -> Result<SocketAddr, Refusal> {
+        proxies.apply(peer, &mut self.request)
     }
 
     /// The stream.

@@ -42,18 +42,19 @@ pub mod engine;
 pub mod guide;
 pub mod listener;
 pub mod reconnect;
+#[cfg(feature = "tls")]
+pub mod tls;
 
 mod accept;
 mod client;
 mod drive;
 mod error;
+mod forwarded;
 mod head;
 mod lent;
 mod split;
 mod stream;
 mod timer;
-#[cfg(feature = "tls")]
-mod tls;
 mod transport;
 mod wanted;
 mod websocket;
@@ -64,11 +65,12 @@ pub use client::{Client, RedirectError, Step, connect};
 #[cfg(feature = "proxy")]
 pub use client::{Proxy, ProxyError};
 pub use error::{AcceptError, ConnectError, Error, Phase, Response};
+pub use forwarded::{Forwarded, InvalidNetwork, TrustedProxies};
 pub use reconnect::Reconnect;
 pub use split::{Receiver, Sender};
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsError};
-pub use transport::{Secured, Transport};
+pub use transport::{Negotiated, Transport};
 pub use websocket::{Closed, Side, WebSocket};
 
 pub use longwire_proto::handshake::{HandshakeError, InvalidOrigin, Origins, Refusal};

@@ -14,13 +14,13 @@ pub struct Transport {
     inner: Inner,
     /// The other end of TCP: the server, or the proxy before it.
     peer: Option<SocketAddr>,
-    secured: Option<Box<Secured>>,
+    secured: Option<Box<Negotiated>>,
 }
 
 /// What TLS was agreed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Secured {
+pub struct Negotiated {
     /// `TLS 1.2` or `TLS 1.3`.
     pub version: &'static str,
     /// The protocol that the server chose by ALPN (RFC 7301), if it did.
@@ -48,7 +48,7 @@ impl Transport {
 
     /// A stream within TLS.
     #[cfg(feature = "tls")]
-    pub(crate) fn secured(stream: impl Stream + 'static, peer: Option<SocketAddr>, secured: Secured) -> Self {
+    pub(crate) fn secured(stream: impl Stream + 'static, peer: Option<SocketAddr>, secured: Negotiated) -> Self {
         Self { secured: Some(Box::new(secured)), ..Self::new(stream, peer) }
     }
 
@@ -59,7 +59,7 @@ impl Transport {
     }
 
     /// The TLS under the connection to the server, if there is any (`wss://`).
-    pub fn tls(&self) -> Option<&Secured> {
+    pub fn tls(&self) -> Option<&Negotiated> {
         self.secured.as_deref()
     }
 

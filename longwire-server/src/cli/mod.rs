@@ -1,5 +1,6 @@
 //! The command line: which command, and how its end becomes an exit status.
 
+mod config;
 mod connect;
 mod lines;
 mod origin;
@@ -7,6 +8,8 @@ mod output;
 mod reach;
 mod reconnect;
 mod serve;
+#[cfg(unix)]
+mod tls;
 
 use std::error::Error as _;
 use std::process::ExitCode;
@@ -28,6 +31,7 @@ struct Cli {
 enum Command {
     Serve(serve::Serve),
     Connect(connect::Connect),
+    Config(config::Config),
 }
 
 const EXAMPLES: &str = "\
@@ -37,6 +41,9 @@ Examples:
 
   longwire connect ws://127.0.0.1:8080/lobby
       Join the channel /lobby: what you type is sent, what others say is shown.
+
+  longwire config check longwire.toml
+      Say what is wrong with the settings, or what holds.
 
   longwire help serve
       All about a command.";
@@ -54,6 +61,12 @@ impl Failure {
         Self { status: 1, text: text.into() }
     }
 
+    /// The options do not go together.
+    #[cfg(unix)]
+    fn usage(text: impl Into<String>) -> Self {
+        Self { status: 2, text: text.into() }
+    }
+
     /// Ended by a signal for the second time: at once and without a word.
     fn signal(status: u8) -> Self {
         Self { status, text: String::new() }
@@ -65,6 +78,7 @@ pub(crate) fn run() -> ExitCode {
     let ended = match Cli::try_parse() {
         Ok(Cli { command: Command::Serve(serve) }) => serve.run(),
         Ok(Cli { command: Command::Connect(connect) }) => connect.run(),
+        Ok(Cli { command: Command::Config(config) }) => config.run(),
         Err(error) => return usage(&error),
     };
     match ended {

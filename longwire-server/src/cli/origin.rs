@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use longwire::http::uri::Authority;
 use longwire::http::{HeaderMap, Request, StatusCode, header};
-use longwire::{Acceptor, Origins, Refusal};
+use longwire::{Acceptor, Forwarded, Origins, Refusal};
 
 /// One `--allow-origin`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +30,13 @@ impl FromStr for AllowedOrigin {
     }
 }
 
-/// Makes the policy for a server that listens on `address`: the pages that are allowed, and its own.
-pub(super) fn policy(acceptor: Acceptor, allowed: &[AllowedOrigin], address: SocketAddr) -> Acceptor {
+/// Makes the policy for a server that listens on `address`, in TLS or not: the pages that are allowed, and its own.
+pub(super) fn policy(
+    acceptor: Acceptor,
+    allowed: &[AllowedOrigin],
+    address: SocketAddr,
+    secure: bool,
+) -> Acceptor {
     if allowed.contains(&AllowedOrigin::Any) {
         return acceptor.origins(Origins::Any);
     }
@@ -47,9 +52,10 @@ pub(super) fn policy(acceptor: Acceptor, allowed: &[AllowedOrigin], address: Soc
     let origins = if address.ip().is_loopback() {
         let port = address.port();
         let own = [address.ip().to_string(), "127.0.0.1".into(), "localhost".into()];
+        let scheme = if secure { "https" } else { "http" };
         let own = own.map(|host| match host.contains(':') {
-            true => format!("http://[{host}]:{port}"),
-            false => format!("http://{host}:{port}"),
+            true => format!("{scheme}://[{host}]:{port}"),
+            false => format!("{scheme}://{host}:{port}"),
         });
         Origins::list(own.into_iter().chain(listed))
     } else {
@@ -67,7 +73,10 @@ pub(super) fn policy(acceptor: Acceptor, allowed: &[AllowedOrigin], address: Soc
 /// rebinding). Addresses and `localhost` cannot be changed so (RFC 6761 6.3).
 fn known_by_own_name(request: &Request<()>, _: &mut HeaderMap) -> Result<(), Refusal> {
     let headers = request.headers();
-    if !headers.contains_key(header::ORIGIN) {
+    // A host that a trusted proxy has passed on is none that a page could have chosen: it cannot set such headers.
+    let is_passed_on =
+        request.extensions().get::<Forwarded>().is_some_and(|forwarded| forwarded.host.is_some());
+    if !headers.contains_key(header::ORIGIN) || is_passed_on {
         return Ok(());
     }
     let host = headers.get(header::HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());

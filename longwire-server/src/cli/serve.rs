@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use clap::Args;
 use longwire::engine::{Drain, Engine};
-use longwire::{Acceptor, CloseCode, Config, Deflate};
+use longwire::tls::ServerTls;
+use longwire::{Acceptor, CloseCode, Config, Deflate, TrustedProxies};
 use tokio::runtime;
 
 use super::{Failure, origin};
-use crate::http;
 use crate::server::Channels;
+use crate::serving::Site;
 use crate::stop::Signals;
 
 /// Serve channels over WebSocket, and a page that talks on them.
@@ -29,6 +30,23 @@ pub(super) struct Serve {
     /// Where to listen; port 0 takes a free one, 0.0.0.0 or [::] is every interface
     #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:8080")]
     listen: Listen,
+
+    #[cfg(unix)]
+    #[command(flatten)]
+    tls: super::tls::Tls,
+
+    /// A proxy before this server, or a network of them, as 10.0.0.0/8: what it says of the client is believed
+    /// (X-Forwarded-For, -Proto and -Host). May be given several times
+    #[arg(long, value_name = "ADDRESS", value_parser = network)]
+    trust_proxy: Vec<String>,
+
+    /// The trusted proxies write Forwarded (RFC 7239) instead
+    #[arg(long, requires = "trust_proxy")]
+    forwarded: bool,
+
+    /// How many WebSockets may be open at once; one more is answered 503 [default: any number]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    max_connections: Option<u32>,
 
     /// How many threads serve [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -87,6 +105,15 @@ Examples:
   longwire serve --deflate --deflate-threshold 1K
       Compress messages of 1 KiB and more.
 
+  longwire serve --listen 0.0.0.0:443 --tls-cert chain.pem --tls-key key.pem
+      Serve https:// and wss://; a certificate that is renewed is noticed.
+
+  longwire serve --tls-self-signed
+      Try the same on this machine, without a certificate of one's own.
+
+  longwire serve --trust-proxy 127.0.0.1
+      Stand behind a proxy on this machine that ends TLS.
+
   longwire serve --drain 20 --restarts
       When it is asked to end, tell everyone within 20 seconds to come again.";
 
@@ -109,20 +136,25 @@ impl Serve {
     async fn serve(self) -> Result<(), Failure> {
         let mut signals =
             Signals::listen().map_err(|error| Failure::new(format!("cannot listen for signals: {error}")))?;
+        let tls = self.tls.server(&self.listen.host)?;
         let listener = self.listen.bind()?;
         let address = listener.local_addr().map_err(|error| self.listen.failure(&error))?;
+        let (site, close) = Site::new();
         let mut running = self
-            .engine(address)
+            .engine(address, tls.clone(), site)?
             .start(listener)
             .map_err(|error| Failure::new(format!("cannot start the threads: {error}")))?;
-        announce(address)
+        announce(address, tls.is_some())
             .map_err(|error| Failure::new(format!("cannot write to standard output: {error}")))?;
 
         let failed = |error: io::Error| Failure::new(format!("the server failed: {error}"));
         tokio::select! {
             ended = running.ended() => return ended.map_err(failed),
             _ = signals.next() => {}
+            () = watch(tls) => {}
         }
+        // Those of HTTP end when their requests are answered.
+        let _ = close.send(true);
         let code = if self.restarts { CloseCode::RESTART } else { CloseCode::GOING_AWAY };
         let drain = Drain::new(code, "the server stops").spread(Duration::from_secs(self.drain.into()));
         running.handle().drain(&drain.timeout(FAREWELL));
@@ -133,7 +165,12 @@ impl Serve {
     }
 
     #[cfg(unix)]
-    fn engine(&self, address: SocketAddr) -> Engine<Channels> {
+    fn engine(
+        &self,
+        address: SocketAddr,
+        tls: Option<ServerTls>,
+        site: Site,
+    ) -> Result<Engine<Channels>, Failure> {
         // A listener may be behind by four of the largest messages before it counts as slow.
         let behind = self.max_message.saturating_mul(4).max(1024 * 1024);
         let mut config = Config::server().max_message(self.max_message).write_buffer(behind);
@@ -142,17 +179,47 @@ impl Serve {
         }
         let acceptor =
             Acceptor::new().config(config).subprotocols(self.subprotocol.iter().map(String::as_str));
-        let acceptor = origin::policy(acceptor, &self.allow_origin, address);
-        let engine = Engine::new(Channels::default()).acceptor(acceptor).http(http::serve);
-        match self.threads {
-            Some(threads) => engine.threads(threads.into()),
-            None => engine,
+        let acceptor = origin::policy(acceptor, &self.allow_origin, address, tls.is_some());
+        let mut engine = Engine::new(Channels::default()).acceptor(acceptor);
+        engine = engine.http(move |stream, read| site.clone().serve(stream, read));
+        if !self.trust_proxy.is_empty() {
+            // Each was checked when the command line was read.
+            let proxies =
+                TrustedProxies::new(&self.trust_proxy).map_err(|error| Failure::usage(error.to_string()))?;
+            engine = engine.trusted_proxies(proxies.rfc7239(self.forwarded));
         }
+        if let Some(tls) = tls {
+            engine = engine.tls(tls);
+        }
+        if let Some(most) = self.max_connections {
+            engine = engine.max_connections(most as usize);
+        }
+        if let Some(threads) = self.threads {
+            engine = engine.threads(threads.into());
+        }
+        Ok(engine)
     }
 }
 
+/// Never ends.
+#[cfg(unix)]
+async fn watch(tls: Option<ServerTls>) {
+    match tls {
+        Some(tls) => super::tls::watch(tls).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// A network, as it is written.
+fn network(text: &str) -> Result<String, String> {
+    TrustedProxies::new([text]).map_err(|error| error.to_string())?;
+    Ok(text.to_owned())
+}
+
 /// The one line on standard output: programs read the port from it.
-fn announce(address: SocketAddr) -> io::Result<()> {
+#[cfg(unix)]
+fn announce(address: SocketAddr, secure: bool) -> io::Result<()> {
+    let (http, ws) = if secure { ("https", "wss") } else { ("http", "ws") };
     let (mut reached, mut everywhere) = (address, "");
     if address.ip().is_unspecified() {
         // Browsers refuse the unspecified address; the loopback one always leads here.
@@ -166,7 +233,7 @@ fn announce(address: SocketAddr) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(
         out,
-        "longwire listening on http://{reached}{everywhere}  (open it in a browser; channels are ws://{reached}/ANYTHING)"
+        "longwire listening on {http}://{reached}{everywhere}  (open it in a browser; channels are {ws}://{reached}/ANYTHING)"
     )?;
     out.flush()
 }

@@ -2,12 +2,15 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
 
 mod arguments;
+mod config;
 mod connect;
 mod endings;
 mod plain_http;
+mod proxies;
 mod reach;
 mod reconnect;
 mod serve;
+mod tls;
 
 #[path = "../process/mod.rs"]
 mod process;

@@ -109,7 +109,7 @@ impl Server {
             panic!("the server announced nothing: {:?}", stderr.rest());
         };
         let port = announced
-            .split_once("http://127.0.0.1:")
+            .split_once("://127.0.0.1:")
             .and_then(|(_, rest)| rest.split_whitespace().next())
             .and_then(|port| port.parse().ok())
             .unwrap_or_else(|| panic!("no port in {announced:?}"));

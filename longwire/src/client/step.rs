@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode};
 
-use crate::transport::Secured;
+use crate::transport::Negotiated;
 
 /// A step on the way to a connection, as [`Client::on_step`](crate::Client::on_step) tells it. None holds a
 /// credential of ours; what the server answers may hold some of its own, as Set-Cookie does.
@@ -25,7 +25,7 @@ pub enum Step<'a> {
     /// The proxy, such as `http://proxy:3128`, has opened a tunnel to the server.
     Tunnelled(&'a str),
     /// TLS is agreed on, with the server or the proxy.
-    Secured(&'a Secured),
+    Secured(&'a Negotiated),
     /// The server has answered the opening handshake.
     Answered(StatusCode, &'a HeaderMap),
     /// The server leads to this URL, and the client follows.

@@ -12,6 +12,7 @@ use longwire_proto::{
 };
 
 use super::counters::Counters;
+use super::layer::Layer;
 use super::links::{Handle, Id, Peer};
 use super::slab::Key;
 use super::slow::{Backlog, Published, Relief, Waiting};
@@ -49,6 +50,8 @@ pub(super) struct Held {
     pub(super) ending: Option<Ending>,
     /// The stream takes no more bytes. What the peer said before may still be read.
     pub(super) broken: Option<Error>,
+    /// What lies between the socket and this connection, from its beginning to its end.
+    pub(super) layer: Option<Layer>,
 }
 
 /// How a connection ends.
@@ -73,6 +76,7 @@ impl Held {
             || self.sent.is_some()
             || self.ending.is_some()
             || self.broken.is_some()
+            || self.layer.is_some()
     }
 }
 
@@ -93,6 +97,15 @@ impl Entry {
 
     pub(super) fn is_ending(&self) -> bool {
         self.held.as_ref().is_some_and(|held| held.ending.is_some())
+    }
+
+    /// How the stream that is carried to the socket has failed, if it has.
+    pub(super) fn carrier_failed(&self) -> Option<Error> {
+        match self.held.as_ref()?.layer.as_ref()? {
+            Layer::Carried(carried) => carried.failed.get().cloned(),
+            #[cfg(feature = "tls")]
+            Layer::Tls(_) => None,
+        }
     }
 
     /// Notes how it ends; the first to say so counts.
@@ -185,13 +198,16 @@ impl Conn<'_> {
         self.local.engine.clone()
     }
 
-    /// The peer's address.
+    /// The peer's address: that of the socket, where a proxy stands before it the proxy's.
     ///
     /// # Errors
     ///
     /// What the operating system says, such as when the socket is no longer connected.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.stream.peer_addr()
+        match self.entry.held.as_ref().and_then(|held| held.layer.as_ref()) {
+            Some(Layer::Carried(carried)) => Ok(carried.from),
+            _ => self.stream.peer_addr(),
+        }
     }
 
     /// How messages are compressed, if that was negotiated (RFC 7692).
@@ -375,17 +391,28 @@ impl Conn<'_> {
         let mut name: Option<Arc<str>> = None;
         for (_, link) in others {
             let topic = Arc::clone(name.get_or_insert_with(|| topic.into()));
-            let command = super::links::Command::Publish { topic, key: key.clone(), frame: frame.clone() };
+            let (key, frame) = (key.clone(), frame.clone());
+            let command = super::links::Command::Publish { topic, key, frame, except: None };
             if link.push(command).is_err() {
                 self.local.counters.dropped += 1;
             }
         }
+        self.publish_beside(topic, key, frame, except);
+    }
+
+    /// Publishes to those of its own loop: to all but `except`, which is this connection or nobody.
+    fn publish_beside(&mut self, topic: &str, key: Option<Arc<str>>, frame: &SharedFrame, except: u32) {
         if let Some(topic) = self.local.topics.find(topic) {
             if except != NOBODY && self.entry.subscriptions.contains(topic) {
                 self.stand_apart();
             }
             self.local.log.push(Logged { topic, frame: frame.clone(), key, except });
         }
+    }
+
+    /// Publishes to the others of its own loop.
+    pub(super) fn publish_to_others(&mut self, topic: &str, key: Option<Arc<str>>, frame: &SharedFrame) {
+        self.publish_beside(topic, key, frame, self.key.index);
     }
 
     /// From here on this connection's place in the log is its own.

@@ -37,7 +37,11 @@ counters! {
     opened,
     /// Opening handshakes that were refused, or not complete in time.
     refused,
-    /// Requests that were handed to the HTTP service.
+    /// Connections whose TLS handshake, request or verdict is waited for in a task now.
+    opening,
+    /// TLS handshakes that failed, or were not complete in time.
+    tls_failed,
+    /// Connections that were handed to the HTTP service.
     http,
     /// Connections that could not be accepted, for want of descriptors or the like.
     accept_errors,

@@ -43,6 +43,8 @@ impl<H: Handler> Loop<H> {
             return;
         }
         self.stop_accepting();
+        self.beside.closing.cancel();
+        self.beside.invited.take();
         let mut keys = Vec::new();
         for key in self.slab.keys().collect::<Vec<_>>() {
             match self.slab.get(key) {

@@ -19,6 +19,7 @@ use mio::{Interest, Poll, Registry, Token};
 use tokio::io::unix::AsyncFd;
 
 use super::Options;
+use super::beside::Beside;
 use super::conn::{Conn, Entry, Local};
 use super::counters::Told;
 use super::drain::Draining;
@@ -102,8 +103,8 @@ pub(super) struct Loop<H: Handler> {
     listener: Option<TcpListener>,
     accepting: bool,
     accept_again: Option<Instant>,
-    /// Held by each task of a request that is none of ours.
-    pub(super) tasks: Rc<()>,
+    /// Held by each task.
+    pub(super) beside: Rc<Beside<H::State>>,
     pub(super) draining: Option<Draining>,
     pub(super) stopped: bool,
     /// What was published is being delivered: nobody is called.
@@ -156,7 +157,7 @@ impl<H: Handler> Loop<H> {
             listener: Some(listener),
             accepting: true,
             accept_again: None,
-            tasks: Rc::new(()),
+            beside: Rc::default(),
             draining: None,
             stopped: false,
             delivering: false,
@@ -223,7 +224,7 @@ impl<H: Handler> Loop<H> {
     }
 
     fn is_done(&self) -> bool {
-        let drained = self.draining.is_some() && self.slab.len() == 0 && Rc::strong_count(&self.tasks) == 1;
+        let drained = self.draining.is_some() && self.slab.len() == 0 && Rc::strong_count(&self.beside) == 1;
         self.stopped || drained
     }
 
@@ -275,6 +276,7 @@ impl<H: Handler> Loop<H> {
             self.look_at_the_clock();
         }
         self.deliver();
+        self.count_beside();
         self.told.tell(&self.local.counters);
     }
 
@@ -306,7 +308,11 @@ impl<H: Handler> Loop<H> {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Adopt(stream, from) => self.adopt(stream, from),
+            Command::Begin(stream, from) => self.begin(stream, from),
+            Command::Look => self.look_beside(),
+            Command::Invite(invitation) => self.invite(*invitation),
+            Command::Adopt(adoption) => self.adopt(adoption),
+            Command::Forget(ticket) => drop(self.beside.invited.borrow_mut().take(ticket)),
             Command::Send(key, message, compress) => self.on(key, |conn| {
                 if conn.send_with(message, compress).is_err() {
                     conn.local.counters.dropped += 1;
@@ -325,8 +331,11 @@ impl<H: Handler> Loop<H> {
             Command::Unsubscribe(key, topic) => self.on(key, |conn| {
                 conn.unsubscribe(&topic);
             }),
-            Command::Publish { topic, key, frame } => {
-                super::conn::publish_here(&mut self.local, &topic, key, frame);
+            Command::Publish { topic, key, frame, except } => {
+                match except.filter(|except| self.is_up(*except)) {
+                    Some(except) => self.on(except, |conn| conn.publish_to_others(&topic, key, &frame)),
+                    None => super::conn::publish_here(&mut self.local, &topic, key, frame),
+                }
                 if self.local.log.is_full() {
                     self.deliver();
                 }
@@ -335,6 +344,11 @@ impl<H: Handler> Loop<H> {
             Command::Drain(drain) => self.begin_to_drain(drain),
             Command::Stop => self.stopped = true,
         }
+    }
+
+    /// It is open, and not about to end.
+    fn is_up(&mut self, key: Key) -> bool {
+        matches!(self.slab.get(key), Some(Place { what: What::Open(entry, _), .. }) if !entry.is_ending())
     }
 
     /// Does something with an open connection that is not worked on.
@@ -367,11 +381,11 @@ impl<H: Handler> Loop<H> {
                             let link = &self.local.engine.0.0[other];
                             link.connections.fetch_add(1, Ordering::Relaxed);
                             // A loop that has ended drops it, as this one is about to.
-                            let _ = link.push(Command::Adopt(stream, from));
+                            let _ = link.push(Command::Begin(stream, from));
                         }
                         None => {
                             self.local.engine.0.0[at].connections.fetch_add(1, Ordering::Relaxed);
-                            self.adopt(stream, from);
+                            self.begin(stream, from);
                         }
                     }
                 }
@@ -390,14 +404,26 @@ impl<H: Handler> Loop<H> {
     }
 
     /// A connection begins here. It is counted already.
-    fn adopt(&mut self, stream: TcpStream, from: SocketAddr) {
+    fn begin(&mut self, stream: TcpStream, from: SocketAddr) {
         if self.draining.is_some() {
             return self.uncount();
         }
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.options.tls {
+            return self.secure(tls.clone(), stream, from);
+        }
+        match self.put(stream, What::Greeting(Greeting::new(from, self.local.now))) {
+            Some(index) => self.arm(index),
+            None => self.uncount(),
+        }
+    }
+
+    /// Puts a socket into a place of its own, and has it watched.
+    pub(super) fn put(&mut self, stream: TcpStream, what: What<H::State>) -> Option<u32> {
         let fd = stream.as_raw_fd();
         let place = Place {
             stream,
-            what: What::Greeting(Greeting::new(from, self.local.now)),
+            what,
             armed: 0,
             mark: 0,
             queued: false,
@@ -412,9 +438,9 @@ impl<H: Handler> Loop<H> {
             // The system watches no more sockets.
             self.slab.remove(key.index);
             self.local.counters.accept_errors += 1;
-            return self.uncount();
+            return None;
         }
-        self.arm(key.index);
+        Some(key.index)
     }
 
     pub(super) fn uncount(&self) {

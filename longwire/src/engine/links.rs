@@ -9,6 +9,7 @@ use std::time::Duration;
 use longwire_proto::{CloseCode, CloseFrame, Compress, Message, Outgoing, SendError, SharedFrame};
 use mio::Waker;
 
+use super::adopt::{Adoption, Invite};
 use super::conn::Conn;
 use super::counters::{self, Counters, Told};
 use super::slab::Key;
@@ -45,13 +46,24 @@ type Act = dyn FnOnce(&mut Conn<'_>) + Send;
 
 /// What a loop is told.
 pub(super) enum Command {
-    Adopt(TcpStream, SocketAddr),
+    Begin(TcpStream, SocketAddr),
+    /// A task has something for it.
+    Look,
+    Invite(Box<Invite>),
+    Adopt(Adoption),
+    Forget(u64),
     Send(Key, Message, Compress),
     SendShared(Key, SharedFrame),
     Close(Key, CloseFrame),
     Subscribe(Key, Arc<str>),
     Unsubscribe(Key, Arc<str>),
-    Publish { topic: Arc<str>, key: Option<Arc<str>>, frame: SharedFrame },
+    /// To all subscribers but the one that is `except`.
+    Publish {
+        topic: Arc<str>,
+        key: Option<Arc<str>>,
+        frame: SharedFrame,
+        except: Option<Key>,
+    },
     Run(Key, Box<Act>),
     Drain(Drain),
     Stop,
@@ -63,7 +75,7 @@ impl Command {
         match self {
             Self::Send(_, message, _) => Some(message.len()),
             Self::SendShared(_, frame) => Some(frame.payload_len()),
-            Self::Publish { topic, key, frame } => {
+            Self::Publish { topic, key, frame, .. } => {
                 Some(frame.payload_len() + topic.len() + key.as_ref().map_or(0, |key| key.len()))
             }
             _ => None,
@@ -81,7 +93,7 @@ pub(super) struct Link {
     waker: Waker,
     pub(super) told: Arc<Told>,
     /// Its connections, those that are on their way to it included.
-    pub(super) connections: AtomicUsize,
+    pub(super) connections: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
@@ -94,7 +106,7 @@ struct Queue {
 
 impl Link {
     pub(super) fn new(waker: Waker) -> Self {
-        Self { queue: Mutex::default(), waker, told: Arc::default(), connections: AtomicUsize::new(0) }
+        Self { queue: Mutex::default(), waker, told: Arc::default(), connections: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -163,7 +175,7 @@ impl Handle {
     /// [`Error::Full`] when a loop has 64 MiB of such messages to work off: its connections miss this one.
     /// [`Error::Send`] when the engine has ended.
     pub fn publish<'m>(&self, topic: &str, message: impl Into<Outgoing<'m>>) -> Result<(), Error> {
-        self.publish_frame(topic, None, &SharedFrame::new(message))
+        self.publish_frame(topic, None, &SharedFrame::new(message), None)
     }
 
     /// As [`publish`](Self::publish), with a key such as the name of a quote: see
@@ -178,7 +190,7 @@ impl Handle {
         key: &str,
         message: impl Into<Outgoing<'m>>,
     ) -> Result<(), Error> {
-        self.publish_frame(topic, Some(key.into()), &SharedFrame::new(message))
+        self.publish_frame(topic, Some(key.into()), &SharedFrame::new(message), None)
     }
 
     /// As [`publish`](Self::publish), of a message that was encoded before.
@@ -187,16 +199,39 @@ impl Handle {
     ///
     /// As [`publish`](Self::publish).
     pub fn publish_shared(&self, topic: &str, frame: &SharedFrame) -> Result<(), Error> {
-        self.publish_frame(topic, None, frame)
+        self.publish_frame(topic, None, frame, None)
     }
 
-    fn publish_frame(&self, topic: &str, key: Option<Arc<str>>, frame: &SharedFrame) -> Result<(), Error> {
+    /// As [`publish_shared`](Self::publish_shared), to all but one connection, and with the key of
+    /// [`publish_latest`](Self::publish_latest) if there is one.
+    ///
+    /// # Errors
+    ///
+    /// As [`publish`](Self::publish).
+    pub fn publish_except(
+        &self,
+        topic: &str,
+        key: Option<&str>,
+        frame: &SharedFrame,
+        except: Option<Id>,
+    ) -> Result<(), Error> {
+        self.publish_frame(topic, key.map(Into::into), frame, except)
+    }
+
+    fn publish_frame(
+        &self,
+        topic: &str,
+        key: Option<Arc<str>>,
+        frame: &SharedFrame,
+        except: Option<Id>,
+    ) -> Result<(), Error> {
         let topic: Arc<str> = topic.into();
         let mut result = Ok(());
         // One that is full takes nothing from the others.
-        for link in &self.0.0 {
+        for (at, link) in self.0.0.iter().enumerate() {
             let (topic, key, frame) = (Arc::clone(&topic), key.clone(), frame.clone());
-            result = result.and(link.push(Command::Publish { topic, key, frame }));
+            let except = except.filter(|id| usize::from(id.at) == at).map(|id| id.key);
+            result = result.and(link.push(Command::Publish { topic, key, frame, except }));
         }
         result
     }
@@ -395,7 +430,9 @@ mod tests {
         let poll = mio::Poll::new().unwrap();
         let link = Link::new(Waker::new(poll.registry(), mio::Token(0)).unwrap());
         let frame = SharedFrame::new("x".repeat(1000));
-        let publish = || link.push(Command::Publish { topic: "题".into(), key: None, frame: frame.clone() });
+        let publish = || {
+            link.push(Command::Publish { topic: "题".into(), key: None, frame: frame.clone(), except: None })
+        };
         let fit = std::iter::from_fn(|| publish().ok()).count();
         assert!(matches!(publish(), Err(Error::Full)));
         let (taken, more) = link.take(100);

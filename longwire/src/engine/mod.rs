@@ -44,35 +44,46 @@
 
 use std::fmt;
 use std::io;
-use std::net::ToSocketAddrs;
+use std::net::{SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::{Extensions, Request};
+use longwire_proto::handshake::Refusal;
 use mio::{Poll, Waker};
-use tokio::net::TcpStream;
 
 use crate::accept::Acceptor;
+use crate::forwarded::TrustedProxies;
+#[cfg(feature = "tls")]
+use crate::tls::ServerTls;
 
+mod adopt;
+mod beside;
 mod conn;
 mod counters;
 mod deliver;
 mod drain;
 mod event_loop;
 mod handler;
+mod layer;
 mod links;
 mod opening;
 mod running;
 mod slab;
 mod slow;
+mod stream;
 mod topics;
 mod turn;
 #[cfg(target_os = "linux")]
 mod uring;
 mod wheel;
+mod wire;
 mod writer;
 
+pub use adopt::Invitation;
 pub use conn::Conn;
 pub use counters::Counters;
 pub use handler::{Handler, Opening};
@@ -80,12 +91,18 @@ pub use links::{Drain, Handle, Id, Peer};
 pub use longwire_proto::{MessageRef, Outgoing};
 pub use running::Running;
 pub use slow::SlowConsumer;
+pub use stream::HttpStream;
 
 use event_loop::{Loop, WAKER};
 use links::{Link, Links};
 
 /// Takes a connection that asks for no WebSocket, and the bytes that were read from it.
-type HttpService = dyn Fn(TcpStream, Bytes) -> Pin<Box<dyn Future<Output = ()>>> + Send + Sync;
+type HttpService = dyn Fn(HttpStream, Bytes) -> Pin<Box<dyn Future<Output = ()>>> + Send + Sync;
+
+/// Finds out whether a client is let in, by asking somebody who has to be waited for.
+type Ask = dyn Fn(Request<()>, SocketAddr) -> Pin<Box<dyn Future<Output = Result<Extensions, Refusal>>>>
+    + Send
+    + Sync;
 
 /// What becomes of those who read too slowly, by the name of the topic.
 type SlowPolicy = dyn Fn(&str) -> SlowConsumer + Send + Sync;
@@ -99,6 +116,13 @@ struct Options<H> {
     acceptor: Acceptor,
     slow: Arc<SlowPolicy>,
     http: Option<Arc<HttpService>>,
+    ask: Option<Arc<Ask>>,
+    proxies: Option<TrustedProxies>,
+    max_connections: Option<usize>,
+    /// WebSockets that are open, if they are bounded.
+    connections: Arc<AtomicUsize>,
+    #[cfg(feature = "tls")]
+    tls: Option<ServerTls>,
     io_uring: bool,
 }
 
@@ -115,6 +139,11 @@ pub struct Engine<H> {
     threads: Option<usize>,
     slow: Option<Arc<SlowPolicy>>,
     http: Option<Arc<HttpService>>,
+    ask: Option<Arc<Ask>>,
+    proxies: Option<TrustedProxies>,
+    max_connections: Option<usize>,
+    #[cfg(feature = "tls")]
+    tls: Option<ServerTls>,
     io_uring: bool,
 }
 
@@ -130,7 +159,19 @@ impl<H> fmt::Debug for Engine<H> {
 impl<H: Handler> Engine<H> {
     /// An engine that calls `handler`.
     pub fn new(handler: H) -> Self {
-        Self { handler, acceptor: Acceptor::new(), threads: None, slow: None, http: None, io_uring: true }
+        Self {
+            handler,
+            acceptor: Acceptor::new(),
+            threads: None,
+            slow: None,
+            http: None,
+            ask: None,
+            proxies: None,
+            max_connections: None,
+            #[cfg(feature = "tls")]
+            tls: None,
+            io_uring: true,
+        }
     }
 
     /// How opening handshakes are answered, and the limits and deadlines of the connections.
@@ -178,10 +219,77 @@ impl<H: Handler> Engine<H> {
     #[must_use]
     pub fn http<F, T>(mut self, service: F) -> Self
     where
-        F: Fn(TcpStream, Bytes) -> T + Send + Sync + 'static,
+        F: Fn(HttpStream, Bytes) -> T + Send + Sync + 'static,
         T: Future<Output = ()> + 'static,
     {
         self.http = Some(Arc::new(move |stream, read| Box::pin(service(stream, read))));
+        self
+    }
+
+    /// Speaks TLS. Handshakes run beside the loops, within [`Acceptor::handshake_timeout`], and hold 64 KiB at most;
+    /// who fails in one is [counted](Counters::tls_failed). With [`ServerTls::http2`] a client that chooses HTTP/2 goes
+    /// to the [HTTP service](Self::http) at once. What is known of the client is among the
+    /// [extensions](Request::extensions) of its request, as [`Secured`](crate::tls::Secured).
+    ///
+    /// A connection holds what rustls does, some 8 KiB while it is idle.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: ServerTls) -> Self {
+        self.tls = Some(tls);
+        self
+    }
+
+    /// Asks somebody who has to be waited for, a database or another server, about each client whose request is
+    /// otherwise good, before [`Handler::request`] sees it. What is answered is put into the request's
+    /// [extensions](Request::extensions).
+    ///
+    /// It runs in a task on the loop's thread. An answer that does not come within
+    /// [`Acceptor::handshake_timeout`] is a 503; a client that leaves meanwhile drops the future.
+    ///
+    /// ```
+    /// use longwire::Refusal;
+    /// use longwire::engine::{Engine, Handler};
+    /// use longwire::http::{Extensions, StatusCode};
+    ///
+    /// #[derive(Clone)]
+    /// struct User(String);
+    ///
+    /// # async fn look_up(token: &str) -> Option<User> { Some(User(token.into())) }
+    /// fn with_users<H: Handler>(engine: Engine<H>) -> Engine<H> {
+    ///     engine.ask(async |request, _| {
+    ///         let token = request.uri().query().unwrap_or_default();
+    ///         let Some(user) = look_up(token).await else {
+    ///             return Err(Refusal::new(StatusCode::UNAUTHORIZED, "who are you?"));
+    ///         };
+    ///         let mut extensions = Extensions::new();
+    ///         extensions.insert(user);
+    ///         Ok(extensions)
+    ///     })
+    /// }
+    /// ```
+    #[must_use]
+    pub fn ask<F, T>(mut self, ask: F) -> Self
+    where
+        F: Fn(Request<()>, SocketAddr) -> T + Send + Sync + 'static,
+        T: Future<Output = Result<Extensions, Refusal>> + 'static,
+    {
+        self.ask = Some(Arc::new(move |request, from| Box::pin(ask(request, from))));
+        self
+    }
+
+    /// Proxies whose word is taken for who the client is: its address is then what [`Handler::request`] is given, and
+    /// the host that it asked for the request's. See [`TrustedProxies::apply`].
+    #[must_use]
+    pub fn trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
+        self.proxies = Some(proxies);
+        self
+    }
+
+    /// How many WebSockets may be open at once, on all threads together; default any number. One more is answered 503
+    /// with Retry-After.
+    #[must_use]
+    pub const fn max_connections(mut self, most: usize) -> Self {
+        self.max_connections = Some(most);
         self
     }
 
@@ -215,6 +323,12 @@ impl<H: Handler> Engine<H> {
             acceptor: self.acceptor,
             slow,
             http: self.http,
+            ask: self.ask,
+            proxies: self.proxies,
+            max_connections: self.max_connections,
+            connections: Arc::default(),
+            #[cfg(feature = "tls")]
+            tls: self.tls,
             io_uring: self.io_uring,
         });
 

@@ -4,20 +4,27 @@ use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use bytes::Bytes;
-use http::{HeaderMap, Request, StatusCode};
-use longwire_proto::Connection;
+use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use longwire_proto::handshake::{HeadLimits, HeadReader, Refusal, server};
+use longwire_proto::{Connection, DeflateParameters};
 use mio::unix::SourceFd;
 
+use super::Options;
+use super::beside::Seat;
 use super::conn::{Conn, Entry};
 use super::event_loop::{Loop, Place, What};
 use super::handler::{Handler, Opening};
+use super::layer::Layer;
+use super::stream::HttpStream;
 use crate::accept::Settings;
+
+/// When those who were not let in may come again, in seconds.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("10");
 
 /// A connection whose request has not come, or not whole.
 pub(super) struct Greeting {
@@ -38,18 +45,94 @@ impl Greeting {
     }
 }
 
-/// What a request is for.
-enum Verdict<S> {
-    WebSocket(Box<Accepted<S>>),
-    Http,
-    Refused(Refusal),
+/// A request that the application has let in.
+pub(super) struct Accepted<S> {
+    request: Request<()>,
+    /// The head that answers it; empty where somebody else answers.
+    answer: Vec<u8>,
+    pub(super) subprotocol: Option<Box<str>>,
+    pub(super) deflate: Option<DeflateParameters>,
+    state: S,
+    /// One of [`max_connections`](super::Engine::max_connections).
+    room: Seat,
 }
 
-struct Accepted<S> {
+/// Runs what belongs to the application; should it panic, the client is told.
+fn guard<T>(run: impl FnOnce() -> Result<T, Refusal>) -> Result<T, Refusal> {
+    let failed = |_| Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "The application failed."));
+    catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(failed)
+}
+
+/// Whether the request is a good one, and the headers that are added to its answer.
+pub(super) fn check<H>(
+    options: &Options<H>,
+    request: &Request<()>,
+) -> Result<(server::Acceptance, HeaderMap), Refusal> {
+    let mut headers = HeaderMap::new();
+    let acceptance = guard(|| options.acceptor.settings().judge(request, &mut headers))?;
+    Ok((acceptance, headers))
+}
+
+/// Lets it in, if the application wants to and there is room.
+pub(super) fn let_in<H: Handler>(
+    options: &Options<H>,
     request: Request<()>,
-    acceptance: server::Acceptance,
-    response: http::Response<()>,
-    state: S,
+    from: SocketAddr,
+    (acceptance, mut headers): (server::Acceptance, HeaderMap),
+) -> Result<Accepted<H::State>, Refusal> {
+    let room = room(options)?;
+    guard(|| {
+        let state = options.handler.request(&request, from, &mut headers)?;
+        let response = Settings::response(&acceptance, &headers)?;
+        let mut answer = Vec::new();
+        server::encode_response(&response, &mut answer);
+        let subprotocol = acceptance.subprotocol().map(Into::into);
+        Ok(Accepted { request, answer, subprotocol, deflate: acceptance.deflate(), state, room })
+    })
+}
+
+/// As [`let_in`], of a request that somebody else answers, with these headers besides.
+pub(super) fn let_in_unanswered<H: Handler>(
+    options: &Options<H>,
+    request: Request<()>,
+    from: SocketAddr,
+) -> Result<(Accepted<H::State>, HeaderMap), Refusal> {
+    let room = room(options)?;
+    let mut headers = HeaderMap::new();
+    let state = guard(|| options.handler.request(&request, from, &mut headers))?;
+    let (answer, subprotocol, deflate) = (Vec::new(), None, None);
+    Ok((Accepted { request, answer, subprotocol, deflate, state, room }, headers))
+}
+
+fn room<H>(options: &Options<H>) -> Result<Seat, Refusal> {
+    let Some(most) = options.max_connections else { return Ok(Seat::default()) };
+    let seat = Seat::new(Arc::clone(&options.connections));
+    if options.connections.load(Ordering::Relaxed) <= most {
+        return Ok(seat);
+    }
+    // RFC 9110 15.6.4 and 10.2.3.
+    let text = "This server has as many connections as it may have: come again later.";
+    Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text).header(header::RETRY_AFTER, RETRY_AFTER))
+}
+
+/// Who a request is from, and what trusted proxies say of it.
+pub(super) fn arrive<H>(
+    options: &Options<H>,
+    request: &mut Request<()>,
+    from: SocketAddr,
+) -> Result<SocketAddr, Refusal> {
+    match &options.proxies {
+        Some(proxies) => proxies.apply(from, request),
+        None => Ok(from),
+    }
+}
+
+/// The answer where there is no HTTP service: that no upgrade is asked for is what is wrong.
+pub(super) fn upgrade_required() -> Refusal {
+    Refusal::new(
+        StatusCode::UPGRADE_REQUIRED,
+        "This is a WebSocket endpoint: the request needs Upgrade: websocket (RFC 6455 4.2.1).",
+    )
 }
 
 impl<H: Handler> Loop<H> {
@@ -102,64 +185,62 @@ impl<H: Handler> Loop<H> {
         let Some(place) = self.slab.at(index) else { return };
         let What::Greeting(greeting) = &place.what else { return };
         let from = greeting.from;
-        match self.judge(&self.buffer[..head], from) {
-            Verdict::WebSocket(accepted) => self.open(index, *accepted, head, length),
-            Verdict::Http => self.hand_over(index, length),
-            Verdict::Refused(refusal) => self.refuse(index, refusal),
-        }
-    }
-
-    fn judge(&self, head: &[u8], from: SocketAddr) -> Verdict<H::State> {
-        let request = match server::parse_request(head, HeadLimits::default()) {
+        let mut request = match server::parse_request(&self.buffer[..head], HeadLimits::default()) {
             Ok(request) => request,
-            Err(refusal) => return Verdict::Refused(refusal),
+            Err(refusal) => return self.refuse(index, refusal),
         };
         if !server::is_websocket(&request) {
-            return Verdict::Http;
+            return self.hand_over(index, length);
         }
-        let mut headers = HeaderMap::new();
-        let settings = self.options.acceptor.settings();
-        let asked = catch_unwind(AssertUnwindSafe(|| {
-            let acceptance = settings.judge(&request, &mut headers)?;
-            let state = self.options.handler.request(&request, from, &mut headers)?;
-            let response = Settings::response(&acceptance, &headers)?;
-            Ok((acceptance, state, response))
-        }));
-        let failed = |_| Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "The application failed."));
-        match asked.unwrap_or_else(failed) {
-            Ok((acceptance, state, response)) => {
-                Verdict::WebSocket(Box::new(Accepted { request, acceptance, response, state }))
+        let options = &*self.options;
+        let checked =
+            arrive(options, &mut request, from).and_then(|from| Ok((from, check(options, &request)?)));
+        let accepted = match checked {
+            Ok((from, checked)) if options.ask.is_some() => {
+                return self.wait_for_verdict(index, request, from, checked, head, length);
             }
-            Err(refusal) => Verdict::Refused(refusal),
+            Ok((from, checked)) => let_in(options, request, from, checked),
+            Err(refusal) => Err(refusal),
+        };
+        match accepted {
+            Ok(accepted) => self.open(index, accepted, None, head, length),
+            Err(refusal) => self.refuse(index, refusal),
         }
     }
 
-    fn open(&mut self, index: u32, accepted: Accepted<H::State>, head: usize, length: usize) {
-        let Accepted { request, acceptance, response, state } = accepted;
+    /// A WebSocket begins in this place. What has come behind the request is in the buffer, from `start` to `length`.
+    pub(super) fn open(
+        &mut self,
+        index: u32,
+        accepted: Accepted<H::State>,
+        layer: Option<Layer>,
+        start: usize,
+        length: usize,
+    ) {
+        let Accepted { request, answer, subprotocol, deflate, state, room } = accepted;
         let Some(key) = self.slab.key(index) else { return };
         let Some(place) = self.slab.at(index) else { return };
         let config = Arc::clone(&self.options.acceptor.settings().config);
         let mut core = Connection::server(config, self.local.now);
-        if let Some(parameters) = acceptance.deflate() {
+        if let Some(parameters) = deflate {
             core = core.with_deflate(parameters);
         }
-        place.what = What::Open(Entry::new(core), state);
+        let mut entry = Entry::new(core);
+        if layer.is_some() {
+            entry.held().layer = layer;
+        }
+        place.what = What::Open(entry, state);
+        room.keep();
         self.local.counters.opened += 1;
         self.local.counters.open += 1;
-        let mut encoded = Vec::new();
-        server::encode_response(&response, &mut encoded);
-        self.local.out.append_head(&encoded);
-        let opening = Opening {
-            request: &request,
-            subprotocol: acceptance.subprotocol(),
-            deflate: acceptance.deflate(),
-        };
+        self.local.out.append_head(&answer);
+        let opening = Opening { request: &request, subprotocol: subprotocol.as_deref(), deflate };
         let Place { what: What::Open(entry, state), stream, .. } = place else { return };
         let handler = &self.options.handler;
         let mut conn = Conn { key, entry, stream, local: &mut self.local };
         super::turn::guard(&mut conn, |conn| handler.opened(conn, state, &opening));
         self.arm(index);
-        self.work_off(index, head, length);
+        self.work_off(index, start, length);
     }
 
     /// The request is not whole in time.
@@ -180,45 +261,38 @@ impl<H: Handler> Loop<H> {
 
     /// Gives the socket and what was read, the first `length` bytes of the buffer, to the HTTP service.
     fn hand_over(&mut self, index: u32, length: usize) {
-        let Some(http) = &self.options.http else {
-            // No upgrade is asked for: that is what is wrong.
-            let refusal = Refusal::new(
-                StatusCode::UPGRADE_REQUIRED,
-                "This is a WebSocket endpoint: the request needs Upgrade: websocket (RFC 6455 4.2.1).",
-            );
-            return self.refuse(index, refusal);
-        };
+        let Some(http) = &self.options.http else { return self.refuse(index, upgrade_required()) };
         let http = Arc::clone(http);
         let read = Bytes::copy_from_slice(&self.buffer[..length]);
         self.local.counters.http += 1;
-        let Some(stream) = self.take_stream(index) else { return };
+        let Some((stream, seat)) = self.take_stream(index) else { return };
+        drop(seat);
         // Called in the task: should it panic, only that ends.
-        self.spawn(async move { http(stream, read).await });
+        self.spawn(async move { http(HttpStream::from(stream), read).await });
     }
 
     fn refuse(&mut self, index: u32, refusal: Refusal) {
         self.local.counters.refused += 1;
-        let Some(mut stream) = self.take_stream(index) else { return };
+        let Some((mut stream, seat)) = self.take_stream(index) else { return };
+        drop(seat);
         let acceptor = self.options.acceptor.clone();
         self.spawn(async move {
             acceptor.settings().refuse(&mut stream, refusal).await;
         });
     }
 
-    fn spawn(&self, task: impl Future<Output = ()> + 'static) {
-        let held = Rc::clone(&self.tasks);
-        tokio::task::spawn_local(async move {
-            task.await;
-            drop(held);
-        });
+    /// Takes the socket out of the loop, for the runtime beside it, and the seat that it has had there.
+    pub(super) fn take_stream(&mut self, index: u32) -> Option<(tokio::net::TcpStream, Seat)> {
+        let place = self.slab.remove(index)?;
+        let seat = self.seat();
+        self.registry.deregister(&mut SourceFd(&place.stream.as_raw_fd())).ok()?;
+        Some((tokio::net::TcpStream::from_std(place.stream).ok()?, seat))
     }
 
-    /// Takes the socket out of the loop, for the runtime beside it.
-    fn take_stream(&mut self, index: u32) -> Option<tokio::net::TcpStream> {
-        let place = self.slab.remove(index)?;
-        self.uncount();
-        self.registry.deregister(&mut SourceFd(&place.stream.as_raw_fd())).ok()?;
-        tokio::net::TcpStream::from_std(place.stream).ok()
+    /// That of a connection which was counted.
+    pub(super) fn seat(&self) -> Seat {
+        let connections: &Arc<AtomicUsize> = &self.local.engine.0.0[usize::from(self.local.at)].connections;
+        Seat::taken(Arc::clone(connections))
     }
 
     pub(super) fn forget_greeting(&mut self, index: u32) {

@@ -1,27 +1,25 @@
 //! A connection's turn: reads once, works off what came, writes what that caused, and ends it when it is over.
 
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, Read};
 use std::net::{Shutdown, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use bytes::Buf;
 use longwire_proto::{CloseCode, Lent, Outbox, ProtocolError};
-use rustix::buffer::spare_capacity;
 
 use super::conn::{Conn, Entry, Local};
-use super::event_loop::{Loop, Place, READ, What};
+use super::event_loop::{Loop, Place, What};
 use super::handler::Handler;
 use super::links::Id;
 use super::slow::Backlog;
+use super::wire::{Brought, flush, flush_last, read};
 use crate::error::Error;
 use crate::websocket::Closed;
 
 /// Bytes that are gathered before they are written, in the middle of a read's messages if need be.
 const GATHER: usize = 256 * 1024;
-
-/// Buffers that one call writes.
-const SLICES: usize = 64;
 
 /// Bytes of messages that a turn brings. One read may inflate to a thousand times as much.
 const TURN: usize = 1024 * 1024;
@@ -46,61 +44,11 @@ pub(super) fn guard(conn: &mut Conn<'_>, call: impl FnOnce(&mut Conn<'_>)) {
 /// Puts what the connection has to write in the place of what the loop gathers, which is given back.
 pub(super) fn lend_outbox(entry: &mut Entry, local: &mut Local) -> Option<Outbox> {
     match &mut entry.held {
-        Some(held) if !held.out.is_empty() => {
+        Some(held) if !held.out.is_empty() || held.out.blocked().is_some() => {
             Some(std::mem::replace(&mut local.out, std::mem::take(&mut held.out)))
         }
         _ => None,
     }
-}
-
-/// Writes what waits: whether that was all.
-fn flush(mut stream: &TcpStream, out: &mut Outbox, sent: &mut u64, now: Instant) -> io::Result<bool> {
-    while out.has_remaining() {
-        let chunk = out.chunk();
-        let (wanted, written) = if chunk.len() == out.remaining() {
-            (chunk.len(), stream.write(chunk))
-        } else {
-            let mut slices = [IoSlice::new(&[]); SLICES];
-            let count = out.chunks_vectored(&mut slices);
-            let wanted = slices[..count].iter().map(|slice| slice.len()).sum();
-            (wanted, stream.write_vectored(&slices[..count]))
-        };
-        match written {
-            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-            Ok(count) => {
-                out.advance(count);
-                *sent += count as u64;
-                if count < wanted {
-                    // It is full: the system tells when it has room.
-                    out.block(now);
-                    return Ok(false);
-                }
-            }
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                out.block(now);
-                return Ok(false);
-            }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(true)
-}
-
-/// What a read brought.
-enum Brought {
-    Nothing,
-    End(Error),
-    /// Behind this many bytes that were there.
-    InBuffer {
-        length: usize,
-        full: bool,
-    },
-    /// Right into the message's own buffer.
-    Landed {
-        count: usize,
-        full: bool,
-    },
 }
 
 impl<H: Handler> Loop<H> {
@@ -156,7 +104,8 @@ impl<H: Handler> Loop<H> {
                     // Not clean, or reading would have ended before.
                     let _ = entry.core.receive_eof(out, *now);
                     let broken = entry.held.as_mut().and_then(|held| held.broken.take());
-                    entry.end(Err(broken.filter(says_more).unwrap_or(error)));
+                    let broken = broken.filter(says_more).or_else(|| entry.carrier_failed());
+                    entry.end(Err(broken.unwrap_or(error)));
                     self.settle(index, aside);
                 }
             }
@@ -299,7 +248,7 @@ impl<H: Handler> Loop<H> {
         let local = &mut self.local;
         let (mut wanted, mut called) = (false, false);
         loop {
-            match flush(stream, &mut local.out, &mut local.counters.bytes_sent, local.now) {
+            match flush(stream, &mut entry.held, &mut local.out, &mut local.counters.bytes_sent, local.now) {
                 Ok(true) => {}
                 Ok(false) => {
                     entry.held().was_blocked = true;
@@ -337,10 +286,12 @@ impl<H: Handler> Loop<H> {
             Some(gather) => Some(std::mem::replace(&mut local.out, gather)),
             // What is written says nothing of the next connection.
             None if local.out.ends() || !local.out.is_empty() => Some(local.out.detach()),
+            // TLS has taken all of it, and the socket not.
+            None if local.out.blocked().is_some() => Some(local.out.detach()),
             None => None,
         };
         if let Some(own) = own
-            && !own.is_empty()
+            && (!own.is_empty() || own.blocked().is_some())
         {
             entry.held().out = own;
         }
@@ -408,10 +359,12 @@ impl<H: Handler> Loop<H> {
         else {
             return;
         };
-        let Some(ending) = &mut held.ending else { return };
-        if !ending.shut {
-            ending.shut =
-                match flush(stream, &mut held.out, &mut self.local.counters.bytes_sent, self.local.now) {
+        let shut = match &held.ending {
+            None => return,
+            Some(ending) if ending.shut => true,
+            Some(_) => {
+                let sent = &mut self.local.counters.bytes_sent;
+                match flush_last(stream, held, sent, self.local.now) {
                     Ok(false) => false,
                     Ok(true) => {
                         // RFC 6455 7.1.1: the server ends TCP first. An error says that it has ended.
@@ -422,8 +375,11 @@ impl<H: Handler> Loop<H> {
                         held.out = Outbox::new();
                         true
                     }
-                };
-        }
+                }
+            }
+        };
+        let Some(ending) = &mut held.ending else { return };
+        ending.shut = shut;
         // Who has ended its own direction may still read: it gets what waits.
         let over = ending.shut && matches!(ending.result, Ok(_) | Err(Error::Eof));
         if ending.hopeless || over {
@@ -451,6 +407,9 @@ impl<H: Handler> Loop<H> {
         let Some(place) = self.slab.remove(index) else { return };
         self.uncount();
         let What::Open(mut entry, state) = place.what else { return };
+        if self.options.max_connections.is_some() {
+            self.options.connections.fetch_sub(1, Ordering::Relaxed);
+        }
         self.local.topics.unsubscribe_all(&mut entry.subscriptions);
         let ending = entry.held.take().and_then(|held| held.ending);
         // Who has none by now was not asked: the engine was stopped.
@@ -477,51 +436,6 @@ impl<H: Handler> Loop<H> {
             }
             Err(_) => &mut counters.lost,
         } += 1;
-    }
-}
-
-/// Reads once: into the message's own buffer if much of it is to come, else behind what is left.
-fn read<S>(place: &mut Place<S>, buffer: &mut [u8]) -> Brought {
-    let Place { what: What::Open(entry, _), stream, .. } = place else { return Brought::Nothing };
-    let mut broken = false;
-    let mut before = 0;
-    let read = 'read: {
-        if let Some(held) = &mut entry.held {
-            broken = held.broken.is_some();
-            before = held.input.len();
-            if before == 0
-                && let Some(landing) = held.assembler.landing_buffer(&entry.core)
-            {
-                let room = landing.capacity() - landing.len();
-                break 'read match rustix::io::read(&*stream, spare_capacity(landing)) {
-                    Ok(0) => Ok(None),
-                    Ok(count) => Ok(Some(Brought::Landed { count, full: count == room })),
-                    Err(error) => Err(io::Error::from(error)),
-                };
-            }
-            buffer[..before].copy_from_slice(&held.input);
-        }
-        let mut stream = &*stream;
-        match stream.read(&mut buffer[before..before + READ]) {
-            Ok(0) => Ok(None),
-            Ok(count) => Ok(Some(Brought::InBuffer { length: before + count, full: count == READ })),
-            Err(error) => Err(error),
-        }
-    };
-    match read {
-        Ok(Some(brought)) => {
-            if let Some(held) = &mut entry.held {
-                held.input = Vec::new();
-            }
-            brought
-        }
-        Ok(None) => Brought::End(Error::Eof),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock && !broken => Brought::Nothing,
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-            place.readable = true;
-            Brought::Nothing
-        }
-        Err(error) => Brought::End(error.into()),
     }
 }
 
@@ -559,7 +473,8 @@ fn fail(entry: &mut Entry, error: ProtocolError) {
 #[inline(never)]
 fn make_room(entry: &mut Entry, stream: &TcpStream, local: &mut Local, gathered: usize) -> bool {
     if local.out.remaining() >= gathered
-        && let Err(error) = flush(stream, &mut local.out, &mut local.counters.bytes_sent, local.now)
+        && let Err(error) =
+            flush(stream, &mut entry.held, &mut local.out, &mut local.counters.bytes_sent, local.now)
     {
         // Writing meets another one, but the first says why.
         entry.held().broken.get_or_insert(error.into());

@@ -15,7 +15,7 @@ use url::Host;
 
 use super::error::TlsError;
 use super::pin::{Fingerprint, Pin, fingerprint, hex};
-use crate::transport::{Secured, Transport};
+use crate::transport::{Negotiated, Transport};
 
 /// What a [`Client`](crate::Client) wants of TLS: whom it trusts and who it is.
 ///
@@ -283,7 +283,7 @@ impl Secure {
         let peer = stream.peer_addr();
         let stream = connector.connect(name, stream).await.map_err(|error| TlsError::of(&error))?;
         let state = stream.get_ref().1;
-        let secured = Secured {
+        let secured = Negotiated {
             version: match state.protocol_version() {
                 Some(rustls::ProtocolVersion::TLSv1_3) => "TLS 1.3",
                 _ => "TLS 1.2",

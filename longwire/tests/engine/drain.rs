@@ -125,7 +125,7 @@ fn who_does_not_answer_is_dropped_when_time_is_up() {
     http.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     house.counters(|counters| counters.http == 1);
     house.handle().drain(&Drain::default().timeout(Duration::from_millis(300)));
-    let House { running, log } = house;
+    let House { running, log, .. } = house;
     running.wait().unwrap();
     for (number, raw) in raws.iter_mut().enumerate() {
         assert!(matches!(log.closed(&format!("/{number}")), Err(Error::Io(_))));
@@ -147,8 +147,9 @@ fn stopping_ends_at_once() {
 
 #[test]
 fn dropping_it_stops_it() {
-    let House { running, log } = House::with(Host::new(), |engine| engine.threads(2));
-    let mut raw = Raw::open(running.local_addr(), "/");
+    let house = House::with(Host::new(), |engine| engine.threads(2));
+    let mut raw = Raw::open(house.address(), "/");
+    let House { running, log, .. } = house;
     let address = running.local_addr();
     drop(running);
     log.closed("/").unwrap_err();

@@ -277,6 +277,8 @@ impl Hold {
 pub(crate) struct House {
     pub(crate) running: Running,
     pub(crate) log: Log,
+    /// Where it is reached.
+    address: SocketAddr,
 }
 
 impl House {
@@ -300,12 +302,21 @@ impl House {
         set: impl FnOnce(Engine<Host>) -> Engine<Host>,
     ) -> Self {
         let log = host.log.clone();
-        let running = set(Engine::new(host)).start(listener).unwrap();
-        Self { running, log }
+        let engine = set(Engine::new(host));
+        #[cfg(feature = "tls")]
+        let engine = if crate::SECURE { engine.tls(crate::bridge::IDENTITY.server()) } else { engine };
+        let running = engine.start(listener).unwrap();
+        #[cfg_attr(not(feature = "tls"), expect(unused_mut, reason = "there is no bridge"))]
+        let mut address = running.local_addr();
+        #[cfg(feature = "tls")]
+        if crate::SECURE {
+            address = crate::bridge::to(address);
+        }
+        Self { running, log, address }
     }
 
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.running.local_addr()
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
     }
 
     pub(crate) fn handle(&self) -> &Handle {

@@ -9,10 +9,13 @@ mod counting;
 #[path = "../support/mod.rs"]
 mod support;
 
+#[cfg(feature = "tls")]
+mod bridge;
 mod host;
 mod raw;
 
 mod accept;
+mod adopt;
 mod backpressure;
 mod callbacks;
 mod deflate;
@@ -28,3 +31,7 @@ mod messages;
 mod peers;
 mod slow;
 mod topics;
+mod verdict;
+
+/// Whether peers speak TLS to the engine: see `engine_tls`.
+const SECURE: bool = false;

@@ -89,8 +89,9 @@ fn one_that_is_gone_is_not_the_one_that_came_after() {
 
 #[test]
 fn after_the_end() {
-    let House { running, log } = House::with(Host::new(), |engine| engine.threads(2));
-    let _raw = Raw::open(running.local_addr(), "/");
+    let house = House::with(Host::new(), |engine| engine.threads(2));
+    let _raw = Raw::open(house.address(), "/");
+    let House { running, log, .. } = house;
     let handle = running.handle().clone();
     let peer = handle.peer(log.opened("/"));
     drop(running);

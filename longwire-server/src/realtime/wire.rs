@@ -6,10 +6,10 @@ use longwire::{Bytes, Message};
 use serde::{Deserialize, Serialize};
 
 /// Bytes of an idempotency key.
-pub const KEY_MAX: usize = 64;
+pub(super) const KEY_MAX: usize = 64;
 
 /// Messages of one page of history, and how many there are if none are said.
-pub const LIMIT_MAX: usize = 1000;
+pub(super) const LIMIT_MAX: usize = 1000;
 const LIMIT: usize = 100;
 
 /// The largest number that JavaScript has for an `id`.
@@ -17,7 +17,7 @@ const ID_MAX: u64 = 1 << 53;
 
 /// What a client asks for.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Request {
+pub(super) enum Request {
     Subscribe { channel: String, after: Option<String>, presence: bool },
     Unsubscribe { channel: String },
     Publish(Publication),
@@ -29,25 +29,25 @@ pub enum Request {
 
 /// A message to be published, as it is said in JSON.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Publication {
-    pub channel: String,
-    pub message: Message,
-    pub key: Option<String>,
+pub(super) struct Publication {
+    pub(super) channel: String,
+    pub(super) message: Message,
+    pub(super) key: Option<String>,
 }
 
 /// Why something was not done: a code of docs/protocol.md, and what to tell people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Fault {
-    pub code: Code,
-    pub message: String,
+pub(super) struct Fault {
+    pub(super) code: Code,
+    pub(super) message: String,
     /// Milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub retry_after: Option<u64>,
+    pub(super) retry_after: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Code {
+pub(super) enum Code {
     BadRequest,
     BadChannel,
     BadPosition,
@@ -62,7 +62,7 @@ pub enum Code {
 }
 
 impl Fault {
-    pub fn new(code: Code, message: impl Into<String>) -> Self {
+    pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), retry_after: None }
     }
 
@@ -88,7 +88,7 @@ struct Fields {
 }
 
 /// Reads a request: its `id`, as far as there is one, and what it asks for.
-pub fn request(text: &str) -> (Option<u64>, Result<Request, Fault>) {
+pub(super) fn request(text: &str) -> (Option<u64>, Result<Request, Fault>) {
     match serde_json::from_str::<Fields>(text) {
         Ok(fields) => (fields.id, fields.read()),
         Err(error) => (None, Err(Fault::bad_request(format!("no request: {error}")))),
@@ -96,7 +96,7 @@ pub fn request(text: &str) -> (Option<u64>, Result<Request, Fault>) {
 }
 
 /// Reads what is asked for by POST at `/-/history` and `/-/presence`: a request without `type` and `id`.
-pub fn posted(kind: &str, body: &[u8]) -> Result<Request, Fault> {
+pub(super) fn posted(kind: &str, body: &[u8]) -> Result<Request, Fault> {
     let mut fields: Fields =
         serde_json::from_slice(body).map_err(|error| Fault::bad_request(format!("no request: {error}")))?;
     kind.clone_into(&mut fields.r#type);
@@ -105,7 +105,7 @@ pub fn posted(kind: &str, body: &[u8]) -> Result<Request, Fault> {
 }
 
 /// Reads the body of `/-/publish`.
-pub fn batch(body: &[u8]) -> Result<Vec<Result<Publication, Fault>>, Fault> {
+pub(super) fn batch(body: &[u8]) -> Result<Vec<Result<Publication, Fault>>, Fault> {
     #[derive(Deserialize)]
     struct Batch {
         messages: Vec<Fields>,
@@ -174,7 +174,7 @@ impl Fields {
 /// A payload as it is told: text in `data`, bytes in `base64`.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Payload<'a> {
+pub(super) enum Payload<'a> {
     Data(&'a str),
     Base64(String),
 }

@@ -1,0 +1,123 @@
+//! The keys of programs: made here, kept as their SHA-256.
+//!
+//! A key is 32 random bytes, so that its hash needs no salt and no work: nobody can guess it.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+
+use super::identity::{Identity, Kind, Rights};
+use crate::config;
+
+/// What every key begins with: it tells a key from a token, and lets searches for leaked secrets find it.
+pub(super) const PREFIX: &str = "lwk_";
+
+/// Bytes of a key that is shown; a longer one is none.
+const SHOWN_MAX: usize = 256;
+
+/// A new key, and what the configuration holds of it.
+///
+/// # Errors
+///
+/// If the system gives no random bytes.
+pub fn generate() -> Result<(String, String), getrandom::Error> {
+    let mut random = [0; 32];
+    getrandom::fill(&mut random)?;
+    let key = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(random));
+    let hash = hexadecimal(&Sha256::digest(&key));
+    Ok((key, hash))
+}
+
+/// The keys that are known.
+pub(super) struct ApiKeys(Vec<([u8; 32], Identity)>);
+
+impl ApiKeys {
+    pub(super) fn new(keys: &[config::ApiKey]) -> Result<Self, String> {
+        let known = |key: &config::ApiKey| {
+            let hash =
+                parse(&key.sha256).ok_or_else(|| format!("the sha256 of the key {} is none", key.name))?;
+            let rights = Rights { subscribe: key.subscribe.clone(), publish: key.publish.clone() };
+            Ok((hash, Identity::new(Kind::Key, rights)))
+        };
+        keys.iter().map(known).collect::<Result<_, _>>().map(Self)
+    }
+
+    /// Whose key this is. How long it takes says nothing of how near a wrong one is.
+    pub(super) fn find(&self, key: &str) -> Option<&Identity> {
+        if key.len() > SHOWN_MAX {
+            return None;
+        }
+        let shown = Sha256::digest(key);
+        let mut found = None;
+        for (hash, identity) in &self.0 {
+            if bool::from(hash[..].ct_eq(&shown)) {
+                found = Some(identity);
+            }
+        }
+        found
+    }
+}
+
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn parse(hexadecimal: &str) -> Option<[u8; 32]> {
+    let mut bytes = [0; 32];
+    if hexadecimal.len() != 64 || !hexadecimal.is_ascii() {
+        return None;
+    }
+    for (byte, digits) in bytes.iter_mut().zip(hexadecimal.as_bytes().chunks(2)) {
+        let digit = |at: usize| char::from(digits[at]).to_digit(16);
+        // Two digits of four bits make a byte.
+        *byte = (digit(0)? << 4 | digit(1)?) as u8;
+    }
+    Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_known_by_its_hash() {
+        let entry = |name: &str, sha256: String, pattern: &str| config::ApiKey {
+            name: name.into(),
+            sha256,
+            subscribe: [].into_iter().collect(),
+            publish: pattern.parse().into_iter().collect(),
+        };
+        let (first, first_hash) = generate().expect("random bytes");
+        let (second, second_hash) = generate().expect("random bytes");
+        assert_ne!(first, second);
+        assert_eq!((first.len(), first_hash.len()), (PREFIX.len() + 43, 64));
+        let keys =
+            ApiKeys::new(&[entry("a", first_hash.to_uppercase(), "a.>"), entry("b", second_hash, "b.>")])
+                .expect("keys");
+        assert!(
+            keys.find(&first)
+                .is_some_and(|identity| identity.may_publish("a.x") && !identity.may_publish("b.x"))
+        );
+        assert!(
+            keys.find(&second)
+                .is_some_and(|identity| identity.may_publish("b.x") && !identity.may_subscribe("b.x"))
+        );
+        for wrong in
+            ["", "lwk_", &first[..first.len() - 1], &format!("{first} "), &first_hash, &"a".repeat(1 << 20)]
+        {
+            assert!(keys.find(wrong).is_none());
+        }
+        for wrong in ["", "x", &"g".repeat(64), &"é".repeat(32), &"0".repeat(66)] {
+            assert!(ApiKeys::new(&[entry("a", wrong.to_owned(), "a")]).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn the_hash_is_sha_256() {
+        // FIPS 180-4, of "abc".
+        let hash = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+        assert_eq!(hexadecimal(&Sha256::digest("abc")), hash);
+        assert_eq!(parse(hash).map(|bytes| hexadecimal(&bytes)).as_deref(), Some(hash));
+    }
+}

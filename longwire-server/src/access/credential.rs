@@ -1,0 +1,146 @@
+//! Where a request shows who it is of.
+
+use hyper::header::{self, HeaderMap, HeaderName};
+use longwire::http::Request;
+
+use super::api_key;
+
+/// What a request shows.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Credential<'a> {
+    Key(&'a str),
+    Token(&'a str),
+}
+
+/// Where tokens may stand besides the Authorization header and the subprotocols.
+#[derive(Default)]
+pub(super) struct Places {
+    pub(super) cookie: Option<String>,
+    pub(super) query: bool,
+}
+
+/// What begins a subprotocol that is a token: browsers can set no header, but this one. It is never selected.
+const SUBPROTOCOL: &[u8] = b"bearer.";
+
+impl Places {
+    /// What the request shows: what was put there on purpose first, and a cookie, which comes by itself, last.
+    pub(super) fn find<'a>(&self, request: &'a Request<()>) -> Option<Credential<'a>> {
+        let headers = request.headers();
+        if let Some(key) = headers.get("x-api-key") {
+            return Some(Credential::Key(text(key.as_bytes())));
+        }
+        if let Some(shown) = bearer(headers) {
+            let is_key = shown.starts_with(api_key::PREFIX);
+            return Some(if is_key { Credential::Key(shown) } else { Credential::Token(shown) });
+        }
+        let token = subprotocol(headers)
+            .or_else(|| self.query.then(|| request.uri().query()).flatten().and_then(query))
+            .or_else(|| self.cookie.as_deref().and_then(|name| cookie(headers, name)));
+        token.map(Credential::Token)
+    }
+}
+
+/// What is no text is nothing that is good, but it was shown.
+fn text(bytes: &[u8]) -> &str {
+    std::str::from_utf8(bytes).unwrap_or_default().trim()
+}
+
+/// RFC 6750 2.1. Other schemes are for others, such as a webhook. Where there are several headers, the first counts.
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let (scheme, token) = headers.get(header::AUTHORIZATION)?.as_bytes().trim_ascii().split_at_checked(6)?;
+    (scheme.eq_ignore_ascii_case(b"bearer") && token.first().is_none_or(|&byte| byte == b' '))
+        .then(|| text(token))
+}
+
+/// The items of all lists of a header.
+fn items(headers: &HeaderMap, name: HeaderName, separator: u8) -> impl Iterator<Item = &[u8]> {
+    let lists = headers.get_all(name).into_iter();
+    lists.flat_map(move |list| list.as_bytes().split(move |&byte| byte == separator)).map(<[u8]>::trim_ascii)
+}
+
+fn subprotocol(headers: &HeaderMap) -> Option<&str> {
+    items(headers, header::SEC_WEBSOCKET_PROTOCOL, b',')
+        .find_map(|name| name.strip_prefix(SUBPROTOCOL))
+        .map(text)
+}
+
+/// A token needs no escapes, so one that has some is none.
+fn query(query: &str) -> Option<&str> {
+    query.split('&').find_map(|pair| pair.strip_prefix("token="))
+}
+
+/// RFC 6265 5.4.
+fn cookie<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
+    let value = items(headers, header::COOKIE, b';')
+        .find_map(|pair| pair.strip_prefix(wanted.as_bytes()).and_then(|rest| rest.strip_prefix(b"=")))?;
+    Some(text(value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn where_a_token_may_stand() {
+        let places = Places { cookie: Some("session".into()), query: true };
+        let none = Places::default();
+        for (uri, headers, shown, without) in [
+            ("/a", &[][..], None, None),
+            (
+                "/a",
+                &[("authorization", "Bearer a.b.c")],
+                Some(Credential::Token("a.b.c")),
+                Some(Credential::Token("a.b.c")),
+            ),
+            (
+                "/a",
+                &[("authorization", "bearer  a.b.c ")],
+                Some(Credential::Token("a.b.c")),
+                Some(Credential::Token("a.b.c")),
+            ),
+            (
+                "/a",
+                &[("authorization", "Bearer lwk_x")],
+                Some(Credential::Key("lwk_x")),
+                Some(Credential::Key("lwk_x")),
+            ),
+            ("/a", &[("x-api-key", "lwk_x")], Some(Credential::Key("lwk_x")), Some(Credential::Key("lwk_x"))),
+            ("/a", &[("authorization", "Basic eDp5")], None, None),
+            ("/a", &[("authorization", "Bearer")], Some(Credential::Token("")), Some(Credential::Token(""))),
+            (
+                "/a?token=t",
+                &[("authorization", "Bearer b")],
+                Some(Credential::Token("b")),
+                Some(Credential::Token("b")),
+            ),
+            (
+                "/a",
+                &[("sec-websocket-protocol", "longwire.v1, bearer.a.b.c")],
+                Some(Credential::Token("a.b.c")),
+                Some(Credential::Token("a.b.c")),
+            ),
+            (
+                "/a",
+                &[("sec-websocket-protocol", "x"), ("sec-websocket-protocol", "bearer.t")],
+                Some(Credential::Token("t")),
+                Some(Credential::Token("t")),
+            ),
+            ("/a", &[("sec-websocket-protocol", "xbearer.t")], None, None),
+            ("/a?token=t", &[], Some(Credential::Token("t")), None),
+            ("/a?b=c&token=t&token=u", &[], Some(Credential::Token("t")), None),
+            ("/a?xtoken=t", &[], None, None),
+            ("/a?token=lwk_x", &[], Some(Credential::Token("lwk_x")), None),
+            ("/a", &[("cookie", "a=b; session=t; session=u")], Some(Credential::Token("t")), None),
+            ("/a", &[("cookie", "a=b"), ("cookie", "session=\"t\"")], Some(Credential::Token("t")), None),
+            ("/a", &[("cookie", "xsession=t; Session=t; session")], None, None),
+        ] {
+            let mut request = Request::builder().uri(uri);
+            for (name, value) in headers {
+                request = request.header(*name, *value);
+            }
+            let request = request.body(()).expect("a request");
+            assert_eq!(places.find(&request), shown, "{uri} {headers:?}");
+            assert_eq!(none.find(&request), without, "{uri} {headers:?}");
+        }
+    }
+}

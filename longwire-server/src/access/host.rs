@@ -1,0 +1,117 @@
+//! By which names a server that only this machine reaches may be asked for.
+
+use std::net::IpAddr;
+
+use longwire::http::uri::Authority;
+
+/// Whether a request for this host, as its Host header or `:authority` says it, may be answered by a server that listens on
+/// `listening`.
+///
+/// A page can have its own name turned to another address while it is open, and is then of the server's own origin to the
+/// browser (DNS rebinding). Names of this machine and addresses cannot be turned (RFC 6761 6.3). So:
+///
+/// - on a loopback address only `localhost`, what ends in `.localhost`, 127.0.0.0/8 and `[::1]` are taken, and what is in
+///   `allowed` (names without a port);
+/// - on any other address the server cannot know its names: where `allowed` is empty every host is taken, else those, every
+///   address, and what ends in `localhost`;
+/// - `any` in `allowed` is every host.
+///
+/// What does not hold is 403.
+pub fn host_allowed(host: Option<&[u8]>, listening: IpAddr, allowed: &[String]) -> bool {
+    let loopback = listening.to_canonical().is_loopback();
+    if (!loopback && allowed.is_empty()) || allowed.iter().any(|name| name.eq_ignore_ascii_case("any")) {
+        return true;
+    }
+    let Some(authority) = host.and_then(|host| Authority::try_from(host).ok()) else { return false };
+    // RFC 9110 4.2.4: user information has no business here.
+    if authority.as_str().contains('@') {
+        return false;
+    }
+    let host = authority.host();
+    let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    if let Ok(address) = bare.parse::<IpAddr>() {
+        // RFC 3986 3.2.2: brackets are what an IPv6 address has, and no other.
+        return address.is_ipv6() == host.starts_with('[')
+            && (!loopback || address.to_canonical().is_loopback());
+    }
+    // One dot at the end is the root, and changes nothing.
+    let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+    let is = |allowed: &String| allowed.eq_ignore_ascii_case(&name);
+    name == "localhost" || name.ends_with(".localhost") || allowed.iter().any(is)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_nobody_can_turn_to_this_machine() {
+        let allowed = ["Example.org".to_owned()];
+        let ask_of = |host: &str, listening: &str, allowed: &[String]| {
+            host_allowed(Some(host.as_bytes()), listening.parse().expect("an address"), allowed)
+        };
+        let ask = |host: &str, listening: &str| ask_of(host, listening, &allowed);
+        for own in [
+            "localhost",
+            "localhost:8080",
+            "LocalHost",
+            "localhost.",
+            "app.localhost:1",
+            "a.b.localhost",
+            "127.0.0.1",
+            "127.0.0.1:8080",
+            "127.8.9.10",
+            "[::1]",
+            "[::1]:8080",
+            "[0:0:0:0:0:0:0:1]",
+            "[::ffff:127.0.0.1]",
+            "example.org",
+            "EXAMPLE.ORG:80",
+        ] {
+            assert!(ask(own, "127.0.0.1") && ask(own, "::1"), "{own}");
+        }
+        for foreign in [
+            "",
+            "evil.example",
+            "localhost.evil.example",
+            "notlocalhost",
+            ".localhost.evil.example",
+            "localhost..",
+            "127.0.0.1.evil.example",
+            "[127.0.0.1]",
+            "127.1",
+            "0x7f000001",
+            "2130706433",
+            "0177.0.0.1",
+            "0.0.0.0",
+            "192.168.1.2",
+            "[::]",
+            "[::2]",
+            "[::1",
+            "::1",
+            "localhost@evil.example",
+            "evil.example@localhost",
+            "localhost evil",
+            "localhost/",
+            "ｌocalhost",
+            "www.example.org",
+            "example.org.evil.example",
+        ] {
+            assert!(!ask(foreign, "127.0.0.1") && !ask(foreign, "::1"), "{foreign}");
+            assert!(ask_of(foreign, "0.0.0.0", &[]) && ask_of(foreign, "192.168.1.2", &[]), "{foreign}");
+        }
+        // Elsewhere than on a loopback address names count once some are listed, and addresses are taken.
+        for (host, taken) in [
+            ("192.168.1.2:80", true),
+            ("[2001:db8::1]", true),
+            ("example.org", true),
+            ("evil.example", false),
+        ] {
+            assert_eq!(ask(host, "0.0.0.0"), taken, "{host}");
+        }
+        let loopback = [127, 0, 0, 1].into();
+        assert!(!host_allowed(None, loopback, &[]));
+        assert!(!host_allowed(Some(b"\xff"), loopback, &[]));
+        assert!(host_allowed(Some(b"evil.example"), loopback, &["any".into()]));
+    }
+}

@@ -1,0 +1,151 @@
+//! Who somebody is, as far as is known, and what he may do.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use crate::config::Publishers;
+use crate::pattern::{Pattern, Patterns};
+
+/// Bytes of the name of a user.
+pub const USER_MAX: usize = 255;
+
+/// Who a connection or a request is of, and what he may do.
+#[derive(Clone, Debug)]
+pub struct Identity {
+    pub(super) kind: Kind,
+    pub(super) user: Option<Arc<str>>,
+    pub(super) rights: Rights,
+    pub(super) expires: Option<SystemTime>,
+    /// What the webhook will be told again, where it is asked about more than connections.
+    pub(super) asked: Option<Arc<Asked>>,
+}
+
+/// By what somebody is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// By nothing: there are no rules.
+    Open,
+    /// By nothing: he has shown nothing.
+    Anonymous,
+    /// By a token.
+    Token,
+    /// By the key of a program.
+    Key,
+    /// By the webhook.
+    Webhook,
+}
+
+/// The channels that somebody may hear, and those that he may speak on.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Rights {
+    pub(super) subscribe: Patterns,
+    pub(super) publish: Patterns,
+}
+
+impl Rights {
+    pub(super) fn all() -> Self {
+        Self { subscribe: Patterns::all(), publish: Patterns::all() }
+    }
+
+    /// Of one channel only.
+    pub(super) fn of(channel: &str) -> Self {
+        // What may be a name is a pattern that stands for itself.
+        let channel: Patterns = channel.parse::<Pattern>().into_iter().collect();
+        Self { subscribe: channel.clone(), publish: channel }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.subscribe.is_empty() && self.publish.is_empty()
+    }
+}
+
+/// What is known of a request.
+#[derive(Debug)]
+pub(super) struct Asked {
+    pub(super) path: String,
+    pub(super) query: Option<String>,
+    pub(super) headers: Vec<(String, String)>,
+    pub(super) address: IpAddr,
+}
+
+impl Identity {
+    pub(super) fn new(kind: Kind, rights: Rights) -> Self {
+        Self { kind, user: None, rights, expires: None, asked: None }
+    }
+
+    /// By what he is known.
+    pub fn kind(&self) -> Kind {
+        self.kind
+    }
+
+    /// His name: a token's `sub`, or what the webhook says. At most [`USER_MAX`] bytes without control characters.
+    pub fn user(&self) -> Option<&Arc<str>> {
+        self.user.as_ref()
+    }
+
+    /// When it ends: close with [`EXPIRED`](super::EXPIRED) then, unless it was renewed.
+    pub fn expires(&self) -> Option<SystemTime> {
+        self.expires
+    }
+
+    /// Whether he may hear a channel.
+    pub fn may_subscribe(&self, channel: &str) -> bool {
+        self.rights.subscribe.matches(channel)
+    }
+
+    /// Whether he may speak on a channel, as far as the channel itself lets him ([`is_among`](Self::is_among)).
+    pub fn may_publish(&self, channel: &str) -> bool {
+        self.rights.publish.matches(channel)
+    }
+
+    /// Whether he is one of those that a channel lets speak.
+    pub fn is_among(&self, publishers: Publishers) -> bool {
+        match publishers {
+            Publishers::Anyone => true,
+            Publishers::Users => self.user.is_some(),
+            Publishers::Tokens => matches!(self.kind, Kind::Token | Kind::Key),
+            Publishers::Nobody => false,
+        }
+    }
+}
+
+/// Whether a text can be the name of a user.
+pub(super) fn is_user(text: &str) -> bool {
+    !text.is_empty() && text.len() <= USER_MAX && !text.contains(char::is_control)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_may_speak() {
+        let known = |kind, user: Option<&str>| Identity {
+            user: user.map(Into::into),
+            ..Identity::new(kind, Rights::all())
+        };
+        for (identity, users, tokens) in [
+            (known(Kind::Open, None), false, false),
+            (known(Kind::Anonymous, None), false, false),
+            (known(Kind::Token, None), false, true),
+            (known(Kind::Token, Some("李雷")), true, true),
+            (known(Kind::Key, None), false, true),
+            (known(Kind::Webhook, Some("李雷")), true, false),
+        ] {
+            assert!(identity.is_among(Publishers::Anyone) && !identity.is_among(Publishers::Nobody));
+            assert_eq!(
+                (identity.is_among(Publishers::Users), identity.is_among(Publishers::Tokens)),
+                (users, tokens),
+                "{identity:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn names_of_users_are_bounded() {
+        assert!(is_user(&"a".repeat(USER_MAX)) && !is_user(&"a".repeat(USER_MAX + 1)));
+        assert!(is_user("李雷 🌊") && !is_user("") && !is_user("a\nb") && !is_user("a\0"));
+    }
+}

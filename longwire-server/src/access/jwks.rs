@@ -1,0 +1,156 @@
+//! Keys that are fetched from a URL, kept, and fetched again when they grow old or a token names one that is not there.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::{Request, StatusCode, Uri, header};
+use jsonwebtoken::Algorithm;
+use tokio::time::Instant;
+
+use super::fetch::Http;
+use super::keys::Keys;
+
+/// How long a set of keys may take to come, and how large it may be.
+const TIMEOUT: Duration = Duration::from_secs(5);
+const SET_MAX: usize = 256 * 1024;
+
+/// How soon it is tried again after a failure, while there are no keys at all.
+const RETRY: Duration = Duration::from_secs(2);
+
+/// Keys that could not be fetched again hold for so long: who signs may be down, but not for ever.
+const STALE_MAX: Duration = Duration::from_secs(24 * 3600);
+
+/// The keys of a URL.
+#[derive(Clone)]
+pub(super) struct Jwks(Arc<Inner>);
+
+struct Inner {
+    http: Http,
+    url: Uri,
+    default: Option<Algorithm>,
+    max_age: Duration,
+    refresh: Duration,
+    state: Mutex<State>,
+    /// One fetches, others wait for it.
+    fetching: Arc<tokio::sync::Mutex<()>>,
+}
+
+#[derive(Default)]
+struct State {
+    keys: Option<(Arc<Keys>, Instant)>,
+    /// When it was tried last, and what came of it if nothing did.
+    tried: Option<Instant>,
+    fetching: bool,
+    failure: Option<String>,
+}
+
+/// There are no keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Unavailable(pub(super) String);
+
+impl fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the keys for tokens cannot be fetched: {}", self.0)
+    }
+}
+
+impl Jwks {
+    pub(super) fn new(
+        http: Http,
+        url: Uri,
+        default: Option<Algorithm>,
+        max_age: Duration,
+        refresh: Duration,
+    ) -> Self {
+        let (state, fetching) = (Mutex::default(), Arc::default());
+        Self(Arc::new(Inner { http, url, default, max_age, refresh, state, fetching }))
+    }
+
+    /// The keys that are there, if they are good enough for a token that names this one. Does not wait.
+    pub(super) fn at_hand(&self, id: Option<&str>) -> Option<Arc<Keys>> {
+        self.0.at_hand(id, Instant::now())
+    }
+
+    /// The same, and if need be it waits for them to be fetched. Cancel-safe: what is being fetched is fetched to its end.
+    pub(super) async fn keys(&self, id: Option<&str>) -> Result<Arc<Keys>, Unavailable> {
+        let one = self.0.fetching.clone().lock_owned().await;
+        if let Some(keys) = self.0.at_hand(id, Instant::now()) {
+            return Ok(keys);
+        }
+        // In a task of its own: a client that goes away does not stop it, and so cannot keep others from the keys.
+        let inner = self.0.clone();
+        let fetched = tokio::spawn(async move {
+            inner.fetch().await;
+            drop(one);
+        });
+        if fetched.await.is_err() {
+            return Err(Unavailable("fetching failed".into()));
+        }
+        let state = self.0.state();
+        match &state.keys {
+            Some((keys, at)) if at.elapsed() < STALE_MAX => Ok(keys.clone()),
+            _ => Err(Unavailable(state.failure.clone().unwrap_or_default())),
+        }
+    }
+}
+
+impl Inner {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn at_hand(&self, id: Option<&str>, now: Instant) -> Option<Arc<Keys>> {
+        let state = self.state();
+        let (keys, at) = state.keys.as_ref()?;
+        let age = now.saturating_duration_since(*at);
+        let tried = state.tried.is_some_and(|tried| now.saturating_duration_since(tried) < self.refresh);
+        // Whether they are old or the key is not there: so often it is tried, and not more often.
+        let good = age < self.max_age && keys.know(id);
+        ((good || (tried && !state.fetching)) && age < STALE_MAX).then(|| keys.clone())
+    }
+
+    async fn fetch(&self) {
+        let now = Instant::now();
+        {
+            let mut state = self.state();
+            let wait = if state.failure.is_some() { RETRY } else { Duration::ZERO };
+            if state.keys.is_none()
+                && state.tried.is_some_and(|tried| now.saturating_duration_since(tried) < wait)
+            {
+                return;
+            }
+            state.tried = Some(now);
+            state.fetching = true;
+        }
+        let fetched = self.set().await;
+        let mut state = self.state();
+        (state.fetching, state.tried) = (false, Some(Instant::now()));
+        match fetched {
+            Ok(keys) => (state.keys, state.failure) = (Some((Arc::new(keys), Instant::now())), None),
+            Err(failure) => {
+                tracing::warn!(
+                    host = self.url.host(),
+                    reason = failure,
+                    "the keys for tokens cannot be fetched"
+                );
+                state.failure = Some(failure);
+            }
+        }
+    }
+
+    async fn set(&self) -> Result<Keys, String> {
+        let request = Request::get(&self.url)
+            .header(header::ACCEPT, "application/jwk-set+json, application/json")
+            .header(header::USER_AGENT, "longwire")
+            .body(Full::<Bytes>::default())
+            .map_err(|error| error.to_string())?;
+        let answer = self.http.send(request, SET_MAX, TIMEOUT).await.map_err(|error| error.to_string())?;
+        if answer.status() != StatusCode::OK {
+            return Err(format!("the answer is {}", answer.status()));
+        }
+        Keys::jwks(answer.body(), self.default, false)
+    }
+}

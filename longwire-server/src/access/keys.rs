@@ -1,0 +1,216 @@
+//! The keys that tokens are checked with, each with the one algorithm that it is for.
+//!
+//! Which algorithm a signature is checked by is never the token's choice: a public key that is taken for the secret of an HMAC,
+//! or a signature of no algorithm at all, are the oldest of attacks on tokens (RFC 8725 2.1).
+
+use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse};
+use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind};
+use serde_json::Value;
+
+use super::token::TokenError;
+
+/// Keys in one set: all of those without a name of their own may have to be tried.
+pub(super) const KEYS_MAX: usize = 64;
+
+/// Signatures that are checked for one token, which may name no key, or several may have its name: each takes its time.
+const TRIES_MAX: usize = 8;
+
+/// RFC 7518 3.3: keys of RSA have at least 2048 bits. In bytes.
+const RSA_MIN: usize = 256;
+
+/// Some keys.
+#[derive(Debug)]
+pub(super) struct Keys(Vec<Key>);
+
+#[derive(Debug)]
+struct Key {
+    id: Option<String>,
+    algorithm: Algorithm,
+    key: DecodingKey,
+}
+
+impl Keys {
+    /// One secret, for HS256 if nothing else is said.
+    pub(super) fn secret(secret: &[u8], algorithm: Option<Algorithm>) -> Self {
+        let algorithm = algorithm.unwrap_or(Algorithm::HS256);
+        Self(vec![Key { id: None, algorithm, key: DecodingKey::from_secret(secret) }])
+    }
+
+    /// A file: PEM, JWK or JWKS.
+    pub(super) fn file(text: &str, default: Option<Algorithm>) -> Result<Self, String> {
+        if text.trim_start().starts_with('{') {
+            return Self::jwks(text.as_bytes(), default, true);
+        }
+        if text.contains("PRIVATE KEY") {
+            return Err(
+                "this is a private key; to check tokens the public one is enough, and safer here".into()
+            );
+        }
+        let readers = [DecodingKey::from_rsa_pem, DecodingKey::from_ec_pem, DecodingKey::from_ed_pem];
+        let key = readers.iter().find_map(|read| read(text.as_bytes()).ok());
+        let key = key.ok_or(
+            "this is no public key that is known: PEM of RSA, P-256, P-384 or Ed25519, or JWK, or JWKS",
+        )?;
+        Ok(Self(vec![Key::new(key, None, default).map_err(str::to_owned)?]))
+    }
+
+    /// One key or several as JSON (RFC 7517). Those that cannot be used are passed over, for others may be there; secrets
+    /// are, if they are not `secret` where they come from.
+    pub(super) fn jwks(json: &[u8], default: Option<Algorithm>, secret: bool) -> Result<Self, String> {
+        let mut value: Value =
+            serde_json::from_slice(json).map_err(|error| format!("this is no JSON: {error}"))?;
+        let list = match value.get_mut("keys").map(Value::take) {
+            Some(Value::Array(list)) => list,
+            Some(_) => return Err("`keys` is no list (RFC 7517 5)".into()),
+            None => vec![value],
+        };
+        if list.len() > KEYS_MAX {
+            return Err(format!("more than {KEYS_MAX} keys"));
+        }
+        let mut keys = Vec::new();
+        let mut reason = "there is none";
+        for value in list {
+            // What is not understood is not used (RFC 7517 5).
+            match serde_json::from_value::<Jwk>(value)
+                .map_err(|_| "its type is not known")
+                .and_then(|jwk| Key::jwk(&jwk, default, secret))
+            {
+                Ok(key) => keys.push(key),
+                Err(why) => reason = why,
+            }
+        }
+        if keys.is_empty() { Err(format!("no key that can be used: {reason}")) } else { Ok(Self(keys)) }
+    }
+
+    /// Whether a token that names this key, or none, could be checked.
+    pub(super) fn know(&self, id: Option<&str>) -> bool {
+        id.is_none() || self.candidates(id).next().is_some()
+    }
+
+    /// Those of this name, and those without any. A token without a name of its key may be of each.
+    fn candidates<'a>(&'a self, id: Option<&'a str>) -> impl Iterator<Item = &'a Key> {
+        self.0.iter().filter(move |key| key.id.is_none() || id.is_none() || key.id.as_deref() == id)
+    }
+
+    /// Whether one of them made this signature, by its own algorithm.
+    pub(super) fn verify(
+        &self,
+        id: Option<&str>,
+        algorithm: &str,
+        message: &[u8],
+        signature: &str,
+    ) -> Result<(), TokenError> {
+        // RFC 8725 3.1. The names of RFC 7518 3.1 are what the algorithms are called in Rust as well.
+        let fits = |key: &&Key| format!("{:?}", key.algorithm) == algorithm;
+        let mut error = if self.know(id) { TokenError::Algorithm } else { TokenError::UnknownKey };
+        for key in self.candidates(id).filter(fits).take(TRIES_MAX) {
+            if matches!(jsonwebtoken::crypto::verify(signature, message, &key.key, key.algorithm), Ok(true)) {
+                return Ok(());
+            }
+            error = TokenError::Signature;
+        }
+        Err(error)
+    }
+}
+
+impl Key {
+    fn jwk(jwk: &Jwk, default: Option<Algorithm>, secret: bool) -> Result<Self, &'static str> {
+        // RFC 7517 4.2 and 4.3.
+        if !matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature)) {
+            return Err("it is not for signatures");
+        }
+        if jwk.common.key_operations.as_ref().is_some_and(|allowed| !allowed.contains(&KeyOperations::Verify))
+        {
+            return Err("it is not for checking signatures");
+        }
+        match &jwk.algorithm {
+            AlgorithmParameters::OctetKey(_) if !secret => {
+                return Err("it is a secret, which nobody publishes");
+            }
+            AlgorithmParameters::EllipticCurve(key)
+                if !matches!(key.curve, EllipticCurve::P256 | EllipticCurve::P384) =>
+            {
+                return Err("its curve is not known");
+            }
+            AlgorithmParameters::OctetKeyPair(key) if key.curve != EllipticCurve::Ed25519 => {
+                return Err("its curve is not known");
+            }
+            _ => {}
+        }
+        let said = match &jwk.common.key_algorithm {
+            Some(algorithm) => Some(said(algorithm).ok_or("its algorithm is not known")?),
+            None => None,
+        };
+        let key = DecodingKey::from_jwk(jwk).map_err(|_| "it is malformed")?;
+        if let Some(said) = said
+            && said.family() != key.family()
+        {
+            return Err("its algorithm is not one of its type");
+        }
+        let mut key = Self::new(key, said, default)?;
+        key.id.clone_from(&jwk.common.key_id);
+        Ok(key)
+    }
+
+    /// With the algorithm that the key says, or else what is said of keys like it, or else the usual one.
+    fn new(
+        key: DecodingKey,
+        said: Option<Algorithm>,
+        default: Option<Algorithm>,
+    ) -> Result<Self, &'static str> {
+        let family = key.family();
+        let usual = match (family, key.kind()) {
+            (AlgorithmFamily::Rsa, kind) => {
+                let bytes = match kind {
+                    DecodingKeyKind::RsaModulusExponent { n, .. } => {
+                        n.iter().skip_while(|&&byte| byte == 0).count()
+                    }
+                    // RFC 8017 A.1.1: modulus and exponent, with some bytes around them.
+                    DecodingKeyKind::SecretOrDer(der) => der.len().saturating_sub(8),
+                };
+                if bytes < RSA_MIN {
+                    return Err("an RSA key has at least 2048 bits (RFC 7518 3.3)");
+                }
+                Algorithm::RS256
+            }
+            // SEC 1 2.3.3: a point is a byte and two coordinates.
+            (AlgorithmFamily::Ec, DecodingKeyKind::SecretOrDer(point)) => match point.len() {
+                65 => Algorithm::ES256,
+                97 => Algorithm::ES384,
+                _ => return Err("its curve is not known: P-256 and P-384 are"),
+            },
+            (AlgorithmFamily::Ed, DecodingKeyKind::SecretOrDer(point)) if point.len() == 32 => {
+                Algorithm::EdDSA
+            }
+            (AlgorithmFamily::Hmac, DecodingKeyKind::SecretOrDer(secret)) => {
+                crate::config::check_secret(secret)?;
+                Algorithm::HS256
+            }
+            _ => return Err("it is malformed"),
+        };
+        let algorithm = said.or(default.filter(|algorithm| algorithm.family() == family)).unwrap_or(usual);
+        // RFC 7518 3.4: a curve has one algorithm.
+        if family == AlgorithmFamily::Ec && algorithm != usual {
+            return Err("its algorithm is not that of its curve");
+        }
+        Ok(Self { id: None, algorithm, key })
+    }
+}
+
+fn said(algorithm: &KeyAlgorithm) -> Option<Algorithm> {
+    Some(match algorithm {
+        KeyAlgorithm::HS256 => Algorithm::HS256,
+        KeyAlgorithm::HS384 => Algorithm::HS384,
+        KeyAlgorithm::HS512 => Algorithm::HS512,
+        KeyAlgorithm::ES256 => Algorithm::ES256,
+        KeyAlgorithm::ES384 => Algorithm::ES384,
+        KeyAlgorithm::RS256 => Algorithm::RS256,
+        KeyAlgorithm::RS384 => Algorithm::RS384,
+        KeyAlgorithm::RS512 => Algorithm::RS512,
+        KeyAlgorithm::PS256 => Algorithm::PS256,
+        KeyAlgorithm::PS384 => Algorithm::PS384,
+        KeyAlgorithm::PS512 => Algorithm::PS512,
+        KeyAlgorithm::EdDSA => Algorithm::EdDSA,
+        _ => return None,
+    })
+}

@@ -1,0 +1,236 @@
+//! What makes a token (JWT) good: its signature, its times, for whom it is and of whom, and what it claims.
+
+use std::fmt;
+use std::time::{Duration, SystemTime};
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Deserializer};
+use serde_json::Value;
+
+use super::identity::{Identity, Kind, Rights, is_user};
+use super::keys::Keys;
+use crate::config;
+use crate::pattern::Patterns;
+
+/// Bytes of a token. A head of HTTP has not much more.
+pub const TOKEN_MAX: usize = 8 * 1024;
+
+/// Why a token is not good.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum TokenError {
+    /// More than [`TOKEN_MAX`] bytes.
+    TooLong,
+    /// Not three parts in base64url with JSON in two of them (RFC 7515 7.1), or a member is of the wrong type.
+    Malformed,
+    /// Its header demands what is not known (RFC 7515 4.1.11).
+    Critical,
+    /// No key is of its name (`kid`).
+    UnknownKey,
+    /// Its key is for another algorithm; `none` is nobody's.
+    Algorithm,
+    /// The signature is wrong.
+    Signature,
+    /// It has expired (RFC 7519 4.1.4).
+    Expired,
+    /// It does not say when it expires, and has to.
+    NoExpiry,
+    /// It is not good yet (RFC 7519 4.1.5).
+    NotYet,
+    /// It is not for this server (RFC 7519 4.1.3).
+    Audience,
+    /// It is of somebody else (RFC 7519 4.1.1).
+    Issuer,
+    /// `sub` is no name of a user: empty, longer than 255 bytes, or with control characters.
+    User,
+    /// The patterns in `longwire` are none.
+    Rights,
+}
+
+impl TokenError {
+    /// In ASCII and without quotes, as RFC 6750 3 wants it.
+    pub const fn text(self) -> &'static str {
+        match self {
+            Self::TooLong => "the token is longer than 8 KiB",
+            Self::Malformed => "this is no token (RFC 7519 7.2)",
+            Self::Critical => "the token demands an extension that is not known (RFC 7515 4.1.11)",
+            Self::UnknownKey => "the key of the token (kid) is not known",
+            Self::Algorithm => "the algorithm of the token is not that of its key",
+            Self::Signature => "the signature of the token is wrong",
+            Self::Expired => "the token has expired (exp)",
+            Self::NoExpiry => "the token does not say when it expires (exp)",
+            Self::NotYet => "the token is not good yet (nbf)",
+            Self::Audience => "the token is for somebody else (aud)",
+            Self::Issuer => "the token is of somebody else (iss)",
+            Self::User => "the token names no user (sub) of 1 to 255 bytes",
+            Self::Rights => "the token holds what is no pattern (longwire)",
+        }
+    }
+}
+
+impl fmt::Display for TokenError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+impl std::error::Error for TokenError {}
+
+/// A token of which nothing is known to be true.
+pub(super) struct Unverified<'a> {
+    header: Header,
+    claims: &'a str,
+    message: &'a str,
+    signature: &'a str,
+}
+
+/// RFC 7515 4.1; what is not named here is not used.
+#[derive(Deserialize)]
+struct Header {
+    alg: String,
+    kid: Option<String>,
+    crit: Option<Value>,
+}
+
+impl<'a> Unverified<'a> {
+    /// RFC 7515 7.1.
+    pub(super) fn parse(token: &'a str) -> Result<Self, TokenError> {
+        if token.len() > TOKEN_MAX {
+            return Err(TokenError::TooLong);
+        }
+        let (message, signature) = token.rsplit_once('.').ok_or(TokenError::Malformed)?;
+        let (header, claims) = message.split_once('.').ok_or(TokenError::Malformed)?;
+        let header: Header = decode(header)?;
+        if header.crit.is_some() {
+            return Err(TokenError::Critical);
+        }
+        Ok(Self { header, claims, message, signature })
+    }
+
+    /// The name of its key.
+    pub(super) fn key(&self) -> Option<&str> {
+        self.header.kid.as_deref()
+    }
+}
+
+fn decode<T: for<'de> Deserialize<'de>>(part: &str) -> Result<T, TokenError> {
+    let json = URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed)?;
+    object(&json).map_err(|_| TokenError::Malformed)
+}
+
+/// Reads an object: serde would take a list for one as well, in the order of its members.
+pub(super) fn object<T: for<'de> Deserialize<'de>>(json: &[u8]) -> serde_json::Result<T> {
+    match json.trim_ascii_start().first() {
+        Some(b'{') => serde_json::from_slice(json),
+        _ => Err(serde::de::Error::custom("this is no object")),
+    }
+}
+
+/// RFC 7519 4.1, and ours.
+#[derive(Deserialize)]
+struct Claims {
+    sub: Option<String>,
+    #[serde(default, deserialize_with = "date")]
+    exp: Option<SystemTime>,
+    #[serde(default, deserialize_with = "date")]
+    nbf: Option<SystemTime>,
+    iss: Option<String>,
+    aud: Option<Audience>,
+    longwire: Option<Value>,
+}
+
+/// One, or several.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Audience {
+    One(String),
+    Several(Vec<String>),
+}
+
+/// What is missing is nothing.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Granted {
+    subscribe: Patterns,
+    publish: Patterns,
+}
+
+/// Seconds since 1970, perhaps with a fraction (RFC 7519 2).
+pub(super) fn date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SystemTime>, D::Error> {
+    let Some(seconds) = Option::<f64>::deserialize(deserializer)? else { return Ok(None) };
+    let since = Duration::try_from_secs_f64(seconds).ok().filter(|&since| since <= LAST);
+    let time = since.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
+    time.map(Some).ok_or_else(|| serde::de::Error::custom("this is no date"))
+}
+
+/// The end of the year 9999: beyond that clocks differ in what they can say.
+const LAST: Duration = Duration::from_secs(253_402_300_799);
+
+/// What is asked of a token beside its signature.
+pub(super) struct Checks {
+    audience: Vec<String>,
+    issuer: Vec<String>,
+    require_exp: bool,
+    leeway: Duration,
+}
+
+impl Checks {
+    pub(super) fn new(config: &config::Token) -> Self {
+        Self {
+            audience: config.audience.clone(),
+            issuer: config.issuer.clone(),
+            require_exp: config.require_exp,
+            leeway: config.leeway.duration(),
+        }
+    }
+
+    /// Who the token is of, if it is good. Nothing it claims is looked at before its signature.
+    pub(super) fn verify(
+        &self,
+        token: &Unverified<'_>,
+        keys: &Keys,
+        now: SystemTime,
+    ) -> Result<Identity, TokenError> {
+        keys.verify(token.key(), &token.header.alg, token.message.as_bytes(), token.signature)?;
+        let claims: Claims = decode(token.claims)?;
+        let expires = match claims.exp {
+            Some(exp) => Some(exp + self.leeway),
+            None if self.require_exp => return Err(TokenError::NoExpiry),
+            None => None,
+        };
+        if expires.is_some_and(|expires| now >= expires) {
+            return Err(TokenError::Expired);
+        }
+        if claims.nbf.is_some_and(|nbf| now + self.leeway < nbf) {
+            return Err(TokenError::NotYet);
+        }
+        if !self.issuer.is_empty() && !claims.iss.is_some_and(|iss| self.issuer.contains(&iss)) {
+            return Err(TokenError::Issuer);
+        }
+        // Only where it is known who is meant: elsewhere the audience cannot be judged.
+        let is_meant = |aud: &String| self.audience.contains(aud);
+        let meant = match &claims.aud {
+            _ if self.audience.is_empty() => true,
+            Some(Audience::One(aud)) => is_meant(aud),
+            Some(Audience::Several(list)) => list.iter().any(is_meant),
+            None => false,
+        };
+        if !meant {
+            return Err(TokenError::Audience);
+        }
+        if claims.sub.as_deref().is_some_and(|sub| !is_user(sub)) {
+            return Err(TokenError::User);
+        }
+        let granted = match claims.longwire {
+            Some(granted @ Value::Object(_)) => {
+                serde_json::from_value(granted).map_err(|_| TokenError::Rights)?
+            }
+            Some(_) => return Err(TokenError::Rights),
+            None => Granted::default(),
+        };
+        let rights = Rights { subscribe: granted.subscribe, publish: granted.publish };
+        let user = claims.sub.map(Into::into);
+        Ok(Identity { user, expires, ..Identity::new(Kind::Token, rights) })
+    }
+}

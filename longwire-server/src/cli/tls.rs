@@ -1,0 +1,138 @@
+//! What `longwire serve` shows in TLS: a certificate from files, which is watched, or one that is made for the run.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
+
+use clap::Args;
+use longwire::tls::{CertificateError, ServerTls};
+
+use super::Failure;
+use crate::terminal;
+
+/// How often the files are looked at.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// How long a certificate holds that is made for a run, and from when: the clocks of others may be behind.
+const MADE_FOR: Duration = Duration::from_secs(90 * 86_400);
+const MADE_BEFORE: Duration = Duration::from_secs(86_400);
+
+#[derive(Args)]
+pub(super) struct Tls {
+    /// Serve https:// and wss:// with this certificate, and those that it is signed by, in PEM. When the file
+    /// changes it is read again
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+
+    /// The private key of the certificate, in PEM
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
+
+    /// Serve https:// and wss:// with a certificate for this machine that is made for this run, and may be written to
+    /// FILE for clients to trust
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, conflicts_with = "tls_cert")]
+    tls_self_signed: Option<Option<PathBuf>>,
+
+    /// Take only clients that show a certificate which one of these, in PEM, has signed
+    #[arg(long, value_name = "FILE")]
+    tls_client_ca: Option<PathBuf>,
+}
+
+impl Tls {
+    /// What was asked for, for a server that is reached as `host`.
+    pub(super) fn server(&self, host: &str) -> Result<Option<ServerTls>, Failure> {
+        let tls = match (&self.tls_cert, &self.tls_key, &self.tls_self_signed) {
+            (Some(certificates), Some(key), _) => {
+                ServerTls::from_files(certificates, key).map_err(|error| {
+                    let certificates = certificates.display();
+                    Failure::new(format!(
+                        "cannot serve TLS with {certificates} and {}: {error}",
+                        key.display()
+                    ))
+                })?
+            }
+            (.., Some(file)) => make(host, file.as_ref())?,
+            _ if self.tls_client_ca.is_some() => {
+                let text = "--tls-client-ca needs a certificate to be shown: add --tls-cert and --tls-key, or \
+                            --tls-self-signed";
+                return Err(Failure::usage(text));
+            }
+            _ => return Ok(None),
+        };
+        let tls = match &self.tls_client_ca {
+            Some(path) => {
+                let failed = |error: &dyn std::fmt::Display| {
+                    Failure::new(format!("cannot verify clients by {}: {error}", path.display()))
+                };
+                let roots = std::fs::read(path).map_err(|error| failed(&error))?;
+                tls.client_roots(roots).map_err(|error| failed(&error))?
+            }
+            None => tls,
+        };
+        Ok(Some(tls.http2(true)))
+    }
+}
+
+/// Reads the files again when they change, and says so.
+pub(super) async fn watch(tls: ServerTls) {
+    tls.watch(LOOK, |reloaded: Result<(), CertificateError>| match reloaded {
+        Ok(()) => terminal::notice("the certificate has changed: new connections see the new one"),
+        Err(error) => terminal::warn(&format!(
+            "the certificate has changed, and cannot be used: {error}; the one before stays"
+        )),
+    })
+    .await;
+}
+
+/// Makes a certificate for this machine and `host`, and says how clients come to trust it.
+fn make(host: &str, file: Option<&PathBuf>) -> Result<ServerTls, Failure> {
+    let failed = |error: &dyn std::fmt::Display| {
+        Failure::new(format!("cannot make a certificate for {host}: {error}"))
+    };
+    let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into();
+    let is_everywhere = ["0.0.0.0", "::"].contains(&host);
+    if !is_everywhere && !names.iter().any(|name| name == host) {
+        names.push(host.to_owned());
+    }
+    let shown = names.join(", ");
+    let mut params = rcgen::CertificateParams::new(names).map_err(|error| failed(&error))?;
+    let now = SystemTime::now();
+    params.not_before = now.checked_sub(MADE_BEFORE).unwrap_or(now).into();
+    params.not_after = now.checked_add(MADE_FOR).unwrap_or(now).into();
+    params.distinguished_name.push(rcgen::DnType::CommonName, "longwire");
+    params.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
+    params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
+    let key = rcgen::KeyPair::generate().map_err(|error| failed(&error))?;
+    let certificate = params.self_signed(&key).map_err(|error| failed(&error))?;
+    let tls = ServerTls::from_pem(certificate.pem(), key.serialize_pem()).map_err(|error| failed(&error))?;
+
+    let advice = match file {
+        Some(path) => {
+            let written =
+                std::fs::File::create(path).and_then(|mut file| file.write_all(certificate.pem().as_bytes()));
+            written.map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))?;
+            format!("longwire connect --cacert {} wss://...", path.display())
+        }
+        None => "longwire connect --insecure wss://..., or --tls-self-signed=FILE and --cacert FILE".into(),
+    };
+    terminal::notice(&format!(
+        "made a certificate for {shown}; clients trust it with {advice}; its SHA-256 is {}",
+        fingerprint(certificate.der())
+    ));
+    Ok(tls)
+}
+
+/// As browsers show it.
+fn fingerprint(der: &[u8]) -> String {
+    let suite = rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
+    let Some(suite) = suite.tls13() else { return String::new() };
+    let hash = suite.common.hash_provider.hash(der);
+    let mut text = String::new();
+    for (at, byte) in hash.as_ref().iter().enumerate() {
+        let colon = if at == 0 { "" } else { ":" };
+        // Writing to a text cannot fail.
+        let _ = write!(text, "{colon}{byte:02X}");
+    }
+    text
+}

@@ -1,0 +1,611 @@
+//! Puts the settings together: a file, the environment, flags; what comes later wins.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::fmt;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+use serde::Deserialize;
+use toml::de::{DeTable, DeValue};
+use toml::{Table, Value};
+
+use super::error::{nearest, reworded};
+use super::{Config, ConfigError, Place, Problem, check};
+
+/// Bytes of a file of settings.
+const FILE_MAX: u64 = 1 << 20;
+
+/// What names of variables begin with.
+const PREFIX: &str = "LONGWIRE_";
+
+/// How the text of a variable or a flag becomes a value of TOML.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Text,
+    Number,
+    Switch,
+    /// Separated by commas.
+    List,
+}
+
+/// Every setting but those in `[[channel]]` and `[[access.key]]`, which only a file can hold.
+pub(super) const KEYS: &[(&str, Kind)] = &[
+    ("listen", Kind::Text),
+    ("threads", Kind::Number),
+    ("allow_origin", Kind::List),
+    ("allow_host", Kind::List),
+    ("subprotocol", Kind::List),
+    ("trust_proxy", Kind::List),
+    ("max_connections", Kind::Number),
+    ("max_message", Kind::Text),
+    ("deflate", Kind::Switch),
+    ("deflate_threshold", Kind::Text),
+    ("drain", Kind::Text),
+    ("restarts", Kind::Switch),
+    ("log", Kind::Text),
+    ("log_level", Kind::Text),
+    ("data", Kind::Text),
+    ("sync", Kind::Text),
+    ("tls.cert", Kind::Text),
+    ("tls.key", Kind::Text),
+    ("tls.client_ca", Kind::Text),
+    ("tls.self_signed", Kind::Switch),
+    ("access.open", Kind::Switch),
+    ("access.ca", Kind::Text),
+    ("access.anonymous.subscribe", Kind::List),
+    ("access.anonymous.publish", Kind::List),
+    ("access.token.secret", Kind::Text),
+    ("access.token.secret_file", Kind::Text),
+    ("access.token.key_file", Kind::Text),
+    ("access.token.jwks_url", Kind::Text),
+    ("access.token.jwks_max_age", Kind::Text),
+    ("access.token.jwks_refresh", Kind::Text),
+    ("access.token.algorithm", Kind::Text),
+    ("access.token.audience", Kind::List),
+    ("access.token.issuer", Kind::List),
+    ("access.token.require_exp", Kind::Switch),
+    ("access.token.leeway", Kind::Text),
+    ("access.token.cookie", Kind::Text),
+    ("access.token.query", Kind::Switch),
+    ("access.webhook.url", Kind::Text),
+    ("access.webhook.connect", Kind::Switch),
+    ("access.webhook.subscribe", Kind::Switch),
+    ("access.webhook.publish", Kind::Switch),
+    ("access.webhook.headers", Kind::List),
+    ("access.webhook.body", Kind::Switch),
+    ("access.webhook.timeout", Kind::Text),
+    ("access.webhook.concurrency", Kind::Number),
+    ("access.webhook.when_down", Kind::Text),
+    ("access.webhook.cache", Kind::Text),
+    ("access.webhook.secret", Kind::Text),
+    ("limits.connection.messages", Kind::Text),
+    ("limits.connection.bytes", Kind::Text),
+    ("limits.address.connections", Kind::Number),
+    ("limits.address.connects", Kind::Text),
+    ("limits.address.messages", Kind::Text),
+    ("limits.address.bytes", Kind::Text),
+    ("limits.user.connections", Kind::Number),
+    ("limits.user.connects", Kind::Text),
+    ("limits.user.messages", Kind::Text),
+    ("limits.user.bytes", Kind::Text),
+];
+
+/// Where a value comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody has said otherwise.
+    Default,
+    /// A line of a file.
+    File {
+        /// The name of the file.
+        name: String,
+        /// From 1.
+        line: usize,
+    },
+    /// A variable of the environment, of this name.
+    Environment(String),
+    /// A flag, of this name.
+    Flag(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Default => f.write_str("default"),
+            Self::File { name, line } => write!(f, "{name}:{line}"),
+            Self::Environment(name) | Self::Flag(name) => f.write_str(name),
+        }
+    }
+}
+
+/// The settings that hold, and where they come from.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What holds.
+    pub config: Config,
+    /// What is allowed, and yet not what somebody will have meant.
+    pub warnings: Vec<String>,
+    pub(super) origins: BTreeMap<String, Origin>,
+}
+
+impl Loaded {
+    /// Where the value of a key, such as `tls.cert` or `channel.0.pattern`, comes from.
+    pub fn origin(&self, key: &str) -> &Origin {
+        self.origins.get(key).unwrap_or(&Origin::Default)
+    }
+}
+
+/// What the settings are made of.
+///
+/// ```
+/// use longwire_server::config::Sources;
+///
+/// let mut sources = Sources::new();
+/// sources.text("longwire.toml", "max_message = \"16M\"")?;
+/// sources.flag("max_message", "--max-message", "4M")?;
+/// let loaded = sources.load()?;
+/// assert_eq!(loaded.config.max_message.bytes(), 4 << 20);
+/// assert_eq!(loaded.origin("max_message").to_string(), "--max-message");
+/// # Ok::<_, longwire_server::config::ConfigError>(())
+/// ```
+#[derive(Default)]
+pub struct Sources {
+    /// All that was said, later over earlier.
+    table: Table,
+    origins: BTreeMap<String, Origin>,
+    /// The file's text, and where its values stand, to show them when they turn out to be wrong.
+    file: Option<(String, String)>,
+    spans: BTreeMap<String, std::ops::Range<usize>>,
+    warnings: Vec<String>,
+}
+
+impl Sources {
+    /// Nothing yet: the defaults.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Reads a file, to be called first.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be read, is larger than 1 MiB, or holds what no file may.
+    pub fn file(&mut self, path: &Path) -> Result<(), ConfigError> {
+        let name = path.display().to_string();
+        let failed = |text: String| ConfigError(vec![Problem { place: Place::Name(name.clone()), text }]);
+        let mut text = String::new();
+        File::open(path)
+            .and_then(|file| file.take(FILE_MAX + 1).read_to_string(&mut text))
+            .map_err(|error| failed(format!("cannot read it: {error}")))?;
+        if text.len() as u64 > FILE_MAX {
+            return Err(failed("it is larger than 1 MiB".into()));
+        }
+        self.text(&name, &text)
+    }
+
+    /// The same with the text of a file of this name.
+    ///
+    /// # Errors
+    ///
+    /// If the text holds what no file may.
+    pub fn text(&mut self, name: &str, text: &str) -> Result<(), ConfigError> {
+        let failed = |error: toml::de::Error| {
+            let place = Place::in_file(name, text, error.span().unwrap_or_default());
+            ConfigError(vec![Problem { place, text: reworded(error.message()) }])
+        };
+        // First as it will be used in the end, for it knows what is wrong, and where.
+        toml::from_str::<Config>(text).map_err(failed)?;
+        self.table = toml::from_str(text).map_err(failed)?;
+        let parsed = DeTable::parse(text).map_err(failed)?;
+        for (key, value) in parsed.get_ref() {
+            locate(key.get_ref(), value.get_ref(), value.span(), &mut self.spans);
+        }
+        for (key, span) in &self.spans {
+            let line = text[..span.start].matches('\n').count() + 1;
+            self.origins.insert(key.clone(), Origin::File { name: name.to_owned(), line });
+        }
+        self.file = Some((name.to_owned(), text.to_owned()));
+        Ok(())
+    }
+
+    /// Takes what begins with `LONGWIRE_` from the environment: `LONGWIRE_TLS_CERT` is `tls.cert`. Empty ones are none.
+    /// Lists are separated by commas. Unknown ones are no errors, for a cluster may set such for reasons of its own
+    /// (Kubernetes does, for a service called longwire); what looks like a slip is warned of.
+    ///
+    /// # Errors
+    ///
+    /// If one holds what its setting may not.
+    pub fn environment(
+        &mut self,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+    ) -> Result<(), ConfigError> {
+        for (name, value) in variables {
+            let Some(name) = name.to_str().filter(|name| name.starts_with(PREFIX)) else { continue };
+            let Some(&(key, kind)) = KEYS.iter().find(|(key, _)| variable(key) == name) else {
+                let known: Vec<String> = KEYS.iter().map(|(key, _)| variable(key)).collect();
+                if let Some(meant) =
+                    nearest(&name[PREFIX.len()..], known.iter().map(|known| &known[PREFIX.len()..]))
+                {
+                    self.warnings.push(format!("{name} sets nothing; did you mean {PREFIX}{meant}?"));
+                }
+                continue;
+            };
+            let Some(value) = value.to_str() else {
+                return Err(given(name, "it is not UTF-8".into()));
+            };
+            if !value.is_empty() {
+                self.set(key, kind, name, value, Origin::Environment(name.to_owned()))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes the value of a flag for a setting, such as `--max-message` for `max_message`. Lists are separated by commas, a
+    /// switch is `true` or `false`.
+    ///
+    /// # Errors
+    ///
+    /// If it is what its setting may not be, or if there is no such setting.
+    pub fn flag(&mut self, key: &str, flag: &str, value: &str) -> Result<(), ConfigError> {
+        match KEYS.iter().find(|(known, _)| *known == key) {
+            Some(&(key, kind)) => self.set(key, kind, flag, value, Origin::Flag(flag.to_owned())),
+            None => Err(given(flag, format!("there is no setting `{key}`"))),
+        }
+    }
+
+    fn set(
+        &mut self,
+        key: &'static str,
+        kind: Kind,
+        name: &str,
+        text: &str,
+        origin: Origin,
+    ) -> Result<(), ConfigError> {
+        let value = match kind {
+            Kind::Text => Value::String(text.to_owned()),
+            Kind::Number => match text.parse() {
+                Ok(number) => Value::Integer(number),
+                Err(_) => return Err(given(name, format!("`{}` is no number", text.escape_debug()))),
+            },
+            Kind::Switch => match text {
+                "true" | "1" | "yes" | "on" => Value::Boolean(true),
+                "false" | "0" | "no" | "off" => Value::Boolean(false),
+                other => {
+                    return Err(given(name, format!("`{}` is neither true nor false", other.escape_debug())));
+                }
+            },
+            Kind::List => {
+                let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
+                Value::Array(items.map(|item| Value::String(item.to_owned())).collect())
+            }
+        };
+        let mut alone = Table::new();
+        insert(&mut alone, key, value.clone());
+        if let Err(error) = Config::deserialize(alone) {
+            return Err(given(name, reworded(error.message())));
+        }
+        insert(&mut self.table, key, value);
+        self.origins.insert(key.to_owned(), origin);
+        Ok(())
+    }
+
+    /// Puts it all together, and checks what only shows then.
+    ///
+    /// # Errors
+    ///
+    /// With everything that is wrong.
+    pub fn load(mut self) -> Result<Loaded, ConfigError> {
+        let config = Config::deserialize(std::mem::take(&mut self.table))
+            .map_err(|error| given("configuration", reworded(error.message())))?;
+        let mut problems = check::Problems::default();
+        check::check(&config, &mut problems);
+        if !problems.errors.is_empty() {
+            let place = |(key, text): (String, String)| Problem { place: self.place(&key), text };
+            return Err(ConfigError(problems.errors.into_iter().map(place).collect()));
+        }
+        self.warnings.extend(problems.warnings);
+        Ok(Loaded { config, warnings: self.warnings, origins: self.origins })
+    }
+
+    /// Where a key stands, or the next one around it that stands anywhere.
+    fn place(&self, key: &str) -> Place {
+        let mut around = key;
+        loop {
+            match (self.origins.get(around), self.spans.get(around), &self.file) {
+                (Some(Origin::Environment(name) | Origin::Flag(name)), ..) => {
+                    return Place::Given(name.clone());
+                }
+                (_, Some(span), Some((name, text))) => return Place::in_file(name, text, span.clone()),
+                _ => {}
+            }
+            match around.rsplit_once('.') {
+                Some((outer, _)) => around = outer,
+                None => return Place::Given(key.to_owned()),
+            }
+        }
+    }
+}
+
+fn given(name: &str, text: String) -> ConfigError {
+    ConfigError(vec![Problem { place: Place::Given(name.to_owned()), text }])
+}
+
+/// The variable for a key.
+fn variable(key: &str) -> String {
+    format!("{PREFIX}{}", key.to_ascii_uppercase().replace('.', "_"))
+}
+
+/// Puts a value where its key says; what was a value there before becomes a table.
+fn insert(table: &mut Table, key: &str, value: Value) {
+    match key.split_once('.') {
+        None => {
+            table.insert(key.to_owned(), value);
+        }
+        Some((outer, inner)) => {
+            let entry = table.entry(outer).or_insert_with(|| Table::new().into());
+            if let Value::Table(table) = entry {
+                insert(table, inner, value);
+            }
+        }
+    }
+}
+
+/// Where everything stands, by its key: `channel.0.pattern`.
+fn locate(
+    key: &str,
+    value: &DeValue<'_>,
+    span: std::ops::Range<usize>,
+    spans: &mut BTreeMap<String, std::ops::Range<usize>>,
+) {
+    if let Some(table) = value.as_table() {
+        for (inner, value) in table {
+            locate(&format!("{key}.{}", inner.get_ref()), value.get_ref(), value.span(), spans);
+        }
+    }
+    if let Some(array) = value.as_array() {
+        for (index, value) in array.iter().enumerate() {
+            locate(&format!("{key}.{index}"), value.get_ref(), value.span(), spans);
+        }
+    }
+    spans.insert(key.to_owned(), span);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::{Age, OnSlow, Publishers, Size};
+    use super::*;
+
+    fn from_text(text: &str) -> Result<Loaded, ConfigError> {
+        let mut sources = Sources::new();
+        sources.text("f.toml", text)?;
+        sources.load()
+    }
+
+    fn set(sources: &mut Sources, variables: &[(&str, &str)]) -> Result<(), ConfigError> {
+        sources.environment(variables.iter().map(|(name, value)| (name.into(), value.into())))
+    }
+
+    /// `docs/longwire.toml` as it is, and with what it holds as comments switched on.
+    fn example() -> (String, String) {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/longwire.toml");
+        let text = std::fs::read_to_string(path).expect("the example");
+        let full = text.lines().map(|line| match line.strip_prefix('#') {
+            Some(rest) if rest.starts_with(|c: char| c == '[' || c.is_ascii_lowercase()) => rest,
+            _ => line,
+        });
+        let full = full.collect::<Vec<_>>().join("\n");
+        (text, full)
+    }
+
+    #[test]
+    fn the_example_is_the_defaults() {
+        let (text, full) = example();
+        assert_eq!(from_text(&text).expect("valid").config, Config::default());
+        // With everything on it contradicts itself here and there; but each key is one.
+        let config: Config = toml::from_str(&full).unwrap_or_else(|error| panic!("{error}"));
+        assert_eq!(config.channel.len(), 1);
+        let channel =
+            super::super::Channel { pattern: config.channel[0].pattern.clone(), ..Default::default() };
+        assert_eq!(
+            config.channel[0],
+            super::super::Channel { max_message: config.channel[0].max_message, ..channel }
+        );
+    }
+
+    #[test]
+    fn the_example_has_every_key() {
+        let mut sources = Sources::new();
+        sources.text("f.toml", &example().1).expect("valid");
+        let is_section = |key: &str| sources.spans.keys().any(|other| other.starts_with(&format!("{key}.")));
+        let documented: Vec<&String> = sources.spans.keys().filter(|key| !is_section(key)).collect();
+        for (key, _) in KEYS {
+            let list = format!("{key}.0");
+            assert!(
+                documented.iter().any(|known| *known == key || **known == list),
+                "{key} is not documented"
+            );
+        }
+        for key in documented {
+            let of_list = key.starts_with("channel.") || key.starts_with("access.key.");
+            let known = |(known, _): &(&str, Kind)| key == known || key.starts_with(&format!("{known}."));
+            assert!(of_list || KEYS.iter().any(known), "{key} cannot be set by the environment");
+        }
+    }
+
+    #[test]
+    fn every_key_can_be_set_by_the_environment() {
+        for (key, kind) in KEYS {
+            let text = match (key, kind) {
+                (_, Kind::Number) => "7",
+                (_, Kind::Switch) => "true",
+                (&"trust_proxy", _) => "10.0.0.0/8,::1",
+                (&"listen", _) => "[::1]:7",
+                (&"log", _) => "json",
+                (&"access.webhook.when_down", _) => "allow",
+                (key, _) if key.starts_with("limits.") => "7/s",
+                _ => "7",
+            };
+            let mut sources = Sources::new();
+            set(&mut sources, &[(&variable(key), text)]).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(sources.origins.keys().collect::<Vec<_>>(), [key]);
+            let config = Config::deserialize(sources.table).expect("valid");
+            assert!(
+                config != Config::default()
+                    || matches!(
+                        *key,
+                        "access.webhook.connect" | "access.token.require_exp" | "access.token.query"
+                    ),
+                "{key}"
+            );
+        }
+    }
+
+    #[test]
+    fn later_wins() {
+        let text = "max_message = '2M'\nallow_origin = ['https://a.example']\ndrain = 5\n[limits.address]\nconnects = '5/s'\n";
+        let mut sources = Sources::new();
+        sources.text("f.toml", text).expect("valid");
+        set(
+            &mut sources,
+            &[
+                ("LONGWIRE_MAX_MESSAGE", "3M"),
+                ("LONGWIRE_DEFLATE", "yes"),
+                ("LONGWIRE_DRAIN", ""),
+                ("LONGWIRE_LIMITS_ADDRESS_BYTES", "1M/s"),
+                ("LONGWIRE_ALLOW_ORIGIN", "https://b.example, https://c.example,"),
+                ("LONGWIRE_SERVICE_PORT", "tcp://1.2.3.4"),
+                ("LONGWIRE_MAX_MESAGE", "1"),
+                ("PATH", "/bin"),
+            ],
+        )
+        .expect("valid");
+        sources.flag("max_message", "--max-message", "4M").expect("valid");
+        let loaded = sources.load().expect("valid");
+        let config = &loaded.config;
+        assert_eq!(
+            (config.max_message, config.drain, config.deflate),
+            (Size::new(4 << 20), Age::seconds(5), true)
+        );
+        assert_eq!(config.allow_origin, ["https://b.example", "https://c.example"]);
+        assert!(config.limits.address.connects.is_some() && config.limits.address.bytes.is_some());
+        let origin = |key| loaded.origin(key).to_string();
+        assert_eq!(origin("max_message"), "--max-message");
+        assert_eq!(origin("drain"), "f.toml:3");
+        assert_eq!(origin("limits.address.connects"), "f.toml:5");
+        assert_eq!(origin("deflate"), "LONGWIRE_DEFLATE");
+        assert_eq!(origin("listen"), "default");
+        assert_eq!(loaded.warnings, ["LONGWIRE_MAX_MESAGE sets nothing; did you mean LONGWIRE_MAX_MESSAGE?"]);
+    }
+
+    #[test]
+    fn what_is_wrong_is_shown() {
+        for (text, expected) in [
+            (
+                "lisen = '1'",
+                "f.toml:1:1: unknown key `lisen`; did you mean `listen`? Allowed here: listen, threads,",
+            ),
+            (
+                "\n[tls]\ncret = ''",
+                "f.toml:3:1: unknown key `cret`; did you mean `cert`? Allowed here: cert, key, client_ca, self_signed\n  |\n3 | cret = ''\n  | ^^^^",
+            ),
+            (
+                "max_message = '1T'",
+                "f.toml:1:15: write a number, as in 65536, 64K, 16M or 1G\n  |\n1 | max_message = '1T'\n  |               ^^^^",
+            ),
+            ("threads = -1", "f.toml:1:11: "),
+            ("threads = 'four'", "f.toml:1:11: invalid type: string \"four\", expected u16"),
+            ("log = 'xml'", "f.toml:1:7: unknown value `xml`; allowed here: text, json"),
+            ("listen = ", "f.toml:1:10: "),
+            ("listen = 'a'\nlisten = 'b'", "f.toml:"),
+            ("sync = 'often'", "f.toml:1:8: write os, always, or a time, as in 1s"),
+            ("trust_proxy = ['10.0.0.0/40']", "f.toml:1:16: write an address or a network"),
+            ("[[channel]]\npattern = 'a*'", "f.toml:2:11: `a*`: * and > stand for whole segments"),
+            ("[[channel]]\npattern = 'a'\nslow = { policy = 'drop' }", "f.toml:3:19: unknown value `drop`; "),
+            ("[[channel]]\npattern = 'a'\nrate = '5'", "f.toml:3:8: write how many in a second"),
+            ("[[access.key]]\nname = 'a'", "f.toml:1:1: missing field `sha256`"),
+            ("[access.token]\nsecret = 'short'", "f.toml:2:10: a secret has at least 32 bytes"),
+            ("[[channel]]\nhistory = { messages = 1 }", "f.toml:1:1: it needs a pattern"),
+        ] {
+            let error = from_text(text).expect_err(text).to_string();
+            assert!(error.starts_with(expected), "{text}\n{error}");
+            assert!(!error.contains("short"), "{error}");
+        }
+        let name =
+            |name: &str, value: &str| set(&mut Sources::new(), &[(name, value)]).expect_err(name).to_string();
+        assert_eq!(name("LONGWIRE_THREADS", "four"), "LONGWIRE_THREADS: `four` is no number");
+        assert_eq!(name("LONGWIRE_DEFLATE", "maybe"), "LONGWIRE_DEFLATE: `maybe` is neither true nor false");
+        assert!(
+            name("LONGWIRE_LOG", "xml")
+                .starts_with("LONGWIRE_LOG: unknown value `xml`; allowed here: text, json")
+        );
+        assert!(name("LONGWIRE_LISTEN", "80").starts_with("LONGWIRE_LISTEN: the port is missing"));
+        assert!(Sources::new().flag("nothing", "--nothing", "1").is_err());
+    }
+
+    #[test]
+    fn what_contradicts_itself_is_shown_where_it_was_said() {
+        let mut sources = Sources::new();
+        sources.text("f.toml", "[tls]\ncert = 'c.pem'\n").expect("valid");
+        set(&mut sources, &[("LONGWIRE_DRAIN", "2h")]).expect("valid");
+        let error = sources.load().expect_err("two problems");
+        assert_eq!(error.0.len(), 2);
+        let text = error.to_string();
+        assert!(text.contains("LONGWIRE_DRAIN: ") && text.contains("f.toml:2:8: "), "{text}");
+    }
+
+    #[test]
+    fn the_first_pattern_counts() {
+        let text = "[[channel]]\npattern = 'a.b'\npublish = 'nobody'\n[[channel]]\npattern = 'a.*'\nslow = { policy = 'keep_latest' }\n";
+        let config = from_text(text).expect("valid").config;
+        assert_eq!(config.channel("a.b").map(|channel| channel.publish), Some(Publishers::Nobody));
+        assert_eq!(config.channel("a.c").map(|channel| channel.slow.policy), Some(OnSlow::KeepLatest));
+        assert_eq!(config.channel("b"), None);
+    }
+
+    #[test]
+    fn files_are_bounded() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("f.toml");
+        let fill = |bytes: u64| {
+            std::fs::write(&path, vec![b'#'; usize::try_from(bytes).expect("small")]).expect("written")
+        };
+        fill(FILE_MAX);
+        assert_eq!(Sources::new().file(&path), Ok(()));
+        fill(FILE_MAX + 1);
+        assert!(
+            Sources::new().file(&path).expect_err("too large").to_string().ends_with("larger than 1 MiB")
+        );
+        std::fs::write(&path, b"a = \"\xff\"").expect("written");
+        assert!(Sources::new().file(&path).is_err());
+        assert!(
+            Sources::new()
+                .file(&folder.path().join("none"))
+                .expect_err("none")
+                .to_string()
+                .contains("cannot read it")
+        );
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_makes_it_panic(text in "([a-z_.]{1,8} ?= ?['\"]?[0-9a-zA-Z:*>/]{0,8}['\"]?\n?|\\[\\[?[a-z.]{1,8}\\]?\\]\n|\\PC|\n){0,12}") {
+            if let Err(error) = from_text(&text) {
+                prop_assert!(!error.to_string().is_empty());
+            }
+        }
+
+        #[test]
+        fn nothing_of_the_environment_makes_it_panic(index in 0..KEYS.len(), text in "[0-9a-z/:,*> ]{0,10}|\\PC{0,20}") {
+            let mut sources = Sources::new();
+            if set(&mut sources, &[(&variable(KEYS[index].0), &text)]).is_ok()
+                && let Err(error) = sources.load()
+            {
+                prop_assert!(!error.to_string().is_empty());
+            }
+        }
+    }
+}

@@ -1,0 +1,301 @@
+//! The state of one channel. Who calls holds its lock.
+
+use std::sync::Arc;
+
+use longwire::Message;
+use tokio::sync::watch;
+
+use super::history::History;
+use super::keys::Keys;
+use super::options::{CURSOR_BACKLOG, ChannelOptions, History as Bounds, Limits, Presence as Mode};
+use super::presence::Presence;
+use super::{Page, Publish, Receipt, Recovery, Refused};
+use crate::store::{Log, Store, StoreError, Wanted};
+use crate::value::{ChannelName, Epoch, Position, Published, Time, User};
+
+pub(super) struct Channel {
+    pub(super) name: ChannelName,
+    options: Arc<ChannelOptions>,
+    epoch: Epoch,
+    /// The offset of the last message.
+    head: u64,
+    /// The latest time that was heard: it does not go back.
+    latest: Time,
+    /// When it was last used, for what is cut and what is dropped first.
+    pub(super) used: Time,
+    subscribers: u32,
+    /// Its place among the histories of its shard.
+    pub(super) before: u32,
+    pub(super) behind: u32,
+    /// The history was cut and is still in the store.
+    cut: bool,
+    history: History,
+    // What most channels do not have is a pointer to it.
+    keys: Option<Box<Keys>>,
+    presence: Option<Box<Presence>>,
+    /// Tells cursors of the head.
+    wake: Option<watch::Sender<u64>>,
+    log: Option<Box<Log>>,
+}
+
+impl Channel {
+    /// A channel that nothing is known of.
+    pub(super) fn fresh(name: ChannelName, options: Arc<ChannelOptions>, now: Time) -> Self {
+        Self {
+            name,
+            options,
+            epoch: Epoch::fresh(),
+            head: 0,
+            latest: now,
+            used: now,
+            subscribers: 0,
+            before: u32::MAX,
+            behind: u32::MAX,
+            cut: false,
+            history: History::default(),
+            keys: None,
+            presence: None,
+            wake: None,
+            log: None,
+        }
+    }
+
+    /// Takes what the store has of it; `false` if that is nothing.
+    pub(super) fn load(&mut self, store: &Store, now: Time) -> Result<bool, StoreError> {
+        if !self.is_stored() {
+            return Ok(false);
+        }
+        let (bounds, mut latest) = (self.bounds(), self.latest);
+        let (mut history, mut keys) = (History::default(), Keys::default());
+        let loaded = store.load(&self.name, &mut |published, key| {
+            latest = latest.max(published.at);
+            if let Some(key) = key {
+                keys.insert(&key, published.position.offset, published.at);
+                keys.expire(&self.options.keys, published.at);
+            }
+            history.push(published);
+            history.expire(&bounds, Time::default());
+        })?;
+        self.cut = false;
+        let Some((log, epoch)) = loaded else {
+            // It had none, or somebody has taken the files away.
+            self.log = None;
+            return Ok(false);
+        };
+        if self.head > 0 && (self.epoch, self.head) != (epoch, log.last()) {
+            return Err(store.changed(&self.name));
+        }
+        (self.epoch, self.head, self.latest) = (epoch, log.last(), latest);
+        self.history = history;
+        self.keys = (!keys.is_empty()).then(|| Box::new(keys));
+        self.log = Some(Box::new(log));
+        self.expire(now);
+        Ok(true)
+    }
+
+    /// Its history has to be loaded before it is looked at.
+    pub(super) const fn is_cut(&self) -> bool {
+        self.cut
+    }
+
+    /// The store keeps it. A channel without history is as fleeting as the process.
+    fn is_stored(&self) -> bool {
+        self.options.history.messages > 0
+    }
+
+    fn bounds(&self) -> Bounds {
+        if self.has_cursors() { self.options.history.or(CURSOR_BACKLOG) } else { self.options.history }
+    }
+
+    fn has_cursors(&self) -> bool {
+        self.wake.as_ref().is_some_and(|wake| wake.receiver_count() > 0)
+    }
+
+    /// Where it stands.
+    pub(super) const fn position(&self) -> Position {
+        Position { epoch: self.epoch, offset: self.head }
+    }
+
+    /// The offset of the first message that is kept, or of the next one.
+    fn first(&self) -> u64 {
+        self.history.first().unwrap_or_else(|| self.head.saturating_add(1))
+    }
+
+    /// Drops what has expired.
+    pub(super) fn expire(&mut self, now: Time) {
+        self.latest = self.latest.max(now);
+        let bounds = self.bounds();
+        self.history.expire(&bounds, self.latest);
+        if let Some(keys) = &mut self.keys {
+            keys.expire(&self.options.keys, self.latest);
+            if keys.is_empty() {
+                self.keys = None;
+            }
+        }
+    }
+
+    /// Appends a message: stores it, keeps it, wakes the cursors, delivers it.
+    pub(super) fn publish(
+        &mut self,
+        message: Message,
+        how: Publish<'_>,
+        store: Option<&Store>,
+        deliver: &mut dyn FnMut(&Published),
+    ) -> Result<Receipt, Refused> {
+        self.expire(how.now);
+        if let Some(key) = how.key
+            && let Some(offset) = self.keys.as_ref().and_then(|keys| keys.offset(key))
+        {
+            let position = Position { epoch: self.epoch, offset };
+            return Ok(Receipt { position, duplicate: true });
+        }
+        let offset = self.head.checked_add(1).ok_or(Refused::Exhausted)?;
+        let position = Position { epoch: self.epoch, offset };
+        let published = Published { position, at: self.latest, from: how.from, message };
+        if self.is_stored()
+            && let Some(store) = store
+        {
+            let wanted = Wanted { first: self.first(), window: self.options.keys.window };
+            let log = self.log.get_or_insert_with(|| Box::new(Log::fresh(self.head)));
+            log.append(store, &self.name, &published, how.key, &wanted)?;
+        }
+        self.head = offset;
+        if let Some(key) = how.key {
+            let keys = self.keys.get_or_insert_default();
+            keys.insert(key, offset, self.latest);
+            keys.expire(&self.options.keys, self.latest);
+        }
+        self.history.push(published.clone());
+        let bounds = self.bounds();
+        self.history.expire(&bounds, self.latest);
+        if let Some(wake) = &self.wake {
+            wake.send_replace(offset);
+        }
+        deliver(&published);
+        Ok(Receipt { position, duplicate: false })
+    }
+
+    /// What came after a position can be told.
+    fn continues(&self, after: Position) -> bool {
+        // Without overflow: an offset of 2^64 - 1 is beyond every head that a message can follow.
+        after.epoch == self.epoch && after.offset <= self.head && self.first() - 1 <= after.offset
+    }
+
+    /// What a subscriber has missed.
+    pub(super) fn recover(&self, after: Option<Position>, limits: &Limits) -> Recovery {
+        let Some(after) = after else { return Recovery::New };
+        if !self.continues(after) {
+            return Recovery::Lost;
+        }
+        let missed = self.history.after(after.offset);
+        let (mut messages, mut bytes) = (0, 0);
+        for published in missed.clone() {
+            messages += 1;
+            bytes += published.message.len();
+            if messages > limits.replay_messages || bytes > limits.replay_bytes {
+                return Recovery::Lost;
+            }
+        }
+        Recovery::Whole(missed.cloned().collect())
+    }
+
+    /// What came after a position, as far as it goes into a page.
+    pub(super) fn page(&self, after: Option<Position>, limit: usize, limits: &Limits) -> Page {
+        let oldest = Position { epoch: self.epoch, offset: self.first() - 1 };
+        let recovered = after.is_none_or(|after| self.continues(after));
+        let from = after.filter(|_| recovered).unwrap_or(oldest);
+        let mut bytes = 0_usize;
+        let messages: Vec<_> = self
+            .history
+            .after(from.offset)
+            .take(limit.min(limits.replay_messages))
+            .take_while(|published| {
+                let first = bytes == 0;
+                bytes = bytes.saturating_add(published.message.len().max(1));
+                first || bytes <= limits.replay_bytes
+            })
+            .cloned()
+            .collect();
+        let reached = messages.last().map_or(from.offset, |last| last.position.offset);
+        Page { messages, position: Some(self.position()), more: reached < self.head, recovered }
+    }
+
+    pub(super) fn join(&mut self, user: Option<&User>) {
+        self.subscribers += 1;
+        if self.options.presence != Mode::Off {
+            self.presence.get_or_insert_default().join(user, self.options.presence);
+        }
+    }
+
+    pub(super) fn leave(&mut self, user: Option<&User>) {
+        self.subscribers = self.subscribers.saturating_sub(1);
+        if let Some(presence) = &mut self.presence {
+            presence.leave(user, self.options.presence);
+        }
+    }
+
+    /// Who is there, and how that is told; `None` where it is not.
+    pub(super) fn presence(&self) -> Option<(&Presence, Mode)> {
+        Some((self.presence.as_deref()?, self.options.presence))
+    }
+
+    /// As [`presence`](Self::presence), to tell of changes.
+    pub(super) fn presence_mut(&mut self) -> Option<(&mut Presence, Mode)> {
+        Some((self.presence.as_deref_mut()?, self.options.presence))
+    }
+
+    /// Presence is told of, even if nobody has come yet.
+    pub(super) fn tells_presence(&self) -> bool {
+        self.options.presence != Mode::Off
+    }
+
+    /// Forgets presence that all know to be none.
+    pub(super) fn forget_presence(&mut self) {
+        if self.presence.as_ref().is_some_and(|presence| presence.is_empty()) {
+            self.presence = None;
+        }
+    }
+
+    /// A receiver of the head for one more cursor.
+    pub(super) fn watch(&mut self) -> watch::Receiver<u64> {
+        self.wake.get_or_insert_with(|| watch::Sender::new(self.head)).subscribe()
+    }
+
+    /// Bytes that its history is counted with.
+    pub(super) fn cost(&self) -> usize {
+        self.history.cost()
+    }
+
+    /// Gives up its history, in memory.
+    pub(super) fn cut(&mut self) {
+        self.history = History::default();
+        self.cut = self.log.is_some();
+    }
+
+    /// Nobody is here.
+    pub(super) fn is_idle(&self) -> bool {
+        self.subscribers == 0
+            && !self.has_cursors()
+            && self.presence.as_ref().is_none_or(|presence| presence.is_empty())
+    }
+
+    /// Nothing would be lost with it but its epoch.
+    pub(super) fn keeps_nothing(&self) -> bool {
+        !self.cut && self.history.is_empty() && self.keys.is_none()
+    }
+
+    /// It is in the store.
+    pub(super) const fn has_log(&self) -> bool {
+        self.log.is_some()
+    }
+
+    /// Gives back what it can get again.
+    pub(super) fn rest(&mut self) {
+        if !self.has_cursors() {
+            self.wake = None;
+        }
+        if let Some(log) = &mut self.log {
+            log.release();
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Why the hub refuses.
+
+use std::fmt;
+
+use crate::store::StoreError;
+use crate::value::InvalidName;
+
+/// Nothing was done; the channel is as it was.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Refused {
+    /// The idempotency key breaks the rule for names.
+    Key(InvalidName),
+    /// There are [`Limits::channels`](super::Limits::channels) in memory.
+    TooManyChannels(usize),
+    /// The channel has had 2^64 messages.
+    Exhausted,
+    /// The store could not do its part.
+    Store(StoreError),
+}
+
+impl fmt::Display for Refused {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Key(why) => write!(f, "not an idempotency key: {why}"),
+            Self::TooManyChannels(most) => {
+                write!(f, "there are {most} channels, and no more may be; use one that exists, or come later")
+            }
+            Self::Exhausted => f.write_str("the channel has no further offsets; use another"),
+            Self::Store(error) => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for Refused {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Key(why) => Some(why),
+            Self::Store(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<StoreError> for Refused {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}

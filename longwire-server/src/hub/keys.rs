@@ -1,0 +1,42 @@
+//! Idempotency keys of a channel, and the offsets they stand for.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use super::options::Keys as Bounds;
+use crate::value::Time;
+
+/// Keys in the order in which they came.
+#[derive(Debug, Default)]
+pub(super) struct Keys {
+    offsets: HashMap<Arc<str>, u64>,
+    order: VecDeque<(Time, Arc<str>)>,
+}
+
+impl Keys {
+    /// Remembers a key that is not known.
+    pub(super) fn insert(&mut self, key: &str, offset: u64, at: Time) {
+        let key: Arc<str> = key.into();
+        self.order.push_back((at, key.clone()));
+        self.offsets.insert(key, offset);
+    }
+
+    /// Forgets what is beyond the bounds.
+    pub(super) fn expire(&mut self, bounds: &Bounds, now: Time) {
+        while let Some((at, key)) = self.order.front()
+            && (self.order.len() > bounds.count || at.after(bounds.window) <= now)
+        {
+            self.offsets.remove(key);
+            self.order.pop_front();
+        }
+    }
+
+    /// The offset of the message that came with this key.
+    pub(super) fn offset(&self, key: &str) -> Option<u64> {
+        self.offsets.get(key).copied()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.order.is_empty()
+    }
+}

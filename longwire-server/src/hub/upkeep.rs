@@ -1,0 +1,140 @@
+//! What is done now and then: presence is told of, what has expired is dropped, histories beyond the budget are cut.
+
+use std::sync::TryLockError;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use super::{Hub, NEVER, PresenceChange, Refused, SHARDS, Slot, held};
+use crate::value::{ChannelName, Time};
+
+/// In so long every channel is looked at once.
+const ROUND: Duration = Duration::from_secs(10);
+
+/// Files of the store that are looked at in one tick.
+const FILES: usize = 32;
+
+/// Where looking at the channels has come to.
+#[derive(Default)]
+pub(super) struct Sweep {
+    next: usize,
+    last: Option<Time>,
+}
+
+impl Hub {
+    /// Tells of the changes of presence that were gathered for [`Limits::presence_interval`], each of a channel as one.
+    /// Call it a few times in every such interval. `tell` runs under the lock of the channel.
+    ///
+    /// [`Limits::presence_interval`]: super::Limits::presence_interval
+    pub fn take_presence_changes(&self, now: Time, tell: &mut dyn FnMut(&ChannelName, PresenceChange)) {
+        for slot in &self.0.shards {
+            held(&slot.shard).tell_presence(now, self.0.limits.presence_interval, tell);
+        }
+    }
+
+    /// Drops what has expired, and channels that nobody uses and that keep nothing. Call it some ten times a second:
+    /// each call looks at as many channels as it takes to see all of them in ten seconds, and at some files of the store.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Store`] with the first failure to remove a file; everything else was done.
+    pub fn tick(&self, now: Time) -> Result<(), Refused> {
+        self.0.latest.fetch_max(now.as_millis(), Ordering::Relaxed);
+        let mut sweep = held(&self.0.sweep);
+        let passed = now.as_millis().saturating_sub(sweep.last.unwrap_or(now).as_millis());
+        sweep.last = Some(now);
+        let share = u128::from(passed) * SHARDS as u128 / ROUND.as_millis();
+        let count = usize::try_from(share).unwrap_or(SHARDS).clamp(1, SHARDS);
+        let mut done = Ok(());
+        for _ in 0..count {
+            sweep.next = (sweep.next + 1) % SHARDS;
+            done = done.and(self.sweep(&self.0.shards[sweep.next], now));
+        }
+        drop(sweep);
+        done.and(self.sweep_store(now))
+    }
+
+    fn sweep(&self, slot: &Slot, now: Time) -> Result<(), Refused> {
+        let mut shard = held(&slot.shard);
+        let mut done = Ok(());
+        for place in shard.places() {
+            let Some(channel) = shard.channel(place) else { continue };
+            let before = channel.cost();
+            channel.expire(now);
+            self.0.bytes.fetch_sub(before - channel.cost(), Ordering::Relaxed);
+            let cost = channel.cost();
+            let unused = channel.used.after(self.0.limits.linger) <= now;
+            if unused {
+                channel.rest();
+            }
+            let idle = unused && channel.is_idle();
+            if before > 0 && cost == 0 {
+                shard.used(place);
+            }
+            let Some(channel) = shard.channel(place).filter(|_| idle) else { continue };
+            let (nothing, stored) = (channel.keeps_nothing(), channel.has_log());
+            if !nothing && !stored {
+                continue;
+            }
+            if nothing
+                && stored
+                && let Some(store) = &self.0.store
+                && let Err(error) = store.remove(&channel.name)
+            {
+                done = done.and(Err(error.into()));
+                continue;
+            }
+            self.0.bytes.fetch_sub(cost, Ordering::Relaxed);
+            self.0.channels.fetch_sub(1, Ordering::Relaxed);
+            shard.remove(place);
+        }
+        slot.note(&mut shard);
+        done
+    }
+
+    /// Removes channels from the store that are not in memory, and of which nothing is wanted.
+    fn sweep_store(&self, now: Time) -> Result<(), Refused> {
+        let Some(store) = &self.0.store else { return Ok(()) };
+        let mut done = Ok(());
+        store.sweep(FILES, &mut |name, written| {
+            let options = (self.0.options)(&name);
+            let wanted = options.history.age.max(options.keys.window).max(self.0.limits.linger);
+            if written.after(wanted) > now {
+                return;
+            }
+            let shard = self.lock(&name);
+            // Somebody may have come in the meantime.
+            if shard.place(&name).is_none()
+                && store.written(&name).is_some_and(|written| written.after(wanted) <= now)
+                && let Err(error) = store.remove(&name)
+                && done.is_ok()
+            {
+                done = Err(Refused::from(error));
+            }
+        })?;
+        done
+    }
+
+    /// Cuts the histories that were used least recently while all together are beyond the budget, and a little more, so
+    /// that it is not done for each message.
+    pub(super) fn cut(&self) {
+        let (bytes, budget) = (&self.0.bytes, self.0.limits.history_memory);
+        if bytes.load(Ordering::Relaxed) <= budget {
+            return;
+        }
+        // One thread does it for all.
+        let _cutting = match self.0.cutting.try_lock() {
+            Ok(guard) => guard,
+            Err(TryLockError::Poisoned(guard)) => guard.into_inner(),
+            Err(TryLockError::WouldBlock) => return,
+        };
+        while bytes.load(Ordering::Relaxed) > budget - budget / 64 {
+            let oldest = self.0.shards.iter().min_by_key(|slot| slot.oldest.load(Ordering::Relaxed));
+            let Some(slot) = oldest.filter(|slot| slot.oldest.load(Ordering::Relaxed) != NEVER) else {
+                return;
+            };
+            let mut shard = held(&slot.shard);
+            bytes.fetch_sub(shard.cut_oldest(), Ordering::Relaxed);
+            slot.note(&mut shard);
+        }
+    }
+}

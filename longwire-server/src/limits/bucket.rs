@@ -1,0 +1,294 @@
+//! How often something may happen: a rate, and a bucket that keeps to it.
+//!
+//! The bucket is the leaky bucket as a meter, which is the generic cell rate algorithm (ITU-T I.371): it knows
+//! how full it is, leaks at the rate and overflows at the burst. All is counted in whole numbers, so that a burst
+//! is exactly as large as it is said to be, and no time is lost to rounding.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+use crate::config::Size;
+
+/// So much in so much time, and so much at once: `100/s`, `1M/s burst 4M`, `5/m burst 20`.
+///
+/// Without a burst, what comes in one period may come at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rate {
+    /// How much in one `period`; never 0.
+    count: u64,
+    period: Duration,
+    /// How much at once after a while of nothing; never 0.
+    burst: u64,
+}
+
+impl Rate {
+    /// A rate of `count` in a second, and as much at once; at least 1.
+    pub fn per_second(count: u64) -> Self {
+        Self { count: count.max(1), period: Duration::from_secs(1), burst: count.max(1) }
+    }
+
+    /// With this much at once, at least 1.
+    #[must_use]
+    pub fn burst(mut self, burst: u64) -> Self {
+        self.burst = burst.max(1);
+        self
+    }
+
+    /// What one of them weighs in a bucket: a bucket leaks `count` in each nanosecond.
+    const fn weight(&self) -> u128 {
+        self.period.as_nanos()
+    }
+}
+
+impl FromStr for Rate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let advice = "write how many in a second, a minute or an hour, as in 100/s, 1M/s or 20/m, and how many at once if those \
+                      are others, as in 100/s burst 500";
+        let (rate, burst) = match text.split_once("burst") {
+            Some((rate, burst)) => (rate.trim_end().trim_end_matches(','), Some(burst)),
+            None => (text, None),
+        };
+        let number = |text: &str| match text.trim().parse::<Size>() {
+            Ok(size) if size.bytes() > 0 => Ok(size.bytes()),
+            _ => Err(advice.to_owned()),
+        };
+        let (count, unit) = rate.split_once('/').ok_or(advice)?;
+        let period = match unit.trim() {
+            "s" => 1,
+            "m" => 60,
+            "h" => 3600,
+            _ => return Err(advice.into()),
+        };
+        let count = number(count)?;
+        let burst = burst.map_or(Ok(count), number)?;
+        Ok(Self { count, period: Duration::from_secs(period), burst })
+    }
+}
+
+impl fmt::Display for Rate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let unit = match self.period.as_secs() {
+            3600 => "h",
+            60 => "m",
+            _ => "s",
+        };
+        write!(f, "{}/{unit}", Size::new(self.count))?;
+        if self.burst != self.count {
+            write!(f, " burst {}", Size::new(self.burst))?;
+        }
+        Ok(())
+    }
+}
+
+impl Serialize for Rate {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Rate {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(de::Error::custom)
+    }
+}
+
+/// How much of a rate has been used. 32 bytes; the rate is the caller's.
+#[derive(Clone, Copy, Debug)]
+pub struct Bucket {
+    /// What is in it, as of `at`: each thing weighs as many units as its rate's period has nanoseconds.
+    level: u128,
+    at: Instant,
+}
+
+impl Bucket {
+    /// An empty one: a whole burst may come.
+    pub const fn new(now: Instant) -> Self {
+        Self { level: 0, at: now }
+    }
+
+    /// Takes `amount`, or says how long it is until that may come, and takes nothing.
+    ///
+    /// What is larger than the burst itself may come when the bucket is empty, and is paid for afterwards: so a large
+    /// message is not refused for ever, and the rate is kept in the long run.
+    ///
+    /// # Errors
+    ///
+    /// With the time to wait.
+    pub fn take(&mut self, rate: &Rate, amount: u64, now: Instant) -> Result<(), Duration> {
+        let level = self.level_at(rate, now);
+        // 2^64 of at most 3,600 s each: far from the end of 128 bits.
+        let room = u128::from(rate.burst) * rate.weight();
+        let wanted = u128::from(amount) * rate.weight();
+        let over = (level + wanted.min(room)).saturating_sub(room);
+        if over > 0 {
+            let wait = over.div_ceil(u128::from(rate.count));
+            return Err(Duration::from_nanos(u64::try_from(wait).unwrap_or(u64::MAX)));
+        }
+        // A clock that stands still, or that another thread has read earlier, is no reason to leak twice.
+        *self = Self { level: level + wanted, at: self.at.max(now) };
+        Ok(())
+    }
+
+    /// Whether it is as good as a new one.
+    pub fn is_idle(&self, rate: &Rate, now: Instant) -> bool {
+        self.level_at(rate, now) == 0
+    }
+
+    fn level_at(&self, rate: &Rate, now: Instant) -> u128 {
+        let leaked = now.saturating_duration_since(self.at).as_nanos().saturating_mul(u128::from(rate.count));
+        self.level.saturating_sub(leaked)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn rates_are_read_and_shown() {
+        for (text, shown) in [
+            ("100/s", "100/s"),
+            (" 5 / m ", "5/m"),
+            ("1M/s burst 4M", "1M/s burst 4M"),
+            ("20/h, burst 3", "20/h burst 3"),
+            ("10/s burst 10", "10/s"),
+            ("64K/s", "64K/s"),
+        ] {
+            let rate: Rate = text.parse().expect(text);
+            assert_eq!(rate.to_string(), shown);
+            assert_eq!(shown.parse(), Ok(rate));
+        }
+        for text in [
+            "",
+            "1",
+            "0/s",
+            "1/s burst 0",
+            "1/d",
+            "-1/s",
+            "1.5/s",
+            "/s",
+            "1/s burst",
+            "1/s 5",
+            "99999999999999999999/s",
+        ] {
+            assert!(text.parse::<Rate>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_bucket_is_small() {
+        assert!(size_of::<Bucket>() <= 40);
+    }
+
+    #[test]
+    fn the_burst_is_exact() {
+        let now = Instant::now();
+        // Rates that no whole number of nanoseconds divides.
+        for (rate, burst) in [("3/s", 3), ("3/s burst 7", 7), ("7/m", 7), ("1/h", 1), ("3G/s", 3 << 30)] {
+            let rate: Rate = rate.parse().expect(rate);
+            let mut bucket = Bucket::new(now);
+            if burst < 100 {
+                for _ in 0..burst {
+                    assert_eq!(bucket.take(&rate, 1, now), Ok(()));
+                }
+            } else {
+                assert_eq!(bucket.take(&rate, burst, now), Ok(()));
+            }
+            let wait = bucket.take(&rate, 1, now).expect_err("the burst is over");
+            assert!(!wait.is_zero());
+            // Not a nanosecond before, and then at once.
+            assert!(bucket.take(&rate, 1, now + wait - Duration::from_nanos(1)).is_err());
+            assert_eq!(bucket.take(&rate, 1, now + wait), Ok(()));
+        }
+    }
+
+    #[test]
+    fn it_fills_again_with_time_and_not_beyond_the_burst() {
+        let (start, rate) = (Instant::now(), Rate::per_second(10).burst(20));
+        let mut bucket = Bucket::new(start);
+        assert_eq!(bucket.take(&rate, 20, start), Ok(()));
+        assert_eq!(bucket.take(&rate, 1, start), Err(SECOND / 10));
+        assert!(!bucket.is_idle(&rate, start + SECOND));
+        assert_eq!(bucket.take(&rate, 10, start + SECOND), Ok(()));
+        assert!(bucket.take(&rate, 1, start + SECOND).is_err());
+        // A year of nothing gives one burst.
+        let later = start + SECOND * 86_400 * 365;
+        assert!(bucket.is_idle(&rate, later));
+        assert_eq!(bucket.take(&rate, 20, later), Ok(()));
+        assert!(bucket.take(&rate, 1, later).is_err());
+    }
+
+    #[test]
+    fn what_is_refused_costs_nothing() {
+        let (now, rate) = (Instant::now(), Rate::per_second(1));
+        let mut bucket = Bucket::new(now);
+        assert_eq!(bucket.take(&rate, 1, now), Ok(()));
+        for _ in 0..1000 {
+            assert_eq!(bucket.take(&rate, 1, now), Err(SECOND));
+        }
+        assert_eq!(bucket.take(&rate, 1, now + SECOND), Ok(()));
+    }
+
+    #[test]
+    fn time_that_goes_back_gives_nothing() {
+        let (start, rate) = (Instant::now(), Rate::per_second(1));
+        let mut bucket = Bucket::new(start + SECOND);
+        assert_eq!(bucket.take(&rate, 1, start + SECOND), Ok(()));
+        assert!(bucket.take(&rate, 1, start).is_err());
+        assert!(bucket.take(&rate, 1, start + SECOND).is_err());
+        assert_eq!(bucket.take(&rate, 1, start + SECOND * 2), Ok(()));
+    }
+
+    #[test]
+    fn more_than_the_burst_comes_when_all_is_quiet_and_is_paid_for() {
+        let (start, rate) = (Instant::now(), Rate::per_second(10));
+        let mut bucket = Bucket::new(start);
+        assert_eq!(bucket.take(&rate, 100, start), Ok(()));
+        assert!(bucket.take(&rate, 1, start + SECOND * 9).is_err());
+        assert_eq!(bucket.take(&rate, 1, start + SECOND * 9 + SECOND / 10), Ok(()));
+        assert!(bucket.take(&rate, 11, start + SECOND * 10).is_err());
+        let mut bucket = Bucket::new(start);
+        assert_eq!(bucket.take(&rate, u64::MAX, start), Ok(()));
+        assert!(bucket.take(&rate, u64::MAX, start).is_err());
+    }
+
+    proptest! {
+        /// The model keeps everything that came, and counts: tokens as fractions of a nanosecond's worth.
+        #[test]
+        fn it_does_as_the_model_does(
+            count in 1_u64..50, burst in 1_u64..50, minutes in any::<bool>(),
+            steps in prop::collection::vec((0_u64..2_000_000_000, 0_u64..60), 1..60),
+        ) {
+            let rate: Rate = format!("{count}/{} burst {burst}", if minutes { "m" } else { "s" }).parse().expect("a rate");
+            let start = Instant::now();
+            let mut bucket = Bucket::new(start);
+            let period = i128::from(if minutes { 60 } else { 1 }) * 1_000_000_000;
+            let (mut tokens, mut elapsed) = (i128::from(burst) * period, 0);
+            for (passed, amount) in steps {
+                elapsed += passed;
+                tokens = (tokens + i128::from(passed) * i128::from(count)).min(i128::from(burst) * period);
+                let needed = i128::from(amount.min(burst)) * period;
+                let granted = tokens >= needed;
+                if granted {
+                    tokens -= i128::from(amount) * period;
+                }
+                let taken = bucket.take(&rate, amount, start + Duration::from_nanos(elapsed));
+                prop_assert_eq!(taken.is_ok(), granted);
+                if let Err(wait) = taken {
+                    let missing = needed - tokens;
+                    let wait = i128::try_from(wait.as_nanos()).expect("small");
+                    prop_assert!(wait * i128::from(count) >= missing && (wait - 1) * i128::from(count) < missing);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! How much of everything one address, one user and one connection may have.
+//!
+//! An address counts as a whole network of the kind that one customer gets: an IPv4 address, and the /64 of an
+//! IPv6 address. What is known of addresses and users is bounded, and forgotten when they are quiet.
+
+mod bucket;
+mod table;
+
+use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use longwire::Refusal;
+use longwire::http::{HeaderValue, StatusCode, header};
+use serde::{Deserialize, Serialize};
+
+use table::{Place, Table};
+
+pub use bucket::{Bucket, Rate};
+
+/// Addresses, and users, of which something is known at a time.
+pub const KNOWN_MAX: usize = 100_000;
+
+/// What one address or one user may have. Nothing is limited but what is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Shared {
+    /// Open connections at a time; 0 is no limit.
+    pub connections: u32,
+    /// New connections.
+    #[serde(with = "crate::config::off")]
+    pub connects: Option<Rate>,
+    /// Messages that they send.
+    #[serde(with = "crate::config::off")]
+    pub messages: Option<Rate>,
+    /// Bytes of payload that they send.
+    #[serde(with = "crate::config::off")]
+    pub bytes: Option<Rate>,
+}
+
+/// What one connection may send. Nothing is limited but what is said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Own {
+    /// Messages.
+    #[serde(with = "crate::config::off")]
+    pub messages: Option<Rate>,
+    /// Bytes of payload.
+    #[serde(with = "crate::config::off")]
+    pub bytes: Option<Rate>,
+}
+
+/// All limits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Rules {
+    /// Of each connection.
+    pub connection: Own,
+    /// Of all connections from one address together.
+    pub address: Shared,
+    /// Of all connections of one user together.
+    pub user: Shared,
+}
+
+/// Keeps the limits of one server.
+pub struct Limits {
+    rules: Rules,
+    addresses: Table<IpAddr>,
+    users: Table<Arc<str>>,
+}
+
+impl Limits {
+    /// With these rules.
+    pub fn new(rules: Rules) -> Self {
+        Self {
+            rules,
+            addresses: Table::new(rules.address, KNOWN_MAX),
+            users: Table::new(rules.user, KNOWN_MAX),
+        }
+    }
+
+    /// A connection or a request from this address; to be asked before anything that costs more.
+    ///
+    /// # Errors
+    ///
+    /// If the address has too many, or comes too often.
+    pub fn connect(&self, from: IpAddr, now: Instant) -> Result<Seat, Limited> {
+        let address =
+            self.addresses.enter(network(from), now).map_err(|limited| limited.of(Scope::Address))?;
+        Ok(Seat {
+            own: self.rules.connection,
+            messages: Bucket::new(now),
+            bytes: Bucket::new(now),
+            address,
+            user: None,
+        })
+    }
+
+    /// Says whose the connection is, once that is known.
+    ///
+    /// # Errors
+    ///
+    /// If the user has too many connections, or comes too often.
+    pub fn user(&self, seat: &mut Seat, user: &str, now: Instant) -> Result<(), Limited> {
+        seat.user = self.users.enter(user.into(), now).map_err(|limited| limited.of(Scope::User))?;
+        Ok(())
+    }
+
+    /// How many addresses and users are known.
+    pub fn known(&self) -> (usize, usize) {
+        (self.addresses.len(), self.users.len())
+    }
+}
+
+impl fmt::Debug for Limits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Limits").field("rules", &self.rules).field("known", &self.known()).finish()
+    }
+}
+
+/// The network that counts as one address: an IPv4 address, or the /64 of an IPv6 address. An IPv4 address that is
+/// written as IPv6 is IPv4.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
+        v4 => v4,
+    }
+}
+
+/// The place of one connection. Dropped, it is free again.
+#[derive(Debug)]
+pub struct Seat {
+    own: Own,
+    messages: Bucket,
+    bytes: Bucket,
+    address: Option<Place>,
+    user: Option<Place>,
+}
+
+impl Seat {
+    /// The connection has sent a message with this many bytes of payload.
+    ///
+    /// # Errors
+    ///
+    /// If that is too much for the connection, its address or its user. What the narrower of them has granted by then is
+    /// used up.
+    pub fn message(&mut self, bytes: usize, now: Instant) -> Result<(), Limited> {
+        let limited = |what| move |wait| Limited { scope: Scope::Connection, what, wait };
+        if let Some(rate) = &self.own.messages {
+            self.messages.take(rate, 1, now).map_err(limited(What::Messages))?;
+        }
+        if let Some(rate) = &self.own.bytes {
+            self.bytes.take(rate, bytes as u64, now).map_err(limited(What::Bytes))?;
+        }
+        if let Some(address) = &self.address {
+            address.message(bytes as u64, now).map_err(|limited| limited.of(Scope::Address))?;
+        }
+        if let Some(user) = &self.user {
+            user.message(bytes as u64, now).map_err(|limited| limited.of(Scope::User))?;
+        }
+        Ok(())
+    }
+}
+
+/// Too much, or too often.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limited {
+    /// Whose limit it was.
+    pub scope: Scope,
+    /// Of what.
+    pub what: What,
+    /// How long it is until it may be tried again. For a number of open connections that is a guess.
+    pub wait: Duration,
+}
+
+/// Whose limit it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The connection's.
+    Connection,
+    /// That of all connections from its address.
+    Address,
+    /// That of all connections of its user.
+    User,
+}
+
+/// What was too much.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum What {
+    /// Open connections.
+    Connections,
+    /// New connections, in a time.
+    Connects,
+    /// Messages, in a time.
+    Messages,
+    /// Bytes of messages, in a time.
+    Bytes,
+    /// So many addresses or users are connected that no other can be told from them ([`KNOWN_MAX`]).
+    Known,
+}
+
+impl Limited {
+    fn of(self, scope: Scope) -> Self {
+        Self { scope, ..self }
+    }
+}
+
+impl fmt::Display for Limited {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scope = match self.scope {
+            Scope::Connection => "connection",
+            Scope::Address => "address",
+            Scope::User => "user",
+        };
+        match self.what {
+            What::Connections => write!(f, "too many open connections of this {scope}"),
+            What::Connects => write!(f, "too many new connections of this {scope}"),
+            What::Messages => write!(f, "too many messages of this {scope}"),
+            What::Bytes => write!(f, "too many bytes of this {scope}"),
+            What::Known => f.write_str("too many are connected"),
+        }?;
+        write!(f, "; try again in {} s", seconds(self.wait))
+    }
+}
+
+impl std::error::Error for Limited {}
+
+/// RFC 9110 10.2.3 knows whole seconds only; never too early.
+fn seconds(wait: Duration) -> u64 {
+    wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
+}
+
+/// 429 (RFC 6585 4), or 503 where it is nobody's own doing, with Retry-After.
+impl From<Limited> for Refusal {
+    fn from(limited: Limited) -> Self {
+        let status = match limited.what {
+            What::Known => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::TOO_MANY_REQUESTS,
+        };
+        Self::new(status, format!("{limited}\n"))
+            .header(header::RETRY_AFTER, HeaderValue::from(seconds(limited.wait).max(1)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn what_counts_as_one_address() {
+        for (one, other, same) in [
+            ("10.0.0.1", "10.0.0.1", true),
+            ("10.0.0.1", "10.0.0.2", false),
+            ("10.0.0.1", "::ffff:10.0.0.1", true),
+            ("2001:db8::1", "2001:db8::ffff:ffff:ffff:ffff", true),
+            ("2001:db8::1", "2001:db8:0:1::1", false),
+            ("::1", "::2", true),
+        ] {
+            assert_eq!(network(address(one)) == network(address(other)), same, "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn connections_are_capped_and_seats_are_given_back() {
+        let shared = Shared { connections: 2, ..Shared::default() };
+        let limits = Limits::new(Rules { address: shared, user: shared, ..Rules::default() });
+        let now = Instant::now();
+        let mut first = limits.connect(address("2001:db8::1"), now).expect("a seat");
+        let second = limits.connect(address("2001:db8::2"), now).expect("a seat");
+        let limited = limits.connect(address("2001:db8::3"), now).expect_err("two are all");
+        assert_eq!((limited.scope, limited.what), (Scope::Address, What::Connections));
+        let mut other = limits.connect(address("2001:db8:0:1::1"), now).expect("another network");
+        limits.user(&mut first, "李雷", now).expect("a seat");
+        limits.user(&mut other, "李雷", now).expect("a seat");
+        let mut third = limits.connect(address("10.0.0.1"), now).expect("another address");
+        let limited = limits.user(&mut third, "李雷", now).expect_err("two are all");
+        assert_eq!((limited.scope, limited.what), (Scope::User, What::Connections));
+        limits.user(&mut third, "韩梅梅", now).expect("another user");
+        drop(second);
+        let back = limits.connect(address("2001:db8::3"), now).expect("a free seat");
+        drop((first, other, third, back));
+        assert!(limits.connect(address("2001:db8::3"), now).is_ok());
+    }
+
+    #[test]
+    fn rates_hold_for_all_connections_of_an_address_together() {
+        let shared = Shared {
+            connects: Some(Rate::per_second(2)),
+            messages: Some(Rate::per_second(5)),
+            bytes: Some(Rate::per_second(100)),
+            ..Shared::default()
+        };
+        let limits = Limits::new(Rules { address: shared, ..Rules::default() });
+        let (now, from) = (Instant::now(), address("10.0.0.1"));
+        let mut one = limits.connect(from, now).expect("a seat");
+        let mut two = limits.connect(from, now).expect("a seat");
+        let limited = limits.connect(from, now).expect_err("too often");
+        assert_eq!((limited.what, limited.wait), (What::Connects, SECOND / 2));
+        for _ in 0..2 {
+            one.message(10, now).expect("few");
+            two.message(10, now).expect("few");
+        }
+        assert_eq!(one.message(61, now).expect_err("bytes").what, What::Bytes);
+        assert_eq!(two.message(0, now).expect_err("the refused one counts").what, What::Messages);
+        assert_eq!(two.message(10, now + SECOND), Ok(()));
+        // Going and coming again makes nobody new.
+        drop((one, two));
+        assert!(limits.connect(from, now + SECOND).is_ok());
+        assert!(limits.connect(from, now + SECOND).is_ok());
+        assert!(limits.connect(from, now + SECOND).is_err());
+    }
+
+    #[test]
+    fn a_connection_has_limits_of_its_own() {
+        let own = Own { messages: Some(Rate::per_second(2)), bytes: Some("10/s".parse().expect("a rate")) };
+        let limits = Limits::new(Rules { connection: own, ..Rules::default() });
+        let (now, from) = (Instant::now(), address("10.0.0.1"));
+        let mut one = limits.connect(from, now).expect("a seat");
+        let mut two = limits.connect(from, now).expect("a seat");
+        assert_eq!(one.message(10, now), Ok(()));
+        let limited = one.message(1, now).expect_err("bytes");
+        assert_eq!((limited.scope, limited.what), (Scope::Connection, What::Bytes));
+        assert_eq!(one.message(0, now).expect_err("messages").what, What::Messages);
+        assert_eq!(two.message(10, now), Ok(()));
+        // Where no address and no user is limited, none is known.
+        assert_eq!(limits.known(), (0, 0));
+    }
+
+    #[test]
+    fn refusals_say_when_to_come_again() {
+        let limited =
+            Limited { scope: Scope::Address, what: What::Connects, wait: Duration::from_millis(1200) };
+        let refusal = Refusal::from(limited);
+        assert_eq!(refusal.status(), StatusCode::TOO_MANY_REQUESTS);
+        assert_eq!(refusal.headers().get(header::RETRY_AFTER), Some(&HeaderValue::from_static("2")));
+        let known = Limited { what: What::Known, wait: Duration::ZERO, ..limited };
+        assert_eq!(Refusal::from(known).status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(
+            Refusal::from(known).headers().get(header::RETRY_AFTER),
+            Some(&HeaderValue::from_static("1"))
+        );
+    }
+}

@@ -1,0 +1,237 @@
+//! What is known of addresses, or of users: bounded, and forgotten when it says nothing any more.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use super::{Bucket, Limited, Scope, Shared, What};
+
+/// Entries that are looked at whenever one is added, so that forgetting keeps up with what comes.
+const SWEPT: usize = 4;
+
+/// When to come again where that depends on others.
+const LATER: Duration = Duration::from_secs(5);
+
+/// Counts by key. Where nothing is limited, nothing is kept.
+pub(super) struct Table<K> {
+    rules: Option<Shared>,
+    max: usize,
+    entries: Mutex<Entries<K>>,
+}
+
+struct Entries<K> {
+    by_key: HashMap<K, Arc<Entry>>,
+    /// Each key once, in the order in which they are looked at.
+    keys: Vec<K>,
+    next: usize,
+}
+
+#[derive(Debug)]
+struct Entry {
+    rules: Shared,
+    used: Mutex<Used>,
+}
+
+#[derive(Debug)]
+struct Used {
+    connections: u32,
+    connects: Bucket,
+    messages: Bucket,
+    bytes: Bucket,
+}
+
+/// One connection's place in an entry.
+#[derive(Debug)]
+pub(super) struct Place(Arc<Entry>);
+
+impl<K: Clone + Eq + Hash> Table<K> {
+    pub(super) fn new(rules: Shared, max: usize) -> Self {
+        let entries = Entries { by_key: HashMap::new(), keys: Vec::new(), next: 0 };
+        Self { rules: (rules != Shared::default()).then_some(rules), max, entries: Mutex::new(entries) }
+    }
+
+    /// A connection more of this key.
+    pub(super) fn enter(&self, key: K, now: Instant) -> Result<Option<Place>, Limited> {
+        let Some(rules) = self.rules else { return Ok(None) };
+        // The lock is held until the connection is counted, so that no sweep comes between.
+        let mut entries = lock(&self.entries);
+        let entry = match entries.by_key.get(&key) {
+            Some(entry) => entry.clone(),
+            None => entries.add(key, rules, self.max, now)?,
+        };
+        entry.enter(now)?;
+        Ok(Some(Place(entry)))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        lock(&self.entries).by_key.len()
+    }
+}
+
+impl<K: Clone + Eq + Hash> Entries<K> {
+    fn add(&mut self, key: K, rules: Shared, max: usize, now: Instant) -> Result<Arc<Entry>, Limited> {
+        for _ in 0..SWEPT {
+            self.sweep(|entry| entry.is_idle(now));
+        }
+        // Full of those that are not quiet. One that has no connection has its burst anew when it comes again: with fewer
+        // addresses than there are entries nobody gains by that. Looked for a while, lest an attack be expensive.
+        for _ in 0..self.keys.len().min(64) {
+            if self.keys.len() < max || self.sweep(|entry| lock(&entry.used).connections == 0) {
+                break;
+            }
+        }
+        if self.keys.len() >= max {
+            return Err(limited(What::Known, LATER));
+        }
+        let new = || Bucket::new(now);
+        let used = Used { connections: 0, connects: new(), messages: new(), bytes: new() };
+        let entry = Arc::new(Entry { rules, used: Mutex::new(used) });
+        self.keys.push(key.clone());
+        self.by_key.insert(key, entry.clone());
+        Ok(entry)
+    }
+
+    /// Looks at the next entry, and forgets it if it may be; whether it was.
+    fn sweep(&mut self, may_go: impl Fn(&Entry) -> bool) -> bool {
+        if self.next >= self.keys.len() {
+            self.next = 0;
+        }
+        let Some(key) = self.keys.get(self.next) else { return false };
+        if self.by_key.get(key).is_some_and(|entry| !may_go(entry)) {
+            self.next += 1;
+            return false;
+        }
+        let key = self.keys.swap_remove(self.next);
+        self.by_key.remove(&key);
+        true
+    }
+}
+
+impl Entry {
+    fn enter(&self, now: Instant) -> Result<(), Limited> {
+        let mut used = lock(&self.used);
+        if self.rules.connections > 0 && used.connections >= self.rules.connections {
+            return Err(limited(What::Connections, LATER));
+        }
+        take(&mut used.connects, self.rules.connects, 1, now, What::Connects)?;
+        used.connections += 1;
+        Ok(())
+    }
+
+    fn is_idle(&self, now: Instant) -> bool {
+        let used = lock(&self.used);
+        let idle = |bucket: &Bucket, rate: Option<_>| rate.is_none_or(|rate| bucket.is_idle(&rate, now));
+        used.connections == 0
+            && idle(&used.connects, self.rules.connects)
+            && idle(&used.messages, self.rules.messages)
+            && idle(&used.bytes, self.rules.bytes)
+    }
+}
+
+impl Place {
+    pub(super) fn message(&self, bytes: u64, now: Instant) -> Result<(), Limited> {
+        let Entry { rules, used } = &*self.0;
+        if rules.messages.is_none() && rules.bytes.is_none() {
+            return Ok(());
+        }
+        let mut used = lock(used);
+        take(&mut used.messages, rules.messages, 1, now, What::Messages)?;
+        take(&mut used.bytes, rules.bytes, bytes, now, What::Bytes)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        lock(&self.0.used).connections -= 1;
+    }
+}
+
+fn take(
+    bucket: &mut Bucket,
+    rate: Option<super::Rate>,
+    amount: u64,
+    now: Instant,
+    what: What,
+) -> Result<(), Limited> {
+    match rate {
+        Some(rate) => bucket.take(&rate, amount, now).map_err(|wait| limited(what, wait)),
+        None => Ok(()),
+    }
+}
+
+/// Whose limit it is, the caller knows.
+fn limited(what: What, wait: Duration) -> Limited {
+    Limited { scope: Scope::Address, what, wait }
+}
+
+/// What is locked here is counted without a panic in between.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Rate;
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn who_is_quiet_is_forgotten() {
+        let rules = Shared { connects: Some(Rate::per_second(1)), ..Shared::default() };
+        let (table, start) = (Table::new(rules, 1000), Instant::now());
+        for key in 0..100 {
+            drop(table.enter(key, start));
+        }
+        assert_eq!(table.len(), 100);
+        // Two of them are not quiet, and one of these has gone.
+        let kept = table.enter(7, start + SECOND * 2).expect("a place");
+        drop(table.enter(8, start + SECOND * 2));
+        for key in 1000..1100 {
+            drop(table.enter(key, start + SECOND * 2));
+        }
+        assert_eq!(table.len(), 102);
+        assert!(table.enter(8, start + SECOND * 2).is_err(), "it is remembered");
+        drop(kept);
+    }
+
+    #[test]
+    fn what_is_known_is_bounded() {
+        let rules =
+            Shared { connections: 1, connects: Some("1/h".parse().expect("a rate")), ..Shared::default() };
+        let (table, now) = (Table::new(rules, 3), Instant::now());
+        let places: Vec<_> = (0..3).map(|key| table.enter(key, now).expect("a place")).collect();
+        // All of them are connected.
+        assert_eq!(table.enter(3, now).expect_err("full").what, What::Known);
+        drop(places);
+        // None is quiet, yet one without a connection makes room.
+        let place = table.enter(3, now).expect("a place");
+        assert_eq!(table.len(), 3);
+        drop(place);
+        for key in 4..10_000 {
+            drop(table.enter(key, now).expect("a place"));
+            assert_eq!(table.len(), 3);
+        }
+    }
+
+    #[test]
+    fn connections_are_counted_across_threads() {
+        let rules = Shared { connections: 50, ..Shared::default() };
+        let (table, now) = (Table::new(rules, 1000), Instant::now());
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for round in 0..2000 {
+                        let _places: Vec<_> =
+                            (0..12).map(|_| table.enter("one", now).expect("48 at most")).collect();
+                        drop(table.enter("other", now + SECOND * round));
+                    }
+                });
+            }
+        });
+        let places: Vec<_> = (0..50).map(|_| table.enter("one", now).expect("all are free again")).collect();
+        assert!(table.enter("one", now).is_err());
+        drop(places);
+    }
+}

@@ -1,0 +1,516 @@
+//! The names of channels, and patterns that stand for many of them.
+//!
+//! A name is made of segments with `.` or `/` between them: `quotes.eur`, `rooms/7/chat`. In a pattern `*`
+//! stands for one whole segment and `>`, at the end, for one or more of them; anything else stands for
+//! itself, upper and lower case apart, and `.` is not `/`. There is no more to it, so that a pattern is
+//! matched in one pass over the name, whatever is in either.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
+
+/// Bytes of a name, and of a pattern.
+pub const NAME_MAX: usize = 255;
+
+/// Patterns in one list, such as that of a token.
+pub const PATTERNS_MAX: usize = 256;
+
+fn is_separator(c: char) -> bool {
+    c == '.' || c == '/'
+}
+
+/// The name of the channel at the path of a request, which is percent-decoded, once, and loses its first
+/// slash: `/quotes/%E6%AC%A7%E5%85%83` is `quotes/欧元`. A `%2F` is a slash like any other.
+///
+/// # Errors
+///
+/// If no channel may have such a name ([`check_name`]), or the path is malformed.
+pub fn name_of_path(path: &str) -> Result<String, InvalidName> {
+    let rest = path.strip_prefix('/').ok_or(InvalidName::Path)?.as_bytes();
+    let mut decoded = Vec::with_capacity(rest.len().min(NAME_MAX + 1));
+    let mut at = 0;
+    while let Some(&byte) = rest.get(at) {
+        if decoded.len() > NAME_MAX {
+            return Err(InvalidName::TooLong);
+        }
+        if byte != b'%' {
+            decoded.push(byte);
+            at += 1;
+            continue;
+        }
+        // RFC 3986 2.1: two hexadecimal digits, and nothing else.
+        let digit = |at: usize| rest.get(at).and_then(|&byte| char::from(byte).to_digit(16));
+        let (Some(high), Some(low)) = (digit(at + 1), digit(at + 2)) else {
+            return Err(InvalidName::Escape);
+        };
+        // Two digits of four bits make a byte.
+        decoded.push((high << 4 | low) as u8);
+        at += 3;
+    }
+    let name = String::from_utf8(decoded).map_err(|_| InvalidName::Utf8)?;
+    check_name(&name)?;
+    Ok(name)
+}
+
+/// Whether a channel may have this name, which is decoded already: 1 to [`NAME_MAX`] bytes, no empty segment (so
+/// that `..` is none), no control character, no `*` and `>`, which only patterns have, and not `-` as the first
+/// segment, for paths under `/-/` are the server's own.
+///
+/// # Errors
+///
+/// With the rule that is broken.
+pub fn check_name(name: &str) -> Result<(), InvalidName> {
+    if name.len() > NAME_MAX {
+        return Err(InvalidName::TooLong);
+    }
+    if name.chars().any(char::is_control) {
+        return Err(InvalidName::Control);
+    }
+    if name.contains(['*', '>']) {
+        return Err(InvalidName::Wildcard);
+    }
+    if name.split(is_separator).any(str::is_empty) {
+        return Err(InvalidName::EmptySegment);
+    }
+    if name.split(is_separator).next() == Some("-") {
+        return Err(InvalidName::Reserved);
+    }
+    Ok(())
+}
+
+/// Why no channel may have a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InvalidName {
+    /// The path does not begin with a slash.
+    Path,
+    /// A percent sign without two hexadecimal digits behind it (RFC 3986 2.1).
+    Escape,
+    /// The bytes are not UTF-8.
+    Utf8,
+    /// More than [`NAME_MAX`] bytes.
+    TooLong,
+    /// A control character, such as NUL or a line break.
+    Control,
+    /// A `*` or `>`, which only patterns have.
+    Wildcard,
+    /// Two separators in a row, or one at the begin or the end; also an empty name.
+    EmptySegment,
+    /// The first segment is `-`: those names are the server's own.
+    Reserved,
+}
+
+impl fmt::Display for InvalidName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Path => f.write_str("the path of a channel begins with a slash"),
+            Self::Escape => f.write_str(
+                "a % in the path needs two hexadecimal digits (RFC 3986 2.1); write %25 for a percent sign",
+            ),
+            Self::Utf8 => f.write_str("the name of a channel is UTF-8"),
+            Self::TooLong => write!(f, "the name of a channel has at most {NAME_MAX} bytes"),
+            Self::Control => f.write_str("the name of a channel has no control characters"),
+            Self::Wildcard => f.write_str("the name of a channel has no * and no >: those are for patterns"),
+            Self::EmptySegment => f.write_str(
+                "the name of a channel has something before, between and behind its dots and slashes",
+            ),
+            Self::Reserved => f.write_str("names whose first segment is - are the server's own"),
+        }
+    }
+}
+
+impl std::error::Error for InvalidName {}
+
+/// A pattern for names of channels.
+///
+/// ```
+/// use longwire_server::pattern::Pattern;
+///
+/// let quotes: Pattern = "quotes.*".parse()?;
+/// assert!(quotes.matches("quotes.eur"));
+/// assert!(!quotes.matches("quotes.eur.usd"));
+/// assert!("quotes.>".parse::<Pattern>()?.matches("quotes.eur.usd"));
+/// # Ok::<_, longwire_server::pattern::InvalidPattern>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Pattern(Arc<str>);
+
+impl Pattern {
+    /// Whether a name is meant. What is no name ([`check_name`]) is meant by no pattern, so that no caller who forgot to
+    /// check one grants more than he wanted.
+    pub fn matches(&self, name: &str) -> bool {
+        check_name(name).is_ok() && self.means(name)
+    }
+
+    /// The same of what is known to be a name.
+    fn means(&self, name: &str) -> bool {
+        let (mut pattern, mut name) = (&*self.0, name);
+        loop {
+            if pattern == ">" {
+                return true;
+            }
+            let (wanted, wanted_rest) = segment(pattern);
+            let (given, given_rest) = segment(name);
+            if wanted != "*" && wanted != given {
+                return false;
+            }
+            match (wanted_rest, given_rest) {
+                (None, None) => return true,
+                (Some((wanted, next)), Some((given, rest))) if wanted == given => {
+                    (pattern, name) = (next, rest);
+                }
+                _ => return false,
+            }
+        }
+    }
+
+    /// The text it was made of.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The first segment, and the separator behind it with the rest, if there is one.
+fn segment(text: &str) -> (&str, Option<(u8, &str)>) {
+    match text.find(is_separator) {
+        Some(at) => (&text[..at], Some((text.as_bytes()[at], &text[at + 1..]))),
+        None => (text, None),
+    }
+}
+
+impl FromStr for Pattern {
+    type Err = InvalidPattern;
+
+    fn from_str(text: &str) -> Result<Self, InvalidPattern> {
+        if text.len() > NAME_MAX {
+            return Err(InvalidPattern::TooLong);
+        }
+        if text.chars().any(char::is_control) {
+            return Err(InvalidPattern::Control);
+        }
+        let mut rest = Some(text);
+        while let Some(pattern) = rest {
+            let (first, more) = segment(pattern);
+            match first {
+                "" => return Err(InvalidPattern::EmptySegment),
+                "*" => {}
+                ">" if more.is_none() => {}
+                ">" => return Err(InvalidPattern::Rest),
+                _ if first.contains(['*', '>']) => return Err(InvalidPattern::Part),
+                _ => {}
+            }
+            rest = more.map(|(_, rest)| rest);
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl fmt::Display for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Serialize for Pattern {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Pattern {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        text.parse().map_err(|error| de::Error::custom(format_args!("`{}`: {error}", text.escape_debug())))
+    }
+}
+
+/// Why a text is no pattern.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InvalidPattern {
+    /// More than [`NAME_MAX`] bytes.
+    TooLong,
+    /// A control character.
+    Control,
+    /// Two separators in a row, or one at the begin or the end; also an empty pattern.
+    EmptySegment,
+    /// A `>` that is not at the end.
+    Rest,
+    /// A `*` or `>` that is only a part of its segment.
+    Part,
+}
+
+impl fmt::Display for InvalidPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLong => write!(f, "a pattern has at most {NAME_MAX} bytes"),
+            Self::Control => f.write_str("a pattern has no control characters"),
+            Self::EmptySegment => {
+                f.write_str("a pattern has something before, between and behind its dots and slashes")
+            }
+            Self::Rest => f.write_str(
+                "> stands for the rest of a name: it can only be the last segment, as in quotes.>",
+            ),
+            Self::Part => {
+                f.write_str("* and > stand for whole segments, as in quotes.* and quotes.>; there is no a*")
+            }
+        }
+    }
+}
+
+impl std::error::Error for InvalidPattern {}
+
+/// Several patterns, in order, at most [`PATTERNS_MAX`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Patterns(Arc<[Pattern]>);
+
+impl Patterns {
+    /// The pattern `>`: every channel.
+    pub fn all() -> Self {
+        Self([Pattern(">".into())].into())
+    }
+
+    /// Whether one of them means this name, as in [`Pattern::matches`].
+    pub fn matches(&self, name: &str) -> bool {
+        !self.is_empty() && check_name(name).is_ok() && self.0.iter().any(|pattern| pattern.means(name))
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl FromIterator<Pattern> for Patterns {
+    fn from_iter<I: IntoIterator<Item = Pattern>>(patterns: I) -> Self {
+        Self(patterns.into_iter().take(PATTERNS_MAX).collect())
+    }
+}
+
+impl Serialize for Patterns {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(&*self.0)
+    }
+}
+
+impl<'de> Deserialize<'de> for Patterns {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct List;
+        impl<'de> de::Visitor<'de> for List {
+            type Value = Patterns;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, "a list of at most {PATTERNS_MAX} patterns, such as [\"quotes.*\"]")
+            }
+
+            fn visit_seq<A: de::SeqAccess<'de>>(self, mut list: A) -> Result<Patterns, A::Error> {
+                let mut patterns = Vec::new();
+                while let Some(pattern) = list.next_element()? {
+                    if patterns.len() == PATTERNS_MAX {
+                        return Err(de::Error::custom(format_args!("more than {PATTERNS_MAX} patterns")));
+                    }
+                    patterns.push(pattern);
+                }
+                Ok(Patterns(patterns.into()))
+            }
+        }
+        deserializer.deserialize_seq(List)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_patterns_match() {
+        for (pattern, names, others) in [
+            ("a", &["a"][..], &["A", "b", "a.b", "a/b", "aa", ""][..]),
+            ("a.b", &["a.b"], &["a/b", "a", "a.b.c", "a.c", "A.b"]),
+            ("*", &["a", "海", "🌊"], &["a.b", "a/b", ""]),
+            ("a.*", &["a.b", "a.海"], &["a", "a/b", "a.b.c", "a.", "b.a"]),
+            ("*.b", &["a.b", "b.b"], &["b", "a.a", "a.b.b", "a/b"]),
+            ("a/*/c", &["a/b/c"], &["a/c", "a/b/b/c", "a.b/c", "a/b.c"]),
+            (">", &["a", "a.b", "a/b.c"], &["", ".", "a..b"]),
+            ("a.>", &["a.b", "a.b.c", "a.b/c"], &["a", "a.", "a/b", "b.a"]),
+            ("*.>", &["a.b", "a.b.c"], &["a", "a/b"]),
+            // Others, however alike they look: full width, Cyrillic, another normal form.
+            (
+                "quotes.a",
+                &["quotes.a"],
+                &["quotes.а", "ｑuotes.a", "quotes．a", "quotes.a\u{301}", "quotes.á"],
+            ),
+            // A name cannot be a pattern, nor have what is none of a name's.
+            ("a.b", &[], &["a.*", "*", ">", "a.>", "a.b\0", "a.b\n", "../a.b", "a.b.", ".a.b"]),
+            ("*.*", &["%2e.%2e"], &["..", "*.*", ">.>", "a.\u{85}"]),
+            // Nothing of the server's own, by no pattern.
+            (">", &["a.-"], &["-", "-.metrics", "-/metrics"]),
+        ] {
+            let parsed: Pattern = pattern.parse().expect(pattern);
+            for name in names {
+                assert!(parsed.matches(name), "{pattern} {name}");
+            }
+            for name in others {
+                assert!(!parsed.matches(name), "{pattern} {name}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_pattern() {
+        for (text, error) in [
+            ("", InvalidPattern::EmptySegment),
+            (".", InvalidPattern::EmptySegment),
+            ("a..b", InvalidPattern::EmptySegment),
+            ("a./b", InvalidPattern::EmptySegment),
+            ("/a", InvalidPattern::EmptySegment),
+            ("a.", InvalidPattern::EmptySegment),
+            ("a*", InvalidPattern::Part),
+            ("a.**", InvalidPattern::Part),
+            ("a.>b", InvalidPattern::Part),
+            (">.a", InvalidPattern::Rest),
+            ("a.>.>", InvalidPattern::Rest),
+            ("a\0", InvalidPattern::Control),
+            ("a\r\nb", InvalidPattern::Control),
+        ] {
+            assert_eq!(text.parse::<Pattern>(), Err(error), "{text:?}");
+        }
+        assert!("a".repeat(NAME_MAX).parse::<Pattern>().is_ok());
+        assert_eq!("a".repeat(NAME_MAX + 1).parse::<Pattern>(), Err(InvalidPattern::TooLong));
+    }
+
+    #[test]
+    fn what_paths_name() {
+        for (path, name) in [
+            ("/a", "a"),
+            ("/quotes.eur", "quotes.eur"),
+            ("/a/b", "a/b"),
+            ("/a%2Fb", "a/b"),
+            ("/a%2eb", "a.b"),
+            ("/%E6%B5%B7", "海"),
+            ("/海🌊", "海🌊"),
+            // Decoded once, and a plus is a plus.
+            ("/a%252e%252e", "a%2e%2e"),
+            ("/a+b", "a+b"),
+            ("/a%20b", "a b"),
+            ("/a-/-", "a-/-"),
+        ] {
+            assert_eq!(name_of_path(path).as_deref(), Ok(name), "{path}");
+        }
+        for (path, error) in [
+            ("", InvalidName::Path),
+            ("a", InvalidName::Path),
+            ("/", InvalidName::EmptySegment),
+            ("//a", InvalidName::EmptySegment),
+            ("/a/", InvalidName::EmptySegment),
+            ("/..", InvalidName::EmptySegment),
+            ("/../a", InvalidName::EmptySegment),
+            ("/%2e%2e/a", InvalidName::EmptySegment),
+            ("/a/%2E%2e", InvalidName::EmptySegment),
+            ("/a%2F%2fb", InvalidName::EmptySegment),
+            ("/.a", InvalidName::EmptySegment),
+            ("/a.%2Fb", InvalidName::EmptySegment),
+            ("/*", InvalidName::Wildcard),
+            ("/a.%2a", InvalidName::Wildcard),
+            ("/a.%3E", InvalidName::Wildcard),
+            ("/a*b", InvalidName::Wildcard),
+            ("/a%00", InvalidName::Control),
+            ("/a%0d%0ab", InvalidName::Control),
+            ("/a%7f", InvalidName::Control),
+            ("/a%C2%85", InvalidName::Control),
+            ("/%", InvalidName::Escape),
+            ("/%2", InvalidName::Escape),
+            ("/%zz", InvalidName::Escape),
+            ("/%+1", InvalidName::Escape),
+            ("/%u0041", InvalidName::Escape),
+            ("/%ff", InvalidName::Utf8),
+            ("/%c0%ae%c0%ae", InvalidName::Utf8),
+            ("/%ed%a0%80", InvalidName::Utf8),
+            ("/-", InvalidName::Reserved),
+            ("/-/healthy", InvalidName::Reserved),
+            ("/%2d/healthy", InvalidName::Reserved),
+            ("/-.x", InvalidName::Reserved),
+        ] {
+            assert_eq!(name_of_path(path), Err(error), "{path}");
+        }
+        assert!(name_of_path(&format!("/{}", "a".repeat(NAME_MAX))).is_ok());
+        assert!(name_of_path(&format!("/{}", "%61".repeat(NAME_MAX))).is_ok());
+        for more in ["a".repeat(NAME_MAX + 1), "%61".repeat(NAME_MAX + 1), "a".repeat(1 << 20)] {
+            assert_eq!(name_of_path(&format!("/{more}")), Err(InvalidName::TooLong));
+        }
+    }
+
+    #[test]
+    fn lists_are_bounded() {
+        let list = |count: usize| serde_json::from_value::<Patterns>(vec!["a"; count].into());
+        assert_eq!(list(PATTERNS_MAX).expect("as many as may be").len(), PATTERNS_MAX);
+        assert!(list(PATTERNS_MAX + 1).is_err());
+    }
+
+    /// What the documentation says, word for word, and without a thought of speed.
+    fn model(pattern: &[(char, String)], name: &[(char, String)]) -> bool {
+        match (pattern.split_first(), name.split_first()) {
+            (Some(((p, segment), more)), Some(((n, given), rest))) if p == n => match segment.as_str() {
+                ">" => true,
+                "*" => model(more, rest),
+                literal => literal == given && model(more, rest),
+            },
+            (None, None) => true,
+            _ => false,
+        }
+    }
+
+    fn joined(segments: &[(char, String)]) -> String {
+        let mut text = String::new();
+        for (index, (separator, segment)) in segments.iter().enumerate() {
+            if index > 0 {
+                text.push(*separator);
+            }
+            text += segment;
+        }
+        text
+    }
+
+    /// The first segment has no separator; all agree on that.
+    fn first_is_neutral(mut segments: Vec<(char, String)>) -> Vec<(char, String)> {
+        segments[0].0 = '.';
+        segments
+    }
+
+    proptest! {
+        #[test]
+        fn patterns_match_as_the_model_does(
+            pattern in prop::collection::vec((prop::char::range('.', '/'), "[ab*]|a海"), 1..5),
+            rest in any::<bool>(),
+            name in prop::collection::vec((prop::char::range('.', '/'), "[ab]|a海"), 1..6),
+        ) {
+            let mut pattern = first_is_neutral(pattern);
+            let name = first_is_neutral(name);
+            if rest {
+                pattern.push(('.', ">".into()));
+            }
+            let parsed: Pattern = joined(&pattern).parse().expect("a pattern");
+            prop_assert_eq!(parsed.matches(&joined(&name)), model(&pattern, &name));
+        }
+
+        #[test]
+        fn nothing_makes_the_parsers_panic(text in any::<String>(), path in "/([a-z./*>%0-9-]|%[0-9a-f]{2}|\\PC){0,300}") {
+            if let Ok(pattern) = text.parse::<Pattern>() {
+                pattern.matches(&path);
+                prop_assert_eq!(pattern.as_str(), &text);
+            }
+            if let Ok(name) = name_of_path(&path) {
+                prop_assert!(check_name(&name).is_ok() && Patterns::all().matches(&name));
+            }
+        }
+    }
+}

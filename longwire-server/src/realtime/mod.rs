@@ -1,0 +1,385 @@
+//! Channels as clients meet them: who may do what on them, and how what is published reaches everyone.
+//!
+//! [`Realtime`] joins the hub with its rules and the engine. `clients` is what the engine calls: raw connections and
+//! sessions (`session`), whose words are in `wire` (what they ask) and `told` (what they hear).
+
+mod clients;
+mod session;
+mod told;
+mod wire;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::path::Path;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use longwire::engine::{Handle, Id, SlowConsumer};
+use longwire::http::StatusCode;
+use longwire::{Message, Refusal, SharedFrame};
+
+use crate::access::{Access, Identity};
+use crate::config::{Config, OnSlow, Show, Sync};
+use crate::hub::{
+    ChannelName, ChannelOptions, Clock, History, Hub, Keys, Limits as HubLimits, Position, Presence, Present,
+    Publish, Published, Receipt, Refused, Time, User,
+};
+use crate::limits::{Bucket, Limited, Limits, Rate, Seat};
+use crate::pattern;
+use crate::store::{Store, Sync as StoreSync};
+
+pub use clients::Clients;
+
+use told::Told;
+use wire::{Code, Fault};
+
+/// The subprotocol of sessions.
+pub const SUBPROTOCOL: &str = "longwire.v1";
+
+/// How often what is due is done: presence told, history expired.
+const UPKEEP: Duration = Duration::from_millis(100);
+
+/// How long the key of a publication is remembered.
+const KEYS: Keys = Keys { count: 1000, window: Duration::from_secs(300) };
+
+/// Messages and bytes that are resumed in one go.
+const REPLAY_MESSAGES: usize = 1000;
+const REPLAY_BYTES: usize = 1 << 20;
+
+/// Channels of which the rate is known at a time before those that are quiet are forgotten.
+const RATES: usize = 1024;
+
+/// The channels of a server. It clones into further handles of the same.
+#[derive(Clone)]
+pub struct Realtime(Arc<Inner>);
+
+struct Inner {
+    config: Config,
+    hub: Hub,
+    clock: Clock,
+    access: Access,
+    limits: Limits,
+    /// How fast all who speak on a channel may, where that is bounded.
+    rates: Mutex<HashMap<ChannelName, Bucket>>,
+    engine: OnceLock<Handle>,
+}
+
+impl fmt::Debug for Realtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Realtime").field("channels", &self.0.hub.channels()).finish_non_exhaustive()
+    }
+}
+
+/// Topics of the engine: what a channel is for those who hear it raw, in sessions, and who is there.
+#[derive(Clone, Copy)]
+enum Kind {
+    Raw = b'r' as isize,
+    Session = b's' as isize,
+    Presence = b'p' as isize,
+}
+
+impl Kind {
+    fn topic(self, channel: &str) -> String {
+        let mut topic = String::with_capacity(channel.len() + 1);
+        topic.push(char::from(self as u8));
+        topic.push_str(channel);
+        topic
+    }
+}
+
+impl Realtime {
+    /// The channels that a configuration describes.
+    ///
+    /// # Errors
+    ///
+    /// In words, when keys or the store cannot be opened.
+    pub fn new(config: Config) -> Result<Self, String> {
+        let access = Access::new(&config.access)?;
+        let limits = Limits::new(config.limits);
+        let hub_limits = HubLimits {
+            replay_messages: REPLAY_MESSAGES,
+            replay_bytes: REPLAY_BYTES,
+            ..HubLimits::default()
+        };
+        let rules = config.clone();
+        let options = move |name: &str| Arc::new(options(&rules, name));
+        let hub = match &config.data {
+            Some(folder) => Hub::with_store(hub_limits, open(folder, config.sync)?, options),
+            None => Hub::new(hub_limits, options),
+        };
+        Ok(Self(Arc::new(Inner {
+            access,
+            limits,
+            hub,
+            clock: Clock::start(),
+            rates: Mutex::default(),
+            engine: OnceLock::new(),
+            config,
+        })))
+    }
+
+    /// The hub below.
+    pub fn hub(&self) -> &Hub {
+        &self.0.hub
+    }
+
+    /// The present moment, by the hub's clock.
+    pub fn now(&self) -> Time {
+        self.0.clock.now()
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// Who is to deliver: the engine that calls [`Clients`]. Said once, before anybody connects.
+    pub fn deliver_by(&self, engine: Handle) {
+        let _ = self.0.engine.set(engine);
+    }
+
+    /// What becomes of those who read a topic of the engine too slowly.
+    pub fn slow_consumer(&self, topic: &str) -> SlowConsumer {
+        let slow = self.0.config.channel(topic.get(1..).unwrap_or_default()).map(|channel| channel.slow);
+        let slow = slow.unwrap_or_default();
+        let bytes = slow.bytes.in_memory();
+        let policy = match slow.policy {
+            // Who is there is told in changes: none of them may be missing.
+            _ if topic.starts_with(char::from(Kind::Presence as u8)) => SlowConsumer::close(bytes),
+            OnSlow::Close => SlowConsumer::close(bytes),
+            OnSlow::DropOldest => SlowConsumer::drop_oldest(bytes),
+            OnSlow::KeepLatest => SlowConsumer::keep_latest(bytes),
+        };
+        match slow.age {
+            Some(age) => policy.max_age(age.duration()),
+            None => policy,
+        }
+    }
+
+    /// Tells who is there, drops what has expired, and brings what is stored to the disk as often as the configuration
+    /// says. Never ends; what goes wrong is handed to `trouble`.
+    pub async fn upkeep(&self, mut trouble: impl FnMut(&Refused)) {
+        let mut ticks = tokio::time::interval(UPKEEP);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let now = self.now();
+            self.0.hub.take_presence_changes(now, &mut |name, change| {
+                let Some(engine) = self.0.engine.get() else { return };
+                let told = Told::Presence { channel: name, presence: (&change).into() };
+                // A loop that is full has others to tell.
+                let _ = engine.publish(&Kind::Presence.topic(name), told.text());
+            });
+            if let Err(error) = self.0.hub.tick(now) {
+                trouble(&error);
+            }
+        }
+    }
+
+    /// Publishes in the name of the server: nobody's rights and limits are asked for.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused`].
+    pub fn publish(&self, channel: &ChannelName, message: impl Into<Message>) -> Result<Receipt, Refused> {
+        self.hand_on(channel, message.into(), None, None, None)
+    }
+
+    /// Gives a message its place, and hands it to the engine in the order of places.
+    fn hand_on(
+        &self,
+        name: &ChannelName,
+        message: Message,
+        from: Option<User>,
+        key: Option<&str>,
+        except: Option<Id>,
+    ) -> Result<Receipt, Refused> {
+        let how = Publish { from, key, now: self.now() };
+        self.0.hub.publish(name, message, how, &mut |published| self.deliver(name, published, except))
+    }
+
+    fn deliver(&self, name: &ChannelName, published: &Published, except: Option<Id>) {
+        let Some(engine) = self.0.engine.get() else { return };
+        let latest =
+            self.0.config.channel(name).is_some_and(|channel| channel.slow.policy == OnSlow::KeepLatest);
+        let key = latest.then_some("");
+        // A loop that has 64 MiB to work off counts what it drops, and positions tell of it.
+        let raw = SharedFrame::new(published.message.clone());
+        let _ = engine.publish_except(&Kind::Raw.topic(name), key, &raw, except);
+        let told = SharedFrame::new(told::message(name, published));
+        let _ = engine.publish_except(&Kind::Session.topic(name), key, &told, None);
+    }
+
+    /// Publishes for a client that may, as fast as it may.
+    fn publish_for(
+        &self,
+        who: &mut Who,
+        name: &ChannelName,
+        message: Message,
+        key: Option<&str>,
+        except: Option<Id>,
+    ) -> Result<Receipt, Fault> {
+        let channel = self.0.config.channel(name);
+        let most = channel.and_then(|channel| channel.max_message).unwrap_or(self.0.config.max_message);
+        if message.len() > most.in_memory() {
+            let text = format!("a message on {name} has at most {} bytes", most.in_memory());
+            return Err(Fault::new(Code::TooLarge, text));
+        }
+        let now = Instant::now();
+        who.seat.message(message.len(), now)?;
+        if let Some(rate) = channel.and_then(|channel| channel.rate) {
+            self.keep_rate(name, &rate, now)?;
+        }
+        Ok(self.hand_on(name, message, who.user(), key, except)?)
+    }
+
+    fn keep_rate(&self, name: &ChannelName, rate: &Rate, now: Instant) -> Result<(), Fault> {
+        let mut rates = self.0.rates.lock().unwrap_or_else(PoisonError::into_inner);
+        if rates.len() >= RATES && !rates.contains_key(name) {
+            rates.retain(|name, bucket| {
+                let rate = self.0.config.channel(name).and_then(|channel| channel.rate);
+                rate.is_some_and(|rate| !bucket.is_idle(&rate, now))
+            });
+        }
+        let bucket = rates.entry(name.clone()).or_insert_with(|| Bucket::new(now));
+        bucket.take(rate, 1, now).map_err(|wait| Fault {
+            code: Code::RateLimited,
+            message: format!("more is said on {name} than it takes"),
+            retry_after: Some(millis(wait)),
+        })
+    }
+
+    /// Who is there.
+    fn presence(&self, name: &ChannelName) -> told::Answer<'static> {
+        let present = self.0.hub.presence(name);
+        let nobody = Present { counts: Default::default(), members: None };
+        told::Answer::Presence((&present.unwrap_or(nobody)).into())
+    }
+
+    /// Whether somebody may hear a channel: `Ok(false)` is that it has to be asked for.
+    fn may_subscribe(&self, who: &Identity, name: &ChannelName) -> Result<bool, Fault> {
+        let (asks, _) = self.0.access.asks();
+        match who.may_subscribe(name) {
+            true => Ok(true),
+            false if asks => Ok(false),
+            false => Err(Fault::new(Code::Forbidden, format!("you may not hear {name}"))),
+        }
+    }
+
+    /// And speak on it.
+    fn may_publish(&self, who: &Identity, name: &ChannelName) -> Result<bool, Fault> {
+        let publishers = self.0.config.channel(name).map(|channel| channel.publish).unwrap_or_default();
+        let (_, asks) = self.0.access.asks();
+        match who.may_publish(name) {
+            _ if !who.is_among(publishers) => {}
+            true => return Ok(true),
+            false if asks => return Ok(false),
+            false => {}
+        }
+        Err(Fault::new(Code::Forbidden, format!("you may not speak on {name}")))
+    }
+
+    /// Lets somebody in: says who he is, and gives him a seat.
+    async fn admit(&self, request: &longwire::http::Request<()>, from: IpAddr) -> Result<Who, Refusal> {
+        let now = Instant::now();
+        // Before anything that costs more.
+        let mut seat = self.0.limits.connect(from, now)?;
+        let identity = self.0.access.connect(request, from, SystemTime::now()).await?;
+        if let Some(user) = identity.user() {
+            self.0.limits.user(&mut seat, user, now)?;
+        }
+        Ok(Who { identity, seat })
+    }
+}
+
+/// Somebody who was let in.
+#[derive(Debug)]
+struct Who {
+    identity: Identity,
+    seat: Seat,
+}
+
+impl Who {
+    /// As channels know him.
+    fn user(&self) -> Option<User> {
+        // What may be the name of a user there may be one here.
+        User::new(self.identity.user()?).ok()
+    }
+}
+
+/// The name of a channel, if it is one.
+fn channel(text: &str) -> Result<ChannelName, Fault> {
+    let bad = |reason: String| Fault::new(Code::BadChannel, reason);
+    pattern::check_name(text).map_err(|error| bad(error.to_string()))?;
+    ChannelName::new(text).map_err(|error| bad(error.to_string()))
+}
+
+/// A position, if it is one.
+fn position(text: &str) -> Result<Position, Fault> {
+    text.parse()
+        .map_err(|error: crate::hub::InvalidPosition| Fault::new(Code::BadPosition, error.to_string()))
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
+impl From<Limited> for Fault {
+    fn from(limited: Limited) -> Self {
+        Self {
+            code: Code::RateLimited,
+            message: limited.to_string(),
+            retry_after: Some(millis(limited.wait)),
+        }
+    }
+}
+
+impl From<Refused> for Fault {
+    fn from(refused: Refused) -> Self {
+        let code = match refused {
+            Refused::Key(_) => Code::BadRequest,
+            _ => Code::Unavailable,
+        };
+        Self::new(code, refused.to_string())
+    }
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        let code = match refusal.status() {
+            StatusCode::UNAUTHORIZED => Code::Unauthorized,
+            StatusCode::FORBIDDEN => Code::Forbidden,
+            StatusCode::TOO_MANY_REQUESTS => Code::RateLimited,
+            _ => Code::Unavailable,
+        };
+        Self::new(code, refusal.text().trim_end())
+    }
+}
+
+/// What the configuration says of a channel, as the hub has it.
+fn options(config: &Config, name: &str) -> ChannelOptions {
+    let channel = config.channel(name).cloned().unwrap_or_default();
+    ChannelOptions {
+        history: History {
+            messages: channel.history.messages as usize,
+            bytes: channel.history.bytes.in_memory(),
+            age: channel.history.age.duration(),
+        },
+        presence: match channel.presence.show {
+            Show::Off => Presence::Off,
+            Show::Counts => Presence::Counts,
+            Show::Members => Presence::Members(channel.presence.max as usize),
+        },
+        keys: KEYS,
+    }
+}
+
+fn open(folder: &Path, sync: Sync) -> Result<Store, String> {
+    let sync = match sync {
+        Sync::Os => StoreSync::Os,
+        Sync::Every(age) => StoreSync::Interval(age.duration()),
+        Sync::Always => StoreSync::Always,
+    };
+    Store::open(folder, sync).map_err(|error| error.to_string())
+}

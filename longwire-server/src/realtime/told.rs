@@ -1,0 +1,187 @@
+//! What clients are told (docs/protocol.md): answers, and what comes by itself.
+
+use longwire::Message;
+use serde::Serialize;
+
+use super::wire::{Fault, Payload};
+use crate::hub::{Members, Page, Position, PresenceChange, Present, Published, User};
+
+/// One JSON object.
+#[derive(Serialize)]
+#[serde(tag = "type", rename_all = "snake_case")]
+pub(super) enum Told<'a> {
+    Welcome {
+        connection: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        user: Option<&'a str>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        expires: Option<u64>,
+    },
+    Ok {
+        id: u64,
+        #[serde(flatten)]
+        answer: &'a Answer<'a>,
+    },
+    Error {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<u64>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        channel: Option<&'a str>,
+        #[serde(flatten)]
+        fault: &'a Fault,
+    },
+    Message {
+        channel: &'a str,
+        #[serde(flatten)]
+        message: Said<'a>,
+    },
+    Presence {
+        channel: &'a str,
+        #[serde(flatten)]
+        presence: There,
+    },
+    Unsubscribed {
+        channel: &'a str,
+        #[serde(flatten)]
+        fault: &'a Fault,
+    },
+    Subscribed {
+        channel: &'a str,
+        #[serde(flatten)]
+        answer: &'a Answer<'a>,
+    },
+}
+
+impl Told<'_> {
+    /// As it is sent.
+    pub(super) fn text(&self) -> String {
+        // Nothing in it can fail: no map has keys that are no text.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+/// What a request is answered, where it was good.
+#[derive(Serialize)]
+#[serde(untagged)]
+pub(super) enum Answer<'a> {
+    Subscribed {
+        position: String,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        recovered: Option<bool>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        presence: Option<There>,
+    },
+    Published {
+        position: String,
+        #[serde(skip_serializing_if = "is_false")]
+        duplicate: bool,
+    },
+    History(Pages<'a>),
+    Presence(There),
+    Token {
+        #[serde(skip_serializing_if = "Option::is_none")]
+        expires: Option<u64>,
+    },
+    Done {},
+}
+
+/// A page of history.
+#[derive(Serialize)]
+pub(super) struct Pages<'a> {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    position: Option<String>,
+    recovered: bool,
+    more: bool,
+    messages: Vec<Kept<'a>>,
+}
+
+#[derive(Serialize)]
+struct Kept<'a> {
+    position: String,
+    #[serde(flatten)]
+    payload: Payload<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a str>,
+    time: u64,
+}
+
+impl<'a> From<&'a Page> for Pages<'a> {
+    fn from(page: &'a Page) -> Self {
+        let kept = page.messages.iter().map(|published| Kept {
+            position: published.position.to_string(),
+            payload: Payload::from(&published.message),
+            user: published.from.as_deref(),
+            time: published.at.as_millis(),
+        });
+        Self {
+            position: page.position.as_ref().map(Position::to_string),
+            recovered: page.recovered,
+            more: page.more,
+            messages: kept.collect(),
+        }
+    }
+}
+
+/// Who is there, or what has changed of it.
+#[derive(Serialize)]
+pub(super) struct There {
+    count: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    users: Option<Vec<String>>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    joined: Vec<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    left: Vec<String>,
+}
+
+fn names(users: &[User]) -> Vec<String> {
+    users.iter().map(ToString::to_string).collect()
+}
+
+impl From<&Present> for There {
+    fn from(present: &Present) -> Self {
+        let users = present.members.as_deref().map(names);
+        Self { count: present.counts.connections, users, joined: Vec::new(), left: Vec::new() }
+    }
+}
+
+impl From<&PresenceChange> for There {
+    fn from(change: &PresenceChange) -> Self {
+        let (users, joined, left) = match &change.members {
+            Members::All(users) => (Some(names(users)), Vec::new(), Vec::new()),
+            Members::Changed { joined, left } => (None, names(joined), names(left)),
+            Members::Unlisted => Default::default(),
+        };
+        Self { count: change.counts.connections, users, joined, left }
+    }
+}
+
+/// A message of a channel.
+#[derive(Serialize)]
+pub(super) struct Said<'a> {
+    position: String,
+    #[serde(flatten)]
+    payload: Payload<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    user: Option<&'a str>,
+}
+
+impl<'a> From<&'a Published> for Said<'a> {
+    fn from(published: &'a Published) -> Self {
+        Self {
+            position: published.position.to_string(),
+            payload: Payload::from(&published.message),
+            user: published.from.as_deref(),
+        }
+    }
+}
+
+/// A message as those are told who have many channels.
+pub(super) fn message(channel: &str, published: &Published) -> Message {
+    Told::Message { channel, message: published.into() }.text().into()
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_false(value: &bool) -> bool {
+    !*value
+}

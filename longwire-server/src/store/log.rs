@@ -1,0 +1,237 @@
+//! One channel on disk: two files that are only appended to.
+//!
+//! What is published goes to `.log`. When that has grown, and nothing in `.old` is wanted any more, `.log` takes the
+//! place of `.old` by one rename, and a new `.log` begins. So expired messages leave the disk without a rewrite, in
+//! time that does not depend on how many they are, and a channel takes at most twice what it keeps, and [`ROLL`].
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::record::{Next, Record, Records, encode_head, encode_message};
+use super::{Store, StoreError, Sync};
+use crate::value::{ChannelName, Epoch, Position, Published, Time};
+
+/// Bytes from which on a `.log` may become an `.old`.
+pub const ROLL: u64 = 64 << 10;
+
+/// The end of a channel's files.
+#[derive(Debug)]
+pub(crate) struct Log {
+    file: Option<Open>,
+    /// Bytes of sound records in `.log`; 0 where there is none.
+    len: u64,
+    /// There may be more in the file than `len`: of a write that failed.
+    torn: bool,
+    /// The last offset that is on disk, and when the last message with a key came.
+    last: u64,
+    keyed: Option<Time>,
+    /// The same of `.old`.
+    old: Option<(u64, Option<Time>)>,
+}
+
+/// What of a channel is still wanted.
+pub(crate) struct Wanted {
+    /// The offset of the first message.
+    pub(crate) first: u64,
+    /// How long keys are.
+    pub(crate) window: Duration,
+}
+
+/// A file that counts itself.
+#[derive(Debug)]
+struct Open(File, Arc<AtomicUsize>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.1.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+impl Log {
+    /// The log of a channel that has no files, or an empty one, and whose next message is the one after `last`.
+    pub(crate) const fn fresh(last: u64) -> Self {
+        Self { file: None, len: 0, torn: true, last, keyed: None, old: None }
+    }
+
+    /// Reads a channel's files, and cuts off what its writer has not finished. Each message goes to `each`, with its
+    /// key, in order. `None` if nothing was ever finished.
+    pub(super) fn load(
+        store: &Store,
+        name: &ChannelName,
+        each: &mut dyn FnMut(Published, Option<Box<str>>),
+    ) -> Result<Option<(Self, Epoch)>, StoreError> {
+        let mut log = Self::fresh(0);
+        let mut epoch = None;
+        if let Some(mut old) = Records::open(store.path(name, "old"))? {
+            if log.read(&mut old, name, &mut epoch, each)? {
+                // It was whole when it took this place.
+                return Err(old.corrupt("it ends within a record"));
+            }
+            log.old = Some((log.last, log.keyed.take()));
+        }
+        if let Some(mut current) = Records::open(store.path(name, "log"))? {
+            let torn = log.read(&mut current, name, &mut epoch, each)?;
+            log.len = current.at();
+            log.torn = torn;
+            if torn {
+                log.cut(store, name)?;
+                tracing::warn!(file = %store.path(name, "log").display(), at = log.len, "cut an unfinished record");
+            }
+        }
+        Ok(epoch.map(|epoch| (log, epoch)))
+    }
+
+    /// Reads one file; returns whether it ends torn.
+    fn read(
+        &mut self,
+        records: &mut Records,
+        name: &ChannelName,
+        known: &mut Option<Epoch>,
+        each: &mut dyn FnMut(Published, Option<Box<str>>),
+    ) -> Result<bool, StoreError> {
+        let mut begun = false;
+        loop {
+            let record = match records.next()? {
+                Next::End => return Ok(false),
+                Next::Torn => return Ok(true),
+                Next::Record(record) => record,
+            };
+            match (record, *known) {
+                (Record::Head { epoch, base, name: whose }, before) if !begun => {
+                    if whose != name.as_str() {
+                        return Err(records.corrupt("it is another channel's"));
+                    }
+                    if before.is_some_and(|before| before != epoch || base != self.last) {
+                        return Err(records.corrupt("it does not continue its .old"));
+                    }
+                    (self.last, *known, begun) = (base, Some(epoch), true);
+                }
+                (Record::Message { offset, at, from, key, message }, Some(epoch)) if begun => {
+                    if self.last.checked_add(1) != Some(offset) {
+                        return Err(records.corrupt("its offset is not the next"));
+                    }
+                    self.last = offset;
+                    if key.is_some() {
+                        self.keyed = Some(at);
+                    }
+                    each(Published { position: Position { epoch, offset }, at, from, message }, key);
+                }
+                _ => return Err(records.corrupt("a file is one head, and messages behind it")),
+            }
+        }
+    }
+
+    /// The last offset that is on disk.
+    pub(crate) const fn last(&self) -> u64 {
+        self.last
+    }
+
+    /// Writes a message behind all others. When this returns, the system has it, and by [`Sync::Always`] the disk.
+    ///
+    /// # Errors
+    ///
+    /// Then the message is not stored, and the next may be.
+    pub(crate) fn append(
+        &mut self,
+        store: &Store,
+        name: &ChannelName,
+        published: &Published,
+        key: Option<&str>,
+        wanted: &Wanted,
+    ) -> Result<(), StoreError> {
+        if self.torn {
+            self.cut(store, name)?;
+        }
+        if self.len >= ROLL && self.is_old_done(wanted, published.at) {
+            self.roll(store, name)?;
+        }
+        let mut bytes = Vec::new();
+        if self.len == 0 {
+            encode_head(&mut bytes, published.position.epoch, self.last, name);
+        }
+        encode_message(&mut bytes, published, key)?;
+        if let Err(error) = self.write(store, name, &bytes) {
+            self.file = None;
+            self.torn = true;
+            // Whether or not this works now, it is done before anything else is appended.
+            let _ = self.cut(store, name);
+            return Err(error);
+        }
+        self.len += bytes.len() as u64;
+        self.last = published.position.offset;
+        if key.is_some() {
+            self.keyed = Some(published.at);
+        }
+        if self.file.as_ref().is_some_and(|open| open.1.load(Ordering::Relaxed) > store.most_open) {
+            self.file = None;
+        }
+        Ok(())
+    }
+
+    /// Lets go of the file; it is opened again when it is needed.
+    pub(crate) fn release(&mut self) {
+        self.file = None;
+    }
+
+    fn write(&mut self, store: &Store, name: &ChannelName, bytes: &[u8]) -> Result<(), StoreError> {
+        let path = || store.path(name, "log");
+        let Open(file, _) = match &mut self.file {
+            Some(open) => open,
+            None => {
+                let opened = OpenOptions::new().append(true).create(true).open(path());
+                let file = opened.map_err(|error| StoreError::Io { doing: "open", file: path(), error })?;
+                store.open.fetch_add(1, Ordering::Relaxed);
+                self.file.insert(Open(file, store.open.clone()))
+            }
+        };
+        file.write_all(bytes).map_err(|error| StoreError::Io { doing: "write to", file: path(), error })?;
+        match store.sync {
+            Sync::Os => {}
+            Sync::Interval(_) => store.unsynced(path()),
+            Sync::Always => {
+                file.sync_data().map_err(|error| StoreError::Io { doing: "sync", file: path(), error })?;
+                if self.len == 0 {
+                    store.sync_directory(name)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Cuts off what is in `.log` behind its sound records.
+    fn cut(&mut self, store: &Store, name: &ChannelName) -> Result<(), StoreError> {
+        let path = store.path(name, "log");
+        let cut = match OpenOptions::new().write(true).open(&path) {
+            Ok(file) => file.set_len(self.len),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && self.len == 0 => Ok(()),
+            Err(error) => Err(error),
+        };
+        cut.map_err(|error| StoreError::Io { doing: "cut off an unfinished record of", file: path, error })?;
+        self.torn = false;
+        Ok(())
+    }
+
+    /// Nothing in `.old` is wanted any more.
+    fn is_old_done(&self, wanted: &Wanted, now: Time) -> bool {
+        self.old.is_none_or(|(last, keyed)| {
+            last < wanted.first && keyed.is_none_or(|keyed| keyed.after(wanted.window) <= now)
+        })
+    }
+
+    fn roll(&mut self, store: &Store, name: &ChannelName) -> Result<(), StoreError> {
+        let (log, old) = (store.path(name, "log"), store.path(name, "old"));
+        if store.sync != Sync::Os {
+            // What is not yet on disk is looked for at `.log` later.
+            let synced = File::open(&log).and_then(|file| file.sync_data());
+            synced.map_err(|error| StoreError::Io { doing: "sync", file: log.clone(), error })?;
+        }
+        std::fs::rename(&log, old).map_err(|error| StoreError::Io { doing: "rename", file: log, error })?;
+        self.old = Some((self.last, self.keyed.take()));
+        self.file = None;
+        self.len = 0;
+        Ok(())
+    }
+}

@@ -1,0 +1,12 @@
+//! What the hub and its store speak of: names, positions, times, and messages that were published.
+
+mod name;
+mod position;
+mod published;
+mod time;
+
+pub(crate) use name::validate;
+pub use name::{ChannelName, InvalidName, NAME_MAX, User};
+pub use position::{Epoch, InvalidPosition, Position};
+pub use published::Published;
+pub use time::{Clock, Time};

@@ -1,0 +1,141 @@
+//! Names of channels and of users: validated once, shared afterwards.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::ops::Deref;
+use std::str::FromStr;
+use std::sync::Arc;
+
+/// Bytes of the longest name.
+pub const NAME_MAX: usize = 255;
+
+/// A text that is no name of a channel or a user, or no idempotency key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InvalidName {
+    /// It has no characters.
+    Empty,
+    /// It has more than [`NAME_MAX`] bytes: how many.
+    TooLong(usize),
+    /// It has a control character, at this byte.
+    Control(usize),
+}
+
+impl fmt::Display for InvalidName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("it is empty; give it at least one character"),
+            Self::TooLong(bytes) => write!(f, "it has {bytes} bytes; at most {NAME_MAX} are possible"),
+            Self::Control(at) => write!(f, "byte {at} begins a control character; leave it out"),
+        }
+    }
+}
+
+impl std::error::Error for InvalidName {}
+
+/// The rule for all names: 1 to [`NAME_MAX`] bytes without control characters. `/` means nothing.
+pub(crate) fn validate(text: &str) -> Result<(), InvalidName> {
+    if text.is_empty() {
+        return Err(InvalidName::Empty);
+    }
+    if text.len() > NAME_MAX {
+        return Err(InvalidName::TooLong(text.len()));
+    }
+    match text.char_indices().find(|(_, c)| c.is_control()) {
+        Some((at, _)) => Err(InvalidName::Control(at)),
+        None => Ok(()),
+    }
+}
+
+macro_rules! name {
+    ($(#[$doc:meta])+ $name:ident) => {
+        $(#[$doc])+
+        #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The name, if it is one.
+            ///
+            /// # Errors
+            ///
+            /// [`InvalidName`] where it is empty, too long, or has control characters.
+            pub fn new(text: &str) -> Result<Self, InvalidName> {
+                validate(text)?;
+                Ok(Self(text.into()))
+            }
+
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl Deref for $name {
+            type Target = str;
+
+            fn deref(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl Borrow<str> for $name {
+            fn borrow(&self) -> &str {
+                &self.0
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = InvalidName;
+
+            fn from_str(text: &str) -> Result<Self, InvalidName> {
+                Self::new(text)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+name! {
+    /// The name of a channel: 1 to 255 bytes of UTF-8 without control characters. It clones without copying.
+    ///
+    /// ```
+    /// use longwire_server::hub::ChannelName;
+    ///
+    /// assert_eq!(ChannelName::new("房间/👋")?.as_str(), "房间/👋");
+    /// assert!(ChannelName::new("a\nb").is_err());
+    /// # Ok::<_, longwire_server::hub::InvalidName>(())
+    /// ```
+    ChannelName
+}
+
+name! {
+    /// Who a connection belongs to; one user may have several. The same rule as for channels.
+    User
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_end_at_their_limit() {
+        assert!(ChannelName::new(&"a".repeat(NAME_MAX)).is_ok());
+        assert_eq!(ChannelName::new(&"a".repeat(NAME_MAX + 1)), Err(InvalidName::TooLong(256)));
+        assert_eq!(ChannelName::new(&"海".repeat(86)), Err(InvalidName::TooLong(258)));
+        assert_eq!(User::new(""), Err(InvalidName::Empty));
+        for (text, at) in [("\0", 0), ("你\r", 3), ("ab\u{85}", 2), ("\x7f", 0)] {
+            assert_eq!(ChannelName::new(text), Err(InvalidName::Control(at)));
+        }
+        assert!(ChannelName::new("//a b//\u{1f44b}").is_ok());
+    }
+}

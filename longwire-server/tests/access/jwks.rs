@@ -1,0 +1,194 @@
+//! Keys that are fetched: rotation, and servers that are slow, endless, garbage or gone.
+
+use std::net::SocketAddr;
+
+use futures_util::FutureExt;
+use jsonwebtoken::Algorithm::{self, ES256, RS256};
+use jsonwebtoken::jwk::Jwk;
+use serde_json::json;
+
+use super::server::{Answer, Server};
+use super::*;
+
+fn set(keys: &[(Algorithm, &str, &str)]) -> Answer {
+    let keys: Vec<_> = keys
+        .iter()
+        .map(|(algorithm, name, id)| {
+            let mut jwk = Jwk::from_encoding_key(&signing(*algorithm, name), *algorithm).expect("a key");
+            jwk.common.key_id = Some((*id).to_owned());
+            jwk
+        })
+        .collect();
+    Answer::Whole("200 OK", json!({ "keys": keys }).to_string())
+}
+
+fn fetching(server: &Server) -> Access {
+    fetching_from(server.address)
+}
+
+fn fetching_from(address: SocketAddr) -> Access {
+    configured(&format!("token.jwks_url = 'http://{address}/keys'"))
+}
+
+fn signed(algorithm: Algorithm, name: &str, id: &str) -> String {
+    token(algorithm, name, Some(id), &claims(json!({})))
+}
+
+/// Later, but for all that is on its way.
+async fn pass(time: Duration) {
+    tokio::time::pause();
+    tokio::time::advance(time).await;
+    tokio::time::resume();
+}
+
+#[tokio::test]
+async fn keys_are_fetched_once_and_again_when_one_is_missing() {
+    let server = Server::start(set(&[(RS256, "rsa", "old")])).await;
+    let access = fetching(&server);
+    let old = signed(RS256, "rsa", "old");
+    for _ in 0..10 {
+        assert!(show(&access, &old).await.is_ok());
+    }
+    let requests = server.requests();
+    assert_eq!(requests.len(), 1);
+    assert!(requests[0].0.starts_with("get /keys http/1.1\r\n"));
+
+    // Another key: unknown until so much time has passed, however often it is asked for.
+    server.answer(set(&[(RS256, "rsa", "old"), (ES256, "p256", "new")]));
+    let new = signed(ES256, "p256", "new");
+    for _ in 0..10 {
+        assert_eq!(
+            refused(show(&access, &new).await),
+            (401, "the key of the token (kid) is not known".into())
+        );
+    }
+    assert_eq!(server.requests().len(), 1);
+    pass(Duration::from_secs(61)).await;
+    assert!(show(&access, &new).await.is_ok() && show(&access, &old).await.is_ok());
+    assert_eq!(server.requests().len(), 2);
+
+    // The old one is taken back, and is good no longer when the set has grown old.
+    server.answer(set(&[(ES256, "p256", "new")]));
+    assert!(show(&access, &old).await.is_ok());
+    pass(Duration::from_secs(601)).await;
+    assert_eq!(refused(show(&access, &old).await), (401, "the key of the token (kid) is not known".into()));
+    assert_eq!(server.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn many_at_a_time_are_one_fetch() {
+    let server = Server::start(set(&[(RS256, "rsa", "one")])).await;
+    let access = std::sync::Arc::new(fetching(&server));
+    let shown = signed(RS256, "rsa", "one");
+    let tasks: Vec<_> = (0..50)
+        .map(|_| {
+            let (access, shown) = (access.clone(), shown.clone());
+            tokio::spawn(async move { show(&access, &shown).await.is_ok() })
+        })
+        .collect();
+    for task in tasks {
+        assert!(task.await.expect("no panic"));
+    }
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn keys_that_cannot_be_fetched_again_hold() {
+    let server = Server::start(set(&[(RS256, "rsa", "one")])).await;
+    let access = fetching(&server);
+    let shown = signed(RS256, "rsa", "one");
+    assert!(show(&access, &shown).await.is_ok());
+    server.answer(Answer::Whole("500 Internal Server Error", String::new()));
+    pass(Duration::from_secs(3600)).await;
+    for _ in 0..10 {
+        assert!(show(&access, &shown).await.is_ok());
+    }
+    assert_eq!(server.requests().len(), 2, "it is not asked more often for that");
+    // Not for ever.
+    pass(Duration::from_secs(24 * 3600)).await;
+    let (status, text) = refused(show(&access, &shown).await);
+    assert_eq!(
+        (status, &*text),
+        (503, "the keys for tokens cannot be fetched: the answer is 500 Internal Server Error")
+    );
+}
+
+#[tokio::test]
+async fn servers_that_give_no_keys() {
+    let secret = json!({ "keys": [{ "kty": "oct", "k": "YSBzZWNyZXQgdGhhdCBpcyBsb25nIGVub3VnaCBmb3IgdGhlbQ", "kid": "one" }] });
+    for (answer, expected) in [
+        (Answer::Endless, "the answer is too large"),
+        (Answer::Whole("200 OK", " ".repeat(256 * 1024 + 1)), "the answer is too large"),
+        (Answer::Whole("200 OK", "<html>".into()), "this is no JSON"),
+        (Answer::Whole("200 OK", "[]".into()), "no key that can be used"),
+        (Answer::Whole("200 OK", r#"{"keys": []}"#.into()), "no key that can be used: there is none"),
+        (
+            Answer::Whole("200 OK", secret.to_string()),
+            "no key that can be used: it is a secret, which nobody publishes",
+        ),
+        (Answer::Whole("404 Not Found", String::new()), "the answer is 404"),
+        // Not followed: it could lead to anything that the server reaches.
+        (Answer::Whole("302 Found\r\nLocation: /other", String::new()), "the answer is 302"),
+        (Answer::Raw(b"\xff\xfe\0garbage\r\n\r\n".to_vec()), "the keys for tokens cannot be fetched: "),
+        (
+            Answer::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{".to_vec()),
+            "the keys for tokens cannot be fetched: ",
+        ),
+        (Answer::Raw(Vec::new()), "the keys for tokens cannot be fetched: "),
+    ] {
+        let server = Server::start(answer).await;
+        let access = fetching(&server);
+        let shown = signed(RS256, "rsa", "one");
+        let (status, text) = refused(show(&access, &shown).await);
+        assert!(status == 503 && text.contains(expected), "{expected}: {text}");
+        // It is not asked again at once, and is as soon as some time has passed.
+        assert_eq!(refused(show(&access, &shown).await).0, 503);
+        assert_eq!(server.requests().len(), 1, "{expected}");
+        server.answer(set(&[(RS256, "rsa", "one")]));
+        pass(Duration::from_secs(3)).await;
+        assert!(show(&access, &shown).await.is_ok(), "{expected}");
+    }
+}
+
+#[tokio::test]
+async fn a_set_is_as_large_as_may_be() {
+    let Answer::Whole(status, keys) = set(&[(RS256, "rsa", "one")]) else { panic!("a whole answer") };
+    let server =
+        Server::start(Answer::Whole(status, keys.clone() + &" ".repeat(256 * 1024 - keys.len()))).await;
+    assert!(show(&fetching(&server), &signed(RS256, "rsa", "one")).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_there() {
+    let gone =
+        tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
+    let access = fetching_from(gone);
+    assert_eq!(refused(show(&access, &signed(RS256, "rsa", "one")).await).0, 503);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_is_silent_is_waited_for_not_for_long() {
+    let server = Server::start(Answer::Silence).await;
+    let access = fetching(&server);
+    let started = tokio::time::Instant::now();
+    let (status, text) = refused(show(&access, &signed(RS256, "rsa", "one")).await);
+    assert_eq!((status, &*text), (503, "the keys for tokens cannot be fetched: no answer in time"));
+    assert_eq!(started.elapsed().as_secs(), 5);
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_does_not_keep_others_from_the_keys() {
+    let server = Server::start(set(&[(RS256, "rsa", "one")])).await;
+    let access = fetching(&server);
+    let shown = signed(RS256, "rsa", "one");
+    // Polled once, so that the fetching has begun, and dropped.
+    assert!(show(&access, &shown).now_or_never().is_none());
+    assert!(show(&access, &shown).await.is_ok());
+    assert_eq!(server.requests().len(), 1);
+}
+
+#[test]
+fn addresses_that_are_none() {
+    let config: config::Access = toml::from_str("token.jwks_url = 'no url'").expect("valid");
+    assert_eq!(Access::new(&config).expect_err("no URL"), "no url is no URL");
+}

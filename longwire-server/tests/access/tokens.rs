@@ -1,0 +1,408 @@
+//! Tokens: each way in which one can be wrong, and what a good one gives.
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jsonwebtoken::Algorithm::{self, ES256, ES384, EdDSA, HS256, HS384, HS512, PS256, RS256, RS384, RS512};
+use longwire_server::access::{Kind, TOKEN_MAX};
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+
+fn with_secret(more: &str) -> Access {
+    configured(&format!("[token]\nsecret = '{SECRET}'\n{more}"))
+}
+
+fn encoded(text: &str) -> String {
+    URL_SAFE_NO_PAD.encode(text)
+}
+
+#[tokio::test]
+async fn a_good_token_gives_what_it_claims() {
+    let access = with_secret("");
+    let identity = show(&access, &token(HS256, "", None, &claims(json!({})))).await.expect("good");
+    assert_eq!((identity.kind(), identity.user().map(|user| &**user)), (Kind::Token, Some("李雷")));
+    assert!(
+        identity.may_subscribe("a.海") && !identity.may_subscribe("a.b.c") && !identity.may_subscribe("b")
+    );
+    assert!(identity.may_publish("a.b") && !identity.may_publish("a.c"));
+    // Its time, and what clocks may differ.
+    assert_eq!(identity.expires(), Some(now() + Duration::from_secs(90)));
+}
+
+#[tokio::test]
+async fn every_algorithm() {
+    for (algorithm, name) in [
+        (HS256, ""),
+        (HS384, ""),
+        (HS512, ""),
+        (RS256, "rsa"),
+        (RS384, "rsa"),
+        (RS512, "rsa"),
+        (PS256, "rsa"),
+        (ES256, "p256"),
+        (ES384, "p384"),
+        (EdDSA, "ed25519"),
+    ] {
+        let source = match name {
+            "" => format!("secret = '{SECRET}'"),
+            name => format!("key_file = '{}'", key_path(name)),
+        };
+        let access = configured(&format!("[token]\n{source}\nalgorithm = '{algorithm:?}'"));
+        let good = token(algorithm, name, Some("any"), &claims(json!({})));
+        assert!(show(&access, &good).await.is_ok(), "{algorithm:?}");
+        // One bit of what is signed, and of the signature.
+        let (message, signature) = good.rsplit_once('.').expect("three parts");
+        let (header, payload) = message.split_once('.').expect("three parts");
+        let other = encoded(&claims(json!({ "sub": "韩梅梅" })).to_string());
+        let mut bytes = URL_SAFE_NO_PAD.decode(signature).expect("base64");
+        bytes[7] ^= 1;
+        for forged in [
+            format!("{header}.{other}.{signature}"),
+            format!("{message}.{}", URL_SAFE_NO_PAD.encode(&bytes)),
+            format!("{message}.{}", URL_SAFE_NO_PAD.encode(&bytes[1..])),
+            format!("{message}."),
+            format!("{header}.{payload}.AAAA"),
+        ] {
+            let said = refused(show(&access, &forged).await);
+            assert_eq!(said, (401, "the signature of the token is wrong".into()), "{algorithm:?}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_a_token_claims_of_time_and_people() {
+    let strict = with_secret("audience = ['longwire', 'other']\nissuer = ['https://id.example']");
+    let plain = with_secret("");
+    let lax = with_secret("require_exp = false\nleeway = 0");
+    let meant = json!({ "aud": "longwire", "iss": "https://id.example" });
+    let with = |more: Value| {
+        let mut all = meant.clone();
+        all.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        all
+    };
+    let (expired, not_yet) = ("the token has expired (exp)", "the token is not good yet (nbf)");
+    let (audience, issuer) = ("the token is for somebody else (aud)", "the token is of somebody else (iss)");
+    let (malformed, rights) =
+        ("this is no token (RFC 7519 7.2)", "the token holds what is no pattern (longwire)");
+    let user = "the token names no user (sub) of 1 to 255 bytes";
+    for (access, more, wrong) in [
+        (&plain, json!({}), None),
+        // The last moment, and the first after it: 30 s are given to clocks.
+        (&plain, json!({ "exp": NOW - 29 }), None),
+        (&plain, json!({ "exp": NOW - 30 }), Some(expired)),
+        (&plain, json!({ "exp": 0 }), Some(expired)),
+        (&plain, json!({ "exp": NOW as f64 + 0.5 }), None),
+        (&plain, json!({ "nbf": NOW + 30 }), None),
+        (&plain, json!({ "nbf": NOW + 31 }), Some(not_yet)),
+        (&plain, json!({ "exp": null }), Some("the token does not say when it expires (exp)")),
+        (&plain, json!({ "exp": "1800000060" }), Some(malformed)),
+        (&plain, json!({ "exp": -1 }), Some(malformed)),
+        (&plain, json!({ "exp": 1e300 }), Some(malformed)),
+        (&plain, json!({ "exp": 253_402_300_799_u64 }), None),
+        (&plain, json!({ "exp": 253_402_300_800_u64 }), Some(malformed)),
+        (&plain, json!({ "nbf": [] }), Some(malformed)),
+        (&lax, json!({ "exp": null }), None),
+        (&lax, json!({ "exp": NOW + 1 }), None),
+        (&lax, json!({ "exp": NOW }), Some(expired)),
+        (&lax, json!({ "nbf": NOW + 1 }), Some(not_yet)),
+        // Where nobody is named, it is for anybody.
+        (&plain, json!({ "aud": "somebody", "iss": "somebody" }), None),
+        (&strict, with(json!({})), None),
+        (&strict, with(json!({ "aud": ["x", "other"] })), None),
+        (&strict, with(json!({ "aud": "x" })), Some(audience)),
+        (&strict, with(json!({ "aud": ["x"] })), Some(audience)),
+        (&strict, with(json!({ "aud": [] })), Some(audience)),
+        (&strict, with(json!({ "aud": null })), Some(audience)),
+        (&strict, with(json!({ "aud": "LONGWIRE" })), Some(audience)),
+        (&strict, with(json!({ "aud": 7 })), Some(malformed)),
+        (&strict, with(json!({ "iss": "https://id.example/" })), Some(issuer)),
+        (&strict, with(json!({ "iss": null })), Some(issuer)),
+        (&strict, with(json!({ "iss": ["https://id.example"] })), Some(malformed)),
+        (&plain, json!({ "sub": null }), None),
+        (&plain, json!({ "sub": "a".repeat(255) }), None),
+        (&plain, json!({ "sub": "a".repeat(256) }), Some(user)),
+        (&plain, json!({ "sub": "" }), Some(user)),
+        (&plain, json!({ "sub": "a\r\nb" }), Some(user)),
+        (&plain, json!({ "sub": 7 }), Some(malformed)),
+        (&plain, json!({ "longwire": { "subscribe": ["a*"] } }), Some(rights)),
+        (&plain, json!({ "longwire": { "subscribe": "a" } }), Some(rights)),
+        (&plain, json!({ "longwire": { "publish": ["a..b"] } }), Some(rights)),
+        (&plain, json!({ "longwire": { "publish": ["a\u{0}"] } }), Some(rights)),
+        (&plain, json!({ "longwire": { "publish": vec!["a"; 256] } }), None),
+        (&plain, json!({ "longwire": { "publish": vec!["a"; 257] } }), Some(rights)),
+        (&plain, json!({ "longwire": [] }), Some(rights)),
+        (&plain, json!({ "longwire": [["a"], ["a"]] }), Some(rights)),
+        (&plain, json!({ "longwire": "all" }), Some(rights)),
+    ] {
+        let shown = show(access, &token(HS256, "", None, &claims(more.clone()))).await;
+        match wrong {
+            None => assert!(shown.is_ok(), "{more} {shown:?}"),
+            Some(text) => assert_eq!(refused(shown), (401, text.into()), "{more}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_is_not_claimed_is_nothing() {
+    let access = with_secret("");
+    for more in [
+        json!({ "longwire": null }),
+        json!({ "longwire": {} }),
+        json!({ "longwire": { "other": ["a"] } }),
+        json!({ "longwire": { "subscribe": [] } }),
+        // Escapes are not those of a path: a name of these letters is meant, and no other.
+        json!({ "longwire": { "subscribe": ["%2a", "a%2Eb", "%3E"] } }),
+    ] {
+        let identity = show(&access, &token(HS256, "", None, &claims(more.clone()))).await.expect("good");
+        for name in ["a", "a.b", "a.*", ">", "%", ""] {
+            assert!(!identity.may_subscribe(name) && !identity.may_publish(name), "{more} {name}");
+        }
+    }
+    let all = claims(json!({ "longwire": { "subscribe": [">"], "publish": [">"] } }));
+    let identity = show(&access, &token(HS256, "", None, &all)).await.expect("good");
+    for name in ["a..b", "../a", "-/metrics", "a\0", "*", ">", "a.*"] {
+        assert!(!identity.may_subscribe(name) && !identity.may_publish(name), "{name}");
+    }
+}
+
+#[tokio::test]
+async fn the_algorithm_is_the_keys() {
+    let rsa = configured(&format!("[token]\nkey_file = '{}'", key_path("rsa")));
+    let algorithm = "the algorithm of the token is not that of its key";
+    // The oldest of them: the public key, as everybody has it, as the secret of an HMAC.
+    for secret in [key("rsa"), String::from_utf8(key("rsa")).expect("text").trim().into()] {
+        let confused =
+            jsonwebtoken::encode(&Header::new(HS256), &claims(json!({})), &EncodingKey::from_secret(&secret));
+        assert_eq!(refused(show(&rsa, &confused.expect("a token")).await), (401, algorithm.into()));
+    }
+    // A good signature by another algorithm of the same family.
+    for other in [RS384, RS512, PS256] {
+        assert_eq!(
+            refused(show(&rsa, &token(other, "rsa", None, &claims(json!({})))).await),
+            (401, algorithm.into())
+        );
+    }
+    let (_, signature) = token(RS256, "rsa", None, &claims(json!({})))
+        .rsplit_once('.')
+        .map(|(a, b)| (a.to_owned(), b.to_owned()))
+        .expect("parts");
+    for header in [
+        r#"{"alg":"none"}"#,
+        r#"{"alg":"None"}"#,
+        r#"{"alg":"NONE"}"#,
+        r#"{"alg":""}"#,
+        r#"{"alg":"rs256"}"#,
+        r#"{"alg":"RS256 "}"#,
+        r#"{"alg":"HS256"}"#,
+        r#"{"alg":"ES256"}"#,
+    ] {
+        for signature in ["", &signature] {
+            let forged =
+                format!("{}.{}.{signature}", encoded(header), encoded(&claims(json!({})).to_string()));
+            assert_eq!(refused(show(&rsa, &forged).await), (401, algorithm.into()), "{header}");
+        }
+    }
+    let other = token(RS256, "other_rsa", None, &claims(json!({})));
+    assert_eq!(refused(show(&rsa, &other).await), (401, "the signature of the token is wrong".into()));
+    // Keys that the token itself brings are not looked at.
+    let brought = format!(
+        "{}.{}.{signature}",
+        encoded(
+            r#"{"alg":"RS256","jwk":{"kty":"oct","k":"AAAA"},"jku":"http://127.0.0.1:1/","x5u":"http://127.0.0.1:1/"}"#
+        ),
+        encoded(&claims(json!({})).to_string())
+    );
+    assert_eq!(refused(show(&rsa, &brought).await), (401, "the signature of the token is wrong".into()));
+}
+
+#[tokio::test]
+async fn what_is_no_token() {
+    let access = with_secret("");
+    let good = token(HS256, "", None, &claims(json!({})));
+    let good_claims = encoded(&claims(json!({})).to_string());
+    let no_algorithm = format!("{}.{good_claims}.", encoded("{}"));
+    let twice = format!("{}.{good_claims}.", encoded(r#"{"alg":"HS256","alg":"none"}"#));
+    let list = format!("{}.{good_claims}.", encoded(r#"["HS256"]"#));
+    let number = format!("{}.{good_claims}.", encoded(r#"{"alg":7}"#));
+    let key_number = format!("{}.{good_claims}.", encoded(r#"{"alg":"HS256","kid":7}"#));
+    for text in [
+        "a",
+        "a.b",
+        "..",
+        "a.b.c",
+        "a.b.c.d",
+        "é.é.é",
+        "e30.e30.e30",
+        &format!("={good}"),
+        &no_algorithm,
+        &twice,
+        &list,
+        &number,
+        &key_number,
+        // Five parts are an encrypted token (RFC 7516).
+        "e30.e30.e30.e30.e30",
+    ] {
+        let (status, said) = refused(show(&access, text).await);
+        assert_eq!((status, &*said), (401, "this is no token (RFC 7519 7.2)"), "{text}");
+    }
+    let critical = format!("{}.{good_claims}.", encoded(r#"{"alg":"HS256","crit":["b64"],"b64":false}"#));
+    assert!(refused(show(&access, &critical).await).1.contains("RFC 7515 4.1.11"));
+    // As long as may be, and one byte more.
+    let padded = |bytes: usize| token(HS256, "", None, &claims(json!({ "pad": "x".repeat(bytes) })));
+    let long = (5000..7000).map(padded).find(|token| token.len() >= TOKEN_MAX - 1).expect("some length fits");
+    assert!(long.len() <= TOKEN_MAX && show(&access, &long).await.is_ok(), "{}", long.len());
+    let longer = format!("{long}{}", "A".repeat(TOKEN_MAX + 1 - long.len()));
+    assert_eq!(refused(show(&access, &longer).await), (401, "the token is longer than 8 KiB".into()));
+    assert_eq!(
+        refused(show(&access, &"A".repeat(1 << 20)).await),
+        (401, "the token is longer than 8 KiB".into())
+    );
+}
+
+#[tokio::test]
+async fn several_keys_in_one_file() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("jwks.json");
+    let jwk = |algorithm: Algorithm, name: &str, id: Option<&str>| {
+        let jwk =
+            jsonwebtoken::jwk::Jwk::from_encoding_key(&signing(algorithm, name), algorithm).expect("a key");
+        let mut jwk = serde_json::to_value(jwk).expect("JSON");
+        jwk["kid"] = json!(id);
+        jwk
+    };
+    let mut without_algorithm = jwk(ES384, "p384", Some("no-alg"));
+    without_algorithm.as_object_mut().expect("an object").remove("alg");
+    let mut encrypts = jwk(RS256, "other_rsa", Some("enc"));
+    encrypts["use"] = json!("enc");
+    let mut signs = jwk(RS256, "other_rsa", Some("sign-only"));
+    signs["key_ops"] = json!(["sign"]);
+    let mut mismatched = jwk(EdDSA, "ed25519", Some("mismatched"));
+    mismatched["alg"] = json!("ES256");
+    let unknown = json!({ "kty": "AKP", "kid": "future", "alg": "ML-DSA-44", "pub": "AAAA" });
+    let keys = json!({ "keys": [
+        unknown, encrypts, signs, mismatched, without_algorithm, jwk(RS256, "rsa", Some("one")), jwk(ES256, "p256", Some("two")), jwk(HS256, "", Some("secret")),
+        { "kty": "EC", "crv": "secp256k1", "x": "AA", "y": "AA", "kid": "k1" }, {}, 7,
+    ] });
+    std::fs::write(&path, keys.to_string()).expect("written");
+    let access = configured(&format!("token.key_file = '{}'", path.display()));
+    let good = claims(json!({}));
+    for (algorithm, name, id, wrong) in [
+        (RS256, "rsa", Some("one"), None),
+        (ES256, "p256", Some("two"), None),
+        (ES384, "p384", Some("no-alg"), None),
+        (HS256, "", Some("secret"), None),
+        (RS256, "rsa", None, None),
+        (ES256, "p256", None, None),
+        (RS256, "rsa", Some("two"), Some("the algorithm of the token is not that of its key")),
+        (RS256, "other_rsa", Some("one"), Some("the signature of the token is wrong")),
+        (RS256, "rsa", Some("One"), Some("the key of the token (kid) is not known")),
+        (RS256, "other_rsa", Some("enc"), Some("the key of the token (kid) is not known")),
+        (RS256, "other_rsa", Some("sign-only"), Some("the key of the token (kid) is not known")),
+        (EdDSA, "ed25519", Some("mismatched"), Some("the key of the token (kid) is not known")),
+        (EdDSA, "ed25519", None, Some("the algorithm of the token is not that of its key")),
+    ] {
+        let shown = show(&access, &token(algorithm, name, id, &good)).await;
+        match wrong {
+            None => assert!(shown.is_ok(), "{algorithm:?} {id:?} {shown:?}"),
+            Some(text) => assert_eq!(refused(shown).1, text, "{algorithm:?} {id:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn so_many_keys_are_tried_for_one_token() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("jwks.json");
+    let secret = |text: &str| json!({ "kty": "oct", "k": encoded(text) });
+    for (others, status) in [(7, None), (8, Some(401))] {
+        let mut keys = vec![secret("another secret that is long enough, too"); others];
+        keys.push(secret(SECRET));
+        std::fs::write(&path, json!({ "keys": keys }).to_string()).expect("written");
+        let access = configured(&format!("token.key_file = '{}'", path.display()));
+        let shown = show(&access, &token(HS256, "", None, &claims(json!({})))).await;
+        match status {
+            None => assert!(shown.is_ok()),
+            Some(status) => assert_eq!(refused(shown).0, status),
+        }
+    }
+}
+
+#[test]
+fn files_that_hold_no_keys() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = folder.path().join("key");
+    let many = |count: usize| {
+        json!({ "keys": vec![json!({ "kty": "oct", "k": encoded(SECRET) }); count] }).to_string()
+    };
+    for (setting, content, expected) in [
+        ("key_file", String::from_utf8(key("rsa.private")).expect("text"), "this is a private key"),
+        ("key_file", String::from_utf8(key("rsa_1024")).expect("text"), "an RSA key has at least 2048 bits"),
+        ("key_file", "ssh-rsa AAAA".into(), "this is no public key that is known"),
+        ("key_file", String::new(), "this is no public key that is known"),
+        ("key_file", "{".into(), "this is no JSON"),
+        ("key_file", r#"{"keys": 7}"#.into(), "`keys` is no list"),
+        ("key_file", r#"{"keys": []}"#.into(), "no key that can be used: there is none"),
+        (
+            "key_file",
+            r#"{"kty": "oct", "k": "AAAA"}"#.into(),
+            "no key that can be used: a secret has at least 32 bytes",
+        ),
+        (
+            "key_file",
+            r#"{"kty": "RSA", "n": "AQAB", "e": "AQAB"}"#.into(),
+            "no key that can be used: an RSA key has at least 2048 bits",
+        ),
+        ("key_file", many(65), "more than 64 keys"),
+        ("key_file", "x".repeat(256 * 1024 + 1), "is larger than 256 KiB"),
+        ("secret_file", "short\n".into(), "a secret has at least 32 bytes"),
+        ("secret_file", String::from_utf8(key("rsa")).expect("text"), "this is a PEM file and not a secret"),
+    ] {
+        std::fs::write(&path, &content).expect("written");
+        let config: config::Access =
+            toml::from_str(&format!("token.{setting} = '{}'", path.display())).expect("valid");
+        let error = Access::new(&config).expect_err(expected);
+        assert!(error.contains(expected), "{error}");
+    }
+    for (setting, content) in [("key_file", many(64)), ("secret_file", format!("{SECRET}\r\n"))] {
+        std::fs::write(&path, &content).expect("written");
+        let config: config::Access =
+            toml::from_str(&format!("token.{setting} = '{}'", path.display())).expect("valid");
+        assert!(Access::new(&config).is_ok());
+    }
+    let config: config::Access = toml::from_str("token.key_file = '/nowhere/at/all'").expect("valid");
+    assert!(Access::new(&config).expect_err("there is none").starts_with("cannot read /nowhere/at/all"));
+}
+
+#[tokio::test]
+async fn a_token_is_renewed_by_one_of_the_same_user() {
+    let access = with_secret("");
+    let identity = show(&access, &token(HS256, "", None, &claims(json!({})))).await.expect("good");
+    let later =
+        token(HS256, "", None, &claims(json!({ "exp": NOW + 3600, "longwire": { "subscribe": ["b"] } })));
+    let renewed = access.renew(&identity, &later, now()).await.expect("good");
+    assert_eq!(renewed.expires(), Some(now() + Duration::from_secs(3630)));
+    assert!(renewed.may_subscribe("b") && !renewed.may_subscribe("a.b"));
+    let other = token(HS256, "", None, &claims(json!({ "sub": "韩梅梅" })));
+    assert_eq!(refused(access.renew(&identity, &other, now()).await).0, 403);
+    let expired = token(HS256, "", None, &claims(json!({ "exp": NOW - 60 })));
+    assert_eq!(refused(access.renew(&identity, &expired, now()).await).0, 401);
+}
+
+proptest! {
+    #[test]
+    fn nothing_that_is_shown_makes_it_panic(
+        header in "\\{(\"(alg|kid|crit|x)\":(\"[A-Z0-9a-z]{0,6}\"|[0-9]{1,3}|null),?){0,4}\\}|\\PC{0,20}",
+        payload in "\\PC{0,40}", signature in "[A-Za-z0-9_=.-]{0,40}", raw in "\\PC{0,60}",
+    ) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+        let access = with_secret("");
+        for text in [format!("{}.{}.{signature}", encoded(&header), encoded(&payload)), raw] {
+            if let Ok(shown) = longwire::http::HeaderValue::try_from(format!("Bearer {text}")) {
+                let mut request = request("/a", &[]);
+                request.headers_mut().insert("authorization", shown);
+                prop_assert!(runtime.block_on(access.connect(&request, FROM, now())).is_err());
+            }
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! `longwire serve` behind proxies, and with a bound on its connections.
+
+use longwire::{Client, ConnectError};
+
+use crate::process::Server;
+
+/// The status of the answer to an opening handshake with these headers; 101 if it is accepted.
+async fn status(server: &Server, headers: &[(&str, &str)]) -> u16 {
+    let mut client = Client::new();
+    for (name, value) in headers {
+        client = client.header(name, value);
+    }
+    match client.connect(server.url("/")).await {
+        Ok(_) => 101,
+        Err(ConnectError::Refused(response)) => response.status.as_u16(),
+        Err(error) => panic!("{error}"),
+    }
+}
+
+#[tokio::test]
+async fn pages_of_the_host_that_a_trusted_proxy_passes_on() {
+    let x = [("Origin", "https://chat.example"), ("X-Forwarded-Host", "chat.example")];
+    let rfc =
+        [("Origin", "https://chat.example"), ("Forwarded", "for=203.0.113.7;proto=https;host=chat.example")];
+    let plain = Server::start(&[]);
+    assert_eq!((status(&plain, &x).await, status(&plain, &rfc).await), (403, 403));
+    let elsewhere = Server::start(&["--trust-proxy", "10.0.0.0/8"]);
+    assert_eq!((status(&elsewhere, &x).await, status(&elsewhere, &rfc).await), (403, 403));
+    let trusting = Server::start(&["--trust-proxy", "10.0.0.0/8", "--trust-proxy", "127.0.0.0/8"]);
+    assert_eq!((status(&trusting, &x).await, status(&trusting, &rfc).await), (101, 403));
+    // Another page behind the same proxy.
+    let other = [("Origin", "https://evil.example"), ("X-Forwarded-Host", "chat.example")];
+    assert_eq!(status(&trusting, &other).await, 403);
+    let trusting = Server::start(&["--trust-proxy", "127.0.0.1", "--forwarded"]);
+    assert_eq!((status(&trusting, &x).await, status(&trusting, &rfc).await), (403, 101));
+    assert_eq!(status(&trusting, &[("Forwarded", "for=\"")]).await, 400);
+}
+
+#[test]
+fn what_is_no_network_is_said() {
+    for (arguments, wanted) in [
+        (&["--trust-proxy", "example.org"][..], "no address and no network"),
+        (&["--trust-proxy", "10.0.0.0/33"], "no address and no network"),
+        (&["--forwarded"], "--trust-proxy"),
+        (&["--max-connections", "0"], "0"),
+    ] {
+        let (code, _, lines) = crate::process::run(&[&["serve"], arguments].concat());
+        assert!(code == Some(2) && lines.join("\n").contains(wanted), "{arguments:?}: {lines:?}");
+    }
+}
+
+#[tokio::test]
+async fn as_many_connections_as_there_may_be() {
+    let server = Server::start(&["--max-connections", "2"]);
+    let (one, mut two) = (server.connect("/").await, server.connect("/-/echo").await);
+    assert_eq!(status(&server, &[]).await, 503);
+    drop(one);
+    let began = std::time::Instant::now();
+    while status(&server, &[]).await != 101 {
+        assert!(began.elapsed() < crate::process::PATIENCE);
+    }
+    two.send("还在").await.expect("sent");
+    assert_eq!(crate::process::hear(&mut two).await.as_text(), Some("还在"));
+}

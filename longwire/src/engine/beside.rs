@@ -1,0 +1,358 @@
+//! What runs in tasks beside a loop, on its thread: TLS handshakes, verdicts that wait for somebody, HTTP, refusals. What
+//! they let in they give to the loop.
+
+use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::Poll;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, Request, StatusCode, header};
+use longwire_proto::handshake::{Refusal, server};
+use tokio::io::AsyncRead;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+
+use super::Options;
+use super::adopt::Invited;
+use super::event_loop::{Loop, What};
+use super::handler::Handler;
+use super::layer::Layer;
+use super::links::{Command, Handle};
+use super::opening::{Accepted, Greeting, arrive, check, let_in, upgrade_required};
+use super::stream::HttpStream;
+use crate::accept::Handshake;
+use crate::head::read_some;
+
+/// Bytes that are taken of a client while the verdict on it is waited for, and one block more; then it is not read
+/// from.
+const MEANWHILE: usize = 16 * 1024;
+
+/// Who was greeted elsewhere has no address to be greeted at.
+const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+/// One of a bounded or counted number, given back when it is dropped.
+#[derive(Default)]
+pub(super) struct Seat(Option<Arc<AtomicUsize>>);
+
+impl Seat {
+    /// One more.
+    pub(super) fn new(count: Arc<AtomicUsize>) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self::taken(count)
+    }
+
+    /// One that is counted already.
+    pub(super) const fn taken(count: Arc<AtomicUsize>) -> Self {
+        Self(Some(count))
+    }
+
+    /// It stays counted: somebody else gives it back.
+    pub(super) fn keep(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        if let Some(count) = &self.0 {
+            count.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What a loop and the tasks beside it share.
+pub(super) struct Beside<S> {
+    admitted: RefCell<Vec<Admission<S>>>,
+    pub(super) invited: RefCell<Invited<S>>,
+    opening: Cell<u64>,
+    refused: Cell<u64>,
+    http: Cell<u64>,
+    tls_failed: Cell<u64>,
+    /// Nobody is let in any more.
+    pub(super) closing: CancellationToken,
+}
+
+impl<S> Default for Beside<S> {
+    fn default() -> Self {
+        Self {
+            admitted: RefCell::default(),
+            invited: RefCell::default(),
+            opening: Cell::default(),
+            refused: Cell::default(),
+            http: Cell::default(),
+            tls_failed: Cell::default(),
+            closing: CancellationToken::new(),
+        }
+    }
+}
+
+/// A connection that is let in.
+pub(super) struct Admission<S> {
+    pub(super) stream: std::net::TcpStream,
+    pub(super) layer: Option<Layer>,
+    pub(super) accepted: Accepted<S>,
+    /// What has come behind the request.
+    pub(super) input: Bytes,
+    pub(super) seat: Seat,
+}
+
+/// What a connection is for.
+enum Next<S> {
+    Http(HttpStream, Bytes),
+    Admit(HttpStream, Bytes, Box<Accepted<S>>),
+    Refuse(Handshake<HttpStream>, Refusal),
+    Nothing,
+}
+
+/// Where a task is that opens connections.
+pub(super) struct Desk<H: Handler> {
+    pub(super) options: Arc<Options<H>>,
+    pub(super) beside: Rc<Beside<H::State>>,
+    engine: Handle,
+    at: u16,
+}
+
+impl<H: Handler> Drop for Desk<H> {
+    fn drop(&mut self) {
+        self.beside.opening.set(self.beside.opening.get() - 1);
+        if let Some(link) = self.engine.0.0.get(usize::from(self.at)) {
+            // A loop that has ended has nothing to look at.
+            let _ = link.push(Command::Look);
+        }
+    }
+}
+
+fn count(cell: &Cell<u64>) {
+    cell.set(cell.get() + 1);
+}
+
+impl<H: Handler> Desk<H> {
+    /// From a connection's first byte on: TLS, the request, the verdict.
+    #[cfg(feature = "tls")]
+    async fn receive(
+        &self,
+        tls: &crate::tls::ServerTls,
+        stream: tokio::net::TcpStream,
+        from: SocketAddr,
+    ) -> Next<H::State> {
+        let stream = match tls.accept(stream, self.options.handshake_timeout()).await {
+            Ok(stream) => HttpStream::from(stream),
+            Err(_) => {
+                count(&self.beside.tls_failed);
+                return Next::Nothing;
+            }
+        };
+        if stream.is_http2() && self.options.http.is_some() {
+            return Next::Http(stream, Bytes::new());
+        }
+        let Ok(mut handshake) = self.options.acceptor.receive(stream).await else {
+            count(&self.beside.refused);
+            return Next::Nothing;
+        };
+        if !handshake.is_websocket() {
+            if self.options.http.is_none() {
+                return Next::Refuse(handshake, upgrade_required());
+            }
+            let (stream, read) = handshake.into_parts();
+            return Next::Http(stream, read);
+        }
+        if let Some(secured) = handshake.stream.secured() {
+            handshake.request.extensions_mut().insert(secured);
+        }
+        let checked = arrive(&self.options, &mut handshake.request, from)
+            .and_then(|from| Ok((from, check(&self.options, &handshake.request)?)));
+        match checked {
+            Ok((from, checked)) => self.decide(handshake, from, checked).await,
+            Err(refusal) => Next::Refuse(handshake, refusal),
+        }
+    }
+
+    /// Lets in a client whose request is good, or not.
+    async fn decide(
+        &self,
+        mut handshake: Handshake<HttpStream>,
+        from: SocketAddr,
+        checked: (server::Acceptance, http::HeaderMap),
+    ) -> Next<H::State> {
+        let mut input = handshake.input.split_off(handshake.head);
+        if self.options.ask.is_some() {
+            let asked = self.ask(&mut handshake.request, from);
+            match unless(asked, leaves(&mut handshake.stream, &mut input)).await {
+                Some(Ok(())) => {}
+                Some(Err(refusal)) => return Next::Refuse(handshake, refusal),
+                None => {
+                    count(&self.beside.refused);
+                    return Next::Nothing;
+                }
+            }
+        }
+        match let_in(&self.options, (*handshake.request).clone(), from, checked) {
+            Ok(accepted) => Next::Admit(handshake.stream, input.freeze(), Box::new(accepted)),
+            Err(refusal) => Next::Refuse(handshake, refusal),
+        }
+    }
+
+    /// Asks whom the application wants to be asked, and puts into the request what they say.
+    pub(super) async fn ask(&self, request: &mut Request<()>, from: SocketAddr) -> Result<(), Refusal> {
+        let Some(ask) = &self.options.ask else { return Ok(()) };
+        let asked = timeout(self.options.handshake_timeout(), ask(request.clone(), from)).await;
+        // RFC 9110 15.6.4.
+        let late = |_| {
+            let text = "Whether this connection is allowed could not be found out in time.";
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text)
+                .header(header::RETRY_AFTER, HeaderValue::from_static("1"))
+        };
+        request.extensions_mut().extend(asked.map_err(late)??);
+        Ok(())
+    }
+
+    /// Does what is next.
+    async fn go_on(self, next: Next<H::State>, seat: Seat) {
+        match next {
+            Next::Nothing => {}
+            Next::Admit(stream, input, accepted) => {
+                if let Ok((stream, layer)) = stream.into_parts() {
+                    self.admit(Admission { stream, layer, accepted: *accepted, input, seat });
+                }
+            }
+            Next::Refuse(handshake, refusal) => {
+                count(&self.beside.refused);
+                drop((self, seat));
+                handshake.refuse(refusal).await;
+            }
+            Next::Http(stream, read) => {
+                count(&self.beside.http);
+                let http = self.options.http.clone();
+                drop((self, seat));
+                if let Some(http) = http {
+                    http(stream, read).await;
+                }
+            }
+        }
+    }
+
+    /// Gives it to the loop, which looks when this is dropped.
+    pub(super) fn admit(&self, admission: Admission<H::State>) {
+        self.beside.admitted.borrow_mut().push(admission);
+    }
+}
+
+/// What comes of `future`, unless `end` comes first.
+pub(super) async fn unless<T>(future: impl Future<Output = T>, end: impl Future<Output = ()>) -> Option<T> {
+    let (mut future, mut end) = (pin!(future), pin!(end));
+    poll_fn(|cx| match future.as_mut().poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Some(output)),
+        Poll::Pending => end.as_mut().poll(cx).map(|()| None),
+    })
+    .await
+}
+
+/// Waits until a client leaves, and keeps a little of what it sends meanwhile.
+async fn leaves<S: AsyncRead + Unpin>(stream: &mut S, input: &mut BytesMut) {
+    while input.len() < MEANWHILE {
+        if !matches!(read_some(stream, input).await, Ok(1..)) {
+            return;
+        }
+    }
+    std::future::pending().await
+}
+
+impl<H: Handler> Loop<H> {
+    pub(super) fn desk(&self) -> Desk<H> {
+        count(&self.beside.opening);
+        Desk {
+            options: Arc::clone(&self.options),
+            beside: Rc::clone(&self.beside),
+            engine: self.local.engine.clone(),
+            at: self.local.at,
+        }
+    }
+
+    /// A connection begins here that speaks TLS. It is counted already.
+    #[cfg(feature = "tls")]
+    pub(super) fn secure(&self, tls: crate::tls::ServerTls, stream: std::net::TcpStream, from: SocketAddr) {
+        let (desk, seat) = (self.desk(), self.seat());
+        self.spawn(async move {
+            let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { return };
+            let closing = desk.beside.closing.clone();
+            // Boxed, so that what is served behind it does not hold the room that it needs.
+            let received = Box::pin(closing.run_until_cancelled(desk.receive(&tls, stream, from))).await;
+            if let Some(next) = received {
+                desk.go_on(next, seat).await;
+            }
+        });
+    }
+
+    /// Asks about a client, whose request is good and in the first `head` of `length` bytes in the buffer.
+    pub(super) fn wait_for_verdict(
+        &mut self,
+        index: u32,
+        request: Request<()>,
+        from: SocketAddr,
+        checked: (server::Acceptance, http::HeaderMap),
+        head: usize,
+        length: usize,
+    ) {
+        let input = BytesMut::from(&self.buffer[..length]);
+        let Some((stream, seat)) = self.take_stream(index) else { return };
+        let settings = Arc::clone(self.options.acceptor.settings());
+        let (stream, request) = (HttpStream::from(stream), Box::new(request));
+        let handshake = Handshake { settings, stream, input, head, request };
+        let desk = self.desk();
+        self.spawn(async move {
+            let closing = desk.beside.closing.clone();
+            let decided = Box::pin(closing.run_until_cancelled(desk.decide(handshake, from, checked))).await;
+            if let Some(next) = decided {
+                desk.go_on(next, seat).await;
+            }
+        });
+    }
+
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        let held = Rc::clone(&self.beside);
+        tokio::task::spawn_local(async move {
+            task.await;
+            drop(held);
+        });
+    }
+
+    /// Takes what the tasks have let in.
+    pub(super) fn look_beside(&mut self) {
+        for admission in self.beside.admitted.take() {
+            self.take_in(admission);
+        }
+    }
+
+    /// A WebSocket begins here whose request has been accepted elsewhere.
+    pub(super) fn take_in(&mut self, admission: Admission<H::State>) {
+        let Admission { stream, layer, accepted, input, seat } = admission;
+        // Of what has come, no more than a block and a head was read.
+        if self.draining.is_some() || input.len() > self.buffer.len() {
+            return;
+        }
+        self.buffer[..input.len()].copy_from_slice(&input);
+        let greeting = Greeting::new(NOBODY, self.local.now);
+        let Some(index) = self.put(stream, What::Greeting(greeting)) else { return };
+        seat.keep();
+        // What lies between may hold something already, of which the system does not tell.
+        if let Some(place) = self.slab.at(index) {
+            place.readable = true;
+        }
+        self.queue(index);
+        self.open(index, accepted, layer, 0, input.len());
+    }
+
+    /// What the tasks have done since they were asked.
+    pub(super) fn count_beside(&mut self) {
+        let (counters, beside) = (&mut self.local.counters, &self.beside);
+        counters.opening = beside.opening.get();
+        counters.refused += beside.refused.take();
+        counters.http += beside.http.take();
+        counters.tls_failed += beside.tls_failed.take();
+    }
+}

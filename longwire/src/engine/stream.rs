@@ -1,0 +1,150 @@
+//! What an HTTP service of an engine is given: a connection, in TLS or not.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::layer::Layer;
+#[cfg(feature = "tls")]
+use crate::tls::TlsStream;
+
+/// A connection that is none of the engine's.
+pub struct HttpStream(Inner);
+
+enum Inner {
+    Tcp(TcpStream),
+    #[cfg(feature = "tls")]
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl fmt::Debug for HttpStream {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HttpStream").field("peer", &self.peer_addr()).field("tls", &self.is_tls()).finish()
+    }
+}
+
+impl HttpStream {
+    /// The socket.
+    pub fn tcp(&self) -> &TcpStream {
+        match &self.0 {
+            Inner::Tcp(stream) => stream,
+            #[cfg(feature = "tls")]
+            Inner::Tls(stream) => stream.stream(),
+        }
+    }
+
+    /// The peer's address.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says, such as when the socket is no longer connected.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.tcp().peer_addr()
+    }
+
+    /// It is in TLS.
+    pub const fn is_tls(&self) -> bool {
+        match &self.0 {
+            Inner::Tcp(_) => false,
+            #[cfg(feature = "tls")]
+            Inner::Tls(_) => true,
+        }
+    }
+
+    /// The client is going to speak HTTP/2: so it was agreed on in the TLS handshake.
+    pub fn is_http2(&self) -> bool {
+        match &self.0 {
+            Inner::Tcp(_) => false,
+            #[cfg(feature = "tls")]
+            Inner::Tls(stream) => stream.is_http2(),
+        }
+    }
+
+    /// What the TLS handshake has told, if there was one.
+    #[cfg(feature = "tls")]
+    pub fn secured(&self) -> Option<crate::tls::Secured> {
+        match &self.0 {
+            Inner::Tcp(_) => None,
+            Inner::Tls(stream) => Some(stream.secured()),
+        }
+    }
+
+    /// What a loop needs of it: the socket, and what lies between.
+    pub(super) fn into_parts(self) -> io::Result<(std::net::TcpStream, Option<Layer>)> {
+        match self.0 {
+            Inner::Tcp(stream) => Ok((stream.into_std()?, None)),
+            #[cfg(feature = "tls")]
+            Inner::Tls(stream) => {
+                let (stream, session) = stream.into_inner();
+                let session = Box::new(super::layer::session::Session::new(session));
+                Ok((stream.into_std()?, Some(Layer::Tls(session))))
+            }
+        }
+    }
+
+    fn stream(self: Pin<&mut Self>) -> Pin<&mut dyn Stream> {
+        match &mut self.get_mut().0 {
+            Inner::Tcp(stream) => Pin::new(stream),
+            #[cfg(feature = "tls")]
+            Inner::Tls(stream) => Pin::new(&mut **stream),
+        }
+    }
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
+
+impl From<TcpStream> for HttpStream {
+    fn from(stream: TcpStream) -> Self {
+        Self(Inner::Tcp(stream))
+    }
+}
+
+#[cfg(feature = "tls")]
+impl From<TlsStream<TcpStream>> for HttpStream {
+    fn from(stream: TlsStream<TcpStream>) -> Self {
+        Self(Inner::Tls(Box::new(stream)))
+    }
+}
+
+impl AsyncRead for HttpStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for HttpStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.stream().poll_write(cx, buf)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.stream().poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.0 {
+            Inner::Tcp(stream) => stream.is_write_vectored(),
+            #[cfg(feature = "tls")]
+            Inner::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream().poll_shutdown(cx)
+    }
+}
