@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::identity::{Identity, Kind, Rights};
+use super::identity::{Identity, Kind, Known, Rights};
 use crate::config;
 
 /// What every key begins with: it tells a key from a token, and lets searches for leaked secrets find it.
@@ -38,7 +38,7 @@ impl ApiKeys {
             let hash =
                 parse(&key.sha256).ok_or_else(|| format!("the sha256 of the key {} is none", key.name))?;
             let rights = Rights { subscribe: key.subscribe.clone(), publish: key.publish.clone() };
-            Ok((hash, Identity::new(Kind::Key, rights)))
+            Ok((hash, Known::new(Kind::Key, rights).into()))
         };
         keys.iter().map(known).collect::<Result<_, _>>().map(Self)
     }
