@@ -19,6 +19,7 @@ pub struct Identity(Arc<Known>);
 pub(super) struct Known {
     pub(super) kind: Kind,
     pub(super) user: Option<Arc<str>>,
+    pub(super) key: Option<Arc<str>>,
     pub(super) rights: Rights,
     pub(super) expires: Option<SystemTime>,
     /// What the webhook will be told again.
@@ -27,7 +28,7 @@ pub(super) struct Known {
 
 impl Known {
     pub(super) fn new(kind: Kind, rights: Rights) -> Self {
-        Self { kind, user: None, rights, expires: None, asked: None }
+        Self { kind, user: None, key: None, rights, expires: None, asked: None }
     }
 }
 
@@ -99,6 +100,11 @@ impl Identity {
     /// Their name: a token's `sub`, or what the webhook says. At most [`USER_MAX`] bytes without control characters.
     pub fn user(&self) -> Option<&Arc<str>> {
         self.0.user.as_ref()
+    }
+
+    /// What the key of a program is called in the configuration.
+    pub fn key(&self) -> Option<&str> {
+        self.0.key.as_deref()
     }
 
     /// When it ends: close with [`EXPIRED`](super::EXPIRED) then, unless it was renewed.

@@ -69,7 +69,8 @@ enum Source {
 }
 
 impl Access {
-    /// Reads the files that the configuration names. The URL of keys is asked when the first token comes.
+    /// Reads the files that the configuration names. The URL of keys is asked when the first token comes, if
+    /// [`fetch_keys`](Self::fetch_keys) was not called before.
     ///
     /// # Errors
     ///
@@ -112,6 +113,21 @@ impl Access {
                 publish: config.anonymous.publish.clone(),
             },
         })
+    }
+
+    /// Fetches the keys for tokens, if they come from a URL: so no client has to wait for them, and it shows at the start if
+    /// they do not come. Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// In words, why there are none. They will be fetched when a token comes.
+    pub async fn fetch_keys(&self) -> Result<(), String> {
+        match &self.tokens {
+            Some((Source::Url(jwks), _)) => {
+                jwks.keys(None).await.map(drop).map_err(|error| error.to_string())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Who a request is of: the opening handshake of a WebSocket, or any other. `from` is the client's address, whatever

@@ -151,6 +151,19 @@ async fn servers_that_give_no_keys() {
 }
 
 #[tokio::test]
+async fn keys_can_be_fetched_before_they_are_needed() {
+    let server = Server::start(Answer::Whole("404 Not Found", String::new())).await;
+    let access = fetching(&server);
+    let error = access.fetch_keys().await.expect_err("there are none");
+    assert_eq!(error, "the keys for tokens cannot be fetched: the answer is 404 Not Found");
+    server.answer(set(&[(RS256, "rsa", "one")]));
+    pass(Duration::from_secs(3)).await;
+    assert_eq!(access.fetch_keys().await, Ok(()));
+    assert!(show(&access, &signed(RS256, "rsa", "one")).await.is_ok());
+    assert_eq!(server.requests().len(), 2);
+}
+
+#[tokio::test]
 async fn a_set_is_as_large_as_may_be() {
     let Answer::Whole(status, keys) = set(&[(RS256, "rsa", "one")]) else { panic!("a whole answer") };
     let server =
