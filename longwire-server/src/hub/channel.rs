@@ -10,7 +10,7 @@ use super::keys::Keys;
 use super::options::{CURSOR_BACKLOG, ChannelOptions, History as Bounds, Limits, Presence as Mode};
 use super::presence::Presence;
 use super::{Page, Publish, Receipt, Recovery, Refused};
-use crate::store::{Log, Store, StoreError, Wanted};
+use crate::store::{Log, Store, StoreError};
 use crate::value::{ChannelName, Epoch, Position, Published, Time, User};
 
 pub(super) struct Channel {
@@ -70,6 +70,8 @@ impl Channel {
         let loaded = store.load(&self.name, &mut |published, key| {
             latest = latest.max(published.at);
             if let Some(key) = key {
+                // As it went when it was published: a key that had expired may have come again.
+                keys.expire(&self.options.keys, published.at);
                 keys.insert(&key, published.position.offset, published.at);
                 keys.expire(&self.options.keys, published.at);
             }
@@ -155,9 +157,10 @@ impl Channel {
         if self.is_stored()
             && let Some(store) = store
         {
-            let wanted = Wanted { first: self.first(), window: self.options.keys.window };
+            let keyed = self.keys.as_ref().and_then(|keys| keys.first());
+            let wanted = keyed.map_or(self.first(), |keyed| keyed.min(self.first()));
             let log = self.log.get_or_insert_with(|| Box::new(Log::fresh(self.head)));
-            log.append(store, &self.name, &published, how.key, &wanted)?;
+            log.append(store, &self.name, &published, how.key, wanted)?;
         }
         self.head = offset;
         if let Some(key) = how.key {

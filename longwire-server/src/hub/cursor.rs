@@ -27,12 +27,7 @@ pub enum Batch {
 }
 
 impl Cursor {
-    pub(super) const fn new(
-        hub: Hub,
-        name: ChannelName,
-        at: Position,
-        head: watch::Receiver<u64>,
-    ) -> Self {
+    pub(super) const fn new(hub: Hub, name: ChannelName, at: Position, head: watch::Receiver<u64>) -> Self {
         Self { hub, name, at, head }
     }
 

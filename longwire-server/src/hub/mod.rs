@@ -65,10 +65,13 @@ const SHARDS: usize = 256;
 #[derive(Clone)]
 pub struct Hub(Arc<Inner>);
 
+/// Tells how a channel behaves, by its name.
+type Options = Box<dyn Fn(&str) -> Arc<ChannelOptions> + Send + Sync>;
+
 struct Inner {
     shards: Box<[Slot]>,
     hasher: RandomState,
-    options: Box<dyn Fn(&str) -> Arc<ChannelOptions> + Send + Sync>,
+    options: Options,
     limits: Limits,
     store: Option<Store>,
     /// Bytes of all histories in memory, and the number of channels.
@@ -220,11 +223,7 @@ impl Hub {
         Self::build(limits, Box::new(options), Some(store))
     }
 
-    fn build(
-        limits: Limits,
-        options: Box<dyn Fn(&str) -> Arc<ChannelOptions> + Send + Sync>,
-        store: Option<Store>,
-    ) -> Self {
+    fn build(limits: Limits, options: Options, store: Option<Store>) -> Self {
         let slot = || Slot { oldest: AtomicU64::new(NEVER), ..Slot::default() };
         Self(Arc::new(Inner {
             shards: std::iter::repeat_with(slot).take(SHARDS).collect(),
@@ -323,8 +322,11 @@ impl Hub {
     ///
     /// [`Refused`].
     pub fn cursor(&self, name: &ChannelName, after: Option<Position>, now: Time) -> Result<Cursor, Refused> {
-        let (position, head) =
-            self.made(name, now, |channel, _| (channel.position(), channel.watch())).and_then(unwound)?;
+        let visited = self.made(name, now, |channel, _| {
+            channel.expire(now);
+            (channel.position(), channel.watch())
+        })?;
+        let (position, head) = unwound(visited)?;
         Ok(Cursor::new(self.clone(), name.clone(), after.unwrap_or(position), head))
     }
 

@@ -4,6 +4,7 @@ use std::sync::TryLockError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::channel::Channel;
 use super::{Hub, NEVER, PresenceChange, Refused, SHARDS, Slot, held};
 use crate::value::{ChannelName, Time};
 
@@ -102,10 +103,18 @@ impl Hub {
                 return;
             }
             let shard = self.lock(&name);
-            // Somebody may have come in the meantime.
-            if shard.place(&name).is_none()
-                && store.written(&name).is_some_and(|written| written.after(wanted) <= now)
-                && let Err(error) = store.remove(&name)
+            if shard.place(&name).is_some() {
+                return;
+            }
+            // The times of files are another clock's, which may have been set; so it is looked into. What is wrong with
+            // a file is said when its channel is asked for.
+            let mut channel = Channel::fresh(name, options, now);
+            let done_with = match channel.load(store, now) {
+                Ok(_) => channel.keeps_nothing(),
+                Err(_) => false,
+            };
+            if done_with
+                && let Err(error) = store.remove(&channel.name)
                 && done.is_ok()
             {
                 done = Err(Refused::from(error));
@@ -129,7 +138,9 @@ impl Hub {
         };
         while bytes.load(Ordering::Relaxed) > budget - budget / 64 {
             let oldest = self.0.shards.iter().min_by_key(|slot| slot.oldest.load(Ordering::Relaxed));
-            let Some(slot) = oldest.filter(|slot| slot.oldest.load(Ordering::Relaxed) != NEVER) else { return };
+            let Some(slot) = oldest.filter(|slot| slot.oldest.load(Ordering::Relaxed) != NEVER) else {
+                return;
+            };
             let mut shard = held(&slot.shard);
             bytes.fetch_sub(shard.cut_oldest(), Ordering::Relaxed);
             slot.note(&mut shard);

@@ -51,11 +51,9 @@ impl fmt::Display for StoreError {
                  up the channel's history",
                 file.display()
             ),
-            Self::InUse { directory } => write!(
-                f,
-                "another process uses {}; end it, or choose another directory",
-                directory.display()
-            ),
+            Self::InUse { directory } => {
+                write!(f, "another process uses {}; end it, or choose another directory", directory.display())
+            }
             Self::TooLarge { bytes, most } => {
                 write!(f, "a message of {bytes} bytes cannot be stored; at most {most} are possible")
             }

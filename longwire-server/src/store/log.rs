@@ -8,11 +8,10 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use super::record::{Next, Record, Records, encode_head, encode_message};
 use super::{Store, StoreError, Sync};
-use crate::value::{ChannelName, Epoch, Position, Published, Time};
+use crate::value::{ChannelName, Epoch, Position, Published};
 
 /// Bytes from which on a `.log` may become an `.old`.
 pub const ROLL: u64 = 64 << 10;
@@ -25,19 +24,10 @@ pub(crate) struct Log {
     len: u64,
     /// There may be more in the file than `len`: of a write that failed.
     torn: bool,
-    /// The last offset that is on disk, and when the last message with a key came.
+    /// The last offset that is on disk.
     last: u64,
-    keyed: Option<Time>,
-    /// The same of `.old`.
-    old: Option<(u64, Option<Time>)>,
-}
-
-/// What of a channel is still wanted.
-pub(crate) struct Wanted {
-    /// The offset of the first message.
-    pub(crate) first: u64,
-    /// How long keys are.
-    pub(crate) window: Duration,
+    /// The last one in `.old`.
+    old: Option<u64>,
 }
 
 /// A file that counts itself.
@@ -53,7 +43,7 @@ impl Drop for Open {
 impl Log {
     /// The log of a channel that has no files, or an empty one, and whose next message is the one after `last`.
     pub(crate) const fn fresh(last: u64) -> Self {
-        Self { file: None, len: 0, torn: true, last, keyed: None, old: None }
+        Self { file: None, len: 0, torn: true, last, old: None }
     }
 
     /// Reads a channel's files, and cuts off what its writer has not finished. Each message goes to `each`, with its
@@ -70,7 +60,7 @@ impl Log {
                 // It was whole when it took this place.
                 return Err(old.corrupt("it ends within a record"));
             }
-            log.old = Some((log.last, log.keyed.take()));
+            log.old = Some(log.last);
         }
         if let Some(mut current) = Records::open(store.path(name, "log"))? {
             let torn = log.read(&mut current, name, &mut epoch, each)?;
@@ -114,9 +104,6 @@ impl Log {
                         return Err(records.corrupt("its offset is not the next"));
                     }
                     self.last = offset;
-                    if key.is_some() {
-                        self.keyed = Some(at);
-                    }
                     each(Published { position: Position { epoch, offset }, at, from, message }, key);
                 }
                 _ => return Err(records.corrupt("a file is one head, and messages behind it")),
@@ -129,7 +116,7 @@ impl Log {
         self.last
     }
 
-    /// Writes a message behind all others. When this returns, the system has it, and by [`Sync::Always`] the disk.
+    /// Writes a message behind all others; of those before, the ones from the offset `wanted` on are still wanted. When this returns, the system has it, and by [`Sync::Always`] the disk.
     ///
     /// # Errors
     ///
@@ -140,12 +127,12 @@ impl Log {
         name: &ChannelName,
         published: &Published,
         key: Option<&str>,
-        wanted: &Wanted,
+        wanted: u64,
     ) -> Result<(), StoreError> {
         if self.torn {
             self.cut(store, name)?;
         }
-        if self.len >= ROLL && self.is_old_done(wanted, published.at) {
+        if self.len >= ROLL && self.old.is_none_or(|last| last < wanted) {
             self.roll(store, name)?;
         }
         let mut bytes = Vec::new();
@@ -162,9 +149,6 @@ impl Log {
         }
         self.len += bytes.len() as u64;
         self.last = published.position.offset;
-        if key.is_some() {
-            self.keyed = Some(published.at);
-        }
         if self.file.as_ref().is_some_and(|open| open.1.load(Ordering::Relaxed) > store.most_open) {
             self.file = None;
         }
@@ -181,8 +165,7 @@ impl Log {
         let Open(file, _) = match &mut self.file {
             Some(open) => open,
             None => {
-                let opened = OpenOptions::new().append(true).create(true).open(path());
-                let file = opened.map_err(|error| StoreError::Io { doing: "open", file: path(), error })?;
+                let file = store.append_to(name)?;
                 store.open.fetch_add(1, Ordering::Relaxed);
                 self.file.insert(Open(file, store.open.clone()))
             }
@@ -214,13 +197,6 @@ impl Log {
         Ok(())
     }
 
-    /// Nothing in `.old` is wanted any more.
-    fn is_old_done(&self, wanted: &Wanted, now: Time) -> bool {
-        self.old.is_none_or(|(last, keyed)| {
-            last < wanted.first && keyed.is_none_or(|keyed| keyed.after(wanted.window) <= now)
-        })
-    }
-
     fn roll(&mut self, store: &Store, name: &ChannelName) -> Result<(), StoreError> {
         let (log, old) = (store.path(name, "log"), store.path(name, "old"));
         if store.sync != Sync::Os {
@@ -229,7 +205,7 @@ impl Log {
             synced.map_err(|error| StoreError::Io { doing: "sync", file: log.clone(), error })?;
         }
         std::fs::rename(&log, old).map_err(|error| StoreError::Io { doing: "rename", file: log, error })?;
-        self.old = Some((self.last, self.keyed.take()));
+        self.old = Some(self.last);
         self.file = None;
         self.len = 0;
         Ok(())

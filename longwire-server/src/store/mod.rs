@@ -23,8 +23,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use sha1::{Digest, Sha1};
 
 pub use error::StoreError;
+pub(crate) use log::Log;
 pub use log::ROLL;
-pub(crate) use log::{Log, Wanted};
 pub use record::RECORD_MAX;
 
 use crate::value::{ChannelName, Epoch, Published, Time};
@@ -85,15 +85,6 @@ impl Store {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => return Err(StoreError::InUse { directory }),
             Err(TryLockError::Error(error)) => return Err(failed("lock", &path, error)),
-        }
-        for n in 0..=u8::MAX {
-            let shelf = directory.join(format!("{n:02x}"));
-            match fs::create_dir(&shelf) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(failed("make", &shelf, error));
-                }
-                _ => {}
-            }
         }
         Ok(Self {
             directory,
@@ -182,13 +173,12 @@ impl Store {
                 Some(reading) => reading.next(),
                 None => {
                     let shelf = self.directory.join(format!("{next:02x}"));
-                    let listed = fs::read_dir(&shelf);
                     *next = next.wrapping_add(1);
-                    *reading = Some(listed.map_err(|error| StoreError::Io {
-                        doing: "list",
-                        file: shelf,
-                        error,
-                    })?);
+                    *reading = match fs::read_dir(&shelf) {
+                        Ok(listed) => Some(listed),
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                        Err(error) => return Err(StoreError::Io { doing: "list", file: shelf, error }),
+                    };
                     continue;
                 }
             };
@@ -209,7 +199,7 @@ impl Store {
     }
 
     /// When a channel was last written to; `None` if nothing of it is stored.
-    pub(crate) fn written(&self, name: &ChannelName) -> Option<Time> {
+    fn written(&self, name: &ChannelName) -> Option<Time> {
         let of = |which| fs::metadata(self.path(name, which)).and_then(|data| data.modified()).ok();
         let since = of("log").max(of("old"))?.duration_since(UNIX_EPOCH).unwrap_or_default();
         Some(Time::default().after(since))
@@ -232,11 +222,27 @@ impl Store {
         held(&self.unsynced).insert(file);
     }
 
+    /// Opens a channel's `.log` for appending; makes it, and the directory it is in, if need be.
+    fn append_to(&self, name: &ChannelName) -> Result<File, StoreError> {
+        let file = self.path(name, "log");
+        let open = || File::options().append(true).create(true).open(&file);
+        let opened = match (open(), file.parent()) {
+            (Err(error), Some(shelf)) if error.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir_all(shelf).and_then(|()| open())
+            }
+            (opened, _) => opened,
+        };
+        opened.map_err(|error| StoreError::Io { doing: "open", file, error })
+    }
+
+    /// Forces to the disk that a channel has a new file.
     fn sync_directory(&self, name: &ChannelName) -> Result<(), StoreError> {
-        let mut shelf = self.path(name, "log");
-        shelf.pop();
-        let synced = File::open(&shelf).and_then(|opened| opened.sync_all());
-        synced.map_err(|error| StoreError::Io { doing: "sync", file: shelf, error })
+        let file = self.path(name, "log");
+        for directory in [file.parent(), Some(self.directory.as_path())].into_iter().flatten() {
+            let synced = File::open(directory).and_then(|opened| opened.sync_all());
+            synced.map_err(|error| StoreError::Io { doing: "sync", file: directory.into(), error })?;
+        }
+        Ok(())
     }
 }
 

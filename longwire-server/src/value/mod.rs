@@ -5,8 +5,8 @@ mod position;
 mod published;
 mod time;
 
-pub use name::{ChannelName, InvalidName, NAME_MAX, User};
 pub(crate) use name::validate;
+pub use name::{ChannelName, InvalidName, NAME_MAX, User};
 pub use position::{Epoch, InvalidPosition, Position};
 pub use published::Published;
 pub use time::{Clock, Time};

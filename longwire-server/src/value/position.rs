@@ -99,7 +99,8 @@ impl FromStr for Position {
     fn from_str(text: &str) -> Result<Self, InvalidPosition> {
         let (epoch, offset) = text.split_once('-').ok_or(InvalidPosition)?;
         let plain = epoch.len() == DIGITS && epoch.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
-        let decimal = offset.bytes().all(|b| b.is_ascii_digit()) && (offset == "0" || !offset.starts_with('0'));
+        let decimal =
+            offset.bytes().all(|b| b.is_ascii_digit()) && (offset == "0" || !offset.starts_with('0'));
         if !plain || !decimal {
             return Err(InvalidPosition);
         }
