@@ -13,6 +13,14 @@ use super::{Page, Publish, Receipt, Recovery, Refused};
 use crate::store::{Log, Store, StoreError};
 use crate::value::{ChannelName, Epoch, Position, Published, Time, User};
 
+/// What a channel is counted with in the accounts of all.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Weight {
+    /// Bytes of history.
+    pub(super) bytes: usize,
+    pub(super) keys: usize,
+}
+
 pub(super) struct Channel {
     pub(super) name: ChannelName,
     options: Arc<ChannelOptions>,
@@ -136,11 +144,12 @@ impl Channel {
         }
     }
 
-    /// Appends a message: stores it, keeps it, wakes the cursors, delivers it.
+    /// Appends a message: stores it, keeps it, wakes the cursors, delivers it. `room` is for a key that is new.
     pub(super) fn publish(
         &mut self,
         message: Message,
         how: Publish<'_>,
+        room: Result<(), Refused>,
         store: Option<&Store>,
         deliver: &mut dyn FnMut(&Published),
     ) -> Result<Receipt, Refused> {
@@ -150,6 +159,9 @@ impl Channel {
         {
             let position = Position { epoch: self.epoch, offset };
             return Ok(Receipt { position, duplicate: true });
+        }
+        if how.key.is_some() {
+            room?;
         }
         let offset = self.head.checked_add(1).ok_or(Refused::Exhausted)?;
         let position = Position { epoch: self.epoch, offset };
@@ -264,9 +276,8 @@ impl Channel {
         self.wake.get_or_insert_with(|| watch::Sender::new(self.head)).subscribe()
     }
 
-    /// Bytes that its history is counted with.
-    pub(super) fn cost(&self) -> usize {
-        self.history.cost()
+    pub(super) fn weight(&self) -> Weight {
+        Weight { bytes: self.history.cost(), keys: self.keys.as_ref().map_or(0, |keys| keys.len()) }
     }
 
     /// Gives up its history, in memory.

@@ -41,6 +41,10 @@ impl Keys {
         self.order.front().and_then(|(_, key)| self.offset(key))
     }
 
+    pub(super) fn len(&self) -> usize {
+        self.order.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.order.is_empty()
     }

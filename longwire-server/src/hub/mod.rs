@@ -55,7 +55,7 @@ pub use crate::value::{
 };
 
 use crate::store::Store;
-use channel::Channel;
+use channel::{Channel, Weight};
 use shard::Shard;
 
 /// Locks for all channels: so many that threads seldom meet.
@@ -74,8 +74,9 @@ struct Inner {
     options: Options,
     limits: Limits,
     store: Option<Store>,
-    /// Bytes of all histories in memory, and the number of channels.
+    /// Bytes of all histories in memory, the number of keys, and of channels.
     bytes: AtomicUsize,
+    keys: AtomicUsize,
     channels: AtomicUsize,
     /// The latest time that was heard, in milliseconds.
     latest: AtomicU64,
@@ -232,6 +233,7 @@ impl Hub {
             limits,
             store,
             bytes: AtomicUsize::new(0),
+            keys: AtomicUsize::new(0),
             channels: AtomicUsize::new(0),
             latest: AtomicU64::new(0),
             cutting: Mutex::new(()),
@@ -240,7 +242,7 @@ impl Hub {
     }
 
     /// Publishes a message. `deliver` gets it under the lock of the channel, after it was stored, unless it is a
-    /// duplicate. What `now` says, no later call takes back: a channel's time does not go backwards.
+    /// duplicate. A payload that is part of a larger buffer keeps all of that in memory, as long as it is kept. What `now` says, no later call takes back: a channel's time does not go backwards.
     ///
     /// # Errors
     ///
@@ -255,9 +257,13 @@ impl Hub {
         if let Some(key) = how.key {
             crate::value::validate(key).map_err(Refused::Key)?;
         }
-        let store = self.0.store.as_ref();
-        let now = how.now;
-        self.made(name, now, |channel, _| channel.publish(message, how, store, deliver)).and_then(unwound)?
+        let (inner, now) = (&*self.0, how.now);
+        let most = inner.limits.keys;
+        let full = inner.keys.load(Ordering::Relaxed) >= most;
+        let room = if full { Err(Refused::TooManyKeys(most)) } else { Ok(()) };
+        let store = inner.store.as_ref();
+        self.made(name, now, |channel, _| channel.publish(message, how, room, store, deliver))
+            .and_then(unwound)?
     }
 
     /// Subscribes: `seat` is told what was missed and where the channel stands, under the lock that what is delivered
@@ -408,12 +414,12 @@ impl Hub {
                     return Err(Refused::TooManyChannels(most));
                 }
                 let place = shard.insert(channel);
-                self.settle(slot, &mut shard, place, 0);
+                self.settle(slot, &mut shard, place, Weight::default());
                 place
             }
         };
         let Some(channel) = shard.channel(place) else { return Ok(None) };
-        let before = channel.cost();
+        let before = channel.weight();
         let mut loaded = Ok(());
         if channel.is_cut()
             && how != Visit::Present
@@ -429,21 +435,25 @@ impl Hub {
         Ok(Some(visited?))
     }
 
-    /// Keeps the accounts after a channel has changed, whose history was counted with `before` bytes.
-    fn settle(&self, slot: &Slot, shard: &mut Shard, place: u32, before: usize) {
+    /// Keeps the accounts after a channel has changed, which weighed `before`.
+    fn settle(&self, slot: &Slot, shard: &mut Shard, place: u32, before: Weight) {
         let Some(channel) = shard.channel(place) else { return };
-        let after = channel.cost();
-        let changed = channel.presence_mut().is_some_and(|(presence, _)| presence.is_news());
-        if after >= before {
-            self.0.bytes.fetch_add(after - before, Ordering::Relaxed);
-        } else {
-            self.0.bytes.fetch_sub(before - after, Ordering::Relaxed);
-        }
-        if changed {
+        self.account(before, channel.weight());
+        if channel.presence_mut().is_some_and(|(presence, _)| presence.is_news()) {
             shard.presence_changed(place);
         }
         shard.used(place);
         slot.note(shard);
+    }
+
+    fn account(&self, before: Weight, after: Weight) {
+        let change = |count: &AtomicUsize, before: usize, after: usize| match after.checked_sub(before) {
+            Some(0) => {}
+            Some(more) => drop(count.fetch_add(more, Ordering::Relaxed)),
+            None => drop(count.fetch_sub(before - after, Ordering::Relaxed)),
+        };
+        change(&self.0.bytes, before.bytes, after.bytes);
+        change(&self.0.keys, before.keys, after.keys);
     }
 }
 

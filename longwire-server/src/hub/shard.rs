@@ -83,7 +83,7 @@ impl Shard {
         self.unlink(place);
         let newest = self.newest;
         let Some(channel) = self.channel(place) else { return };
-        if channel.cost() == 0 {
+        if channel.weight().bytes == 0 {
             return;
         }
         (channel.before, channel.behind) = (newest, NONE);
@@ -121,7 +121,7 @@ impl Shard {
     pub(super) fn cut_oldest(&mut self) -> usize {
         let oldest = self.oldest;
         let Some(channel) = self.channel(oldest) else { return 0 };
-        let cost = channel.cost();
+        let cost = channel.weight().bytes;
         channel.cut();
         self.unlink(oldest);
         cost

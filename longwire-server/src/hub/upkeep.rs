@@ -4,7 +4,7 @@ use std::sync::TryLockError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::channel::Channel;
+use super::channel::{Channel, Weight};
 use super::{Hub, NEVER, PresenceChange, Refused, SHARDS, Slot, held};
 use crate::value::{ChannelName, Time};
 
@@ -59,16 +59,16 @@ impl Hub {
         let mut done = Ok(());
         for place in shard.places() {
             let Some(channel) = shard.channel(place) else { continue };
-            let before = channel.cost();
+            let before = channel.weight();
             channel.expire(now);
-            self.0.bytes.fetch_sub(before - channel.cost(), Ordering::Relaxed);
-            let cost = channel.cost();
+            let after = channel.weight();
+            self.account(before, after);
             let unused = channel.used.after(self.0.limits.linger) <= now;
             if unused {
                 channel.rest();
             }
             let idle = unused && channel.is_idle();
-            if before > 0 && cost == 0 {
+            if before.bytes > 0 && after.bytes == 0 {
                 shard.used(place);
             }
             let Some(channel) = shard.channel(place).filter(|_| idle) else { continue };
@@ -84,7 +84,7 @@ impl Hub {
                 done = done.and(Err(error.into()));
                 continue;
             }
-            self.0.bytes.fetch_sub(cost, Ordering::Relaxed);
+            self.account(after, Weight::default());
             self.0.channels.fetch_sub(1, Ordering::Relaxed);
             shard.remove(place);
         }

@@ -204,9 +204,9 @@ impl Log {
             let synced = File::open(&log).and_then(|file| file.sync_data());
             synced.map_err(|error| StoreError::Io { doing: "sync", file: log.clone(), error })?;
         }
+        self.file = None;
         std::fs::rename(&log, old).map_err(|error| StoreError::Io { doing: "rename", file: log, error })?;
         self.old = Some(self.last);
-        self.file = None;
         self.len = 0;
         Ok(())
     }

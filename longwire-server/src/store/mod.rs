@@ -111,15 +111,17 @@ impl Store {
     /// [`StoreError::Io`] of the first file that failed; what failed is tried again by the next call.
     pub fn sync(&self) -> Result<(), StoreError> {
         let files = std::mem::take(&mut *held(&self.unsynced));
+        // A file that is new is only there when its directory says so, and that when the one above does.
+        let shelves: HashSet<_> = files.iter().filter_map(|file| file.parent()).map(PathBuf::from).collect();
         let mut first = Ok(());
-        for file in files {
-            match File::open(&file).and_then(|opened| opened.sync_all()) {
+        for file in files.iter().chain(&shelves).chain([&self.directory]) {
+            match File::open(file).and_then(|opened| opened.sync_all()) {
                 Ok(()) => {}
                 // The channel was given up.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
-                    self.unsynced(file.clone());
-                    first = first.and(Err(StoreError::Io { doing: "sync", file, error }));
+                    held(&self.unsynced).extend(files.iter().cloned());
+                    first = first.and(Err(StoreError::Io { doing: "sync", file: file.clone(), error }));
                 }
             }
         }

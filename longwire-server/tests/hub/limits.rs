@@ -69,6 +69,23 @@ fn keys_are_bounded_in_number_and_age() {
 }
 
 #[test]
+fn keys_are_bounded_over_all_channels() {
+    let hub = hub_within(Limits { keys: 2, ..Limits::default() }, ChannelOptions::default());
+    let (room, window) = (name("other"), ChannelOptions::default().keys.window);
+    keyed(&hub, "a", 0);
+    keyed(&hub, "b", 1);
+    let how = |now| Publish { from: None, key: Some("c"), now };
+    let refused = hub.publish(&room, "text".into(), how(at(2)), &mut |_| panic!("delivered"));
+    assert!(matches!(refused, Err(Refused::TooManyKeys(2))), "{refused:?}");
+    // Those that are known are, and who has none goes on.
+    assert!(keyed(&hub, "a", 2).duplicate);
+    publish(&hub, &room, "text", at(2));
+    // The room of what has expired is given back.
+    (0..256).for_each(|_| hub.tick(at(0).after(window)).expect("upkeep"));
+    hub.publish(&room, "text".into(), how(at(0).after(window)), &mut |_| ()).expect("published");
+}
+
+#[test]
 fn a_replay_is_bounded_in_messages_and_bytes() {
     let limits = Limits { replay_messages: 3, replay_bytes: 20, ..Limits::default() };
     let (hub, room) = (hub_within(limits, ChannelOptions::default()), name("room"));

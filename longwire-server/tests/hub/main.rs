@@ -5,6 +5,7 @@ mod cursors;
 mod limits;
 mod model;
 mod presence;
+mod rates;
 mod threads;
 
 use std::sync::Arc;
