@@ -262,8 +262,7 @@ impl Hub {
         let full = inner.keys.load(Ordering::Relaxed) >= most;
         let room = if full { Err(Refused::TooManyKeys(most)) } else { Ok(()) };
         let store = inner.store.as_ref();
-        self.made(name, now, |channel, _| channel.publish(message, how, room, store, deliver))
-            .and_then(unwound)?
+        unwound(self.made(name, now, |channel, _| channel.publish(message, how, room, store, deliver))?)
     }
 
     /// Subscribes: `seat` is told what was missed and where the channel stands, under the lock that what is delivered
@@ -291,7 +290,7 @@ impl Hub {
         })?;
         // It leaves, too, if `seat` has panicked.
         let subscription = Subscription { hub: self.clone(), name: name.clone(), user };
-        Ok((subscription, unwound(seated)?))
+        Ok((subscription, unwound(seated)))
     }
 
     /// A page of history, from the oldest message or behind a position: at most `limit` messages, and no more than
@@ -311,15 +310,8 @@ impl Hub {
             channel.expire(now);
             channel.page(after, limit, limits)
         })?;
-        let Some(page) = page else {
-            return Ok(Page {
-                messages: Vec::new(),
-                position: None,
-                more: false,
-                recovered: after.is_none(),
-            });
-        };
-        unwound(page)
+        let none = || Page { messages: Vec::new(), position: None, more: false, recovered: after.is_none() };
+        Ok(page.map_or_else(none, unwound))
     }
 
     /// A cursor behind a position, or behind the last message.
@@ -332,7 +324,7 @@ impl Hub {
             channel.expire(now);
             (channel.position(), channel.watch())
         })?;
-        let (position, head) = unwound(visited)?;
+        let (position, head) = unwound(visited);
         Ok(Cursor::new(self.clone(), name.clone(), after.unwrap_or(position), head))
     }
 
@@ -361,7 +353,6 @@ impl Hub {
     }
 
     fn slot(&self, name: &ChannelName) -> &Slot {
-        // Both divisor and index are below the number of shards.
         &self.0.shards[self.0.hasher.hash_one(name) as usize % SHARDS]
     }
 
@@ -369,7 +360,7 @@ impl Hub {
         held(&self.slot(name).shard)
     }
 
-    /// Visits a channel that is made if need be.
+    /// Visits a channel, which is made if need be.
     fn made<R>(
         &self,
         name: &ChannelName,
@@ -377,7 +368,7 @@ impl Hub {
         visit: impl FnOnce(&mut Channel, &Limits) -> R,
     ) -> Result<thread::Result<R>, Refused> {
         let visited = self.visit(name, Visit::Made, now, visit)?;
-        // It was made.
+        // It is there, or the visit was refused.
         visited.ok_or(Refused::TooManyChannels(self.0.limits.channels))
     }
 
@@ -478,6 +469,6 @@ fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// What a visitor has returned; goes on with its panic.
-fn unwound<R>(visited: thread::Result<R>) -> Result<R, Refused> {
-    Ok(visited.unwrap_or_else(|panic| resume_unwind(panic)))
+fn unwound<R>(visited: thread::Result<R>) -> R {
+    visited.unwrap_or_else(|panic| resume_unwind(panic))
 }

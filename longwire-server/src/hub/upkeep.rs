@@ -14,6 +14,9 @@ const ROUND: Duration = Duration::from_secs(10);
 /// Files of the store that are looked at in one tick.
 const FILES: usize = 32;
 
+/// Channels that are removed from the store while a shard is locked; the rest has its turn in the next round.
+const REMOVALS: usize = 64;
+
 /// Where looking at the channels has come to.
 #[derive(Default)]
 pub(super) struct Sweep {
@@ -56,7 +59,7 @@ impl Hub {
 
     fn sweep(&self, slot: &Slot, now: Time) -> Result<(), Refused> {
         let mut shard = held(&slot.shard);
-        let mut done = Ok(());
+        let (mut done, mut removals) = (Ok(()), 0);
         for place in shard.places() {
             let Some(channel) = shard.channel(place) else { continue };
             let before = channel.weight();
@@ -74,15 +77,21 @@ impl Hub {
             let Some(channel) = shard.channel(place).filter(|_| idle) else { continue };
             let (nothing, stored) = (channel.keeps_nothing(), channel.has_log());
             if !nothing && !stored {
+                // It is kept here only.
                 continue;
             }
             if nothing
                 && stored
                 && let Some(store) = &self.0.store
-                && let Err(error) = store.remove(&channel.name)
             {
-                done = done.and(Err(error.into()));
-                continue;
+                if removals == REMOVALS {
+                    continue;
+                }
+                removals += 1;
+                if let Err(error) = store.remove(&channel.name) {
+                    done = done.and(Err(error.into()));
+                    continue;
+                }
             }
             self.account(after, Weight::default());
             self.0.channels.fetch_sub(1, Ordering::Relaxed);
@@ -131,7 +140,7 @@ impl Hub {
             return;
         }
         // One thread does it for all.
-        let _cutting = match self.0.cutting.try_lock() {
+        let cutting = match self.0.cutting.try_lock() {
             Ok(guard) => guard,
             Err(TryLockError::Poisoned(guard)) => guard.into_inner(),
             Err(TryLockError::WouldBlock) => return,
@@ -139,11 +148,12 @@ impl Hub {
         while bytes.load(Ordering::Relaxed) > budget - budget / 64 {
             let oldest = self.0.shards.iter().min_by_key(|slot| slot.oldest.load(Ordering::Relaxed));
             let Some(slot) = oldest.filter(|slot| slot.oldest.load(Ordering::Relaxed) != NEVER) else {
-                return;
+                break;
             };
             let mut shard = held(&slot.shard);
             bytes.fetch_sub(shard.cut_oldest(), Ordering::Relaxed);
             slot.note(&mut shard);
         }
+        drop(cutting);
     }
 }

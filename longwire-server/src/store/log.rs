@@ -2,7 +2,7 @@
 //!
 //! What is published goes to `.log`. When that has grown, and nothing in `.old` is wanted any more, `.log` takes the
 //! place of `.old` by one rename, and a new `.log` begins. So expired messages leave the disk without a rewrite, in
-//! time that does not depend on how many they are, and a channel takes at most twice what it keeps, and [`ROLL`].
+//! time that does not depend on how many they are. A channel takes at most twice what it keeps, and twice [`ROLL`].
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -116,7 +116,8 @@ impl Log {
         self.last
     }
 
-    /// Writes a message behind all others; of those before, the ones from the offset `wanted` on are still wanted. When this returns, the system has it, and by [`Sync::Always`] the disk.
+    /// Writes a message behind all others. When this returns, the system has it, and by [`Sync::Always`] the disk. Of
+    /// the messages before it, those are wanted still that have an offset of at least `wanted`.
     ///
     /// # Errors
     ///
@@ -209,5 +210,67 @@ impl Log {
         self.old = Some(self.last);
         self.len = 0;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::value::Time;
+
+    fn appended(store: &Store, log: &mut Log, offset: u64, wanted: u64) -> Result<(), StoreError> {
+        let name = ChannelName::new("房间").expect("a name");
+        let epoch = Epoch::from_bits(7).expect("bits");
+        let message = "x".repeat(1000).into();
+        let published =
+            Published { position: Position { epoch, offset }, at: Time::default(), from: None, message };
+        log.append(store, &name, &published, Some("k"), wanted)
+    }
+
+    #[test]
+    fn what_a_failed_write_has_left_is_cut_before_the_next() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = Store::open(directory.path(), Sync::Interval(Duration::ZERO)).expect("a store");
+        let name = ChannelName::new("房间").expect("a name");
+        let mut log = Log::fresh(0);
+        for offset in 1..200 {
+            let file = store.path(&name, "log");
+            if file.exists() {
+                // As a disk does that is full in the middle of a record.
+                let garbage =
+                    OpenOptions::new().append(true).open(&file).and_then(|mut it| it.write_all(b"half"));
+                garbage.expect("written");
+                log.torn = true;
+            }
+            appended(&store, &mut log, offset, offset).expect("appended");
+        }
+        let mut offsets = Vec::new();
+        let loaded = store.load(&name, &mut |published, _| offsets.push(published.position.offset));
+        let (loaded, epoch) = loaded.expect("sound").expect("there");
+        assert_eq!((loaded.last(), epoch.bits(), loaded.len, loaded.old), (199, 7, log.len, log.old));
+        assert!(offsets.len() < 199 && offsets.iter().copied().eq(offsets[0]..200));
+        store.sync().expect("synced");
+    }
+
+    #[test]
+    fn nothing_rolls_away_that_is_wanted_and_nothing_before_its_size() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = Store::open(directory.path(), Sync::Os).expect("a store");
+        let mut log = Log::fresh(0);
+        let mut rolls = Vec::new();
+        for offset in 1..=300 {
+            let before = log.len;
+            appended(&store, &mut log, offset, if offset < 250 { 1 } else { offset }).expect("appended");
+            if log.len < before {
+                assert!(before >= ROLL);
+                rolls.push(offset);
+            } else {
+                // The second has to wait until the first message is no longer wanted.
+                assert!(before < ROLL || log.old.is_some());
+            }
+        }
+        assert!(rolls.len() == 2 && rolls[0] < 70 && rolls[1] == 250, "{rolls:?}");
     }
 }

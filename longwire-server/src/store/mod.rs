@@ -1,4 +1,4 @@
-//! History on disk: a directory with two files for each channel that has any ([`log`] says why two).
+//! History on disk: a directory with two files for each channel that has any (`log` says why two).
 //!
 //! Files are named by the SHA-1 of the channel's name, which their first record holds, so two channels that collide are
 //! told apart and refused. A channel is read when it is first asked for; opening a store reads nothing.

@@ -81,6 +81,20 @@ fn a_cursor_of_a_channel_without_history_has_its_backlog_and_no_more() {
 }
 
 #[test]
+fn the_backlog_is_bounded_in_bytes() {
+    let off = ChannelOptions { history: History::OFF, ..ChannelOptions::default() };
+    let (hub, room) = (hub(off), name("room"));
+    let mut cursor = hub.cursor(&room, None, at(0)).expect("a cursor");
+    let mut late = hub.cursor(&room, None, at(0)).expect("a cursor");
+    let most = "x".repeat(CURSOR_BACKLOG.bytes - 1);
+    publish(&hub, &room, &most, at(0));
+    publish(&hub, &room, "y", at(0));
+    assert_eq!(read(&mut cursor, 9, 0), [&most, "y"]);
+    publish(&hub, &room, "z", at(0));
+    assert_eq!((read(&mut cursor, 9, 0), read(&mut late, 9, 0)), (vec!["z".into()], vec!["gap to 3".into()]));
+}
+
+#[test]
 fn a_batch_is_bounded_in_bytes() {
     let limits = Limits { replay_bytes: 10, ..Limits::default() };
     let (hub, room) = (hub_within(limits, ChannelOptions::default()), name("room"));

@@ -259,10 +259,72 @@ fn channels_of_which_nothing_is_left_are_removed_in_memory_or_not() {
     round(&hub, start.after(Duration::from_secs(310)));
     assert_eq!((hub.channels(), files(directory.path()).len()), (1, 1));
     drop((in_use, hub));
-    // And in a process that has never heard of them.
+}
+
+#[test]
+fn channels_of_another_process_are_removed_a_few_at_a_time() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let (hub, count, a_tick) = (open(directory.path(), ChannelOptions::default()), 100_usize, 32);
+    for n in 0..count {
+        hub.publish(&name(&n.to_string()), "text".into(), Publish::at(now()), &mut |_| ())
+            .expect("published");
+    }
+    drop(hub);
     let hub = open(directory.path(), ChannelOptions::default());
-    round(&hub, idle.after(Duration::from_secs(1000)));
+    let much_later = now().after(Duration::from_secs(1000));
+    for ticks in 0..=(256 + 256 + count) / a_tick {
+        assert!(files(directory.path()).len() >= count.saturating_sub(ticks * a_tick));
+        hub.tick(much_later).expect("upkeep");
+    }
     assert_eq!(files(directory.path()).len(), 0);
+}
+
+#[test]
+fn a_shard_removes_no_more_than_64_channels_at_a_time() {
+    let directory = tempfile::tempdir().expect("a directory");
+    // Some 80 in each of 256 shards.
+    let (hub, count) = (open(directory.path(), ChannelOptions::default()), 80 * 256);
+    let start = now();
+    for n in 0..count {
+        hub.publish(&name(&n.to_string()), "text".into(), Publish::at(start), &mut |_| ())
+            .expect("published");
+    }
+    let later = start.after(Duration::from_secs(1000));
+    (0..256).for_each(|_| hub.tick(later).expect("upkeep"));
+    assert!((count - 64 * 256..count - 60 * 256).contains(&hub.channels()), "{}", hub.channels());
+    assert!(files(directory.path()).len() <= hub.channels());
+    (0..256).for_each(|_| hub.tick(later).expect("upkeep"));
+    assert_eq!((hub.channels(), files(directory.path()).len()), (0, 0));
+}
+
+#[test]
+fn two_files_that_do_not_belong_together_are_refused() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let open = || open(directory.path(), keeping(10, usize::MAX));
+    let hub = open();
+    for _ in 0..100 {
+        publish(&hub, &"x".repeat(1000)).expect("published");
+    }
+    drop(hub);
+    let [log, old] = &files(directory.path())[..] else { panic!("two files") };
+    assert_eq!(texts(&open()).len(), 10);
+    let (log_was, old_was) = (fs::read(log).expect("a file"), fs::read(old).expect("a file"));
+    let refused = |blamed: &Path| match page(&open()) {
+        Err(Refused::Store(StoreError::Corrupt { file, .. })) => assert_eq!(file, blamed),
+        other => panic!("{other:?}"),
+    };
+    // An older `.old`, one of another life, and one that was cut.
+    fs::write(log, &old_was).expect("written");
+    refused(log);
+    fs::write(log, &log_was).expect("written");
+    fs::write(old, &old_was[..old_was.len() - 1]).expect("written");
+    refused(old);
+    let other = tempfile::tempdir().expect("a directory");
+    let (_, fresh) = stored(other.path(), &["one"]);
+    fs::copy(fresh, old).expect("copied");
+    refused(log);
+    fs::write(old, &old_was).expect("written");
+    assert_eq!(texts(&open()).len(), 10);
 }
 
 #[test]
