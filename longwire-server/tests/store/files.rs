@@ -9,6 +9,8 @@ use longwire_server::hub::{
     ChannelOptions, Clock, History, Hub, Keys, Limits, Page, Position, Publish, Refused, Time, User,
 };
 use longwire_server::store::{RECORD_MAX, ROLL, Store, StoreError, Sync};
+use proptest::collection::vec;
+use proptest::prelude::*;
 
 use super::{files, keeping, name, open, open_with};
 
@@ -141,6 +143,46 @@ fn every_byte_that_has_changed_is_noticed_and_nothing_is_skipped() {
     }
     fs::write(&file, whole).expect("written");
     assert_eq!(texts(&open(directory.path(), ChannelOptions::default())).len(), 3);
+}
+
+/// A record as it would be if this body had been written.
+fn record(body: &[u8]) -> Vec<u8> {
+    let mut frame = u32::try_from(body.len()).expect("small").to_le_bytes().to_vec();
+    frame.extend_from_slice(&crc32fast::hash(body).to_le_bytes());
+    frame.extend_from_slice(&crc32fast::hash(&frame).to_le_bytes());
+    [&frame, body].concat()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Whatever is in a file, and even if its checksums are right: it is read, cut or refused, and the hub goes on.
+    #[test]
+    fn anything_may_be_in_a_file(
+        whole in any::<bool>(),
+        bodies in vec((0..4_u8, vec(any::<u8>(), 0..60)), 0..4),
+        end in vec(any::<u8>(), 0..30),
+    ) {
+        let directory = tempfile::tempdir().expect("a directory");
+        let (_, file) = stored(directory.path(), &["one"]);
+        let mut bytes = if whole { fs::read(&file).expect("a file") } else { Vec::new() };
+        for (kind, body) in bodies {
+            bytes.extend(record(&[&[kind], &body[..]].concat()));
+        }
+        bytes.extend(end);
+        fs::write(&file, &bytes).expect("written");
+        let hub = open(directory.path(), ChannelOptions::default());
+        match page(&hub) {
+            Ok(page) => {
+                prop_assert_eq!(page.position.is_some(), publish(&hub, "more").expect("published").offset > 1);
+            }
+            Err(Refused::Store(StoreError::Corrupt { file: blamed, .. })) => {
+                prop_assert_eq!(&blamed, &file);
+                prop_assert_eq!(fs::read(file).expect("a file"), bytes);
+            }
+            Err(other) => panic!("{other}"),
+        }
+    }
 }
 
 #[test]
