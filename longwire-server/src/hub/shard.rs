@@ -1,6 +1,8 @@
 //! Some of the channels, behind one lock: found by name, and in the order in which their histories were used.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+use std::time::Duration;
 
 use super::channel::Channel;
 use super::presence::PresenceChange;
@@ -45,7 +47,7 @@ impl Shard {
     }
 
     /// Places there are, with a channel or without.
-    pub(super) fn places(&self) -> std::ops::Range<u32> {
+    pub(super) fn places(&self) -> Range<u32> {
         0..self.channels.len() as u32
     }
 
@@ -136,7 +138,7 @@ impl Shard {
     pub(super) fn tell_presence(
         &mut self,
         now: Time,
-        interval: std::time::Duration,
+        interval: Duration,
         tell: &mut dyn FnMut(&ChannelName, PresenceChange),
     ) {
         for _ in 0..self.changed.len() {

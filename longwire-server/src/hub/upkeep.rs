@@ -1,5 +1,6 @@
 //! What is done now and then: presence is told of, what has expired is dropped, histories beyond the budget are cut.
 
+use std::ops::Range;
 use std::sync::TryLockError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -9,13 +10,13 @@ use super::{Hub, NEVER, PresenceChange, Refused, SHARDS, Slot, held};
 use crate::value::{ChannelName, Time};
 
 /// In so long every channel is looked at once.
-const ROUND: Duration = Duration::from_secs(10);
+const ROUND: Duration = Duration::from_secs(30);
 
 /// Files of the store that are looked at in one tick.
 const FILES: usize = 32;
 
-/// Channels that are removed from the store while a shard is locked; the rest has its turn in the next round.
-const REMOVALS: usize = 64;
+/// Channels that are looked at, and removed from the store, while their shard is locked.
+const PORTION: usize = 64;
 
 /// Where looking at the channels has come to.
 #[derive(Default)]
@@ -36,7 +37,7 @@ impl Hub {
     }
 
     /// Drops what has expired, and channels that nobody uses and that keep nothing. Call it some ten times a second:
-    /// each call looks at as many channels as it takes to see all of them in ten seconds, and at some files of the store.
+    /// each call looks at as many channels as it takes to see all of them in half a minute, and at some files of the store.
     ///
     /// # Errors
     ///
@@ -58,9 +59,19 @@ impl Hub {
     }
 
     fn sweep(&self, slot: &Slot, now: Time) -> Result<(), Refused> {
+        let places = held(&slot.shard).places();
+        let mut done = Ok(());
+        for first in places.clone().step_by(PORTION) {
+            let end = places.end.min(first + PORTION as u32);
+            done = done.and(self.sweep_portion(slot, first..end, now));
+        }
+        done
+    }
+
+    fn sweep_portion(&self, slot: &Slot, places: Range<u32>, now: Time) -> Result<(), Refused> {
         let mut shard = held(&slot.shard);
-        let (mut done, mut removals) = (Ok(()), 0);
-        for place in shard.places() {
+        let mut done = Ok(());
+        for place in places {
             let Some(channel) = shard.channel(place) else { continue };
             let before = channel.weight();
             channel.expire(now);
@@ -83,15 +94,10 @@ impl Hub {
             if nothing
                 && stored
                 && let Some(store) = &self.0.store
+                && let Err(error) = store.remove(&channel.name)
             {
-                if removals == REMOVALS {
-                    continue;
-                }
-                removals += 1;
-                if let Err(error) = store.remove(&channel.name) {
-                    done = done.and(Err(error.into()));
-                    continue;
-                }
+                done = done.and(Err(error.into()));
+                continue;
             }
             self.account(after, Weight::default());
             self.0.channels.fetch_sub(1, Ordering::Relaxed);

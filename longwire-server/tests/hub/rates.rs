@@ -1,5 +1,5 @@
 //! What a channel and a subscriber cost, and how fast the hub is. Run it by hand, optimised:
-//! `cargo test --profile ci -p longwire-server --test hub rates -- --ignored --nocapture`
+//! `cargo nextest run --cargo-profile ci -p longwire-server --test hub --run-ignored only --no-capture rates`
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -27,46 +27,56 @@ fn weigh<T>(what: &str, make: impl FnOnce() -> T) -> T {
     made
 }
 
-fn with(presence: Presence) -> Hub {
-    hub(ChannelOptions { presence, ..ChannelOptions::default() })
+/// Run each of these in a process of its own: what one gives back another may take.
+fn channels(presence: Presence) {
+    let hub = hub(ChannelOptions { presence, ..ChannelOptions::default() });
+    let all = weigh(&format!("a channel with a subscriber, presence {presence:?}"), || {
+        (0..MILLION)
+            .map(|n| {
+                let room = name(&format!("room {n:>10}"));
+                hub.subscribe(&room, None, None, at(0), |_| ()).expect("subscribed").0
+            })
+            .collect::<Vec<_>>()
+    });
+    assert_eq!(hub.channels(), MILLION);
+    let begun = Instant::now();
+    hub.take_presence_changes(at(0), &mut |_, _| ());
+    hub.take_presence_changes(at(1000), &mut |_, _| ());
+    println!("telling of a million channels: {:?}", begun.elapsed());
+    let begun = Instant::now();
+    (0..256).for_each(|_| hub.tick(at(2000)).expect("upkeep"));
+    println!("a round over a million channels: {:?}", begun.elapsed());
+    drop(all);
 }
 
 #[test]
 #[ignore = "it measures"]
-fn sizes() {
-    for presence in [Presence::Off, Presence::Members(1000)] {
-        let hub = with(presence);
-        let all = weigh(&format!("a channel with a subscriber, presence {presence:?}"), || {
-            (0..MILLION)
-                .map(|n| {
-                    let room = name(&format!("room {n:>10}"));
-                    hub.subscribe(&room, None, None, at(0), |_| ()).expect("subscribed").0
-                })
-                .collect::<Vec<_>>()
-        });
-        assert_eq!(hub.channels(), MILLION);
-        let begun = Instant::now();
-        hub.take_presence_changes(at(0), &mut |_, _| ());
-        hub.take_presence_changes(at(1000), &mut |_, _| ());
-        println!("telling of a million channels: {:?}", begun.elapsed());
-        let begun = Instant::now();
-        (0..256).for_each(|_| hub.tick(at(2000)).expect("upkeep"));
-        println!("a round over a million channels: {:?}", begun.elapsed());
-        drop(all);
-    }
-    let (hub, room) = (with(Presence::Members(1000)), name("room"));
-    let anonymous = weigh("a subscriber without a name", || {
-        let join = |_| hub.subscribe(&room, None, None, at(0), |_| ()).expect("subscribed").0;
-        (0..MILLION).map(join).collect::<Vec<_>>()
-    });
-    let users = weigh("a subscriber who is a user of 10 bytes", || {
-        let join = |n| {
-            let user = User::new(&format!("user{n:06}")).expect("a user");
-            hub.subscribe(&room, Some(user), None, at(0), |_| ()).expect("subscribed").0
-        };
-        (0..MILLION).map(join).collect::<Vec<_>>()
-    });
-    drop((anonymous, users));
+fn channels_without_presence() {
+    channels(Presence::Off);
+}
+
+#[test]
+#[ignore = "it measures"]
+fn channels_with_presence() {
+    channels(Presence::Members(1000));
+}
+
+fn subscribers(what: &str, user: impl Fn(usize) -> Option<User>) {
+    let (hub, room) = (hub(ChannelOptions::default()), name("room"));
+    let join = |n| hub.subscribe(&room, user(n), None, at(0), |_| ()).expect("subscribed").0;
+    drop(weigh(what, || (0..MILLION).map(join).collect::<Vec<_>>()));
+}
+
+#[test]
+#[ignore = "it measures"]
+fn subscribers_without_a_name() {
+    subscribers("a subscriber without a name", |_| None);
+}
+
+#[test]
+#[ignore = "it measures"]
+fn subscribers_who_are_users() {
+    subscribers("a subscriber who is a user", |n| User::new(&format!("user{n:06}")).ok());
 }
 
 fn rates(what: &str, hub: &Hub) {
