@@ -40,6 +40,10 @@
 //! The rules and limits are those of [`Acceptor`] and [`Config`](crate::Config); deadlines are noticed
 //! within 64 ms.
 //!
+//! Others are served besides: those that speak [TLS](Engine::tls), those about whom [somebody else](Engine::ask) has to
+//! be asked first, and streams that are no sockets, whose opening handshake
+//! [was answered elsewhere](Handle::invite).
+//!
 //! Only on Unix.
 
 use std::fmt;
@@ -72,6 +76,8 @@ mod layer;
 mod links;
 mod opening;
 mod running;
+#[cfg(feature = "tls")]
+mod session;
 mod slab;
 mod slow;
 mod stream;
@@ -318,17 +324,19 @@ impl<H: Handler> Engine<H> {
         let threads = self.threads.unwrap_or_else(cores).clamp(1, 1024);
         let write_buffer = self.acceptor.settings().config.write_buffer_limit();
         let slow = self.slow.unwrap_or_else(|| Arc::new(move |_| SlowConsumer::close(write_buffer)));
+        let http = self.http;
         let options = Arc::new(Options {
             handler: self.handler,
             acceptor: self.acceptor,
             slow,
-            http: self.http,
             ask: self.ask,
             proxies: self.proxies,
             max_connections: self.max_connections,
             connections: Arc::default(),
             #[cfg(feature = "tls")]
-            tls: self.tls,
+            // Only a service speaks HTTP/2.
+            tls: self.tls.map(|tls| if http.is_some() { tls } else { tls.http2(false) }),
+            http,
             io_uring: self.io_uring,
         });
 
