@@ -118,7 +118,7 @@ pub(super) enum Next<S> {
 pub(super) struct Desk<H: Handler> {
     pub(super) options: Arc<Options<H>>,
     pub(super) beside: Rc<Beside<H::State>>,
-    engine: Handle,
+    pub(super) engine: Handle,
     at: u16,
 }
 

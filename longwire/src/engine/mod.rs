@@ -232,12 +232,14 @@ impl<H: Handler> Engine<H> {
         self
     }
 
-    /// Speaks TLS. Handshakes run beside the loops, within [`Acceptor::handshake_timeout`], and hold 64 KiB at most;
-    /// who fails in one is [counted](Counters::tls_failed). With [`ServerTls::http2`] a client that chooses HTTP/2 goes
-    /// to the [HTTP service](Self::http) at once. What is known of the client is among the
+    /// Speaks TLS. A handshake runs beside the loops, within [`Acceptor::handshake_timeout`], as the request behind it
+    /// does; it holds some 5 KiB, and 80 KiB at most of a client that makes much of it. Who fails in one is
+    /// [counted](Counters::tls_failed). With [`ServerTls::http2`] a client that chooses HTTP/2 goes to the
+    /// [HTTP service](Self::http) at once. What is known of a client is among the
     /// [extensions](Request::extensions) of its request, as [`Secured`](crate::tls::Secured).
     ///
-    /// A connection holds what rustls does, some 8 KiB while it is idle.
+    /// A connection that is idle holds some 8 KiB, nearly all of it rustls's; of what it has to write, up to 64 KiB may
+    /// be sealed and not taken, besides [`Config::write_buffer`](crate::Config::write_buffer).
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn tls(mut self, tls: ServerTls) -> Self {
