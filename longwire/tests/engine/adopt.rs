@@ -132,7 +132,7 @@ async fn it_is_as_others_are() {
         Ok(())
     });
     host.on_opened = Box::new(|conn, _, opening| {
-        assert_eq!(conn.peer_addr().unwrap().ip().is_loopback(), true);
+        assert!(conn.peer_addr().unwrap().ip().is_loopback());
         if opening.request().uri().path() == "/adopted" {
             assert_eq!(conn.peer_addr().unwrap(), from());
             assert_eq!(opening.subprotocol(), Some("chat.v2"));
