@@ -150,10 +150,7 @@ impl<H: Handler> Desk<H> {
             match unless(asked, leaves(&mut handshake.stream, &mut input)).await {
                 Some(Ok(())) => {}
                 Some(Err(refusal)) => return Next::Refuse(handshake, refusal),
-                None => {
-                    count(&self.beside.refused);
-                    return Next::Nothing;
-                }
+                None => return Next::Nothing,
             }
         }
         match let_in(&self.options, (*handshake.request).clone(), from, checked) {

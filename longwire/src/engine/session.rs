@@ -15,6 +15,7 @@ use super::handler::Handler;
 use super::opening::{arrive, check, upgrade_required};
 use super::stream::HttpStream;
 use super::wire::SLICES;
+use crate::error::AcceptError;
 use crate::tls::ServerTls;
 
 /// Bytes that one call of the system reads, at the end of the loop's buffer; what they bring goes to its front.
@@ -195,9 +196,14 @@ impl<H: Handler> Desk<H> {
         if stream.is_http2() {
             return Next::Http(stream, Bytes::new());
         }
-        let Ok(mut handshake) = self.options.acceptor.receive(stream).await else {
-            count(&self.beside.refused);
-            return Next::Nothing;
+        let mut handshake = match self.options.acceptor.receive(stream).await {
+            Ok(handshake) => handshake,
+            Err(error) => {
+                if matches!(error, AcceptError::Refused(_) | AcceptError::Timeout) {
+                    count(&self.beside.refused);
+                }
+                return Next::Nothing;
+            }
         };
         if !handshake.is_websocket() {
             if self.options.http.is_none() {
