@@ -170,3 +170,28 @@ async fn exchange(stream: HttpStream, read: Bytes) -> Result<(), hyper::Error> {
     let _ = timeout(LINGER, tokio::io::copy(&mut io, &mut tokio::io::sink())).await;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who has asked for nothing in a minute is idle, and nobody of whom a request is under way, however long.
+    #[tokio::test(start_paused = true)]
+    async fn a_minute_without_a_request() {
+        let under_way = UnderWay::default();
+        let begun = tokio::time::Instant::now();
+        under_way.idle().await;
+        assert_eq!(begun.elapsed().as_secs(), 60);
+        let busy = [under_way.begin(), under_way.begin()];
+        assert!(timeout(Duration::from_secs(3600), under_way.idle()).await.is_err());
+        let [one, two] = busy;
+        drop(one);
+        assert!(timeout(Duration::from_secs(3600), under_way.idle()).await.is_err());
+        drop(two);
+        assert!(timeout(Duration::from_secs(59), under_way.idle()).await.is_err());
+        drop(under_way.begin());
+        let begun = tokio::time::Instant::now();
+        under_way.idle().await;
+        assert_eq!(begun.elapsed().as_secs(), 60);
+    }
+}

@@ -40,6 +40,10 @@
 //! The rules and limits are those of [`Acceptor`] and [`Config`](crate::Config); deadlines are noticed
 //! within 64 ms.
 //!
+//! Others are served besides: those that speak [TLS](Engine::tls), those about whom [somebody else](Engine::ask) has to
+//! be asked first, and streams that are no sockets, whose opening handshake
+//! [was answered elsewhere](Handle::invite).
+//!
 //! Only on Unix.
 
 use std::fmt;
@@ -72,6 +76,8 @@ mod layer;
 mod links;
 mod opening;
 mod running;
+#[cfg(feature = "tls")]
+mod session;
 mod slab;
 mod slow;
 mod stream;
@@ -226,12 +232,14 @@ impl<H: Handler> Engine<H> {
         self
     }
 
-    /// Speaks TLS. Handshakes run beside the loops, within [`Acceptor::handshake_timeout`], and hold 64 KiB at most;
-    /// who fails in one is [counted](Counters::tls_failed). With [`ServerTls::http2`] a client that chooses HTTP/2 goes
-    /// to the [HTTP service](Self::http) at once. What is known of the client is among the
+    /// Speaks TLS. A handshake runs beside the loops, within [`Acceptor::handshake_timeout`], as the request behind it
+    /// does; it holds some 5 KiB, and 80 KiB at most of a client that makes much of it. Who fails in one is
+    /// [counted](Counters::tls_failed). With [`ServerTls::http2`] a client that chooses HTTP/2 goes to the
+    /// [HTTP service](Self::http) at once. What is known of a client is among the
     /// [extensions](Request::extensions) of its request, as [`Secured`](crate::tls::Secured).
     ///
-    /// A connection holds what rustls does, some 8 KiB while it is idle.
+    /// A connection that is idle holds some 8 KiB, nearly all of it rustls's; of what it has to write, up to 64 KiB may
+    /// be sealed and not taken, besides [`Config::write_buffer`](crate::Config::write_buffer).
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn tls(mut self, tls: ServerTls) -> Self {
@@ -318,17 +326,19 @@ impl<H: Handler> Engine<H> {
         let threads = self.threads.unwrap_or_else(cores).clamp(1, 1024);
         let write_buffer = self.acceptor.settings().config.write_buffer_limit();
         let slow = self.slow.unwrap_or_else(|| Arc::new(move |_| SlowConsumer::close(write_buffer)));
+        let http = self.http;
         let options = Arc::new(Options {
             handler: self.handler,
             acceptor: self.acceptor,
             slow,
-            http: self.http,
             ask: self.ask,
             proxies: self.proxies,
             max_connections: self.max_connections,
             connections: Arc::default(),
             #[cfg(feature = "tls")]
-            tls: self.tls,
+            // Only a service speaks HTTP/2.
+            tls: self.tls.map(|tls| if http.is_some() { tls } else { tls.http2(false) }),
+            http,
             io_uring: self.io_uring,
         });
 
