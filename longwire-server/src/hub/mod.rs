@@ -61,6 +61,9 @@ use shard::Shard;
 /// Locks for all channels: so many that threads seldom meet.
 const SHARDS: usize = 256;
 
+/// How a channel of this name behaves.
+type OptionsOf = dyn Fn(&str) -> Arc<ChannelOptions> + Send + Sync;
+
 /// All channels. It clones into further handles of the same.
 #[derive(Clone)]
 pub struct Hub(Arc<Inner>);
@@ -68,7 +71,7 @@ pub struct Hub(Arc<Inner>);
 struct Inner {
     shards: Box<[Slot]>,
     hasher: RandomState,
-    options: Box<dyn Fn(&str) -> Arc<ChannelOptions> + Send + Sync>,
+    options: Box<OptionsOf>,
     limits: Limits,
     store: Option<Store>,
     /// Bytes of all histories in memory, and the number of channels.
@@ -220,11 +223,7 @@ impl Hub {
         Self::build(limits, Box::new(options), Some(store))
     }
 
-    fn build(
-        limits: Limits,
-        options: Box<dyn Fn(&str) -> Arc<ChannelOptions> + Send + Sync>,
-        store: Option<Store>,
-    ) -> Self {
+    fn build(limits: Limits, options: Box<OptionsOf>, store: Option<Store>) -> Self {
         let slot = || Slot { oldest: AtomicU64::new(NEVER), ..Slot::default() };
         Self(Arc::new(Inner {
             shards: std::iter::repeat_with(slot).take(SHARDS).collect(),
