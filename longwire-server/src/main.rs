@@ -7,6 +7,8 @@ mod cli;
 #[cfg(unix)]
 mod http;
 #[cfg(unix)]
+mod patient;
+#[cfg(unix)]
 mod server;
 #[cfg(unix)]
 mod serving;

@@ -1,34 +1,39 @@
-//! How connections of plain HTTP are served: one request on one without TLS; HTTP/1.1 with keep-alive and HTTP/2 in
-//! TLS. Each wait and each number has its bound here; what is answered is in `http`.
+//! How connections of plain HTTP are served: HTTP/1.1 with keep-alive, and HTTP/2 in TLS. Each wait and each number of a
+//! connection has its bound here; what is answered is in `http`, and of channels in the library.
 
 use std::convert::Infallible;
 use std::io::Cursor;
-use std::pin::pin;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http_body_util::BodyExt;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper::{Method, Request};
+use hyper::{Method, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::GracefulConnection;
 use longwire::engine::HttpStream;
+use longwire_server::realtime::http::{Body, Http};
 use tokio::io::AsyncReadExt;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use crate::http;
+use crate::patient::Patient;
 
-/// For a whole exchange without TLS, for a head, and for what is under way when a connection is to end, so that a client
-/// that reads or writes a byte at a time holds nothing for long.
+/// For a head, and for what is under way when a connection is to end, so that a client that writes a byte at a time holds
+/// nothing for long.
 const DEADLINE: Duration = Duration::from_secs(15);
 
 /// How long a client that still sends is listened to after its answer.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// How long a connection in TLS stays on which no request is under way.
+/// How long a connection stays on which no request is under way.
 const IDLE: Duration = Duration::from_secs(60);
 
 /// How long a connection of HTTP/2 may be silent, and how long it may take to say that it lives (RFC 9113 6.7).
@@ -43,65 +48,98 @@ const HEAD: u32 = 16 * 1024;
 /// Of HTTP/1.1, the bytes of a head and what is behind it.
 const BUFFER: usize = 32 * 1024;
 
+/// How long a client may take no byte of what there is for it.
+const STUCK: Duration = Duration::from_secs(30);
+
 /// Serves connections, until it is told to end.
 #[derive(Clone)]
 pub(crate) struct Site {
+    /// What is served besides the page and the health check.
+    channels: Option<Http>,
     /// Connections are to end.
     closing: watch::Receiver<bool>,
 }
 
 impl Site {
     /// And by what it is told so.
-    pub(crate) fn new() -> (Self, watch::Sender<bool>) {
+    pub(crate) fn new(channels: Option<Http>) -> (Self, watch::Sender<bool>) {
         let (close, closing) = watch::channel(false);
-        (Self { closing }, close)
+        let channels = channels.map(|channels| channels.closing(closing.clone()));
+        (Self { channels, closing }, close)
     }
 
     /// Serves a connection from which `read` has been read already.
     pub(crate) async fn serve(self, stream: HttpStream, read: Bytes) {
-        if stream.is_tls() {
-            self.serve_secure(stream, read).await;
-        } else {
-            // A client that went away, or was too slow, has nobody to tell.
-            let _ = timeout(DEADLINE, exchange(stream, read)).await;
+        // It has gone already.
+        let Ok(peer) = stream.peer_addr() else { return };
+        let is_tls = stream.is_tls();
+        let (from, to) = tokio::io::split(stream);
+        let io = tokio::io::join(Cursor::new(read).chain(from), Patient::new(to, STUCK));
+        let under_way = UnderWay::default();
+        let service = service_fn(|request| self.clone().answer(request, peer, under_way.begin()));
+        if is_tls {
+            let mut builder = auto::Builder::new(TokioExecutor::new());
+            builder.http1().timer(TokioTimer::new()).header_read_timeout(DEADLINE).max_buf_size(BUFFER);
+            builder
+                .http2()
+                .timer(TokioTimer::new())
+                .enable_connect_protocol()
+                .max_concurrent_streams(STREAMS)
+                .max_header_list_size(HEAD)
+                .keep_alive_interval(PING_AFTER)
+                .keep_alive_timeout(PING_TIMEOUT);
+            let connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), service));
+            self.see_through(connection, &under_way).await;
+            return;
+        }
+        let mut builder = hyper::server::conn::http1::Builder::new();
+        builder.timer(TokioTimer::new()).header_read_timeout(DEADLINE).max_buf_size(BUFFER);
+        let mut connection = builder.serve_connection(TokioIo::new(io), service);
+        // Its end flushes, and ends our direction.
+        if self.see_through(Pin::new(&mut connection), &under_way).await {
+            // RFC 9112 9.6: closing while a body that nobody wants is still coming would reset the connection,
+            // and the reset may overtake the answer. So the rest is dropped.
+            let mut io = connection.into_parts().io.into_inner();
+            let _ = timeout(LINGER, tokio::io::copy(&mut io, &mut tokio::io::sink())).await;
         }
     }
 
-    async fn serve_secure(mut self, stream: HttpStream, read: Bytes) {
-        let (from, to) = tokio::io::split(stream);
-        let io = TokioIo::new(tokio::io::join(Cursor::new(read).chain(from), to));
-        let under_way = UnderWay::default();
-        let service = service_fn(|request: Request<Incoming>| {
-            let busy = under_way.begin();
-            async move {
-                let response = if is_extended_connect(&request) {
-                    http::websocket(request).await
-                } else {
-                    http::answer(&request)
-                };
-                drop(busy);
-                Ok::<_, Infallible>(response)
-            }
-        });
-        let mut builder = auto::Builder::new(TokioExecutor::new());
-        builder.http1().timer(TokioTimer::new()).header_read_timeout(DEADLINE).max_buf_size(BUFFER);
-        builder
-            .http2()
-            .timer(TokioTimer::new())
-            .enable_connect_protocol()
-            .max_concurrent_streams(STREAMS)
-            .max_header_list_size(HEAD)
-            .keep_alive_interval(PING_AFTER)
-            .keep_alive_timeout(PING_TIMEOUT);
-        let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
+    /// Serves until the connection is idle or is to end, and then what is under way: whether it has ended in peace.
+    async fn see_through<C: GracefulConnection>(
+        &self,
+        mut connection: Pin<&mut C>,
+        under_way: &UnderWay,
+    ) -> bool {
+        let mut closing = self.closing.clone();
         tokio::select! {
             // How it ended is its client's affair.
-            _ = connection.as_mut() => return,
+            ended = connection.as_mut() => return ended.is_ok(),
             () = under_way.idle() => {}
-            _ = self.closing.wait_for(|closing| *closing) => {}
+            _ = closing.wait_for(|closing| *closing) => {}
         }
         connection.as_mut().graceful_shutdown();
-        let _ = timeout(DEADLINE, connection).await;
+        matches!(timeout(DEADLINE, connection).await, Ok(Ok(())))
+    }
+
+    async fn answer(
+        self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        busy: Busy,
+    ) -> Result<Response<Body>, Infallible> {
+        let response = match self.channels {
+            _ if is_extended_connect(&request) => http::websocket(request).await.map(BodyExt::boxed_unsync),
+            Some(channels) if Http::serves(request.uri().path()) => channels.answer(request, peer).await,
+            _ => http::answer(&request).map(BodyExt::boxed_unsync),
+        };
+        // It is under way as long as there is anything to say.
+        Ok(response.map(|body| {
+            let said = body.map_frame(move |frame| {
+                let _ = &busy;
+                frame
+            });
+            said.boxed_unsync()
+        }))
     }
 }
 
@@ -149,28 +187,6 @@ impl Drop for Busy {
         self.0.0.changed.notify_one();
     }
 }
-
-/// Answers one request, and ends the connection.
-async fn exchange(stream: HttpStream, read: Bytes) -> Result<(), hyper::Error> {
-    let (from, to) = tokio::io::split(stream);
-    let mut io = tokio::io::join(Cursor::new(read).chain(from), to);
-    // It flushes, and ends our direction.
-    hyper::server::conn::http1::Builder::new()
-        .keep_alive(false)
-        .timer(TokioTimer::new())
-        .header_read_timeout(DEADLINE)
-        .serve_connection(
-            TokioIo::new(&mut io),
-            service_fn(async |request| Ok::<_, Infallible>(http::answer(&request))),
-        )
-        .await?;
-
-    // RFC 9112 9.6: closing while a body that nobody wants is still coming would reset the connection,
-    // and the reset may overtake the answer. So the rest is dropped.
-    let _ = timeout(LINGER, tokio::io::copy(&mut io, &mut tokio::io::sink())).await;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -74,6 +74,12 @@ impl Origins {
         })
     }
 
+    /// Whether pages of this origin, as the Origin header says it, may have what a server answers that is asked for as
+    /// `host`, as the Host header says it: for what a server gives by plain HTTP beside its WebSockets.
+    pub fn allows(&self, origin: &[u8], host: &str) -> bool {
+        Authority::parse(host).is_some_and(|host| self.judge(origin, host).is_ok())
+    }
+
     /// Judges the Origin header of a request to `host`; on refusal says why and what to do.
     pub(super) fn judge(&self, origin: &[u8], host: Authority<'_>) -> Result<(), &'static str> {
         match self {

@@ -139,7 +139,7 @@ impl Serve {
         let tls = self.tls.server(&self.listen.host)?;
         let listener = self.listen.bind()?;
         let address = listener.local_addr().map_err(|error| self.listen.failure(&error))?;
-        let (site, close) = Site::new();
+        let (site, close) = Site::new(None);
         let mut running = self
             .engine(address, tls.clone(), site)?
             .start(listener)

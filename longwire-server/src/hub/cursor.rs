@@ -36,6 +36,27 @@ impl Cursor {
         self.at
     }
 
+    /// Where the channel stands, and whether nothing between the cursor and that is missing: if something is, the cursor
+    /// goes on from there.
+    ///
+    /// # Errors
+    ///
+    /// As [`read`](Self::read).
+    pub fn look(&mut self, now: Time) -> Result<(Position, bool), Refused> {
+        let page = self.hub.history(&self.name, Some(self.at), 1, now)?;
+        // The channel lives while it has a cursor.
+        let Some(head) = page.position else { return Ok((self.at, true)) };
+        if !page.recovered {
+            self.at = head;
+        }
+        Ok((head, page.recovered))
+    }
+
+    /// There is something to read. Look before the first time: a position of another epoch is not told from one of this.
+    pub fn is_behind(&self) -> bool {
+        *self.head.borrow() > self.at.offset
+    }
+
     /// The next messages: at most `limit`, and as many and as large as a page may be.
     ///
     /// # Errors

@@ -1,9 +1,12 @@
 //! Channels as clients meet them: who may do what on them, and how what is published reaches everyone.
 //!
 //! [`Realtime`] joins the hub with its rules and the engine. `clients` is what the engine calls: raw connections and
-//! sessions (`session`), whose words are in `wire` (what they ask) and `told` (what they hear).
+//! sessions (`session`), whose words are in `wire` (what they ask) and `told` (what they hear). [`http`] is the same
+//! channels for those who come without WebSocket; `audience` tells them who is there.
 
+mod audience;
 mod clients;
+pub mod http;
 mod session;
 mod told;
 mod wire;
@@ -31,6 +34,7 @@ use crate::store::{Store, Sync as StoreSync};
 
 pub use clients::Clients;
 
+use audience::Audience;
 use told::Told;
 use wire::{Code, Fault};
 
@@ -63,6 +67,8 @@ struct Inner {
     /// How fast all who speak on a channel may, where that is bounded.
     rates: Mutex<HashMap<ChannelName, Bucket>>,
     engine: OnceLock<Handle>,
+    /// Who is told of presence over HTTP.
+    audience: Audience,
 }
 
 impl fmt::Debug for Realtime {
@@ -115,6 +121,7 @@ impl Realtime {
             clock: Clock::start(),
             rates: Mutex::default(),
             engine: OnceLock::new(),
+            audience: Audience::default(),
             config,
         })))
     }
@@ -166,10 +173,12 @@ impl Realtime {
             ticks.tick().await;
             let now = self.now();
             self.0.hub.take_presence_changes(now, &mut |name, change| {
-                let Some(engine) = self.0.engine.get() else { return };
-                let told = Told::Presence { channel: name, presence: (&change).into() };
-                // A loop that is full has others to tell.
-                let _ = engine.publish(&Kind::Presence.topic(name), told.text());
+                let told = Told::Presence { channel: name, presence: (&change).into() }.text();
+                self.0.audience.tell(name, &told);
+                if let Some(engine) = self.0.engine.get() {
+                    // A loop that is full has others to tell.
+                    let _ = engine.publish(&Kind::Presence.topic(name), told);
+                }
             });
             if let Err(error) = self.0.hub.tick(now) {
                 trouble(&error);
@@ -221,10 +230,9 @@ impl Realtime {
         except: Option<Id>,
     ) -> Result<Receipt, Fault> {
         let channel = self.0.config.channel(name);
-        let most = channel.and_then(|channel| channel.max_message).unwrap_or(self.0.config.max_message);
-        if message.len() > most.in_memory() {
-            let text = format!("a message on {name} has at most {} bytes", most.in_memory());
-            return Err(Fault::new(Code::TooLarge, text));
+        let most = self.max_message(name);
+        if message.len() > most {
+            return Err(Fault::new(Code::TooLarge, format!("a message on {name} has at most {most} bytes")));
         }
         let now = Instant::now();
         who.seat.message(message.len(), now)?;
@@ -232,6 +240,12 @@ impl Realtime {
             self.keep_rate(name, &rate, now)?;
         }
         Ok(self.hand_on(name, message, who.user(), key, except)?)
+    }
+
+    /// Bytes of the largest message that a channel takes.
+    fn max_message(&self, name: &ChannelName) -> usize {
+        let own = self.0.config.channel(name).and_then(|channel| channel.max_message);
+        own.unwrap_or(self.0.config.max_message).in_memory()
     }
 
     fn keep_rate(&self, name: &ChannelName, rate: &Rate, now: Instant) -> Result<(), Fault> {

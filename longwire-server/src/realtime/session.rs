@@ -17,7 +17,7 @@ use crate::access::Identity;
 use crate::hub::{ChannelName, Position, Recovery, Subscription};
 
 /// Channels that a connection may be subscribed to.
-pub const SUBSCRIPTIONS_MAX: usize = 1000;
+pub(super) const SUBSCRIPTIONS_MAX: usize = 1000;
 
 /// Requests of a connection that wait for somebody who has to be asked.
 const WAITING_MAX: usize = 16;

@@ -4,7 +4,7 @@ use longwire::Message;
 use serde::Serialize;
 
 use super::wire::{Fault, Payload};
-use crate::hub::{Members, Page, Position, PresenceChange, Present, Published, User};
+use crate::hub::{Members, Page, Position, PresenceChange, Present, Published, Receipt, User};
 
 /// One JSON object.
 #[derive(Serialize)]
@@ -83,6 +83,12 @@ pub(super) enum Answer<'a> {
         expires: Option<u64>,
     },
     Done {},
+}
+
+impl From<Receipt> for Answer<'_> {
+    fn from(receipt: Receipt) -> Self {
+        Self::Published { position: receipt.position.to_string(), duplicate: receipt.duplicate }
+    }
 }
 
 /// A page of history.

@@ -11,6 +11,7 @@ use crate::process::{PATIENCE, Server};
 fn exchange(server: &Server, request: &str) -> (String, String) {
     let mut stream = TcpStream::connect(("127.0.0.1", server.port)).expect("connected");
     stream.set_read_timeout(Some(PATIENCE)).expect("set");
+    let request = request.replacen("\r\n", "\r\nConnection: close\r\n", 1);
     stream.write_all(request.as_bytes()).expect("written");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("the server closes");
@@ -139,7 +140,7 @@ fn a_request_that_dribbles_in_is_answered_too() {
     let server = Server::start(&[]);
     let mut stream = TcpStream::connect(("127.0.0.1", server.port)).expect("connected");
     stream.set_nodelay(true).expect("set");
-    for byte in b"GET /-/healthy HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" {
+    for byte in b"GET /-/healthy HTTP/1.1\r\nConnection: close\r\nHost: 127.0.0.1\r\n\r\n" {
         stream.write_all(&[*byte]).expect("written");
     }
     let mut answer = String::new();

@@ -1,0 +1,215 @@
+//! What all answers have in common: JSON, refusals with the codes of a session, and which form a client takes.
+
+use std::error::Error;
+
+use http_body_util::{BodyExt, Empty, Full};
+use longwire::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use longwire::{Bytes, Refusal};
+use serde::Serialize;
+
+use super::super::wire::{Code, Fault};
+use super::Body;
+use crate::hub::Refused;
+
+/// A refusal, as it is answered.
+pub(super) struct Denial(Box<Content>);
+
+/// Boxed, so that a `Result` with a denial stays small.
+struct Content {
+    status: StatusCode,
+    headers: HeaderMap,
+    fault: Fault,
+}
+
+impl Denial {
+    fn new(status: StatusCode, code: Code, text: impl Into<String>) -> Self {
+        Self(Box::new(Content { status, headers: HeaderMap::new(), fault: Fault::new(code, text) }))
+    }
+
+    fn header(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
+        self.0.headers.insert(name, value);
+        self
+    }
+
+    pub(super) fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, Code::BadRequest, "nothing is here")
+    }
+
+    pub(super) fn forbidden(text: &str) -> Self {
+        Self::new(StatusCode::FORBIDDEN, Code::Forbidden, text)
+    }
+
+    /// RFC 9110 15.5.6: Allow is required.
+    pub(super) fn method_not_allowed(methods: &'static str) -> Self {
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, Code::BadRequest, format!("understood here: {methods}"))
+            .header(header::ALLOW, HeaderValue::from_static(methods))
+    }
+
+    /// RFC 9110 15.5.9: the connection is of no use any more.
+    pub(super) fn too_slow(text: &str) -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, Code::BadRequest, text)
+            .header(header::CONNECTION, HeaderValue::from_static("close"))
+    }
+
+    /// RFC 9110 15.5.16.
+    pub(super) fn coded() -> Self {
+        let text = "a body with a Content-Encoding is not understood: send it as it is";
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::BadRequest, text)
+            .header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))
+    }
+
+    pub(super) fn response(self) -> Response<Body> {
+        #[derive(Serialize)]
+        struct Denied {
+            error: Fault,
+        }
+        let Content { status, headers, fault } = *self.0;
+        let mut response = json(&Denied { error: fault });
+        *response.status_mut() = status;
+        response.headers_mut().extend(headers);
+        response
+    }
+}
+
+impl From<Fault> for Denial {
+    fn from(fault: Fault) -> Self {
+        let status = match fault.code {
+            Code::Unauthorized => StatusCode::UNAUTHORIZED,
+            Code::Forbidden => StatusCode::FORBIDDEN,
+            Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+            Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+            _ => StatusCode::BAD_REQUEST,
+        };
+        let mut headers = HeaderMap::new();
+        if let Some(wait) = fault.retry_after {
+            // RFC 9110 10.2.3 knows whole seconds only; never too early.
+            headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.div_ceil(1000).max(1)));
+        }
+        Self(Box::new(Content { status, headers, fault }))
+    }
+}
+
+impl From<Refusal> for Denial {
+    fn from(refusal: Refusal) -> Self {
+        let (status, headers) = (refusal.status(), refusal.headers().clone());
+        let mut fault = Fault::from(refusal);
+        if status == StatusCode::BAD_REQUEST {
+            fault.code = Code::BadRequest;
+        }
+        Self(Box::new(Content { status, headers, fault }))
+    }
+}
+
+impl From<Refused> for Denial {
+    fn from(refused: Refused) -> Self {
+        Fault::from(refused).into()
+    }
+}
+
+/// 200, with this as JSON.
+pub(super) fn json(value: &impl Serialize) -> Response<Body> {
+    // Nothing that is answered can fail: no map has keys that are no text.
+    json_text(serde_json::to_string(value).unwrap_or_default())
+}
+
+/// 200, with a text that is JSON.
+pub(super) fn json_text(text: String) -> Response<Body> {
+    let mut response = Response::new(Full::new(Bytes::from(text)).boxed_unsync());
+    prepare(response.headers_mut(), HeaderValue::from_static("application/json"));
+    response
+}
+
+/// 200, with a stream of events for its body.
+pub(super) fn stream(body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    prepare(response.headers_mut(), HeaderValue::from_static("text/event-stream"));
+    // nginx would gather what is to be there at once.
+    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+/// What GET would be answered, without a body (RFC 9110 9.3.2).
+pub(super) fn head(wants_stream: bool) -> Response<Body> {
+    if wants_stream {
+        return stream(empty());
+    }
+    let mut response = Response::new(empty());
+    prepare(response.headers_mut(), HeaderValue::from_static("application/json"));
+    response
+}
+
+pub(super) fn empty() -> Body {
+    Empty::new().boxed_unsync()
+}
+
+fn prepare(headers: &mut HeaderMap, kind: HeaderValue) {
+    headers.insert(header::CONTENT_TYPE, kind);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+}
+
+/// Whether a client takes a stream of events, or else JSON (RFC 9110 12.5.1). Who names the stream wants it, whatever else he
+/// takes: an EventSource names nothing else.
+pub(super) fn wants_stream(headers: &HeaderMap) -> Result<bool, Denial> {
+    let mut says_nothing = true;
+    let mut takes_json = false;
+    for ranges in headers.get_all(header::ACCEPT) {
+        says_nothing = false;
+        for range in ranges.to_str().unwrap_or_default().split(',') {
+            let mut parts = range.split(';').map(str::trim);
+            let kind = parts.next().unwrap_or_default();
+            // RFC 9110 12.4.2.
+            let weight = parts.find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")));
+            if weight.is_some_and(|weight| weight.trim_end_matches(['0', '.']).is_empty()) {
+                continue;
+            }
+            if kind.eq_ignore_ascii_case("text/event-stream") {
+                return Ok(true);
+            }
+            takes_json |=
+                ["*/*", "application/*", "application/json"].iter().any(|one| kind.eq_ignore_ascii_case(one));
+        }
+    }
+    if says_nothing || takes_json {
+        return Ok(false);
+    }
+    let text = "here is text/event-stream, or application/json";
+    Err(Denial::new(StatusCode::NOT_ACCEPTABLE, Code::BadRequest, text))
+}
+
+/// Why a body cannot be read.
+pub(super) fn unreadable(error: &(dyn Error + 'static)) -> Denial {
+    Denial::new(StatusCode::BAD_REQUEST, Code::BadRequest, format!("the body ends too early: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_client_takes() {
+        for (accept, wants) in [
+            (&[][..], Some(false)),
+            (&["text/event-stream"], Some(true)),
+            (&["Text/Event-Stream; q=0.5, */*"], Some(true)),
+            (&["application/json", "text/event-stream"], Some(true)),
+            (&["text/event-stream;q=0, */*;q=0.1"], Some(false)),
+            (&["text/event-stream;q=0.000"], None),
+            (&["text/html,application/xhtml+xml,*/*;q=0.8"], Some(false)),
+            (&["application/*"], Some(false)),
+            (&["application/json;charset=utf-8"], Some(false)),
+            (&["text/html"], None),
+            (&["text/*"], None),
+            (&["*/*;q=0"], None),
+            (&["application/json; q=0"], None),
+            (&[""], None),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in accept {
+                headers.append(header::ACCEPT, HeaderValue::from_static(value));
+            }
+            assert_eq!(wants_stream(&headers).ok(), wants, "{accept:?}");
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! Many channels, heard by one client at its own pace: what is next, and waiting for it. It holds no messages.
+
+use futures_util::future::select_all;
+
+use super::super::Realtime;
+use super::super::audience::{Change, Listener, Missed};
+use super::super::told::{There, Told};
+use crate::hub::{Batch, ChannelName, Cursor, Position, Present, Published, Refused, Subscription, User};
+
+/// What comes next on a channel.
+pub(super) enum Event {
+    Message(Published),
+    /// What came before this position is lost, for the client reads too slowly.
+    Gap(Position),
+    /// Who is there has changed: what a session is told.
+    Presence(Change),
+}
+
+/// Where a channel stands when it begins to be heard.
+pub(super) struct Begun {
+    /// Where the channel is.
+    pub(super) head: Position,
+    /// Where it is heard from.
+    pub(super) from: Position,
+    /// Whether nothing is missing behind the position that the client gave, if it gave one.
+    pub(super) recovered: Option<bool>,
+    pub(super) presence: Option<There>,
+}
+
+/// How a channel is heard.
+#[derive(Clone, Copy)]
+pub(super) enum How {
+    /// In one answer: who polls is not counted as present.
+    Once,
+    /// As long as there is a connection.
+    Live,
+}
+
+/// One channel that is heard.
+pub(super) struct Channel {
+    name: ChannelName,
+    cursor: Cursor,
+    /// It is present with this.
+    _seat: Option<Subscription>,
+    news: Option<Listener>,
+    /// What has come of them while it was waited for anything.
+    told: Option<Result<Change, Missed>>,
+}
+
+impl Channel {
+    /// Begins to hear a channel, behind a position or from now on.
+    pub(super) fn open(
+        realtime: &Realtime,
+        name: ChannelName,
+        after: Option<Position>,
+        how: How,
+        user: Option<User>,
+        presence: bool,
+    ) -> Result<(Self, Begun), Refused> {
+        let (hub, now) = (&realtime.0.hub, realtime.now());
+        let mut cursor = hub.cursor(&name, after, now)?;
+        let (head, recovered) = cursor.look(now)?;
+        let (mut seat, mut news, mut present) = (None, None, None);
+        match how {
+            How::Live => {
+                // Under the lock of the channel: what changes later continues what is seen now.
+                let see = |seen: &dyn Fn() -> Option<Present>| {
+                    presence.then(|| (seen(), realtime.0.audience.join(&name)))
+                };
+                let (taken, seen) = hub.subscribe_and_see(&name, user, None, now, |_, seen| see(seen))?;
+                seat = Some(taken);
+                if let Some((seen, listener)) = seen {
+                    (present, news) = (seen, Some(listener));
+                }
+            }
+            How::Once if presence => present = hub.presence(&name),
+            How::Once => {}
+        }
+        let begun = Begun {
+            head,
+            from: cursor.position(),
+            recovered: after.map(|_| recovered),
+            presence: present.as_ref().map(There::from),
+        };
+        Ok((Self { name, cursor, _seat: seat, news, told: None }, begun))
+    }
+
+    fn next(&mut self, realtime: &Realtime) -> Result<Option<Event>, Refused> {
+        if let Some(told) = self.told.take().or_else(|| self.news.as_mut()?.take()) {
+            return Ok(Some(Event::Presence(told.unwrap_or_else(|Missed| self.present(realtime)))));
+        }
+        if !self.cursor.is_behind() {
+            return Ok(None);
+        }
+        // One by one, so that what is held for a client is what it is about to be sent.
+        Ok(match self.cursor.read(1, realtime.now())? {
+            Batch::Messages(messages) => messages.into_iter().next().map(Event::Message),
+            Batch::Gap(position) => Some(Event::Gap(position)),
+            Batch::Nothing => None,
+        })
+    }
+
+    /// Who is there, for somebody who has missed how that came.
+    fn present(&self, realtime: &Realtime) -> Change {
+        let present = realtime.0.hub.presence(&self.name);
+        let nobody = Present { counts: Default::default(), members: None };
+        let presence = (&present.unwrap_or(nobody)).into();
+        Told::Presence { channel: &self.name, presence }.text().into()
+    }
+
+    /// Waits until there is something. Cancel-safe.
+    async fn changed(&mut self) {
+        if self.told.is_some() {
+            return;
+        }
+        let Self { cursor, news: Some(news), told, .. } = self else { return self.cursor.changed().await };
+        tokio::select! {
+            () = cursor.changed() => {}
+            change = news.next() => *told = Some(change),
+        }
+    }
+}
+
+/// The channels of one client.
+pub(super) struct Hearing {
+    realtime: Realtime,
+    channels: Vec<Channel>,
+    /// Whose turn it is.
+    turn: usize,
+}
+
+impl Hearing {
+    pub(super) const fn new(realtime: Realtime, channels: Vec<Channel>) -> Self {
+        Self { realtime, channels, turn: 0 }
+    }
+
+    /// What is next, if anything is there: of each channel in turn.
+    pub(super) fn next(&mut self) -> Result<Option<(&ChannelName, Event)>, Refused> {
+        for _ in 0..self.channels.len() {
+            let turn = self.turn;
+            self.turn = (turn + 1) % self.channels.len();
+            if let Some(event) = self.channels[turn].next(&self.realtime)? {
+                return Ok(Some((&self.channels[turn].name, event)));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Waits until there may be something. Cancel-safe.
+    pub(super) async fn changed(&mut self) {
+        if self.channels.is_empty() {
+            return std::future::pending().await;
+        }
+        select_all(self.channels.iter_mut().map(|channel| Box::pin(channel.changed()))).await;
+    }
+}

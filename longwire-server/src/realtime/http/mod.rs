@@ -1,0 +1,320 @@
+//! Channels for those who come without WebSocket (docs/protocol.md): a stream of events, long polling, POST.
+//!
+//! What is here are the routes, and who is let in by them. `query` is what an address asks for, `cors` which pages may have an
+//! answer, `answer` what all answers have in common; `hearing` reads many channels for one client, which `sse` makes a
+//! stream of and `poll` one answer; `post` is what is done by POST. How connections are served is the caller's: the
+//! bounds of heads, of writes that get stuck and of idle connections are his.
+
+mod answer;
+mod cors;
+mod events;
+mod hearing;
+mod poll;
+mod post;
+mod query;
+mod sse;
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::time::SystemTime;
+
+use http_body_util::combinators::UnsyncBoxBody;
+use hyper::body::Body as HttpBody;
+use longwire::http::{Method, Request, Response, header};
+use longwire::{Bytes, Forwarded, Origins, TrustedProxies};
+use tokio::sync::watch;
+use tokio::time::Sleep;
+
+use super::wire::{Code, Fault};
+use super::{Realtime, Who, channel};
+use crate::access::{Identity, host_allowed};
+use crate::hub::ChannelName;
+use crate::pattern::name_of_path;
+use answer::Denial;
+use cors::Page;
+use query::Query;
+
+/// The body of an answer: whole, or a stream of events.
+pub type Body = UnsyncBoxBody<Bytes, Infallible>;
+
+/// The channels of a [`Realtime`] over HTTP. It clones into further handles of the same.
+///
+/// ```
+/// use http_body_util::{BodyExt, Full};
+/// use longwire_server::config::Config;
+/// use longwire_server::realtime::{Realtime, http::Http};
+/// use longwire::http::{Method, Request};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let http = Http::new(Realtime::new(Config::default())?);
+/// let request = Request::builder().method(Method::POST).uri("/rooms/%E4%B8%80");
+/// let request = request.body(Full::new(longwire::Bytes::from("你好 👋")))?;
+/// let answer = http.answer(request, "192.0.2.7:4711".parse()?).await;
+/// assert_eq!(answer.status(), 200);
+/// assert!(answer.into_body().collect().await?.to_bytes().starts_with(b"{\"position\":"));
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Http {
+    realtime: Realtime,
+    origins: Origins,
+    listening: Option<IpAddr>,
+    proxies: Option<TrustedProxies>,
+    closing: Option<watch::Receiver<bool>>,
+}
+
+impl fmt::Debug for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http").field("realtime", &self.realtime).field("origins", &self.origins).finish()
+    }
+}
+
+/// What there is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Route {
+    Channel,
+    Events,
+    Publish,
+    History,
+    Presence,
+}
+
+impl Route {
+    fn of(path: &str) -> Option<Self> {
+        match path {
+            "/-/events" => Some(Self::Events),
+            "/-/publish" => Some(Self::Publish),
+            "/-/history" => Some(Self::History),
+            "/-/presence" => Some(Self::Presence),
+            "/" => None,
+            _ if path.starts_with("/-/") => None,
+            _ => path.starts_with('/').then_some(Self::Channel),
+        }
+    }
+
+    /// As Allow says it.
+    const fn methods(self) -> &'static str {
+        match self {
+            Self::Channel => "GET, HEAD, OPTIONS, POST",
+            Self::Events => "GET, HEAD, OPTIONS",
+            Self::Publish | Self::History | Self::Presence => "OPTIONS, POST",
+        }
+    }
+
+    fn takes(self, method: &Method) -> bool {
+        self.methods().split(", ").any(|known| known == method.as_str())
+    }
+}
+
+impl Http {
+    /// The channels over HTTP. Only pages of the server's own origin may have them, no proxy is believed, any host is
+    /// answered, and streams end with their clients.
+    pub fn new(realtime: Realtime) -> Self {
+        Self { realtime, origins: Origins::Same, listening: None, proxies: None, closing: None }
+    }
+
+    /// Which pages may have what is answered, besides the server's own: it is refused to others. Those in a list may
+    /// show cookies, which is not so with [`Origins::Any`].
+    #[must_use]
+    pub fn origins(mut self, origins: Origins) -> Self {
+        self.origins = origins;
+        self
+    }
+
+    /// Where the server listens: by [`host_allowed`] only some hosts are answered on a loopback address.
+    #[must_use]
+    pub fn listening(mut self, address: IpAddr) -> Self {
+        self.listening = Some(address);
+        self
+    }
+
+    /// Proxies that are believed when they say whom they speak for.
+    #[must_use]
+    pub fn trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
+        self.proxies = Some(proxies);
+        self
+    }
+
+    /// When this becomes true, streams end and those who wait are answered.
+    #[must_use]
+    pub fn closing(mut self, closing: watch::Receiver<bool>) -> Self {
+        self.closing = Some(closing);
+        self
+    }
+
+    /// Whether what is asked for at this path is here: all but the page at `/`, and what other paths under `/-/` are.
+    pub fn serves(path: &str) -> bool {
+        Route::of(path).is_some()
+    }
+
+    /// Answers a request that has come from this peer. Refusals are JSON, as docs/protocol.md has them; 404 is for paths that
+    /// [`serves`](Self::serves) does not know.
+    ///
+    /// Waits for the body, at most 30 s; where it is long polling, for at most 60 s; and for whoever has to be asked. A
+    /// future that is dropped frees all that it has; what it has published by then stays.
+    pub async fn answer<B>(&self, mut request: Request<B>, peer: SocketAddr) -> Response<Body>
+    where
+        B: HttpBody<Error: Into<Box<dyn Error + Send + Sync>>>,
+    {
+        let mut page = Page::Refused;
+        let answered = self.let_in(&mut request, peer, &mut page);
+        let answered = match answered {
+            Ok((route, from)) => self.act(route, request, from, &page).await,
+            Err(denial) => Err(denial),
+        };
+        let mut response = answered.unwrap_or_else(Denial::response);
+        page.permit(response.headers_mut());
+        response
+    }
+
+    /// What costs nothing to find out: the client's address, and whether the page may ask at all.
+    fn let_in<B>(
+        &self,
+        request: &mut Request<B>,
+        peer: SocketAddr,
+        page: &mut Page,
+    ) -> Result<(Route, SocketAddr), Denial> {
+        let Some(route) = Route::of(request.uri().path()) else { return Err(Denial::not_found()) };
+        let from = match &self.proxies {
+            Some(proxies) => proxies.apply(peer, request)?,
+            None => peer,
+        };
+        // RFC 9112 3.2.2, RFC 9113 8.3.1: what stands in the target is the host, whatever the header says. But a proxy knows best.
+        let passed_on =
+            request.extensions().get::<Forwarded>().is_some_and(|forwarded| forwarded.host.is_some());
+        let headers = request.headers();
+        let host = match request.uri().authority() {
+            Some(authority) if !passed_on => Some(authority.as_str().as_bytes()),
+            _ => headers.get(header::HOST).map(|host| host.as_bytes()),
+        };
+        if let Some(listening) = self.listening
+            && !passed_on
+            && !host_allowed(host, listening, &self.realtime.0.config.allow_host)
+        {
+            let text = "this server is asked for by a name that is not its own: add it to allow_host";
+            return Err(Denial::forbidden(text));
+        }
+        *page = Page::judge(headers, host, &self.origins)?;
+        if !route.takes(request.method()) {
+            return Err(Denial::method_not_allowed(route.methods()));
+        }
+        Ok((route, from))
+    }
+
+    async fn act<B>(
+        &self,
+        route: Route,
+        request: Request<B>,
+        from: SocketAddr,
+        page: &Page,
+    ) -> Result<Response<Body>, Denial>
+    where
+        B: HttpBody<Error: Into<Box<dyn Error + Send + Sync>>>,
+    {
+        if request.method() == Method::OPTIONS {
+            return Ok(page.preflight(route.methods()));
+        }
+        let coding = request.headers().get(header::CONTENT_ENCODING);
+        if coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+            return Err(Denial::coded());
+        }
+        let (parts, body) = request.into_parts();
+        let request = Request::from_parts(parts, ());
+        let who = self.realtime.admit(&request, from.ip()).await?;
+        match route {
+            Route::Channel if request.method() == Method::POST => self.post(&request, body, who).await,
+            Route::Publish => self.post_many(body, who).await,
+            Route::History => self.post_history(body, who).await,
+            Route::Presence => self.post_presence(body, who).await,
+            Route::Channel | Route::Events => self.get(route, &request, who).await,
+        }
+    }
+
+    async fn get(&self, route: Route, request: &Request<()>, who: Who) -> Result<Response<Body>, Denial> {
+        let wants_stream = answer::wants_stream(request.headers())?;
+        let query = Query::parse(request.uri().query().unwrap_or_default())?;
+        if request.method() == Method::HEAD {
+            return Ok(answer::head(wants_stream));
+        }
+        match route {
+            Route::Events if wants_stream => self.stream_of_many(&query, who).await,
+            Route::Events => self.poll_many(&query, who).await,
+            _ => {
+                let name = at_path(request.uri().path())?;
+                self.may_hear(&who.identity, &name).await?;
+                if wants_stream {
+                    self.stream_of_one(name, &query, request.headers(), who)
+                } else {
+                    self.poll_one(name, &query, who).await
+                }
+            }
+        }
+    }
+
+    /// Asks whoever has to be asked.
+    async fn may_hear(&self, who: &Identity, name: &ChannelName) -> Result<(), Fault> {
+        if !self.realtime.may_subscribe(who, name)? {
+            self.realtime.0.access.subscribe(who, name, SystemTime::now()).await?;
+        }
+        Ok(())
+    }
+
+    /// What ends a wait of somebody.
+    fn end_of(&self, who: &Who) -> End {
+        let left = who
+            .identity
+            .expires()
+            .map(|expires| expires.duration_since(SystemTime::now()).unwrap_or_default());
+        End { expiry: left.map(|left| Box::pin(tokio::time::sleep(left))), closing: self.closing.clone() }
+    }
+}
+
+/// The channel at a path.
+fn at_path(path: &str) -> Result<ChannelName, Fault> {
+    let name = name_of_path(path).map_err(|error| Fault::new(Code::BadChannel, error.to_string()))?;
+    channel(&name)
+}
+
+/// What ends a wait besides that for which it is: the identity expires, or the server is to end.
+struct End {
+    expiry: Option<Pin<Box<Sleep>>>,
+    closing: Option<watch::Receiver<bool>>,
+}
+
+impl End {
+    /// Waits for it. Cancel-safe.
+    async fn come(&mut self) {
+        let Self { expiry, closing } = self;
+        let expired = async {
+            match expiry {
+                Some(expiry) => expiry.as_mut().await,
+                None => std::future::pending().await,
+            }
+        };
+        let closed = async {
+            // Without a sender there is nobody who could end anything.
+            let known = match closing {
+                Some(closing) => closing.wait_for(|closing| *closing).await.is_ok(),
+                None => false,
+            };
+            if !known {
+                std::future::pending::<()>().await;
+            }
+        };
+        tokio::select! {
+            () = expired => {}
+            () = closed => {}
+        }
+    }
+
+    /// It has come.
+    fn is_here(&self) -> bool {
+        self.expiry.as_ref().is_some_and(|expiry| expiry.deadline() <= tokio::time::Instant::now())
+            || self.closing.as_ref().is_some_and(|closing| *closing.borrow())
+    }
+}

@@ -1,0 +1,234 @@
+//! What is done by POST: one message, many, a page of history, who is there.
+
+use std::error::Error;
+use std::time::{Duration, Instant, SystemTime};
+
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::Body as HttpBody;
+use longwire::http::{HeaderMap, Request, Response, header};
+use longwire::{Bytes, Message, Utf8Bytes};
+use serde::Serialize;
+use tokio::time::timeout;
+
+use super::super::told;
+use super::super::wire::{self, Code, Fault, KEY_MAX, Publication};
+use super::super::{Who, channel, position};
+use super::answer::{self, Denial};
+use super::{Body, Http, at_path};
+use crate::hub::{ChannelName, Receipt};
+
+/// How long a body may take.
+const BODY_TIME: Duration = Duration::from_secs(30);
+
+/// Bytes of a batch, in largest messages.
+const BATCH: usize = 16;
+
+/// How long those who have to be asked may take for all messages of a batch.
+const ASKING: Duration = Duration::from_secs(30);
+
+/// Bytes of a request for history or presence.
+const QUESTION_MAX: usize = 4096;
+
+/// What became of a publication.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Outcome {
+    Published(told::Answer<'static>),
+    Failed { error: Fault },
+}
+
+impl From<Result<Receipt, Fault>> for Outcome {
+    fn from(published: Result<Receipt, Fault>) -> Self {
+        match published {
+            Ok(receipt) => Self::Published(receipt.into()),
+            Err(error) => Self::Failed { error },
+        }
+    }
+}
+
+impl Http {
+    /// The body is the message.
+    pub(super) async fn post<B>(
+        &self,
+        request: &Request<()>,
+        body: B,
+        mut who: Who,
+    ) -> Result<Response<Body>, Denial>
+    where
+        B: HttpBody<Error: Into<Box<dyn Error + Send + Sync>>>,
+    {
+        let name = at_path(request.uri().path())?;
+        let headers = request.headers();
+        // Before anything is read.
+        let is_allowed = self.realtime.may_publish(&who.identity, &name)?;
+        let key = headers.get("idempotency-key").map(|key| idempotency_key(key.as_bytes())).transpose()?;
+        let body = read(body, self.realtime.max_message(&name)).await?;
+        let message = if is_text(headers) {
+            let text = Utf8Bytes::try_from(body);
+            Message::Text(text.map_err(|_| {
+                Fault::new(
+                    Code::BadRequest,
+                    "a text is UTF-8: encode it so, or name a Content-Type that is no text",
+                )
+            })?)
+        } else {
+            Message::Binary(body)
+        };
+        if !is_allowed {
+            let asked =
+                self.realtime.0.access.publish(&who.identity, &name, message.as_bytes(), SystemTime::now());
+            asked.await?;
+        }
+        let receipt = self.realtime.publish_for(&mut who, &name, message, key, None)?;
+        Ok(answer::json(&told::Answer::from(receipt)))
+    }
+
+    /// Many messages, in order, each with its own outcome.
+    pub(super) async fn post_many<B>(&self, body: B, mut who: Who) -> Result<Response<Body>, Denial>
+    where
+        B: HttpBody<Error: Into<Box<dyn Error + Send + Sync>>>,
+    {
+        #[derive(Serialize)]
+        struct Results {
+            results: Vec<Outcome>,
+        }
+        let most = self.realtime.0.config.max_message.in_memory().saturating_mul(BATCH);
+        let body = read(body, most).await?;
+        let publications = wire::batch(&body)?;
+        drop(body);
+        let deadline = tokio::time::Instant::now() + ASKING;
+        let mut results = Vec::with_capacity(publications.len());
+        for publication in publications {
+            let published = match publication {
+                Ok(publication) => self.publish(publication, &mut who, deadline).await,
+                Err(fault) => Err(fault),
+            };
+            results.push(published.into());
+        }
+        Ok(answer::json(&Results { results }))
+    }
+
+    async fn publish(
+        &self,
+        publication: Publication,
+        who: &mut Who,
+        deadline: tokio::time::Instant,
+    ) -> Result<Receipt, Fault> {
+        let Publication { channel: name, message, key } = publication;
+        let name = channel(&name)?;
+        if !self.realtime.may_publish(&who.identity, &name)? {
+            let asked =
+                self.realtime.0.access.publish(&who.identity, &name, message.as_bytes(), SystemTime::now());
+            let late = || Fault::new(Code::Unavailable, "who has to be asked takes too long");
+            tokio::time::timeout_at(deadline, asked).await.map_err(|_| late())??;
+        }
+        self.realtime.publish_for(who, &name, message, key.as_deref(), None)
+    }
+
+    /// A page of history.
+    pub(super) async fn post_history<B>(&self, body: B, who: Who) -> Result<Response<Body>, Denial>
+    where
+        B: HttpBody<Error: Into<Box<dyn Error + Send + Sync>>>,
+    {
+        let request = self.question("history", body, who).await?;
+        let (name, wire::Request::History { after, limit, .. }) = request else {
+            return Err(Denial::not_found());
+        };
+        let after = after.as_deref().map(position).transpose()?;
+        let page = self.realtime.0.hub.history(&name, after, limit, self.realtime.now())?;
+        Ok(answer::json(&told::Answer::History((&page).into())))
+    }
+
+    /// Who is there.
+    pub(super) async fn post_presence<B>(&self, body: B, who: Who) -> Result<Response<Body>, Denial>
+    where
+        B: HttpBody<Error: Into<Box<dyn Error + Send + Sync>>>,
+    {
+        let (name, _) = self.question("presence", body, who).await?;
+        Ok(answer::json(&self.realtime.presence(&name)))
+    }
+}
+
+impl Http {
+    /// What is asked, of a channel that may be heard.
+    async fn question<B>(
+        &self,
+        kind: &str,
+        body: B,
+        mut who: Who,
+    ) -> Result<(ChannelName, wire::Request), Denial>
+    where
+        B: HttpBody<Error: Into<Box<dyn Error + Send + Sync>>>,
+    {
+        let body = read(body, QUESTION_MAX).await?;
+        who.seat.message(body.len(), Instant::now()).map_err(Fault::from)?;
+        let request = wire::posted(kind, &body)?;
+        let (wire::Request::History { channel: name, .. } | wire::Request::Presence { channel: name }) =
+            &request
+        else {
+            return Err(Denial::not_found());
+        };
+        let name = channel(name)?;
+        self.may_hear(&who.identity, &name).await?;
+        Ok((name, request))
+    }
+}
+
+/// Reads a body of at most so many bytes: refused at once if it says that it has more, and as soon as it does.
+async fn read<B>(body: B, most: usize) -> Result<Bytes, Denial>
+where
+    B: HttpBody<Error: Into<Box<dyn Error + Send + Sync>>>,
+{
+    let too_large = || Fault::new(Code::TooLarge, format!("at most {most} bytes are taken here"));
+    if body.size_hint().lower() > most as u64 {
+        return Err(too_large().into());
+    }
+    match timeout(BODY_TIME, Limited::new(body, most).collect()).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large().into()),
+        Ok(Err(error)) => Err(answer::unreadable(&*error)),
+        Err(_) => Err(Denial::too_slow(&format!("the body takes longer than {} s", BODY_TIME.as_secs()))),
+    }
+}
+
+fn idempotency_key(value: &[u8]) -> Result<&str, Fault> {
+    let key = std::str::from_utf8(value).ok().filter(|key| (1..=KEY_MAX).contains(&key.len()));
+    key.ok_or_else(|| {
+        Fault::new(Code::BadRequest, format!("Idempotency-Key has 1 to {KEY_MAX} bytes of UTF-8"))
+    })
+}
+
+/// Whether the body is text by its type.
+fn is_text(headers: &HeaderMap) -> bool {
+    let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
+    let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    kind.starts_with("text/") || kind == "application/json" || kind == "application/x-www-form-urlencoded"
+}
+
+#[cfg(test)]
+mod tests {
+    use longwire::http::HeaderValue;
+
+    use super::*;
+
+    #[test]
+    fn which_types_are_text() {
+        for (kind, text) in [
+            (None, false),
+            (Some("text/plain"), true),
+            (Some("Text/HTML ; charset=utf-8"), true),
+            (Some("application/json"), true),
+            (Some("application/x-www-form-urlencoded"), true),
+            (Some("application/octet-stream"), false),
+            (Some("image/png"), false),
+            (Some("application/jsonx"), false),
+            (Some("text"), false),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some(kind) = kind {
+                headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
+            }
+            assert_eq!(is_text(&headers), text, "{kind:?}");
+        }
+    }
+}

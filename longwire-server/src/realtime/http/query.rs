@@ -1,0 +1,160 @@
+//! What an address asks for: `?after=…&wait=…`, and many channels with theirs.
+
+use super::super::wire::{Code, Fault};
+
+/// Channels of one stream, or of one poll.
+pub(super) const CHANNELS_MAX: usize = 100;
+
+/// Seconds that a poll may wait.
+pub(super) const WAIT_MAX: u64 = 60;
+
+/// The fields that are known; others, such as a token, are for others.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Query {
+    /// Of the channel at the path.
+    pub(super) after: Option<String>,
+    /// In seconds.
+    pub(super) wait: u64,
+    /// In the order in which they were said.
+    pub(super) channels: Vec<Wanted>,
+}
+
+/// One of many channels.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Wanted {
+    pub(super) name: String,
+    pub(super) after: Option<String>,
+    pub(super) presence: bool,
+}
+
+impl Query {
+    pub(super) fn parse(query: &str) -> Result<Self, Fault> {
+        let mut parsed = Self::default();
+        for pair in query.split('&') {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            match key {
+                "channel" if parsed.channels.len() == CHANNELS_MAX => {
+                    return Err(Fault::new(
+                        Code::TooMany,
+                        format!("at most {CHANNELS_MAX} channels at once"),
+                    ));
+                }
+                "channel" => parsed.channels.push(Wanted { name: decode(value)?, ..Wanted::default() }),
+                "after" => {
+                    let after = Some(decode(value)?).filter(|after| !after.is_empty());
+                    match parsed.channels.last_mut() {
+                        Some(channel) => channel.after = after,
+                        None => parsed.after = after,
+                    }
+                }
+                "presence" => {
+                    let channel = parsed.channels.last_mut();
+                    let channel =
+                        channel.ok_or_else(|| bad("`presence` belongs to the `channel` before it"))?;
+                    channel.presence = match value {
+                        "1" => true,
+                        "0" => false,
+                        _ => return Err(bad("`presence` is 1 or 0")),
+                    };
+                }
+                "wait" => {
+                    let wait = value.parse().ok().filter(|wait| *wait <= WAIT_MAX);
+                    parsed.wait = wait.ok_or_else(|| bad(format!("`wait` is 0 to {WAIT_MAX} seconds")))?;
+                }
+                _ => {}
+            }
+        }
+        Ok(parsed)
+    }
+
+    /// As `/-/events` takes them.
+    pub(super) fn many(&self) -> Result<&[Wanted], Fault> {
+        match &*self.channels {
+            [] => Err(bad("say which channels: ?channel=NAME&channel=NAME")),
+            _ if self.after.is_some() => Err(bad("`after` belongs to the `channel` before it")),
+            channels => Ok(channels),
+        }
+    }
+}
+
+fn bad(text: impl Into<String>) -> Fault {
+    Fault::new(Code::BadRequest, text)
+}
+
+/// As forms write it (WHATWG URL 5.1): a plus is a space.
+fn decode(value: &str) -> Result<String, Fault> {
+    let mut decoded = Vec::with_capacity(value.len());
+    let mut bytes = value.bytes();
+    while let Some(byte) = bytes.next() {
+        decoded.push(match byte {
+            b'+' => b' ',
+            b'%' => {
+                let mut digit = || char::from(bytes.next()?).to_digit(16);
+                let (Some(high), Some(low)) = (digit(), digit()) else {
+                    return Err(bad("a % needs two hexadecimal digits (RFC 3986 2.1)"));
+                };
+                // Two digits of four bits make a byte.
+                (high << 4 | low) as u8
+            }
+            byte => byte,
+        });
+    }
+    String::from_utf8(decoded).map_err(|_| bad("the query is UTF-8, percent-encoded"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_belong_to_the_channel_before_them() {
+        let wanted = |name: &str, after: Option<&str>, presence| Wanted {
+            name: name.into(),
+            after: after.map(Into::into),
+            presence,
+        };
+        let query = "channel=rooms/%E4%B8%80&after=a-1&presence=1&token=t&channel=a%2Bb+c&presence=0&channel=x&after=&wait=60";
+        let parsed = Query::parse(query).expect("a query");
+        assert_eq!(
+            parsed.many(),
+            Ok(&[
+                wanted("rooms/一", Some("a-1"), true),
+                wanted("a+b c", None, false),
+                wanted("x", None, false)
+            ][..])
+        );
+        assert_eq!((parsed.wait, parsed.after), (60, None));
+        let parsed = Query::parse("after=a-1&wait=0&what=ever").expect("a query");
+        assert_eq!((parsed.after.as_deref(), parsed.wait), (Some("a-1"), 0));
+        assert!(parsed.many().is_err());
+        assert_eq!(Query::parse(""), Ok(Query::default()));
+        assert!(Query::parse("after=a-1&channel=a").expect("a query").many().is_err());
+    }
+
+    #[test]
+    fn what_is_not_understood_is_said() {
+        for bad in [
+            "wait=61",
+            "wait=-1",
+            "wait=1.5",
+            "wait=",
+            "presence=1",
+            "channel=a&presence=yes",
+            "channel=%",
+            "channel=%4",
+            "channel=%zz",
+            "channel=%ff",
+            "after=%E4%B8",
+        ] {
+            assert_eq!(Query::parse(bad).map_err(|fault| fault.code), Err(Code::BadRequest), "{bad}");
+        }
+    }
+
+    #[test]
+    fn channels_are_bounded() {
+        let most = vec!["channel=a"; CHANNELS_MAX].join("&");
+        assert_eq!(Query::parse(&most).expect("as many as may be").channels.len(), CHANNELS_MAX);
+        let more = format!("{most}&channel=a");
+        assert_eq!(Query::parse(&more).map_err(|fault| fault.code), Err(Code::TooMany));
+    }
+}

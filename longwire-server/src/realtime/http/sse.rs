@@ -1,0 +1,183 @@
+//! Server-sent events (WHATWG HTML 9.2): channels as a stream that the client's own reading moves on.
+
+use std::convert::Infallible;
+use std::fmt::Write;
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use futures_util::stream::unfold;
+use http_body_util::{BodyExt, StreamBody};
+use hyper::body::Frame;
+use longwire::Bytes;
+use longwire::http::{HeaderMap, Response};
+use tokio::time::{Interval, MissedTickBehavior};
+
+use super::super::told::{Answer, Told};
+use super::super::{Who, position};
+use super::answer::{self, Denial};
+use super::hearing::{Channel, Event, Hearing, How};
+use super::query::Query;
+use super::{Body, End, Http};
+use crate::hub::{ChannelName, Position, Published};
+
+/// How often a comment says that the stream lives.
+const COMMENT: Duration = Duration::from_secs(15);
+
+/// Bytes of events that are made at once: they, and the last message of them, are what a client that does not read holds.
+const FRAME: usize = 16 * 1024;
+
+/// How events are written.
+#[derive(Clone, Copy)]
+enum Form {
+    /// Of one channel: a message is the data of an event.
+    One,
+    /// Of many: the data is a JSON object.
+    Many,
+}
+
+/// A stream of events, until it is dropped.
+struct Stream {
+    hearing: Hearing,
+    form: Form,
+    /// What is to be sent before anything else.
+    first: String,
+    comments: Interval,
+    end: End,
+    /// Nothing comes any more.
+    over: bool,
+    _who: Who,
+}
+
+impl Http {
+    /// One channel, which may be heard.
+    pub(super) fn stream_of_one(
+        &self,
+        name: ChannelName,
+        query: &Query,
+        headers: &HeaderMap,
+        who: Who,
+    ) -> Result<Response<Body>, Denial> {
+        // What a browser comes back with is later than what the address says.
+        let last = headers.get("last-event-id").filter(|id| !id.is_empty());
+        let last = last.map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
+        let after = last.as_ref().or(query.after.as_ref()).map(|after| position(after)).transpose()?;
+        let (channel, begun) = Channel::open(&self.realtime, name, after, How::Live, who.user(), false)?;
+        let mut first = String::new();
+        write_open(&mut first, begun.from, begun.recovered);
+        Ok(self.stream(vec![channel], Form::One, first, who))
+    }
+
+    /// Many channels, each of which may be heard or not.
+    pub(super) async fn stream_of_many(&self, query: &Query, who: Who) -> Result<Response<Body>, Denial> {
+        let (channels, begun) = self.open_many(query, &who, How::Live).await?;
+        let mut first = String::new();
+        for begun in &begun {
+            write_data(&mut first, &begun.text);
+        }
+        Ok(self.stream(channels, Form::Many, first, who))
+    }
+
+    fn stream(&self, channels: Vec<Channel>, form: Form, first: String, who: Who) -> Response<Body> {
+        let mut comments = tokio::time::interval_at(tokio::time::Instant::now() + COMMENT, COMMENT);
+        comments.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let hearing = Hearing::new(self.realtime.clone(), channels);
+        let stream =
+            Stream { hearing, form, first, comments, end: self.end_of(&who), over: false, _who: who };
+        let frames = unfold(stream, async |mut stream| {
+            let events = stream.next().await?;
+            Some((Ok::<_, Infallible>(Frame::data(Bytes::from(events))), stream))
+        });
+        answer::stream(StreamBody::new(frames).boxed_unsync())
+    }
+}
+
+impl Stream {
+    /// The next events, or a comment; `None` is the end. It is asked when there is room to send them.
+    async fn next(&mut self) -> Option<String> {
+        if !self.first.is_empty() {
+            return Some(std::mem::take(&mut self.first));
+        }
+        while !self.over && !self.end.is_here() {
+            let mut events = String::new();
+            while events.len() < FRAME {
+                match self.hearing.next() {
+                    Ok(Some((name, event))) => self.form.write(&mut events, name, &event),
+                    Ok(None) => break,
+                    Err(_) => {
+                        // The store fails: the client comes again, and is told so or goes on.
+                        self.over = true;
+                        break;
+                    }
+                }
+            }
+            if !events.is_empty() {
+                return Some(events);
+            }
+            if self.over {
+                break;
+            }
+            tokio::select! {
+                () = self.hearing.changed() => {}
+                _ = self.comments.tick() => return Some(":\n\n".into()),
+                () = self.end.come() => break,
+            }
+        }
+        None
+    }
+}
+
+impl Form {
+    fn write(self, out: &mut String, name: &ChannelName, event: &Event) {
+        match (self, event) {
+            (Self::One, Event::Message(published)) => write_message(out, published),
+            (Self::One, Event::Gap(position)) => write_open(out, *position, Some(false)),
+            (Self::Many, Event::Message(published)) => {
+                write_data(out, &Told::Message { channel: name, message: published.into() }.text());
+            }
+            (Self::Many, Event::Gap(position)) => {
+                let answer = Answer::Subscribed {
+                    position: position.to_string(),
+                    recovered: Some(false),
+                    presence: None,
+                };
+                write_data(out, &Told::Subscribed { channel: name, answer: &answer }.text());
+            }
+            (_, Event::Presence(change)) => write_data(out, change),
+        }
+    }
+}
+
+/// Where it begins. A client that comes back before the first message comes back with this.
+fn write_open(out: &mut String, position: Position, recovered: Option<bool>) {
+    let recovered = recovered.map(|recovered| format!(",\"recovered\":{recovered}")).unwrap_or_default();
+    let _ = write!(out, "id: {position}\nevent: open\ndata: {{\"position\":\"{position}\"{recovered}}}\n\n");
+}
+
+fn write_message(out: &mut String, published: &Published) {
+    let _ = writeln!(out, "id: {}", published.position);
+    match published.message.as_text() {
+        Some(text) => write_data(out, text),
+        None => {
+            out.push_str("event: binary\n");
+            write_data(out, &STANDARD.encode(published.message.as_bytes()));
+        }
+    }
+}
+
+/// A line for each line: CR, LF and CRLF end one (WHATWG HTML 9.2.5).
+fn write_data(out: &mut String, text: &str) {
+    let mut rest = text;
+    loop {
+        let end = rest.find(['\r', '\n']).unwrap_or(rest.len());
+        out.push_str("data: ");
+        out.push_str(&rest[..end]);
+        out.push('\n');
+        let behind = &rest[end..];
+        match behind.strip_prefix("\r\n").or_else(|| behind.strip_prefix(['\r', '\n'])) {
+            Some(next) => rest = next,
+            None => break,
+        }
+    }
+    out.push('\n');
+}
