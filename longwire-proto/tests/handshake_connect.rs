@@ -200,7 +200,8 @@ fn request() -> connect::Request {
 
 #[test]
 fn what_a_client_asks_is_what_a_server_accepts() {
-    let extra: HeaderMap = [(header::AUTHORIZATION, HeaderValue::from_static("Bearer x"))].into_iter().collect();
+    let extra: HeaderMap =
+        [(header::AUTHORIZATION, HeaderValue::from_static("Bearer x"))].into_iter().collect();
     let asked = connect::Request::new("server.example.com:8443", "/chat?room=%E8%8C%B6", true)
         .unwrap()
         .subprotocols(["chat.v2"])
@@ -232,7 +233,11 @@ fn requests_that_cannot_be_made() {
         assert_eq!(connect::Request::new(host, "/", true).unwrap_err(), InvalidRequest::Host, "{host:?}");
     }
     for target in ["", "chat", "/a b", "/#x", "/你好", "/\r\n", "/\0", "http://a/"] {
-        assert_eq!(connect::Request::new("a", target, true).unwrap_err(), InvalidRequest::Target, "{target:?}");
+        assert_eq!(
+            connect::Request::new("a", target, true).unwrap_err(),
+            InvalidRequest::Target,
+            "{target:?}"
+        );
     }
     assert!(matches!(request().subprotocols(["a b"]), Err(InvalidRequest::Subprotocol(_))));
     assert!(matches!(request().subprotocols(["a", "a"]), Err(InvalidRequest::RepeatedSubprotocol(_))));

@@ -103,6 +103,9 @@ pub enum ConnectError {
     /// Connecting and the opening handshake took longer than
     /// [`Client::handshake_timeout`](crate::Client::handshake_timeout).
     Timeout,
+    /// HTTP/2 gave no stream for it.
+    #[cfg(feature = "http2")]
+    Http2(crate::Http2Error),
     /// The transport failed, or no address answered.
     Io(io::Error),
 }
@@ -132,6 +135,8 @@ impl fmt::Display for ConnectError {
             }
             Self::Handshake(error) => write!(f, "handshake failed: {error}"),
             Self::Timeout => f.write_str("timed out in the opening handshake"),
+            #[cfg(feature = "http2")]
+            Self::Http2(error) => error.fmt(f),
             Self::Io(error) => write!(f, "cannot connect: {error}"),
         }
     }

@@ -40,23 +40,35 @@ pub mod engine;
 
 mod accept;
 mod client;
+mod connections;
 mod drive;
 mod error;
 mod head;
+#[cfg(feature = "http2")]
+mod http2;
 mod lent;
 mod split;
 mod stream;
 mod timer;
 mod transport;
+#[cfg(feature = "hyper")]
+mod upgrade;
 mod wanted;
 mod websocket;
 mod work;
 
 pub use accept::{Acceptor, Handshake, accept};
 pub use client::{Client, connect};
+pub use connections::Connections;
 pub use error::{AcceptError, ConnectError, Error, Response};
+#[cfg(feature = "http2")]
+pub use http2::{H2Stream, Http2, Http2Connection, Http2Error};
 pub use split::{Receiver, Sender};
 pub use transport::Transport;
+#[cfg(feature = "axum")]
+pub use upgrade::axum;
+#[cfg(feature = "hyper")]
+pub use upgrade::{Upgrade, Upgraded, is_websocket, upgrade};
 pub use websocket::{Closed, Side, WebSocket};
 
 pub use longwire_proto::handshake::{HandshakeError, InvalidOrigin, Origins, Refusal};

@@ -4,7 +4,9 @@
 //! [`server`] and the client's offer (RFC 8441 5), and frames, streams and settings are the HTTP library's.
 
 use http::uri::Scheme;
-use http::{HeaderMap, HeaderValue, Method, Request as HttpRequest, Response, StatusCode, Uri, Version, header};
+use http::{
+    HeaderMap, HeaderValue, Method, Request as HttpRequest, Response, StatusCode, Uri, Version, header,
+};
 
 use super::authority::Authority;
 use super::client::{Agreed, HandshakeError, InvalidRequest};

@@ -1,6 +1,8 @@
 //! The client: from a URL to an open connection.
 
-mod target;
+#[cfg(feature = "http2")]
+mod http2;
+pub(crate) mod target;
 
 use std::io;
 use std::sync::Arc;
