@@ -53,7 +53,7 @@ impl App {
 
     /// Tells everybody: framed and compressed once, and who reads too slowly is shown out.
     fn publish(&self, message: Message) {
-        let frame = SharedFrame::new(&message);
+        let frame = SharedFrame::new(message);
         for sender in self.room.lock().unwrap_or_else(PoisonError::into_inner).values() {
             if sender.try_send_shared(&frame).is_err() {
                 // Fails when it is closing already.

@@ -117,7 +117,7 @@ async fn talks(protocols: &[&str], page: &str, asked: &str) {
     ]);
     assert_eq!(browser.value(&tab, TALK).await, expected);
     let seen = seen.lock().expect("not poisoned").clone();
-    assert_eq!(seen, [asked, "你好，世界 👋🌊", "天地玄黄，宇宙洪", "4001 application 午饭 🍜"]);
+    assert_eq!(seen, [asked, "你好，世界 👋🌊", "天地玄黄，宇宙洪", "4001 午饭 🍜"]);
     assert_eq!(browser.complaints, Vec::<String>::new());
     browser.close().await;
 }

@@ -2,12 +2,14 @@
 
 #![allow(clippy::expect_used, clippy::panic, clippy::unwrap_used)]
 
+mod bounds;
 mod ends;
 mod hostile;
 mod messages;
 mod opening;
 mod raw;
 mod server;
+mod tls;
 
 #[path = "../support/mod.rs"]
 mod support;
