@@ -18,6 +18,7 @@ use longwire::{
     Acceptor, Client, Config, Connections, Deflate, Http2, Message, Sender, SharedFrame, Upgraded,
 };
 use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
 
 const PAGE: &str = r#"<!doctype html>
 <meta charset="utf-8"><title>茶馆 🍵</title>
@@ -93,14 +94,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
     // axum takes no new connections from here on, while the sockets say goodbye.
     let server = axum::serve(listener, app.router()).with_graceful_shutdown(app.connections.stopping());
     let stop = async {
+        let mut guests = None;
         if is_demo {
-            demo(&format!("ws://{address}")).await?;
+            guests = Some(demo(&format!("ws://{address}")).await?);
         } else {
             tokio::signal::ctrl_c().await?;
         }
         let left =
             app.connections.shutdown(1012, "重启 🔄", Duration::from_secs(1), Duration::from_secs(5)).await?;
         println!("{left} had to be dropped");
+        if let Some(guests) = guests {
+            guests.await?;
+        }
         Ok::<_, Box<dyn Error>>(())
     };
     let (served, stopped) = tokio::join!(server, stop);
@@ -109,7 +114,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 /// Two who talk, one over HTTP/2 and one over HTTP/1.1, and stay until they are told to go.
-async fn demo(url: &str) -> Result<(), Box<dyn Error>> {
+async fn demo(url: &str) -> Result<JoinHandle<()>, Box<dyn Error>> {
     let connection = Http2::new().connect(url).await?;
     let mut lin = connection.open(&Client::new(), "/chat").await?;
     let mut ada = longwire::connect(format!("{url}/chat")).await?;
@@ -117,11 +122,10 @@ async fn demo(url: &str) -> Result<(), Box<dyn Error>> {
     println!("{:?}", ada.recv().await?);
     lin.send("早上好 ☕").await?;
     println!("{:?}", ada.recv().await?);
-    tokio::spawn(async move {
-        let (_lin, _ada) = tokio::join!(async { while let Ok(Some(_)) = lin.recv().await {} }, async {
+    Ok(tokio::spawn(async move {
+        tokio::join!(async { while let Ok(Some(_)) = lin.recv().await {} }, async {
             while let Ok(Some(_)) = ada.recv().await {}
-            println!("{:?}", ada.closed());
         });
-    });
-    Ok(())
+        println!("{:?} and {:?}", lin.closed(), ada.closed());
+    }))
 }

@@ -215,6 +215,9 @@ impl Http2 {
 
 /// An HTTP/2 connection that carries WebSockets. Clones are the same connection, which ends when the last of
 /// them and of its WebSockets is dropped.
+///
+/// It sends no Pings of its own: each WebSocket does. One without WebSockets may have died unnoticed; then
+/// [`open`](Self::open) fails or times out.
 #[derive(Clone)]
 pub struct Http2Connection {
     target: Arc<Target>,

@@ -156,6 +156,9 @@ async fn open(
 /// [`Acceptor::handshake_timeout`](crate::Acceptor::handshake_timeout), so when it is awaited before the
 /// response is returned, and [`AcceptError::Io`] if the connection ends before or hyper cannot upgrade it.
 ///
+/// If another response was returned than the one beside it, the peer has been told of no WebSocket: hyper gives
+/// nothing, or over HTTP/1.1 a connection that has ended.
+///
 /// Dropped, it ends the connection.
 #[must_use = "the connection ends when this is dropped"]
 pub struct Upgrade(Pin<Box<dyn Future<Output = Result<WebSocket<Upgraded>, AcceptError>> + Send>>);

@@ -264,3 +264,45 @@ async fn a_connection_that_nobody_uses_ends() {
     drop(soon(Http2::new().handshake("ws://localhost", near)).await.unwrap());
     assert!(soon(server).await.unwrap());
 }
+
+/// A server of axum's that stops waits for its streams of HTTP/2, which are told to go.
+#[tokio::test]
+async fn a_graceful_shutdown_ends_the_streams_too() {
+    use axum::{Router, routing::any};
+    use longwire::{Connections, axum::WebSocketUpgrade};
+
+    let connections = Connections::new();
+    let members = connections.clone();
+    let app = Router::new().route(
+        "/",
+        any(async move |ws: WebSocketUpgrade| {
+            let members = members.clone();
+            ws.on_upgrade(move |socket| {
+                members.serve(socket, async |mut socket| assert_eq!(socket.recv().await.unwrap(), None))
+            })
+        }),
+    );
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("ws://{}", listener.local_addr().unwrap());
+    let server = axum::serve(listener, app).with_graceful_shutdown(connections.stopping());
+    let server = tokio::spawn(async move { server.await });
+    let connection = soon(Http2::new().connect(&url)).await.unwrap();
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        clients.push(soon(connection.open(&Client::new(), "/")).await.unwrap());
+    }
+    while connections.count() < clients.len() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    let shutdown = connections.shutdown(1012, "重启 🔄", Duration::from_millis(100), Duration::from_secs(20));
+    let told = async {
+        for client in &mut clients {
+            assert_eq!(client.recv().await.unwrap(), None);
+            assert_eq!(client.closed().unwrap().frame, Some(CloseFrame::new(1012, "重启 🔄")));
+        }
+    };
+    let (left, ()) = soon(async { tokio::join!(shutdown, told) }).await;
+    assert_eq!(left.unwrap(), 0);
+    drop((clients, connection));
+    soon(server).await.unwrap().unwrap();
+}

@@ -1,11 +1,13 @@
 //! Clients that mean no good, against a hyper server and our side of it.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use h2::ext::Protocol;
 use longwire::{Acceptor, Config, Error, ProtocolError};
 
 use crate::raw::{all, raw_client, raw_client_with, request};
-use crate::server::Server;
+use crate::server::{BIG, Server};
 use crate::support::soon;
 
 #[tokio::test]
@@ -110,17 +112,19 @@ async fn a_flood_of_resets_ends_its_connection() {
     assert_eq!(soon(answer).await.unwrap().status(), 200);
 }
 
-/// A client that opens no window: what waits for it is bounded, and it is dropped when it is time.
+/// A client that opens no window: 64 KiB of the message are hyper's at most, all else is counted by the WebSocket,
+/// and the client is dropped when it is time.
 #[tokio::test]
 async fn a_window_that_never_opens() {
-    let config =
-        Config::server().write_timeout(std::time::Duration::from_millis(300)).write_buffer(64 * 1024);
+    let config = Config::server().write_timeout(Duration::from_secs(1)).write_buffer(64 * 1024);
     let mut server = Server::start(Acceptor::new().config(config)).await;
     let mut builder = h2::client::Builder::new();
     builder.initial_window_size(0);
     let mut requests = raw_client_with(server.address, &builder).await;
-    let (answer, _send) = requests.send_request(request("/flood"), false).unwrap();
+    let (answer, _send) = requests.send_request(request("/big"), false).unwrap();
     assert_eq!(soon(answer).await.unwrap().status(), 200);
+    let waits = server.waits().await;
+    assert!((BIG - 64 * 1024..BIG).contains(&waits), "{waits}");
     let end = server.end().await;
     assert!(matches!(end, Err(Error::WriteTimeout)), "{end:?}");
 }
