@@ -7,6 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+#[cfg(feature = "hyper")]
+use longwire_proto::handshake::connect;
 use longwire_proto::handshake::{HeadLimits, HeadReader, Origins, Refusal, server};
 use longwire_proto::{Config, Connection};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -159,7 +161,7 @@ impl Acceptor {
         self.change(|settings| settings.on_request = Some(Arc::new(on_request)))
     }
 
-    #[cfg(unix)]
+    #[cfg(any(unix, feature = "hyper"))]
     pub(crate) const fn settings(&self) -> &Arc<Settings> {
         &self.0
     }
@@ -245,10 +247,29 @@ impl Settings {
         headers: &mut HeaderMap,
     ) -> Result<server::Acceptance, Refusal> {
         let acceptance = server::check(request, &self.policy)?;
+        self.ask(request, headers)?;
+        Ok(acceptance)
+    }
+
+    /// The same for a request of HTTP/2, whose `:protocol` is `protocol`.
+    #[cfg(feature = "hyper")]
+    pub(crate) fn judge_connect(
+        &self,
+        request: &Request<()>,
+        protocol: Option<&str>,
+        headers: &mut HeaderMap,
+    ) -> Result<server::Acceptance, Refusal> {
+        let acceptance = connect::check(request, protocol, &self.policy)?;
+        self.ask(request, headers)?;
+        Ok(acceptance)
+    }
+
+    /// What the application says of a request that is good.
+    fn ask(&self, request: &Request<()>, headers: &mut HeaderMap) -> Result<(), Refusal> {
         if let Some(on_request) = &self.on_request {
             on_request(request, headers)?;
         }
-        Ok(acceptance)
+        Ok(())
     }
 
     /// The answer to a request that is good.
@@ -259,6 +280,20 @@ impl Settings {
         acceptance.response(headers).map_err(|error| {
             Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("Bad response header: {error}"))
         })
+    }
+
+    /// The connection that the answer has opened; `input` came behind the request.
+    pub(crate) fn open<S>(
+        &self,
+        acceptance: &server::Acceptance,
+        stream: S,
+        input: BytesMut,
+    ) -> WebSocket<S> {
+        let mut core = Connection::server(Arc::clone(&self.config), now());
+        if let Some(parameters) = acceptance.deflate() {
+            core = core.with_deflate(parameters);
+        }
+        WebSocket::new(stream, core, input, acceptance.subprotocol())
     }
 
     pub(crate) async fn refuse<S>(&self, stream: &mut S, refusal: Refusal) -> AcceptError
@@ -378,11 +413,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<S> {
         let written = timeout(settings.handshake_timeout, write_all(&mut self.stream, &encoded)).await;
         written.map_err(|_| AcceptError::Timeout)??;
         let input = self.input.split_off(self.head);
-        let mut core = Connection::server(Arc::clone(&settings.config), now());
-        if let Some(parameters) = acceptance.deflate() {
-            core = core.with_deflate(parameters);
-        }
-        Ok(WebSocket::new(self.stream, core, input, acceptance.subprotocol()))
+        Ok(settings.open(&acceptance, self.stream, input))
     }
 
     /// Answers with a refusal. What it returns is [`AcceptError::Refused`], if the client could be told.

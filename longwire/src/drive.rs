@@ -263,6 +263,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         Ok(())
     }
 
+    /// Closes the connection when its turn in a shutdown has come.
+    fn leave(&mut self) {
+        if let Some(member) = &self.member
+            && let Some(frame) = member.farewell(now)
+        {
+            // Only a code that may not be sent fails, and that was looked at when the shutdown began.
+            let _ = self.start_close(frame);
+            self.member = None;
+        }
+    }
+
     /// The poll loop: work off the input, write what that caused, read, wait.
     #[inline(never)]
     fn poll_receive<T: Wanted>(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, Error>> {
@@ -270,6 +281,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             if self.is_ended() {
                 return self.poll_finish(cx).map_ok(|()| None);
             }
+            self.leave();
             if self.lent.as_ref().is_some_and(|lent| lent.unflushed || !lent.out.is_empty())
                 && let Poll::Ready(Err(error)) = self.poll_write(cx)
             {
@@ -281,6 +293,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                 Poll::Ready(None) => {}
                 Poll::Pending => {
                     self.note_begun(T::IS_WHOLE);
+                    if let Some(member) = &mut self.member {
+                        member.listen(cx);
+                    }
                     if self.poll_deadline(cx).is_pending() {
                         self.rest();
                         return Poll::Pending;
@@ -421,7 +436,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         let data_due = self.data_due();
         let out = self.lent.as_ref().map_or(&NOTHING, |lent| &lent.out);
         let earliest = data_due.as_ref().map(|(due, ..)| *due);
-        let Some(due) = self.core.poll_timeout(out).into_iter().chain(earliest).min() else {
+        let leave_due = self.member.as_ref().and_then(|member| member.due());
+        let Some(due) = self.core.poll_timeout(out).into_iter().chain(earliest).chain(leave_due).min() else {
             return Poll::Pending;
         };
         let now = ready!(self.timer.poll(due, cx));

@@ -121,6 +121,9 @@ pub enum ConnectError {
     /// This was not done in [`Client::connect_timeout`](crate::Client::connect_timeout), or for
     /// [`Phase::Handshake`] in [`Client::handshake_timeout`](crate::Client::handshake_timeout).
     Timeout(Phase),
+    /// HTTP/2 gave no stream for it.
+    #[cfg(feature = "http2")]
+    Http2(crate::Http2Error),
     /// The transport failed, or no address answered: then the text has the failure of each.
     Io(io::Error),
 }
@@ -183,6 +186,8 @@ impl fmt::Display for ConnectError {
             #[cfg(feature = "proxy")]
             Self::Proxy(error) => write!(f, "the proxy gave no tunnel: {error}"),
             Self::Timeout(phase) => write!(f, "timed out in {phase}"),
+            #[cfg(feature = "http2")]
+            Self::Http2(error) => error.fmt(f),
             Self::Io(error) => write!(f, "cannot connect: {error}"),
         }
     }

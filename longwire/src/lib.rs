@@ -47,15 +47,20 @@ pub mod tls;
 
 mod accept;
 mod client;
+mod connections;
 mod drive;
 mod error;
 mod forwarded;
 mod head;
+#[cfg(feature = "http2")]
+mod http2;
 mod lent;
 mod split;
 mod stream;
 mod timer;
 mod transport;
+#[cfg(feature = "hyper")]
+mod upgrade;
 mod wanted;
 mod websocket;
 mod work;
@@ -64,13 +69,20 @@ pub use accept::{Acceptor, Handshake, accept};
 pub use client::{Client, RedirectError, Step, connect};
 #[cfg(feature = "proxy")]
 pub use client::{Proxy, ProxyError};
+pub use connections::Connections;
 pub use error::{AcceptError, ConnectError, Error, Phase, Response};
 pub use forwarded::{Forwarded, InvalidNetwork, TrustedProxies};
+#[cfg(feature = "http2")]
+pub use http2::{H2Stream, Http2, Http2Connection, Http2Error};
 pub use reconnect::Reconnect;
 pub use split::{Receiver, Sender};
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsError};
 pub use transport::{Negotiated, Transport};
+#[cfg(feature = "axum")]
+pub use upgrade::axum;
+#[cfg(feature = "hyper")]
+pub use upgrade::{Upgrade, Upgraded, is_websocket, upgrade};
 pub use websocket::{Closed, Side, WebSocket};
 
 pub use longwire_proto::handshake::{HandshakeError, InvalidOrigin, Origins, Refusal};

@@ -14,6 +14,7 @@ use longwire_proto::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use crate::connections::Member;
 use crate::drive::Ending;
 use crate::error::Error;
 use crate::lent::{self, Lent};
@@ -55,6 +56,8 @@ pub struct WebSocket<S = Transport> {
     subprotocol: Option<Box<str>>,
     /// Made when the connection begins to end.
     pub(crate) ending: Option<Box<Ending>>,
+    /// Who may ask it to close, if anybody may.
+    pub(crate) member: Option<Box<Member>>,
 }
 
 /// Which end did something.
@@ -88,6 +91,7 @@ impl<S> WebSocket<S> {
             data_at: None,
             subprotocol: subprotocol.map(Into::into),
             ending: None,
+            member: None,
         }
     }
 

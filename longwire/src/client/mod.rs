@@ -2,12 +2,14 @@
 
 mod credentials;
 mod dial;
+#[cfg(feature = "http2")]
+mod http2;
 mod opening;
 #[cfg(feature = "proxy")]
 mod proxy;
 mod reach;
 mod step;
-mod target;
+pub(crate) mod target;
 
 use std::fmt;
 use std::sync::Arc;

@@ -93,25 +93,30 @@ impl Client {
 impl<S: AsyncRead + Unpin> Refused<S> {
     /// The answer as an error, with the beginning of its body, as far as it comes soon.
     pub(super) async fn into_error(mut self) -> ConnectError {
-        let (status, headers) = (self.head.status, &self.head.headers);
-        // RFC 9112 6.3: these have no body. Chunks have one, but their sizes are no text for people.
-        let has_none = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-            || headers.contains_key(header::TRANSFER_ENCODING);
-        let length = headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        let wanted = if has_none { 0 } else { length.unwrap_or(BODY_MAX).min(BODY_MAX) };
-        let _ = timeout(BODY_TIMEOUT, async {
-            while self.input.len() < wanted && read_some(&mut self.stream, &mut self.input).await? > 0 {}
-            Ok::<(), io::Error>(())
-        })
-        .await;
-        self.input.truncate(wanted);
-        let body = String::from_utf8_lossy(&self.input).into_owned();
-        ConnectError::Refused(Box::new(Response { status, headers: self.head.headers, body }))
+        let body = read_body(&mut self.stream, &self.head, self.input).await;
+        let (status, headers) = (self.head.status, self.head.headers);
+        ConnectError::Refused(Box::new(Response { status, headers, body }))
     }
 }
 
+/// The beginning of a refusal's body, of which `input` was read, as far as it comes soon.
+pub(super) async fn read_body<S: AsyncRead + Unpin>(stream: &mut S, head: &Parts, mut input: BytesMut) -> String {
+    // RFC 9112 6.3: these have no body. Chunks have one, but their sizes are no text for people.
+    let has_none = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
+        || head.headers.contains_key(header::TRANSFER_ENCODING);
+    let length = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
+    let wanted = if has_none { 0 } else { length.unwrap_or(BODY_MAX).min(BODY_MAX) };
+    let _ = timeout(BODY_TIMEOUT, async {
+        while input.len() < wanted && read_some(stream, &mut input).await? > 0 {}
+        Ok::<(), io::Error>(())
+    })
+    .await;
+    input.truncate(wanted);
+    String::from_utf8_lossy(&input).into_owned()
+}
+
 /// Random bytes of the operating system.
-fn random<const N: usize>() -> io::Result<[u8; N]> {
+pub(super) fn random<const N: usize>() -> io::Result<[u8; N]> {
     let mut bytes = [0; N];
     getrandom::fill(&mut bytes).map_err(io::Error::other)?;
     Ok(bytes)

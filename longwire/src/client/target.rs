@@ -118,6 +118,16 @@ impl Target {
             Host::Ipv6(address) => IpAddr::from(*address).to_canonical().is_loopback(),
         }
     }
+
+    /// Another path of the same server, percent-encoded.
+    #[cfg(feature = "http2")]
+    pub(crate) fn path_of(&self, path: &str) -> Result<String, ConnectError> {
+        if !path.starts_with('/') {
+            return Err(ConnectError::Invalid(format!("the path {path:?} does not begin with a slash")));
+        }
+        let scheme = if self.secure { "wss" } else { "ws" };
+        Self::parse(&format!("{scheme}://{}{path}", self.authority)).map(|target| target.path)
+    }
 }
 
 /// Why a redirect (RFC 9110 15.4) was not followed.

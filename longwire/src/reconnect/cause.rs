@@ -122,6 +122,8 @@ impl ConnectError {
             // Who answers no TLS may be a gateway whose server is about to start.
             #[cfg(feature = "tls")]
             Self::Tls(error) => matches!(error, TlsError::NotTls | TlsError::Eof | TlsError::Io(_)),
+            #[cfg(feature = "http2")]
+            Self::Http2(error) => !matches!(error, crate::Http2Error::NotSupported),
             #[cfg(feature = "proxy")]
             Self::Proxy(error) => match error {
                 ProxyError::Refused(status) => is_passing(*status),
