@@ -7,13 +7,16 @@ use std::time::{Duration, SystemTime};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
 use longwire_proto::handshake::{HeadLimits, HeadReader, Origins, Refusal, server};
-use longwire_proto::{Config, Connection};
+use longwire_proto::{Config, Connection, Role};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
+use crate::counters::Counters;
 use crate::error::AcceptError;
 use crate::head::{linger, read_head, write_all};
 use crate::timer::now;
+use crate::trace::Span;
+use crate::watch::{self, Watch};
 use crate::websocket::WebSocket;
 
 /// How long a refused client is listened to, so that it can read the refusal.
@@ -85,6 +88,7 @@ pub(crate) struct Settings {
     pub(crate) config: Arc<Config>,
     pub(crate) handshake_timeout: Duration,
     on_request: Option<Arc<OnRequest>>,
+    pub(crate) counters: Option<Counters>,
 }
 
 impl Default for Settings {
@@ -94,6 +98,7 @@ impl Default for Settings {
             config: Arc::new(Config::server()),
             handshake_timeout: Duration::from_secs(10),
             on_request: None,
+            counters: None,
         }
     }
 }
@@ -157,6 +162,13 @@ impl Acceptor {
         self.change(|settings| settings.on_request = Some(Arc::new(on_request)))
     }
 
+    /// Counts what becomes of the handshakes and connections; as many acceptors and clients as you like may
+    /// share the counters.
+    #[must_use]
+    pub fn counters(self, counters: &Counters) -> Self {
+        self.change(|settings| settings.counters = Some(counters.clone()))
+    }
+
     #[cfg(unix)]
     pub(crate) fn settings(&self) -> &Settings {
         &self.0
@@ -193,7 +205,15 @@ impl Acceptor {
     /// # Cancel safety
     ///
     /// A future that is dropped drops the stream.
-    pub async fn receive<S>(&self, mut stream: S) -> Result<Handshake<S>, AcceptError>
+    pub async fn receive<S>(&self, stream: S) -> Result<Handshake<S>, AcceptError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let received = Box::pin(self.read_request(stream)).await;
+        received.inspect_err(|error| watch::not_accepted(self.0.counters.as_ref(), error))
+    }
+
+    async fn read_request<S>(&self, mut stream: S) -> Result<Handshake<S>, AcceptError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -347,7 +367,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<S> {
     ///
     /// A future that is dropped drops the stream.
     pub async fn accept_with(self, headers: HeaderMap) -> Result<WebSocket<S>, AcceptError> {
-        Box::pin(self.answer(headers)).await
+        let settings = Arc::clone(&self.settings);
+        let answered = Box::pin(self.answer(headers)).await;
+        answered.inspect_err(|error| watch::not_accepted(settings.counters.as_ref(), error))
     }
 
     async fn answer(mut self, mut headers: HeaderMap) -> Result<WebSocket<S>, AcceptError> {
@@ -358,7 +380,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<S> {
         });
         let (acceptance, response) = match answer {
             Ok(answer) => answer,
-            Err(refusal) => return Err(self.refuse(refusal).await),
+            Err(refusal) => return Err(self.write_refusal(refusal).await),
         };
         let mut encoded = Vec::new();
         server::encode_response(&response, &mut encoded);
@@ -369,7 +391,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<S> {
         if let Some(parameters) = acceptance.deflate() {
             core = core.with_deflate(parameters);
         }
-        Ok(WebSocket::new(self.stream, core, input, acceptance.subprotocol()))
+        let (path, subprotocol) = (self.request.uri().path(), acceptance.subprotocol());
+        let span = Span::of(Role::Server, path, subprotocol, acceptance.deflate());
+        let watch = Watch::opened(settings.counters.as_ref(), span);
+        Ok(WebSocket::new(self.stream, core, input, subprotocol).watched(watch))
     }
 
     /// Answers with a refusal. What it returns is [`AcceptError::Refused`], if the client could be told.
@@ -377,7 +402,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<S> {
     /// # Cancel safety
     ///
     /// A future that is dropped drops the stream.
-    pub async fn refuse(mut self, refusal: Refusal) -> AcceptError {
+    pub async fn refuse(self, refusal: Refusal) -> AcceptError {
+        let settings = Arc::clone(&self.settings);
+        let refused = self.write_refusal(refusal).await;
+        watch::not_accepted(settings.counters.as_ref(), &refused);
+        refused
+    }
+
+    async fn write_refusal(mut self, refusal: Refusal) -> AcceptError {
         // What came behind the request is not kept while the client reads why it was refused.
         self.input = BytesMut::new();
         self.settings.refuse(&mut self.stream, refusal).await

@@ -39,21 +39,27 @@
 pub mod engine;
 
 mod accept;
+mod cause;
 mod client;
+mod counters;
 mod drive;
 mod error;
 mod head;
 mod lent;
+mod prometheus;
 mod split;
 mod stream;
 mod timer;
+mod trace;
 mod transport;
 mod wanted;
+mod watch;
 mod websocket;
 mod work;
 
 pub use accept::{Acceptor, Handshake, accept};
 pub use client::{Client, connect};
+pub use counters::{Counters, Ended, NotOpened, Snapshot, Traffic};
 pub use error::{AcceptError, ConnectError, Error, Response};
 pub use split::{Receiver, Sender};
 pub use transport::Transport;

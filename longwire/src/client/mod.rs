@@ -3,6 +3,7 @@
 mod target;
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,16 +11,19 @@ use bytes::BytesMut;
 use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use longwire_proto::handshake::{HandshakeError, HeadError, HeadLimits, HeadReader, client};
-use longwire_proto::{Config, Connection};
+use longwire_proto::{Config, Connection, Role};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use url::Host;
 
+use crate::counters::Counters;
 use crate::error::{ConnectError, Response};
 use crate::head::{read_head, read_some, write_all};
 use crate::timer::now;
+use crate::trace::{self, Span};
 use crate::transport::Transport;
+use crate::watch::{self, Watch};
 use crate::websocket::WebSocket;
 
 use self::target::Target;
@@ -76,6 +80,7 @@ pub struct Client {
     bad_header: Option<String>,
     config: Arc<Config>,
     handshake_timeout: Duration,
+    counters: Option<Counters>,
 }
 
 impl Default for Client {
@@ -93,6 +98,7 @@ impl Client {
             bad_header: None,
             config: Arc::new(Config::client()),
             handshake_timeout: Duration::from_secs(10),
+            counters: None,
         }
     }
 
@@ -143,6 +149,14 @@ impl Client {
         self
     }
 
+    /// Counts what becomes of the connections; as many clients and acceptors as you like may share the
+    /// counters.
+    #[must_use]
+    pub fn counters(mut self, counters: &Counters) -> Self {
+        self.counters = Some(counters.clone());
+        self
+    }
+
     /// Opens a TCP connection to where `url` says, and WebSocket on it.
     ///
     /// # Errors
@@ -153,13 +167,19 @@ impl Client {
     ///
     /// A future that is dropped closes the TCP connection.
     pub async fn connect(&self, url: impl AsRef<str>) -> Result<WebSocket, ConnectError> {
-        let target = Target::parse(url.as_ref())?;
+        // Boxed, for it would else stay in the future of the caller as long as that lives.
+        self.noted(Box::pin(self.dial(url.as_ref())).await)
+    }
+
+    async fn dial(&self, url: &str) -> Result<WebSocket, ConnectError> {
+        let target = Target::parse(url)?;
         if target.secure {
             return Err(ConnectError::Invalid(
                 "wss:// needs TLS, which is not built in yet: open a TLS stream and pass it to Client::handshake"
                     .into(),
             ));
         }
+        trace::connecting(&target.host, target.port);
         let open = async {
             let stream = match &target.host {
                 Host::Domain(name) => TcpStream::connect((name.as_str(), target.port)).await?,
@@ -168,10 +188,16 @@ impl Client {
             };
             // Frames are written whole: waiting to gather them would only delay them.
             stream.set_nodelay(true)?;
-            self.open(&target, Transport::from(stream)).await
+            let stream = Transport::from(stream);
+            let peer = stream.peer_addr();
+            self.open(&target, stream, peer).await
         };
-        // Boxed, for it would else stay in the future of the caller as long as that lives.
-        Box::pin(timeout(self.handshake_timeout, open)).await.map_err(|_| ConnectError::Timeout)?
+        timeout(self.handshake_timeout, open).await.map_err(|_| ConnectError::Timeout)?
+    }
+
+    /// Counts and traces a failure.
+    fn noted<T>(&self, opened: Result<T, ConnectError>) -> Result<T, ConnectError> {
+        opened.inspect_err(|error| watch::not_connected(self.counters.as_ref(), error))
     }
 
     /// Opens WebSocket on a stream that is connected already: TLS, a Unix socket, a proxy's tunnel.
@@ -187,13 +213,20 @@ impl Client {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let target = Target::parse(url.as_ref())?;
-        timeout(self.handshake_timeout, self.open(&target, stream))
-            .await
-            .map_err(|_| ConnectError::Timeout)?
+        let open = async {
+            let target = Target::parse(url.as_ref())?;
+            self.open(&target, stream, None).await
+        };
+        let opened = timeout(self.handshake_timeout, open).await;
+        self.noted(opened.unwrap_or(Err(ConnectError::Timeout)))
     }
 
-    async fn open<S>(&self, target: &Target, mut stream: S) -> Result<WebSocket<S>, ConnectError>
+    async fn open<S>(
+        &self,
+        target: &Target,
+        mut stream: S,
+        peer: Option<SocketAddr>,
+    ) -> Result<WebSocket<S>, ConnectError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -226,7 +259,11 @@ impl Client {
                     if let Some(parameters) = agreed.deflate {
                         core = core.with_deflate(parameters);
                     }
-                    Ok(WebSocket::new(stream, core, input, agreed.subprotocol.as_deref()))
+                    let subprotocol = agreed.subprotocol.as_deref();
+                    let span = Span::of(Role::Client, &target.path, subprotocol, agreed.deflate);
+                    span.set_peer(peer);
+                    let watch = Watch::opened(self.counters.as_ref(), span);
+                    Ok(WebSocket::new(stream, core, input, subprotocol).watched(watch))
                 }
                 Err(HandshakeError::Refused(status)) => {
                     let (parts, ()) = response.into_parts();

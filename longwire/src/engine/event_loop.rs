@@ -20,7 +20,6 @@ use tokio::io::unix::AsyncFd;
 
 use super::Options;
 use super::conn::{Conn, Entry, Local};
-use super::counters::Told;
 use super::drain::Draining;
 use super::handler::Handler;
 use super::links::{Command, Handle, Links, less_busy};
@@ -28,6 +27,7 @@ use super::opening::Greeting;
 use super::slab::{Key, Slab};
 use super::wheel::{Tick, Wheel};
 use super::writer::Writer;
+use crate::counters::Told;
 use crate::timer::{Timer, now};
 
 pub(super) const LISTENER: Token = Token(usize::MAX);
@@ -112,7 +112,7 @@ pub(super) struct Loop<H: Handler> {
     pub(super) alike: Vec<(u32, Class)>,
     pub(super) written: Vec<io::Result<usize>>,
     pub(super) writer: Writer,
-    told: Arc<Told>,
+    pub(super) told: Arc<Told>,
 }
 
 impl<H: Handler> Loop<H> {
@@ -138,6 +138,10 @@ impl<H: Handler> Loop<H> {
             slow: Arc::clone(&options.slow),
             engine: Handle(Arc::clone(&links)),
         };
+        let told = Arc::clone(&links.0[usize::from(at)].told);
+        if let Some(counters) = &options.acceptor.settings().counters {
+            counters.join(Arc::clone(&told));
+        }
         Ok(Self {
             writer: Writer::new(options.io_uring),
             options,
@@ -151,7 +155,7 @@ impl<H: Handler> Loop<H> {
             more_commands: false,
             buffer: vec![0; READ + REST].into(),
             assembler: Assembler::default(),
-            told: Arc::clone(&links.0[usize::from(at)].told),
+            told,
             local,
             listener: Some(listener),
             accepting: true,
@@ -477,6 +481,9 @@ impl<H: Handler> Loop<H> {
             self.drop_connection(key.index);
         }
         self.told.tell(&self.local.counters);
+        if let Some(counters) = &self.options.acceptor.settings().counters {
+            counters.leave(&self.told);
+        }
     }
 }
 

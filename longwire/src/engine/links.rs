@@ -10,8 +10,8 @@ use longwire_proto::{CloseCode, CloseFrame, Compress, Message, Outgoing, SendErr
 use mio::Waker;
 
 use super::conn::Conn;
-use super::counters::{self, Counters, Told};
 use super::slab::Key;
+use crate::counters::{Snapshot, Told};
 use crate::error::Error;
 
 /// Bytes of messages that may wait to be taken by a loop.
@@ -207,9 +207,8 @@ impl Handle {
     }
 
     /// What the engine has done so far; as each loop has told at the end of its last turn.
-    pub fn counters(&self) -> Counters {
-        let told: Vec<_> = self.0.0.iter().map(|link| Arc::clone(&link.told)).collect();
-        counters::sum(&told)
+    pub fn counters(&self) -> Snapshot {
+        Snapshot::of(&self.0.0.iter().map(|link| &*link.told).collect::<Vec<_>>())
     }
 
     /// Stops accepting, closes every connection, and ends when they are closed.
@@ -310,7 +309,7 @@ impl Peer {
     }
 
     /// Sends a message. One for which the connection has no room, as
-    /// [`Conn::send`](super::Conn::send) says, is dropped and [counted](Counters::dropped).
+    /// [`Conn::send`](super::Conn::send) says, is dropped and [counted](Snapshot::dropped).
     ///
     /// # Errors
     ///

@@ -56,7 +56,6 @@ use tokio::net::TcpStream;
 use crate::accept::Acceptor;
 
 mod conn;
-mod counters;
 mod deliver;
 mod drain;
 mod event_loop;
@@ -74,7 +73,6 @@ mod wheel;
 mod writer;
 
 pub use conn::Conn;
-pub use counters::Counters;
 pub use handler::{Handler, Opening};
 pub use links::{Drain, Handle, Id, Peer};
 pub use longwire_proto::{MessageRef, Outgoing};

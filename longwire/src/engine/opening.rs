@@ -10,14 +10,18 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, StatusCode};
-use longwire_proto::Connection;
 use longwire_proto::handshake::{HeadLimits, HeadReader, Refusal, server};
+use longwire_proto::{Connection, Role};
 use mio::unix::SourceFd;
 
 use super::conn::{Conn, Entry};
 use super::event_loop::{Loop, Place, What};
 use super::handler::{Handler, Opening};
+use super::links::Id;
 use crate::accept::Settings;
+use crate::cause;
+use crate::error::AcceptError;
+use crate::trace;
 
 /// A connection whose request has not come, or not whole.
 pub(super) struct Greeting {
@@ -67,11 +71,17 @@ impl<H: Handler> Loop<H> {
             self.buffer[..before].copy_from_slice(&begun.input);
         }
         let count = match stream.read(&mut self.buffer[before..]) {
-            Ok(0) => return self.forget_greeting(index),
+            Ok(0) => {
+                self.not_opened(&AcceptError::Eof);
+                return self.forget_greeting(index);
+            }
             Ok(count) => count,
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock) => return,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return self.read_again(index),
-            Err(_) => return self.forget_greeting(index),
+            Err(error) => {
+                self.not_opened(&error.into());
+                return self.forget_greeting(index);
+            }
         };
         let length = before + count;
         let limits = HeadLimits::default();
@@ -103,7 +113,7 @@ impl<H: Handler> Loop<H> {
         let What::Greeting(greeting) = &place.what else { return };
         let from = greeting.from;
         match self.judge(&self.buffer[..head], from) {
-            Verdict::WebSocket(accepted) => self.open(index, *accepted, head, length),
+            Verdict::WebSocket(accepted) => self.open(index, from, *accepted, head, length),
             Verdict::Http => self.hand_over(index, length),
             Verdict::Refused(refusal) => self.refuse(index, refusal),
         }
@@ -134,7 +144,14 @@ impl<H: Handler> Loop<H> {
         }
     }
 
-    fn open(&mut self, index: u32, accepted: Accepted<H::State>, head: usize, length: usize) {
+    fn open(
+        &mut self,
+        index: u32,
+        from: SocketAddr,
+        accepted: Accepted<H::State>,
+        head: usize,
+        length: usize,
+    ) {
         let Accepted { request, acceptance, response, state } = accepted;
         let Some(key) = self.slab.key(index) else { return };
         let Some(place) = self.slab.at(index) else { return };
@@ -144,8 +161,11 @@ impl<H: Handler> Loop<H> {
             core = core.with_deflate(parameters);
         }
         place.what = What::Open(Entry::new(core), state);
-        self.local.counters.opened += 1;
-        self.local.counters.open += 1;
+        self.told.opened();
+        let (path, subprotocol) = (request.uri().path(), acceptance.subprotocol());
+        let id = Id { at: self.local.at, key };
+        trace::engine_opened(id, from, path, subprotocol, acceptance.deflate().is_some());
+        self.local.counters.bytes_received += (length - head) as u64;
         let mut encoded = Vec::new();
         server::encode_response(&response, &mut encoded);
         self.local.out.append_head(&encoded);
@@ -171,7 +191,7 @@ impl<H: Handler> Loop<H> {
             return;
         }
         if greeting.begun.is_none() {
-            self.local.counters.refused += 1;
+            self.not_opened(&AcceptError::Timeout);
             return self.forget_greeting(index);
         }
         let refusal = Refusal::new(StatusCode::REQUEST_TIMEOUT, "The request was not complete in time.");
@@ -197,12 +217,18 @@ impl<H: Handler> Loop<H> {
     }
 
     fn refuse(&mut self, index: u32, refusal: Refusal) {
-        self.local.counters.refused += 1;
+        self.not_opened(&AcceptError::Refused(refusal.clone()));
         let Some(mut stream) = self.take_stream(index) else { return };
         let acceptor = self.options.acceptor.clone();
         self.spawn(async move {
             acceptor.settings().refuse(&mut stream, refusal).await;
         });
+    }
+
+    /// Counts and traces a handshake that has failed.
+    fn not_opened(&self, error: &AcceptError) {
+        self.told.not_opened(cause::reason(error.status(), error.cause()));
+        trace::not_opened(Role::Server, error.status(), error.cause());
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
