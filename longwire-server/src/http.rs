@@ -1,4 +1,4 @@
-//! What is served by plain HTTP: the page and the health check. One request per connection.
+//! What is served by plain HTTP: the page, the health check and the metrics. One request per connection.
 
 use std::convert::Infallible;
 use std::future::ready;
@@ -14,6 +14,8 @@ use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
+
+use crate::metrics;
 
 /// Where the server says that it is alive.
 pub(crate) const HEALTHY: &str = "/-/healthy";
@@ -55,7 +57,7 @@ async fn exchange(stream: TcpStream, read: Bytes) -> Result<(), hyper::Error> {
 
 fn answer(request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let path = request.uri().path();
-    if path != "/" && path != HEALTHY {
+    if path != "/" && path != HEALTHY && path != metrics::PATH {
         let channel = if path.starts_with("/-/") { "" } else { CHANNEL };
         return text(StatusCode::NOT_FOUND, format!("nothing to read at {path}{channel}\n"));
     }
@@ -66,7 +68,11 @@ fn answer(request: &Request<Incoming>) -> Response<Full<Bytes>> {
         refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
         return refused;
     }
-    if path == HEALTHY { text(StatusCode::OK, "ok\n".into()) } else { page() }
+    match path {
+        HEALTHY => text(StatusCode::OK, "ok\n".into()),
+        metrics::PATH => text(StatusCode::OK, metrics::page()),
+        _ => page(),
+    }
 }
 
 /// Said to whoever opens a channel's address in a browser.

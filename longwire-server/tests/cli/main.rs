@@ -4,6 +4,7 @@
 mod arguments;
 mod connect;
 mod endings;
+mod observe;
 mod plain_http;
 mod serve;
 

@@ -107,7 +107,8 @@ async fn both_ends_and_their_totals() {
     server.recv().await.unwrap().unwrap();
     let closing = client.close(4001, "s3cret");
     let (closed, received) = tokio::join!(closing, server.recv());
-    (closed.unwrap(), received.unwrap());
+    closed.unwrap();
+    received.unwrap();
     drop(guard);
     let ended = log.lines("ended");
     assert_eq!(ended.len(), 2, "{}", log.text());
