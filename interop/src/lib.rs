@@ -3,6 +3,8 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
 
 mod agreement;
+#[cfg(unix)]
+mod front;
 mod inflate;
 mod link;
 mod messages;
@@ -11,6 +13,8 @@ mod recorded;
 mod wire;
 
 pub use agreement::{Row, agree, every_size, limited, open, our_fragments};
+#[cfg(unix)]
+pub use front::{Front, Proxy, Secure};
 pub use link::{Cost, Link};
 pub use peer::Library;
 pub use wire::Usage;

@@ -39,9 +39,9 @@ const FAILURES: [(&str, &str); 30] = [
     ("message_timeout", "1008"),
     ("slow_consumer", "1008"),
     ("panicked", "1011"),
-    ("ping_timeout", "1006"),
+    ("ping_timeout", "1011"),
     ("close_timeout", "1006"),
-    ("write_timeout", "1006"),
+    ("write_timeout", "1008"),
     ("eof", "1006"),
     ("reset", "1006"),
     ("aborted", "1006"),
@@ -182,7 +182,9 @@ impl Error {
     /// | `message_too_big` | 1009 | a limit of [`Config`](crate::Config) |
     /// | `too_many_fragments`, `too_many_control_frames`, `message_timeout`, `slow_consumer` | 1008 | |
     /// | `panicked` | 1011 | a callback of ours |
-    /// | `ping_timeout`, `close_timeout`, `write_timeout` | 1006 | a deadline |
+    /// | `ping_timeout` | 1011 | the peer is silent; like all who are given up, it may no longer hear of it |
+    /// | `write_timeout` | 1008 | it does not read |
+    /// | `close_timeout` | 1006 | it did not finish the closing handshake |
     /// | `eof` | 1006 | TCP ended without a closing handshake |
     /// | `reset` | 1006 | the peer's system, or something on the way, broke the connection off |
     /// | `aborted` | 1006 | this end did, such as an engine that was [stopped](crate::engine::Handle::stop) |

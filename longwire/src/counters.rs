@@ -320,7 +320,8 @@ pub struct Ended {
     /// [`Error::cause`](crate::Error::cause), [`Closed::cause`](crate::Closed::cause), or `dropped`.
     pub cause: &'static str,
     /// The code of the first Close frame: such as `1000`, or `4xxx` for all of the application's and `3xxx`
-    /// for those of libraries; `1005` where it had none, `1006` where there was none.
+    /// for those of libraries; `1005` where it had none, `1006` where
+    /// there was none.
     pub code: &'static str,
     /// How many.
     pub count: u64,

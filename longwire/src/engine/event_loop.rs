@@ -430,7 +430,12 @@ impl<H: Handler> Loop<H> {
         let Some(place) = self.slab.at(index) else { return };
         let due = match &place.what {
             What::Greeting(greeting) => greeting.since.checked_add(self.options.handshake_timeout()),
-            What::Open(entry, _) => entry.due(),
+            // A Pong may make the next Ping due before the peer would have been given up.
+            What::Open(entry, _) => entry.due().map(|due| {
+                let silence = entry.core.config().ping_silence();
+                let ping = silence.and_then(|silence| self.local.now.checked_add(silence));
+                ping.map_or(due, |ping| due.min(ping))
+            }),
         };
         if let Some(due) = due {
             self.wheel.arm(index, &mut place.armed, due);
