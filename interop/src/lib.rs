@@ -10,6 +10,7 @@ mod link;
 mod messages;
 mod peer;
 mod recorded;
+mod talk;
 mod wire;
 
 pub use agreement::{Row, agree, every_size, limited, open, our_fragments};
@@ -17,4 +18,5 @@ pub use agreement::{Row, agree, every_size, limited, open, our_fragments};
 pub use front::{Front, Proxy, Secure};
 pub use link::{Cost, Link};
 pub use peer::Library;
+pub use talk::{Theirs, talk};
 pub use wire::Usage;

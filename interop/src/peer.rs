@@ -21,6 +21,12 @@ pub enum Library {
     Websockets,
     /// What Bun has built in.
     Bun,
+    /// undici on Node, which is the `WebSocket` of Node itself: a client.
+    Undici,
+    /// aiohttp on Python.
+    Aiohttp,
+    /// `java.net.http` of the JDK: a client.
+    Java,
 }
 
 impl Library {
@@ -30,6 +36,9 @@ impl Library {
         let (program, folder, suffix) = match self {
             Self::Ws => ("node".into(), "ws", "mjs"),
             Self::Websockets => (peers.join("venv/bin/python"), "websockets", "py"),
+            Self::Undici => ("node".into(), "undici", "mjs"),
+            Self::Aiohttp => (peers.join("venv/bin/python"), "aiohttp", "py"),
+            Self::Java => ("java".into(), "java", "java"),
             Self::Bun => {
                 let package = format!("node_modules/@oven/bun-linux-{}/bin/bun", architecture());
                 (peers.join(package), "bun", "mjs")
