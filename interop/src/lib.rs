@@ -3,6 +3,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
 
 mod agreement;
+mod authority;
 #[cfg(unix)]
 mod front;
 mod inflate;
@@ -18,5 +19,5 @@ pub use agreement::{Row, agree, every_size, limited, open, our_fragments};
 pub use front::{Front, Proxy, Secure};
 pub use link::{Cost, Link};
 pub use peer::Library;
-pub use talk::{Theirs, talk};
+pub use talk::{Theirs, talk, talk_securely};
 pub use wire::Usage;

@@ -6,11 +6,12 @@ use std::time::Duration;
 use longwire::{
     Acceptor, Client, CloseFrame, Closed, Config, Counters, Deflate, Kind, Message, Role, Side, WebSocket,
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
 
+use crate::authority::Authority;
 use crate::peer::{Library, PATIENCE, Peer};
 
 /// What the peer can do.
@@ -31,38 +32,73 @@ enum End {
     Theirs(u16, &'static str),
 }
 
+const ENDS: [End; 4] =
+    [End::Ours(1000, "再见 👋"), End::Ours(4999, ""), End::Theirs(1000, "走了"), End::Theirs(4001, "👋")];
+
+/// How our end is configured.
+fn config(role: Role, theirs: Theirs) -> Config {
+    let config = if role == Role::Client { Config::client() } else { Config::server() };
+    let config = config.max_message(4 << 20).frame_size(100_000).ping_after(None);
+    let config = config.write_timeout(PATIENCE).close_timeout(PATIENCE);
+    if theirs.deflate { config.deflate(Deflate::new()) } else { config.no_deflate() }
+}
+
+/// What a client of theirs is told.
+fn client_options(theirs: Theirs) -> Value {
+    json!({ "protocols": ["chat.v1", "chat.v2"], "compress": theirs.deflate })
+}
+
+fn acceptor(theirs: Theirs, counters: &Counters) -> Acceptor {
+    let acceptor = Acceptor::new().config(config(Role::Server, theirs)).counters(counters);
+    acceptor.subprotocols(["chat.v2"]).handshake_timeout(PATIENCE)
+}
+
+async fn listen() -> (TcpListener, u16) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let port = listener.local_addr().expect("a socket").port();
+    (listener, port)
+}
+
+async fn connection(listener: &TcpListener) -> TcpStream {
+    timeout(PATIENCE, listener.accept()).await.expect("the peer connects").expect("a socket").0
+}
+
 /// Talks as `role` with the library in the other one, several times over, with each end of it.
 pub async fn talk(library: Library, role: Role, theirs: Theirs) {
-    for end in
-        [End::Ours(1000, "再见 👋"), End::Ours(4999, ""), End::Theirs(1000, "走了"), End::Theirs(4001, "👋")]
-    {
+    for end in ENDS {
         println!("{library:?} with a {role:?} of ours: {theirs:?}, {end:?}");
         let counters = Counters::new();
-        let config = if role == Role::Client { Config::client() } else { Config::server() };
-        let config = config.max_message(4 << 20).frame_size(100_000).ping_after(None);
-        let config = config.write_timeout(PATIENCE).close_timeout(PATIENCE);
-        let config = if theirs.deflate { config.deflate(Deflate::new()) } else { config.no_deflate() };
         match role {
             Role::Client => {
                 let options = json!({ "protocols": ["chat.v2"], "compress": theirs.deflate });
                 let (peer, port) = Peer::server(library, &options).await;
-                let client = Client::new().config(config).counters(&counters).handshake_timeout(PATIENCE);
-                let client = client.subprotocols(["chat.v1", "chat.v2"]);
+                let client = Client::new().config(config(role, theirs)).counters(&counters);
+                let client = client.subprotocols(["chat.v1", "chat.v2"]).handshake_timeout(PATIENCE);
                 let opened = client.connect(format!("ws://127.0.0.1:{port}/")).await;
                 converse(opened.expect("the peer accepts"), peer, theirs, end, &counters).await;
             }
             Role::Server => {
-                let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
-                let port = listener.local_addr().expect("a socket").port();
-                let options = json!({ "protocols": ["chat.v1", "chat.v2"], "compress": theirs.deflate });
-                let peer = Peer::client(library, &options, port);
-                let accepted = timeout(PATIENCE, listener.accept()).await.expect("the peer connects");
-                let acceptor = Acceptor::new().config(config).counters(&counters);
-                let acceptor = acceptor.subprotocols(["chat.v2"]).handshake_timeout(PATIENCE);
-                let opened = acceptor.accept(accepted.expect("a socket").0).await;
+                let (listener, port) = listen().await;
+                let peer = Peer::client(library, &client_options(theirs), port);
+                let opened = acceptor(theirs, &counters).accept(connection(&listener).await).await;
                 converse(opened.expect("a good request"), peer, theirs, end, &counters).await;
             }
         }
+    }
+}
+
+/// As [`talk`], as a server, over TLS.
+pub async fn talk_securely(library: Library, theirs: Theirs) {
+    let authority = Authority::new();
+    for end in [ENDS[0], ENDS[3]] {
+        println!("{library:?} with a server of ours over TLS: {theirs:?}, {end:?}");
+        let counters = Counters::new();
+        let (listener, port) = listen().await;
+        let peer = Peer::secure_client(library, &client_options(theirs), port, &authority);
+        let stream = connection(&listener).await;
+        let stream = timeout(PATIENCE, authority.acceptor.accept(stream)).await.expect("it hangs");
+        let opened = acceptor(theirs, &counters).accept(stream.expect("it trusts the authority")).await;
+        converse(opened.expect("a good request"), peer, theirs, end, &counters).await;
     }
 }
 

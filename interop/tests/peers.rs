@@ -1,13 +1,14 @@
 //! Conversations with undici (the WebSocket of Node), aiohttp and the JDK.
 
 use longwire::Role;
-use longwire_interop::{Library, Theirs, talk};
+use longwire_interop::{Library, Theirs, talk, talk_securely};
 
 #[tokio::test]
 async fn undici_as_a_client() {
     for deflate in [true, false] {
         talk(Library::Undici, Role::Server, Theirs { deflate, pings: false, parts: false }).await;
     }
+    talk_securely(Library::Undici, Theirs { deflate: true, pings: false, parts: false }).await;
 }
 
 #[tokio::test]
@@ -15,6 +16,7 @@ async fn aiohttp_as_a_client() {
     for deflate in [true, false] {
         talk(Library::Aiohttp, Role::Server, Theirs { deflate, pings: true, parts: false }).await;
     }
+    talk_securely(Library::Aiohttp, Theirs { deflate: true, pings: true, parts: false }).await;
 }
 
 #[tokio::test]
@@ -33,5 +35,7 @@ async fn the_jdk_as_a_client() {
         return;
     }
     // It has no extensions.
-    talk(Library::Java, Role::Server, Theirs { deflate: false, pings: true, parts: true }).await;
+    let theirs = Theirs { deflate: false, pings: true, parts: true };
+    talk(Library::Java, Role::Server, theirs).await;
+    talk_securely(Library::Java, theirs).await;
 }

@@ -18,7 +18,8 @@ const SHARDS: usize = 16;
 ///
 /// A connection counts for itself and tells what it has counted whenever its task waits, so a message costs
 /// no more than a few additions, and all that has been received or sent before a wait is in the next
-/// [`snapshot`](Self::snapshot).
+/// [`snapshot`](Self::snapshot). One that is counted holds 384 bytes more, one that is not a pointer; an engine
+/// counts for itself in any case, at no cost for each connection.
 ///
 /// ```
 /// use longwire::{Acceptor, Counters};

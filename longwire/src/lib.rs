@@ -34,6 +34,13 @@
 //! [`WebSocket`] is both ends' open connection, [`Client`] and [`Acceptor`] open it with more to say,
 //! [`WebSocket::split`] puts it into several hands. A server for very many connections, with topics, is in
 //! [`engine`]. The protocol itself is in `longwire-proto`.
+//!
+//! [`Counters`] say what all of them do, and why they end, by the names of [`Error::cause`]. With the feature
+//! `tracing` each connection has a span `websocket` (`side`, `peer` where we have dialled it, `path`, `subprotocol`,
+//! `deflate`) below the one in which it is opened, and tells events of the target `longwire`: `opened` (debug),
+//! `message` (trace) and, exactly once, `ended` with its `cause`, `code` and totals (warn where somebody should look
+//! at it, else info); `not opened` with `status` or `cause` where there is none. A connection of an engine has no
+//! span; its events have its `id`. No payload, no reason, no query and no value of another header is in them.
 
 #[cfg(unix)]
 pub mod engine;

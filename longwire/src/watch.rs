@@ -128,3 +128,14 @@ pub(crate) fn not_connected(counters: Option<&Counters>, error: &ConnectError) {
     }
     crate::trace::not_opened(Role::Client, error.status(), error.cause());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What it costs to count a connection, as the documentation of [`Counters`] says.
+    #[test]
+    fn it_is_small() {
+        assert!(size_of::<Watch>() <= 384, "{}", size_of::<Watch>());
+    }
+}

@@ -79,8 +79,11 @@ class Client implements WebSocket.Listener {
     @Override
     public CompletionStage<?> onClose(WebSocket socket, int code, String reason) {
         say("closed " + code + " " + reason);
-        ended.countDown();
-        return null; // it answers by itself
+        // It would answer by itself, but not say when it has.
+        var answered = socket.isOutputClosed() ? null : socket.sendClose(code, reason);
+        if (answered == null) ended.countDown();
+        else answered.whenComplete((sent, error) -> ended.countDown());
+        return answered;
     }
 
     @Override
