@@ -40,7 +40,7 @@
 //! `deflate`) below the one in which it is opened, and tells events of the target `longwire`: `opened` (debug),
 //! `message` (trace) and, exactly once, `ended` with its `cause`, `code` and totals (warn where somebody should look
 //! at it, else info); `not opened` with `status` or `cause` where there is none. A connection of an engine has no
-//! span; its events have its `id`. No payload, no reason, no query and no value of another header is in them.
+//! span; its events have its `id` and its `peer`. No payload, no reason, no query and no value of another header is in them.
 
 #[cfg(unix)]
 pub mod engine;

@@ -111,11 +111,17 @@ mod on {
     }
 
     /// An opening handshake has failed.
-    pub(crate) fn not_opened(role: Role, status: Option<StatusCode>, cause: &'static str) {
-        let (side, status) = (name(role), status.map(|status| status.as_u16()));
+    pub(crate) fn not_opened(
+        role: Role,
+        peer: Option<SocketAddr>,
+        status: Option<StatusCode>,
+        cause: &'static str,
+    ) {
+        let (side, peer) = (name(role), peer.map(field::display));
+        let status = status.map(|status| status.as_u16());
         match role {
-            Role::Server => info!(target: "longwire", side, status, cause, "not opened"),
-            Role::Client => warn!(target: "longwire", side, status, cause, "not opened"),
+            Role::Server => info!(target: "longwire", side, peer, status, cause, "not opened"),
+            Role::Client => warn!(target: "longwire", side, peer, status, cause, "not opened"),
         }
     }
 
@@ -135,13 +141,18 @@ mod on {
         debug!(target: "longwire", side = "server", %id, %peer, path, subprotocol, deflate, "opened");
     }
 
-    /// A connection of an engine has ended.
-    pub(crate) fn engine_ended(id: impl Display, end: &Result<Closed, Error>) {
+    /// A connection of an engine has ended. `peer` is asked for only where somebody wants to know.
+    pub(crate) fn engine_ended(
+        id: impl Display,
+        peer: impl Fn() -> Option<SocketAddr>,
+        end: &Result<Closed, Error>,
+    ) {
         let (cause, code) = name_end(Some(end));
+        let peer = || peer().map(field::display);
         if is_for_people(Some(end)) {
-            warn!(target: "longwire", side = "server", %id, cause, code, "ended");
+            warn!(target: "longwire", side = "server", %id, peer = peer(), cause, code, "ended");
         } else {
-            info!(target: "longwire", side = "server", %id, cause, code, "ended");
+            info!(target: "longwire", side = "server", %id, peer = peer(), cause, code, "ended");
         }
     }
 }
@@ -179,7 +190,7 @@ mod off {
         pub(crate) const fn ended(&self, _: Option<&Result<Closed, Error>>, _: &Traffic, _: &Traffic) {}
     }
 
-    pub(crate) const fn not_opened(_: Role, _: Option<StatusCode>, _: &'static str) {}
+    pub(crate) const fn not_opened(_: Role, _: Option<SocketAddr>, _: Option<StatusCode>, _: &'static str) {}
 
     pub(crate) fn connecting(_: impl Display, _: u16) {}
 
@@ -187,5 +198,10 @@ mod off {
     pub(crate) fn engine_opened(_: impl Display, _: SocketAddr, _: &str, _: Option<&str>, _: bool) {}
 
     #[cfg(unix)]
-    pub(crate) fn engine_ended(_: impl Display, _: &Result<Closed, Error>) {}
+    pub(crate) fn engine_ended(
+        _: impl Display,
+        _: impl Fn() -> Option<SocketAddr>,
+        _: &Result<Closed, Error>,
+    ) {
+    }
 }

@@ -118,7 +118,7 @@ pub(crate) fn not_accepted(counters: Option<&Counters>, error: &AcceptError) {
     if let Some(counters) = counters {
         counters.not_opened(cause::reason(error.status(), error.cause()));
     }
-    crate::trace::not_opened(Role::Server, error.status(), error.cause());
+    crate::trace::not_opened(Role::Server, None, error.status(), error.cause());
 }
 
 /// A client has got none.
@@ -126,7 +126,7 @@ pub(crate) fn not_connected(counters: Option<&Counters>, error: &ConnectError) {
     if let Some(counters) = counters {
         counters.not_opened(cause::reason(error.status(), error.cause()));
     }
-    crate::trace::not_opened(Role::Client, error.status(), error.cause());
+    crate::trace::not_opened(Role::Client, None, error.status(), error.cause());
 }
 
 #[cfg(test)]

@@ -72,14 +72,14 @@ impl<H: Handler> Loop<H> {
         }
         let count = match stream.read(&mut self.buffer[before..]) {
             Ok(0) => {
-                self.not_opened(&AcceptError::Eof);
+                self.not_opened(index, &AcceptError::Eof);
                 return self.forget_greeting(index);
             }
             Ok(count) => count,
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock) => return,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return self.read_again(index),
             Err(error) => {
-                self.not_opened(&error.into());
+                self.not_opened(index, &error.into());
                 return self.forget_greeting(index);
             }
         };
@@ -191,7 +191,7 @@ impl<H: Handler> Loop<H> {
             return;
         }
         if greeting.begun.is_none() {
-            self.not_opened(&AcceptError::Timeout);
+            self.not_opened(index, &AcceptError::Timeout);
             return self.forget_greeting(index);
         }
         let refusal = Refusal::new(StatusCode::REQUEST_TIMEOUT, "The request was not complete in time.");
@@ -217,7 +217,7 @@ impl<H: Handler> Loop<H> {
     }
 
     fn refuse(&mut self, index: u32, refusal: Refusal) {
-        self.not_opened(&AcceptError::Refused(refusal.clone()));
+        self.not_opened(index, &AcceptError::Refused(refusal.clone()));
         let Some(mut stream) = self.take_stream(index) else { return };
         let acceptor = self.options.acceptor.clone();
         self.spawn(async move {
@@ -226,9 +226,13 @@ impl<H: Handler> Loop<H> {
     }
 
     /// Counts and traces a handshake that has failed.
-    fn not_opened(&self, error: &AcceptError) {
+    fn not_opened(&mut self, index: u32, error: &AcceptError) {
         self.told.not_opened(cause::reason(error.status(), error.cause()));
-        trace::not_opened(Role::Server, error.status(), error.cause());
+        let from = match self.slab.at(index).map(|place| &place.what) {
+            Some(What::Greeting(greeting)) => Some(greeting.from),
+            _ => None,
+        };
+        trace::not_opened(Role::Server, from, error.status(), error.cause());
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {

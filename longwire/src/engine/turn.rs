@@ -464,11 +464,11 @@ impl<H: Handler> Loop<H> {
         let stopped = || Err(Error::from(io::Error::from(io::ErrorKind::ConnectionAborted)));
         let result = ending.map_or_else(stopped, |ending| ending.result);
         self.told.ended(cause::end_of(&result));
-        trace::engine_ended(Id { at: self.local.at, key }, &result);
+        let id = Id { at: self.local.at, key };
+        trace::engine_ended(id, || place.stream.peer_addr().ok(), &result);
         // Before the application is told: it may look whether the descriptor is there.
         drop(place.stream);
         let (handler, engine) = (&self.options.handler, &self.local.engine);
-        let id = Id { at: self.local.at, key };
         // The connection is gone in any case; the panic hook has said what there is to say.
         let _ = catch_unwind(AssertUnwindSafe(|| handler.closed(engine, id, state, result)));
     }

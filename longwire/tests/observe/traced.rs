@@ -218,6 +218,7 @@ async fn an_engine() {
         &["\"cause\":\"closed_by_us\"", "\"code\":1012", &format!("\"id\":\"{id}\""), "INFO"],
     );
     let refused = log.lines("not opened");
-    assert!(refused.iter().any(|line| line.contains("\"status\":403")), "{}", log.text());
+    let refused = refused.iter().find(|line| line.contains("\"status\":403") && line.contains("\"server\""));
+    assert_has(refused.unwrap(), &["\"peer\":\"127.0.0.1:", "\"cause\":\"refused\""]);
     assert!(!log.text().contains("s3cret"), "{}", log.text());
 }
