@@ -17,7 +17,7 @@ const CODES: [&str; 15] = [
 ];
 
 /// The other causes, each with the code of our Close frame, or 1006 where there was none.
-const FAILURES: [(&str, &str); 30] = [
+const FAILURES: [(&str, &str); 31] = [
     ("reserved_bits", "1002"),
     ("reserved_opcode", "1002"),
     ("length_not_minimal", "1002"),
@@ -42,6 +42,7 @@ const FAILURES: [(&str, &str); 30] = [
     ("ping_timeout", "1011"),
     ("close_timeout", "1006"),
     ("write_timeout", "1008"),
+    ("read_timeout", "1008"),
     ("eof", "1006"),
     ("reset", "1006"),
     ("aborted", "1006"),
@@ -94,7 +95,7 @@ pub(crate) fn end_called(cause: &str) -> usize {
 }
 
 /// Why connections are not opened, as far as it is told apart: statuses first.
-pub(crate) const REASONS: [&str; 28] = [
+pub(crate) const REASONS: [&str; 30] = [
     "400",
     "401",
     "403",
@@ -121,7 +122,9 @@ pub(crate) const REASONS: [&str; 28] = [
     "io",
     "handshake",
     "invalid",
+    "redirect",
     "tls",
+    "proxy",
     OTHER,
 ];
 
@@ -180,7 +183,7 @@ impl Error {
     /// | `reserved_bits`, `reserved_opcode`, `length_not_minimal`, `length_too_large`, `not_masked`, `masked`, `control_fragmented`, `control_too_long`, `unexpected_continuation`, `expected_continuation`, `close_too_short`, `invalid_close_code` | 1002 | the peer broke this rule: [`ProtocolError`](crate::ProtocolError) |
     /// | `invalid_utf8`, `invalid_deflate` | 1007 | |
     /// | `message_too_big` | 1009 | a limit of [`Config`](crate::Config) |
-    /// | `too_many_fragments`, `too_many_control_frames`, `message_timeout`, `slow_consumer` | 1008 | |
+    /// | `too_many_fragments`, `too_many_control_frames`, `message_timeout`, `read_timeout`, `slow_consumer` | 1008 | |
     /// | `panicked` | 1011 | a callback of ours |
     /// | `ping_timeout` | 1011 | the peer is silent; like all who are given up, it may no longer hear of it |
     /// | `write_timeout` | 1008 | it does not read |
@@ -221,6 +224,7 @@ impl Error {
             Self::CloseTimeout => "close_timeout",
             Self::WriteTimeout => "write_timeout",
             Self::MessageTimeout => "message_timeout",
+            Self::ReadTimeout => "read_timeout",
             Self::SlowConsumer => "slow_consumer",
             Self::Panicked => "panicked",
             Self::Eof => "eof",
@@ -254,14 +258,19 @@ impl AcceptError {
 }
 
 impl ConnectError {
-    /// The name of this error for logs and metrics, which stays the same: `invalid`, `refused`, `handshake`,
-    /// `timeout` or `io`.
+    /// The name of this error for logs and metrics, which stays the same: `invalid`, `refused`, `redirect`,
+    /// `handshake`, `tls`, `proxy`, `timeout` or `io`.
     pub const fn cause(&self) -> &'static str {
         match self {
             Self::Invalid(_) => "invalid",
             Self::Refused(_) => "refused",
+            Self::Redirect(_) => "redirect",
             Self::Handshake(_) => "handshake",
-            Self::Timeout => "timeout",
+            #[cfg(feature = "tls")]
+            Self::Tls(_) => "tls",
+            #[cfg(feature = "proxy")]
+            Self::Proxy(_) => "proxy",
+            Self::Timeout(_) => "timeout",
             Self::Io(_) => "io",
         }
     }
@@ -325,6 +334,6 @@ mod tests {
             assert_eq!(REASONS[reason_of_status(StatusCode::from_u16(status).unwrap())], expected);
         }
         assert_eq!(REASONS[NOT_STATUS], "timeout");
-        assert_eq!(REASONS[reason(None, "proxy")], OTHER);
+        assert_eq!(REASONS[reason(None, "unheard of")], OTHER);
     }
 }

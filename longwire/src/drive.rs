@@ -110,6 +110,7 @@ impl<S> WebSocket<S> {
                 Ok(Some(Incoming::Data(data))) => {
                     lent.work.found(lent.assembler.take_inflated());
                     lent.begun = None;
+                    self.data_at = Some(read_at);
                     if let Some(watch) = &mut self.watch {
                         data.note(watch);
                     }
@@ -343,6 +344,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             Ok(data) => {
                 if let Some(data) = &data {
                     lent.begun = None;
+                    self.data_at = Some(now);
                     if let Some(watch) = &mut self.watch {
                         data.note(watch);
                     }
@@ -381,6 +383,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                 }
                 Some((count, now))
             }
+            // TLS cut off without close_notify: the closing handshake says better what was an end.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => self.check_read(Ok(0)),
             Err(error) => {
                 self.end(Err(error.into()));
                 None
@@ -430,24 +434,33 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         }
     }
 
-    /// When the message that is half received is given up.
-    fn message_due(&self) -> Option<Instant> {
-        let begun = self.lent.as_ref()?.begun?;
-        begun.checked_add(self.core.config().message_time_limit()?)
+    /// When data is given up, and as what: the message that is half received, or else the next one.
+    fn data_due(&mut self) -> Option<(Instant, &'static str, Error)> {
+        let config = self.core.config();
+        if let Some(begun) = self.lent.as_ref().and_then(|lent| lent.begun) {
+            let due = begun.checked_add(config.message_time_limit()?)?;
+            return Some((due, "message timeout", Error::MessageTimeout));
+        }
+        let limit = config.read_time_limit().filter(|_| self.core.is_open())?;
+        let due = self.data_at.get_or_insert_with(now).checked_add(limit)?;
+        Some((due, "read timeout", Error::ReadTimeout))
     }
 
     /// Ready when a deadline has passed and was acted upon.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let data_due = self.data_due();
         let out = self.lent.as_ref().map_or(&NOTHING, |lent| &lent.out);
-        let message_due = self.message_due();
-        let Some(due) = self.core.poll_timeout(out).into_iter().chain(message_due).min() else {
+        let earliest = data_due.as_ref().map(|(due, ..)| *due);
+        let Some(due) = self.core.poll_timeout(out).into_iter().chain(earliest).min() else {
             return Poll::Pending;
         };
         let now = ready!(self.timer.poll(due, cx));
         let lent = self.lent.get_or_insert_with(lent::take);
-        if message_due.is_some_and(|due| now >= due) {
-            self.core.fail(CloseCode::POLICY, "message timeout", &mut lent.out, now);
-            self.end(Err(Error::MessageTimeout));
+        if let Some((due, reason, error)) = data_due
+            && now >= due
+        {
+            self.core.fail(CloseCode::POLICY, reason, &mut lent.out, now);
+            self.end(Err(error));
             return Poll::Ready(());
         }
         if let Err(timed_out) = self.core.handle_timeout(&mut lent.out, now) {

@@ -32,8 +32,9 @@
 //! ```
 //!
 //! [`WebSocket`] is both ends' open connection, [`Client`] and [`Acceptor`] open it with more to say,
-//! [`WebSocket::split`] puts it into several hands. A server for very many connections, with topics, is in
-//! [`engine`]. The protocol itself is in `longwire-proto`.
+//! [`WebSocket::split`] puts it into several hands, [`reconnect`] opens it again when it is lost. A server for very
+//! many connections, with topics, is in [`engine`]; a client that calls back, in [`listener`]; one without async, in
+//! [`blocking`]. The [`guide`] leads through all of it. The protocol itself is in `longwire-proto`.
 //!
 //! [`Counters`] say what all of them do, and why they end, by the names of [`Error::cause`]. With the feature
 //! `tracing` each connection has a span `websocket` (`side`, `peer` where we have dialled it, `path`, `subprotocol`,
@@ -42,8 +43,12 @@
 //! at it, else info); `not opened` with `status` or `cause` where there is none. A connection of an engine has no
 //! span; its events have its `id` and its `peer`. No payload, no reason, no query and no value of another header is in them.
 
+pub mod blocking;
 #[cfg(unix)]
 pub mod engine;
+pub mod guide;
+pub mod listener;
+pub mod reconnect;
 
 mod accept;
 mod cause;
@@ -57,6 +62,8 @@ mod prometheus;
 mod split;
 mod stream;
 mod timer;
+#[cfg(feature = "tls")]
+mod tls;
 mod trace;
 mod transport;
 mod wanted;
@@ -65,11 +72,16 @@ mod websocket;
 mod work;
 
 pub use accept::{Acceptor, Handshake, accept};
-pub use client::{Client, connect};
+pub use client::{Client, RedirectError, Step, connect};
+#[cfg(feature = "proxy")]
+pub use client::{Proxy, ProxyError};
 pub use counters::{Counters, Ended, NotOpened, Snapshot, Traffic};
-pub use error::{AcceptError, ConnectError, Error, Response};
+pub use error::{AcceptError, ConnectError, Error, Phase, Response};
+pub use reconnect::Reconnect;
 pub use split::{Receiver, Sender};
-pub use transport::Transport;
+#[cfg(feature = "tls")]
+pub use tls::{Tls, TlsError};
+pub use transport::{Secured, Transport};
 pub use websocket::{Closed, Side, WebSocket};
 
 pub use longwire_proto::handshake::{HandshakeError, InvalidOrigin, Origins, Refusal};

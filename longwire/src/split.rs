@@ -151,6 +151,11 @@ impl<S> Sender<S> {
     pub fn closed(&self) -> Option<Closed> {
         self.0.ws().closed().cloned()
     }
+
+    /// Why the connection has failed, if it has.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        self.0.ws().failure()
+    }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Sender<S> {

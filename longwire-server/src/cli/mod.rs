@@ -4,11 +4,14 @@ mod connect;
 mod lines;
 mod origin;
 mod output;
+mod reach;
+mod reconnect;
 mod serve;
 
+use std::error::Error as _;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 
 use crate::terminal;
@@ -78,7 +81,13 @@ pub(crate) fn run() -> ExitCode {
 /// Help and version are no failures. A value that was refused is one line, for its reason holds the
 /// advice; all else is said as clap says it.
 fn usage(error: &clap::Error) -> ExitCode {
-    let text = error.render().to_string();
+    let text = match (error.get(ContextKind::InvalidArg), error.source()) {
+        // Its value may be a secret, which clap would repeat.
+        (Some(ContextValue::String(name)), Some(reason)) if name.starts_with("--header") => {
+            format!("invalid value for '{name}': {reason}")
+        }
+        _ => error.render().to_string(),
+    };
     match text.lines().next() {
         Some(line) if error.kind() == ErrorKind::ValueValidation => {
             terminal::failure(line.strip_prefix("error: ").unwrap_or(line));

@@ -6,6 +6,8 @@ mod connect;
 mod endings;
 mod observe;
 mod plain_http;
+mod reach;
+mod reconnect;
 mod serve;
 
 #[path = "../process/mod.rs"]

@@ -1,0 +1,189 @@
+//! The words of `longwire.v1` (docs/protocol.md): what a client asks, what it is answered, what it is told.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use longwire::{Bytes, Message};
+use serde::{Deserialize, Serialize};
+
+/// Bytes of an idempotency key.
+pub const KEY_MAX: usize = 64;
+
+/// Messages of one page of history, and how many there are if none are said.
+pub const LIMIT_MAX: usize = 1000;
+const LIMIT: usize = 100;
+
+/// The largest number that JavaScript has for an `id`.
+const ID_MAX: u64 = 1 << 53;
+
+/// What a client asks for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Request {
+    Subscribe { channel: String, after: Option<String>, presence: bool },
+    Unsubscribe { channel: String },
+    Publish(Publication),
+    History { channel: String, after: Option<String>, limit: usize },
+    Presence { channel: String },
+    Token { token: String },
+    Ping,
+}
+
+/// A message to be published, as it is said in JSON.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Publication {
+    pub channel: String,
+    pub message: Message,
+    pub key: Option<String>,
+}
+
+/// Why something was not done: a code of docs/protocol.md, and what to tell people.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Fault {
+    pub code: Code,
+    pub message: String,
+    /// Milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retry_after: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Code {
+    BadRequest,
+    BadChannel,
+    BadPosition,
+    Forbidden,
+    Unauthorized,
+    NotSubscribed,
+    AlreadySubscribed,
+    TooLarge,
+    TooMany,
+    RateLimited,
+    Unavailable,
+}
+
+impl Fault {
+    pub fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into(), retry_after: None }
+    }
+
+    fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(Code::BadRequest, message)
+    }
+}
+
+/// All that may stand in a request. Keys that are not known are ignored.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Fields {
+    r#type: String,
+    id: Option<u64>,
+    channel: Option<String>,
+    after: Option<String>,
+    presence: bool,
+    data: Option<String>,
+    base64: Option<String>,
+    key: Option<String>,
+    limit: Option<usize>,
+    token: Option<String>,
+}
+
+/// Reads a request: its `id`, as far as there is one, and what it asks for.
+pub fn request(text: &str) -> (Option<u64>, Result<Request, Fault>) {
+    match serde_json::from_str::<Fields>(text) {
+        Ok(fields) => (fields.id, fields.read()),
+        Err(error) => (None, Err(Fault::bad_request(format!("no request: {error}")))),
+    }
+}
+
+/// Reads what is asked for by POST at `/-/history` and `/-/presence`: a request without `type` and `id`.
+pub fn posted(kind: &str, body: &[u8]) -> Result<Request, Fault> {
+    let mut fields: Fields =
+        serde_json::from_slice(body).map_err(|error| Fault::bad_request(format!("no request: {error}")))?;
+    kind.clone_into(&mut fields.r#type);
+    fields.id = Some(0);
+    fields.read()
+}
+
+/// Reads the body of `/-/publish`.
+pub fn batch(body: &[u8]) -> Result<Vec<Result<Publication, Fault>>, Fault> {
+    #[derive(Deserialize)]
+    struct Batch {
+        messages: Vec<Fields>,
+    }
+    let batch: Batch =
+        serde_json::from_slice(body).map_err(|error| Fault::bad_request(format!("no batch: {error}")))?;
+    if batch.messages.len() > LIMIT_MAX {
+        return Err(Fault::new(Code::TooMany, format!("a batch has at most {LIMIT_MAX} messages")));
+    }
+    Ok(batch.messages.into_iter().map(Fields::publication).collect())
+}
+
+impl Fields {
+    fn read(mut self) -> Result<Request, Fault> {
+        if self.id.is_none_or(|id| id > ID_MAX) {
+            return Err(Fault::bad_request("`id` is a number from 0 to 2^53"));
+        }
+        match &*self.r#type {
+            "subscribe" => {
+                let (after, presence) = (self.after.take(), self.presence);
+                Ok(Request::Subscribe { channel: self.channel()?, after, presence })
+            }
+            "unsubscribe" => Ok(Request::Unsubscribe { channel: self.channel()? }),
+            "publish" => Ok(Request::Publish(self.publication()?)),
+            "history" => {
+                let limit = self.limit.unwrap_or(LIMIT);
+                if !(1..=LIMIT_MAX).contains(&limit) {
+                    return Err(Fault::bad_request(format!("`limit` is 1 to {LIMIT_MAX}")));
+                }
+                Ok(Request::History { channel: self.channel()?, after: self.after, limit })
+            }
+            "presence" => Ok(Request::Presence { channel: self.channel()? }),
+            "token" => {
+                let token = self.token.ok_or_else(|| Fault::bad_request("`token` is missing"))?;
+                Ok(Request::Token { token })
+            }
+            "ping" => Ok(Request::Ping),
+            other => Err(Fault::bad_request(format!(
+                "`type` is subscribe, unsubscribe, publish, history, presence, token or ping, not {:?}",
+                other.chars().take(32).collect::<String>()
+            ))),
+        }
+    }
+
+    fn channel(&mut self) -> Result<String, Fault> {
+        self.channel.take().ok_or_else(|| Fault::bad_request("`channel` is missing"))
+    }
+
+    fn publication(mut self) -> Result<Publication, Fault> {
+        if self.key.as_ref().is_some_and(|key| key.is_empty() || key.len() > KEY_MAX) {
+            return Err(Fault::bad_request(format!("`key` has 1 to {KEY_MAX} bytes")));
+        }
+        let message = match (self.data.take(), self.base64.take()) {
+            (Some(text), None) => Message::from(text),
+            (None, Some(text)) => {
+                let bytes = STANDARD.decode(text);
+                let bytes = bytes.map_err(|error| Fault::bad_request(format!("`base64`: {error}")))?;
+                Message::Binary(Bytes::from(bytes))
+            }
+            _ => return Err(Fault::bad_request("a message is in `data` or in `base64`, one of them")),
+        };
+        Ok(Publication { channel: self.channel()?, message, key: self.key })
+    }
+}
+
+/// A payload as it is told: text in `data`, bytes in `base64`.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Payload<'a> {
+    Data(&'a str),
+    Base64(String),
+}
+
+impl<'a> From<&'a Message> for Payload<'a> {
+    fn from(message: &'a Message) -> Self {
+        match message.as_text() {
+            Some(text) => Self::Data(text),
+            None => Self::Base64(STANDARD.encode(message.as_bytes())),
+        }
+    }
+}
