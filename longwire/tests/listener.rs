@@ -240,7 +240,10 @@ async fn what_was_not_opened_failed_and_nothing_else() {
 
     // Too slow.
     let (_, calls, server) = listen(Client::new().handshake_timeout(Duration::from_millis(50)), None).await;
-    assert_eq!(calls.rest().await, [Call::Failed(ConnectError::Timeout.to_string())]);
+    assert_eq!(
+        calls.rest().await,
+        [Call::Failed(ConnectError::Timeout(longwire::Phase::Handshake).to_string())]
+    );
     drop(server);
 }
 
