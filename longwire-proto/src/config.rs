@@ -100,6 +100,11 @@ impl Config {
         self
     }
 
+    /// See [`ping_after`](Self::ping_after).
+    pub const fn ping_silence(&self) -> Option<Duration> {
+        self.ping_after
+    }
+
     /// The peer is gone when it stays silent for this long after a Ping; default 10 s. Any byte counts
     /// as life, not only the Pong.
     pub const fn pong_timeout(mut self, silence: Duration) -> Self {

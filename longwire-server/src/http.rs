@@ -1,10 +1,12 @@
-//! What is answered to plain HTTP: the page and the health check.
+//! What is answered to plain HTTP: the page, the health check and the metrics.
 
 use bytes::Bytes;
 use http_body_util::Full;
 use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
+
+use crate::metrics;
 
 /// Where the server says that it is alive.
 pub(crate) const HEALTHY: &str = "/-/healthy";
@@ -20,7 +22,7 @@ pub(crate) async fn websocket(_: Request<Incoming>) -> Response<Full<Bytes>> {
 /// Answers any other request.
 pub(crate) fn answer(request: &Request<Incoming>) -> Response<Full<Bytes>> {
     let path = request.uri().path();
-    if path != "/" && path != HEALTHY {
+    if path != "/" && path != HEALTHY && path != metrics::PATH {
         let channel = if path.starts_with("/-/") { "" } else { CHANNEL };
         return text(StatusCode::NOT_FOUND, format!("nothing to read at {path}{channel}\n"));
     }
@@ -31,7 +33,11 @@ pub(crate) fn answer(request: &Request<Incoming>) -> Response<Full<Bytes>> {
         refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
         return refused;
     }
-    if path == HEALTHY { text(StatusCode::OK, "ok\n".into()) } else { page() }
+    match path {
+        HEALTHY => text(StatusCode::OK, "ok\n".into()),
+        metrics::PATH => text(StatusCode::OK, metrics::page()),
+        _ => page(),
+    }
 }
 
 /// Said to whoever opens a channel's address in a browser.

@@ -6,6 +6,9 @@
 mod cli;
 #[cfg(unix)]
 mod http;
+mod log;
+#[cfg(unix)]
+mod metrics;
 #[cfg(unix)]
 mod patient;
 #[cfg(unix)]

@@ -44,6 +44,9 @@ impl<S> WebSocket<S> {
     fn end(&mut self, result: Result<Closed, Error>) {
         let ending = self.ending.get_or_insert_default();
         if ending.result.is_none() {
+            if let Some(watch) = &mut self.watch {
+                watch.ends(result.clone());
+            }
             ending.hopeless = !matches!(result, Ok(_) | Err(Error::Protocol(_)));
             ending.result = Some(result);
         }
@@ -80,6 +83,9 @@ impl<S> WebSocket<S> {
 
     /// Gives back what an idle connection does not need.
     fn rest(&mut self) {
+        if let Some(watch) = &mut self.watch {
+            watch.tell();
+        }
         if let Some(lent) = &mut self.lent {
             lent.give_back_block();
             if !lent.is_idle() {
@@ -105,6 +111,9 @@ impl<S> WebSocket<S> {
                     lent.work.found(lent.assembler.take_inflated());
                     lent.begun = None;
                     self.data_at = Some(read_at);
+                    if let Some(watch) = &mut self.watch {
+                        data.note(watch);
+                    }
                     return Some(data);
                 }
                 other => {
@@ -122,6 +131,13 @@ impl<S> WebSocket<S> {
     fn goes_on<T>(&mut self, taken: Result<Option<Incoming<T>>, ProtocolError>) -> bool {
         let Some(lent) = &mut self.lent else { return false };
         lent.work.inflated(lent.assembler.take_inflated());
+        if let Some(watch) = &mut self.watch {
+            match taken {
+                Ok(Some(Incoming::Ping)) => watch.ping_received(),
+                Ok(Some(Incoming::Pong(_))) => watch.pong_received(),
+                _ => {}
+            }
+        }
         match taken {
             Ok(Some(Incoming::Close(frame))) => {
                 self.closed_by(frame);
@@ -177,6 +193,9 @@ impl<S> WebSocket<S> {
         if let Some(lent) = &mut self.lent {
             lent.out = Outbox::new();
         }
+        if let Some(watch) = &mut self.watch {
+            watch.ends(Err(error.clone()));
+        }
         self.ending.get_or_insert_default().broken = Some(error.clone());
         error
     }
@@ -224,7 +243,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     ) -> Poll<Result<(), Error>> {
         ready!(self.poll_room(cx))?;
         let Some(message) = message.take() else { return Poll::Ready(Ok(())) };
-        Poll::Ready(self.enqueue(|core, out| core.send_with(message, compress, out)))
+        Poll::Ready(self.enqueue_message(message, compress))
     }
 
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
@@ -338,9 +357,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         let lent = self.lent.as_mut()?;
         match T::landed(count, lent, &mut self.core, now) {
             Ok(data) => {
-                if data.is_some() {
+                if let Some(data) = &data {
                     lent.begun = None;
                     self.data_at = Some(now);
+                    if let Some(watch) = &mut self.watch {
+                        data.note(watch);
+                    }
                 }
                 data
             }
@@ -363,6 +385,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                 None
             }
             Ok(count) => {
+                if let Some(watch) = &mut self.watch {
+                    watch.read(count);
+                }
                 // Input that never pauses must not keep a deadline from being seen: while we only
                 // listen every byte moves it, otherwise not.
                 if (!self.core.is_open() || lent.out.blocked().is_some())
@@ -389,7 +414,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         while lent.out.has_remaining() {
             match poll_write_once(stream.as_mut(), cx, &mut lent.out) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(_)) => lent.unflushed = true,
+                Poll::Ready(Ok(count)) => {
+                    lent.unflushed = true;
+                    if let Some(watch) = &mut self.watch {
+                        watch.written(count);
+                    }
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
                     lent.out.block(now());
@@ -473,6 +503,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             let _ = Pin::new(&mut self.stream).poll_shutdown(cx);
             self.lent = None;
             self.timer = Timer::default();
+            if let (Some(mut watch), Some(end)) = (self.watch.take(), &ending.result) {
+                watch.ends(end.clone());
+                watch.over();
+            }
         }
         let result = match &ending.result {
             Some(Err(error)) => Err(error.clone()),

@@ -35,6 +35,13 @@
 //! [`WebSocket::split`] puts it into several hands, [`reconnect`] opens it again when it is lost. A server for very
 //! many connections, with topics, is in [`engine`]; a client that calls back, in [`listener`]; one without async, in
 //! [`blocking`]. The [`guide`] leads through all of it. The protocol itself is in `longwire-proto`.
+//!
+//! [`Counters`] say what all of them do, and why they end, by the names of [`Error::cause`]. With the feature
+//! `tracing` each connection has a span `websocket` (`side`, `peer` where we have dialled it, `path`, `subprotocol`,
+//! `deflate`) below the one in which it is opened, and tells events of the target `longwire`: `opened` (debug),
+//! `message` (trace) and, exactly once, `ended` with its `cause`, `code` and totals (warn where somebody should look
+//! at it, else info); `not opened` with `status` or `cause` where there is none. A connection of an engine has no
+//! span; its events have its `id` and its `peer`. No payload, no reason, no query and no value of another header is in them.
 
 pub mod blocking;
 #[cfg(unix)]
@@ -46,8 +53,10 @@ pub mod reconnect;
 pub mod tls;
 
 mod accept;
+mod cause;
 mod client;
 mod connections;
+mod counters;
 mod drive;
 mod error;
 mod forwarded;
@@ -55,13 +64,16 @@ mod head;
 #[cfg(feature = "http2")]
 mod http2;
 mod lent;
+mod prometheus;
 mod split;
 mod stream;
 mod timer;
+mod trace;
 mod transport;
 #[cfg(feature = "hyper")]
 mod upgrade;
 mod wanted;
+mod watch;
 mod websocket;
 mod work;
 
@@ -70,6 +82,7 @@ pub use client::{Client, RedirectError, Step, connect};
 #[cfg(feature = "proxy")]
 pub use client::{Proxy, ProxyError};
 pub use connections::Connections;
+pub use counters::{Counters, Ended, NotOpened, Snapshot, Traffic};
 pub use error::{AcceptError, ConnectError, Error, Phase, Response};
 pub use forwarded::{Forwarded, InvalidNetwork, TrustedProxies};
 #[cfg(feature = "http2")]

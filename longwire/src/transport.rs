@@ -48,7 +48,11 @@ impl Transport {
 
     /// A stream within TLS.
     #[cfg(feature = "tls")]
-    pub(crate) fn secured(stream: impl Stream + 'static, peer: Option<SocketAddr>, secured: Negotiated) -> Self {
+    pub(crate) fn secured(
+        stream: impl Stream + 'static,
+        peer: Option<SocketAddr>,
+        secured: Negotiated,
+    ) -> Self {
         Self { secured: Some(Box::new(secured)), ..Self::new(stream, peer) }
     }
 

@@ -20,6 +20,7 @@ use crate::error::Error;
 use crate::lent::{self, Lent};
 use crate::timer::Timer;
 use crate::transport::Transport;
+use crate::watch::Watch;
 
 /// An open WebSocket connection over any stream.
 ///
@@ -58,6 +59,8 @@ pub struct WebSocket<S = Transport> {
     pub(crate) ending: Option<Box<Ending>>,
     /// Who may ask it to close, if anybody may.
     pub(crate) member: Option<Box<Member>>,
+    /// Where somebody counts or traces.
+    pub(crate) watch: Option<Box<Watch>>,
 }
 
 /// Which end did something.
@@ -92,7 +95,17 @@ impl<S> WebSocket<S> {
             subprotocol: subprotocol.map(Into::into),
             ending: None,
             member: None,
+            watch: None,
         }
+    }
+
+    /// The same, watched from its beginning.
+    pub(crate) fn watched(mut self, watch: Option<Box<Watch>>) -> Self {
+        self.watch = watch;
+        if let (Some(watch), Some(lent)) = (&mut self.watch, &self.lent) {
+            watch.read(lent.input.len());
+        }
+        self
     }
 
     /// The subprotocol that was negotiated (RFC 6455 1.9).
@@ -143,6 +156,35 @@ impl<S> WebSocket<S> {
         }
         let lent = self.lent.get_or_insert_with(lent::take);
         Ok(queue(&mut self.core, &mut lent.out)?)
+    }
+
+    /// As [`enqueue`](Self::enqueue), of a message.
+    #[inline]
+    pub(crate) fn enqueue_message(&mut self, message: Message, compress: Compress) -> Result<(), Error> {
+        let (kind, length) = (message.kind(), message.len());
+        self.enqueue(|core, out| core.send_with(message, compress, out))?;
+        if let Some(watch) = &mut self.watch {
+            watch.sent(kind, length, true);
+        }
+        Ok(())
+    }
+
+    /// As [`enqueue`](Self::enqueue), of a message that was encoded before.
+    pub(crate) fn enqueue_shared(&mut self, frame: &SharedFrame) -> Result<(), Error> {
+        self.enqueue(|core, out| core.send_shared(frame, out))?;
+        if let Some(watch) = &mut self.watch {
+            watch.sent(frame.kind(), frame.payload_len(), true);
+        }
+        Ok(())
+    }
+
+    /// As [`enqueue`](Self::enqueue), of a Ping.
+    pub(crate) fn enqueue_ping(&mut self, payload: &[u8]) -> Result<(), Error> {
+        self.enqueue(|core, out| core.ping(payload, out))?;
+        if let Some(watch) = &mut self.watch {
+            watch.ping_sent();
+        }
+        Ok(())
     }
 }
 
@@ -260,7 +302,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// As [`send`](Self::send).
     pub async fn feed_shared(&mut self, frame: &SharedFrame) -> Result<(), Error> {
         self.room().await?;
-        self.enqueue(|core, out| core.send_shared(frame, out))
+        self.enqueue_shared(frame)
     }
 
     /// Sends a part of a message, and waits until it is written. The message ends with the part that is
@@ -301,7 +343,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     ) -> Result<(), Error> {
         self.room().await?;
         let payload = payload.into();
+        let length = payload.len();
         self.enqueue(|core, out| core.send_part_with(kind, payload, last, compress, out))?;
+        if let Some(watch) = &mut self.watch {
+            watch.sent(kind, length, last);
+        }
         self.flush().await
     }
 
@@ -330,7 +376,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// As [`send`](Self::send).
     pub async fn ping(&mut self, payload: impl AsRef<[u8]>) -> Result<(), Error> {
         self.room().await?;
-        self.enqueue(|core, out| core.ping(payload.as_ref(), out))?;
+        self.enqueue_ping(payload.as_ref())?;
         self.flush().await
     }
 

@@ -173,7 +173,7 @@ fn connecting_fails_as_it_does_elsewhere() {
 
     // Accepted by the system, answered by nobody.
     let client = Client::new().handshake_timeout(Duration::from_millis(50));
-    assert!(matches!(client.connect_blocking(server.url()), Err(ConnectError::Timeout)));
+    assert!(matches!(client.connect_blocking(server.url()), Err(ConnectError::Timeout(_))));
     assert!(matches!(blocking::connect("mailto:a@b"), Err(ConnectError::Invalid(_))));
     let url = server.url();
     drop(server);

@@ -16,12 +16,14 @@ use super::{Failure, origin};
 use crate::server::Channels;
 use crate::serving::Site;
 use crate::stop::Signals;
+use crate::{http, log, metrics};
 
 /// Serve channels over WebSocket, and a page that talks on them.
 ///
 /// The path is the channel: who connects to ws://HOST/anything hears what all others there send, text
 /// as text and binary as binary. `GET /` is a page to talk and to watch the connection with. Paths
-/// under /-/ are the server's own: /-/echo sends back what it gets, /-/healthy answers 200.
+/// under /-/ are the server's own: /-/echo sends back what it gets, /-/healthy answers 200,
+/// /-/metrics says what was done, as Prometheus reads it.
 ///
 /// Ctrl-C or SIGTERM closes every connection with 1001 and ends with status 0; a second one ends at once.
 #[derive(Args)]
@@ -83,6 +85,9 @@ pub(super) struct Serve {
     /// When the server is to end, close with 1012 (restart: come again) instead of 1001 (going away)
     #[arg(long)]
     restarts: bool,
+
+    #[command(flatten)]
+    log: log::Options,
 }
 
 /// How long closing handshakes and HTTP requests may take when the server stops.
@@ -114,6 +119,9 @@ Examples:
   longwire serve --trust-proxy 127.0.0.1
       Stand behind a proxy on this machine that ends TLS.
 
+  longwire serve --log json --log-level info
+      Write a line of JSON for each connection that ends, with its cause.
+
   longwire serve --drain 20 --restarts
       When it is asked to end, tell everyone within 20 seconds to come again.";
 
@@ -140,6 +148,8 @@ impl Serve {
         let listener = self.listen.bind()?;
         let address = listener.local_addr().map_err(|error| self.listen.failure(&error))?;
         let (site, close) = Site::new(None);
+        let log = self.log.start(address);
+        let _log = log.map_err(|error| Failure::new(format!("cannot start the log: {error}")))?;
         let mut running = self
             .engine(address, tls.clone(), site)?
             .start(listener)
@@ -177,8 +187,10 @@ impl Serve {
         if self.deflate {
             config = config.deflate(Deflate::new().threshold(self.deflate_threshold));
         }
-        let acceptor =
-            Acceptor::new().config(config).subprotocols(self.subprotocol.iter().map(String::as_str));
+        let acceptor = Acceptor::new()
+            .config(config)
+            .counters(&metrics::COUNTERS)
+            .subprotocols(self.subprotocol.iter().map(String::as_str));
         let acceptor = origin::policy(acceptor, &self.allow_origin, address, tls.is_some());
         let mut engine = Engine::new(Channels::default()).acceptor(acceptor);
         engine = engine.http(move |stream, read| site.clone().serve(stream, read));

@@ -5,6 +5,7 @@ mod arguments;
 mod config;
 mod connect;
 mod endings;
+mod observe;
 mod plain_http;
 mod proxies;
 mod reach;

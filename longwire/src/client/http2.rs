@@ -1,23 +1,39 @@
 //! What a [`Client`] asks and makes of the answer where HTTP/2 carries its connection.
 
-use std::io;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use http::{HeaderMap, StatusCode};
-use longwire_proto::Connection;
-use longwire_proto::handshake::client::{Agreed, InvalidRequest};
+use longwire_proto::handshake::client::InvalidRequest;
 use longwire_proto::handshake::connect;
 use tokio::io::AsyncRead;
 
 use super::Client;
-use super::opening::{random, read_body};
+use super::opening::read_body;
+use super::target::Target;
 use crate::error::ConnectError;
-use crate::timer::now;
-use crate::websocket::WebSocket;
+use crate::http2::Http2Error;
+use crate::transport::Transport;
 
 impl Client {
+    /// A stream to a server that speaks HTTP/2: in TLS by ALPN (RFC 9113 3.2), else by prior knowledge (3.3).
+    pub(crate) async fn reach_http2(&self, target: &Target) -> Result<Transport, ConnectError> {
+        if !target.secure {
+            return self.reach(target).await;
+        }
+        #[cfg(feature = "tls")]
+        {
+            let client = self.clone().tls(self.tls.choices().clone().alpn(["h2"]));
+            let stream = client.reach(target).await?;
+            match stream.tls().and_then(|tls| tls.alpn.as_deref()) {
+                Some(b"h2") => Ok(stream),
+                _ => Err(Http2Error::NotSpoken.into()),
+            }
+        }
+        #[cfg(not(feature = "tls"))]
+        self.reach(target).await
+    }
+
     pub(crate) const fn time_to_open(&self) -> Duration {
         self.handshake_timeout
     }
@@ -38,15 +54,6 @@ impl Client {
             .and_then(|request| request.headers(&self.headers))
             .map_err(invalid)?
             .deflate(self.config.deflate_config().cloned()))
-    }
-
-    /// The connection that the answer has opened.
-    pub(crate) fn opened<S>(&self, stream: S, agreed: &Agreed) -> io::Result<WebSocket<S>> {
-        let mut core = Connection::client(Arc::clone(&self.config), random()?, now());
-        if let Some(parameters) = agreed.deflate {
-            core = core.with_deflate(parameters);
-        }
-        Ok(WebSocket::new(stream, core, BytesMut::new(), agreed.subprotocol.as_deref()))
     }
 
     /// The beginning of a refusal's body.

@@ -20,10 +20,12 @@ use longwire_proto::Config;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
+use crate::counters::Counters;
 use crate::error::{ConnectError, Phase};
 #[cfg(feature = "tls")]
 use crate::tls::{Secure, Tls};
 use crate::websocket::WebSocket;
+use crate::{trace, watch};
 
 use self::credentials::{SECRET, basic, bearer, cookie};
 use self::opening::Answer;
@@ -95,6 +97,7 @@ pub struct Client {
     #[cfg(feature = "proxy")]
     route: Route,
     watch: Watch,
+    counters: Option<Counters>,
 }
 
 /// Shows no value of a header: any may be a secret.
@@ -140,6 +143,7 @@ impl Client {
             #[cfg(feature = "proxy")]
             route: Route::Environment,
             watch: Watch::default(),
+            counters: None,
         }
     }
 
@@ -281,6 +285,14 @@ impl Client {
         self
     }
 
+    /// Counts what becomes of the connections; as many clients and acceptors as you like may share the
+    /// counters.
+    #[must_use]
+    pub fn counters(mut self, counters: &Counters) -> Self {
+        self.counters = Some(counters.clone());
+        self
+    }
+
     /// Reaches the server that `url` names, and opens WebSocket.
     ///
     /// # Errors
@@ -292,15 +304,22 @@ impl Client {
     /// A future that is dropped closes the TCP connection.
     pub async fn connect(&self, url: impl AsRef<str>) -> Result<WebSocket, ConnectError> {
         // Boxed, for it would else stay in the future of the caller as long as that lives.
-        Box::pin(self.follow(url.as_ref())).await
+        self.noted(Box::pin(self.follow(url.as_ref())).await)
+    }
+
+    /// Counts and traces a failure.
+    fn noted<T>(&self, opened: Result<T, ConnectError>) -> Result<T, ConnectError> {
+        opened.inspect_err(|error| watch::not_connected(self.counters.as_ref(), error))
     }
 
     async fn follow(&self, url: &str) -> Result<WebSocket, ConnectError> {
         let mut target = Target::parse(url)?;
         let mut headers = self.request_headers(&target)?;
         for followed in 0..=self.redirects {
+            trace::connecting(&target.host, target.port);
             let stream = self.reach(&target).await?;
-            let refused = match self.timed(self.open(&target, &headers, stream)).await? {
+            let peer = stream.peer_addr();
+            let refused = match self.timed(self.open(&target, &headers, stream, peer)).await? {
                 Answer::Open(ws) => return Ok(ws),
                 Answer::Refused(refused) => refused,
             };
@@ -336,12 +355,15 @@ impl Client {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let target = Target::parse(url.as_ref())?;
-        let headers = self.request_headers(&target)?;
-        match self.timed(self.open(&target, &headers, stream)).await? {
-            Answer::Open(ws) => Ok(ws),
-            Answer::Refused(refused) => Err(refused.into_error().await),
-        }
+        let opened = async {
+            let target = Target::parse(url.as_ref())?;
+            let headers = self.request_headers(&target)?;
+            match self.timed(self.open(&target, &headers, stream, None)).await? {
+                Answer::Open(ws) => Ok(ws),
+                Answer::Refused(refused) => Err(refused.into_error().await),
+            }
+        };
+        self.noted(opened.await)
     }
 
     /// The headers that the user wants.

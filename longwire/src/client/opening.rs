@@ -1,20 +1,23 @@
 //! The client's opening handshake on a stream (RFC 6455 4.1): one request, and what is answered.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::BytesMut;
 use http::response::Parts;
 use http::{HeaderMap, StatusCode, header};
-use longwire_proto::Connection;
 use longwire_proto::handshake::{HandshakeError, HeadError, HeadLimits, HeadReader, client};
+use longwire_proto::{Connection, Role};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use crate::error::{ConnectError, Response};
 use crate::head::{read_head, read_some, write_all};
 use crate::timer::now;
+use crate::trace::Span;
+use crate::watch::Watch;
 use crate::websocket::WebSocket;
 
 use super::Client;
@@ -41,12 +44,13 @@ pub(super) struct Refused<S> {
 }
 
 impl Client {
-    /// Asks for `target` on a stream to its server, with these headers.
+    /// Asks for `target` on a stream to its server, with these headers. `peer` is at the other end of TCP.
     pub(super) async fn open<S>(
         &self,
         target: &Target,
         headers: &HeaderMap,
         mut stream: S,
+        peer: Option<SocketAddr>,
     ) -> Result<Answer<S>, ConnectError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
@@ -73,13 +77,7 @@ impl Client {
             }
             self.watch.tell(Step::Answered(response.status(), response.headers()));
             return match request.check(&response) {
-                Ok(agreed) => {
-                    let mut core = Connection::client(Arc::clone(&self.config), random()?, now());
-                    if let Some(parameters) = agreed.deflate {
-                        core = core.with_deflate(parameters);
-                    }
-                    Ok(Answer::Open(WebSocket::new(stream, core, input, agreed.subprotocol.as_deref())))
-                }
+                Ok(agreed) => Ok(Answer::Open(self.opened(&target.path, stream, peer, &agreed, input)?)),
                 Err(HandshakeError::Refused(_)) => {
                     Ok(Answer::Refused(Refused { head: response.into_parts().0, stream, input }))
                 }
@@ -87,6 +85,28 @@ impl Client {
             };
         }
         Err(HandshakeError::TooManyInterim.into())
+    }
+
+    /// The connection that an answer has opened, for a request of this path; `input` came behind the answer.
+    pub(crate) fn opened<S>(
+        &self,
+        path: &str,
+        stream: S,
+        peer: Option<SocketAddr>,
+        agreed: &client::Agreed,
+        input: BytesMut,
+    ) -> io::Result<WebSocket<S>> {
+        let mut core = Connection::client(Arc::clone(&self.config), random()?, now());
+        if let Some(parameters) = agreed.deflate {
+            core = core.with_deflate(parameters);
+        }
+        let subprotocol = agreed.subprotocol.as_deref();
+        // A query may have a secret in it.
+        let path = path.split_once('?').map_or(path, |(path, _)| path);
+        let span = Span::of(Role::Client, path, subprotocol, agreed.deflate);
+        span.set_peer(peer);
+        let watch = Watch::opened(self.counters.as_ref(), span);
+        Ok(WebSocket::new(stream, core, input, subprotocol).watched(watch))
     }
 }
 
@@ -100,7 +120,11 @@ impl<S: AsyncRead + Unpin> Refused<S> {
 }
 
 /// The beginning of a refusal's body, of which `input` was read, as far as it comes soon.
-pub(super) async fn read_body<S: AsyncRead + Unpin>(stream: &mut S, head: &Parts, mut input: BytesMut) -> String {
+pub(super) async fn read_body<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    head: &Parts,
+    mut input: BytesMut,
+) -> String {
     // RFC 9112 6.3: these have no body. Chunks have one, but their sizes are no text for people.
     let has_none = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
         || head.headers.contains_key(header::TRANSFER_ENCODING);

@@ -35,7 +35,7 @@ impl Limit {
 
 impl Client {
     /// A stream to the server that `target` names.
-    pub(super) async fn reach(&self, target: &Target) -> Result<Transport, ConnectError> {
+    pub(crate) async fn reach(&self, target: &Target) -> Result<Transport, ConnectError> {
         let limit = Limit { begun: Instant::now(), time: self.connect_timeout };
         #[cfg(feature = "proxy")]
         let stream = match self.route.proxy(target)? {

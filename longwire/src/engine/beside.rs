@@ -23,9 +23,10 @@ use super::event_loop::{Loop, What};
 use super::handler::Handler;
 use super::layer::Layer;
 use super::links::{Command, Handle};
-use super::opening::{Accepted, Greeting, let_in};
+use super::opening::{Accepted, Greeting, let_in, not_opened};
 use super::stream::HttpStream;
 use crate::accept::Handshake;
+use crate::error::AcceptError;
 use crate::head::read_some;
 
 /// Bytes that are taken of a client while the verdict on it is waited for, and one block more; then it is not read
@@ -70,7 +71,6 @@ pub(super) struct Beside<S> {
     admitted: RefCell<Vec<Admission<S>>>,
     pub(super) invited: RefCell<Invited<S>>,
     opening: Cell<u64>,
-    pub(super) refused: Cell<u64>,
     #[cfg(feature = "tls")]
     http: Cell<u64>,
     #[cfg(feature = "tls")]
@@ -85,7 +85,6 @@ impl<S> Default for Beside<S> {
             admitted: RefCell::default(),
             invited: RefCell::default(),
             opening: Cell::default(),
-            refused: Cell::default(),
             #[cfg(feature = "tls")]
             http: Cell::default(),
             #[cfg(feature = "tls")]
@@ -119,7 +118,7 @@ pub(super) struct Desk<H: Handler> {
     pub(super) options: Arc<Options<H>>,
     pub(super) beside: Rc<Beside<H::State>>,
     pub(super) engine: Handle,
-    at: u16,
+    pub(super) at: u16,
 }
 
 impl<H: Handler> Drop for Desk<H> {
@@ -183,7 +182,9 @@ impl<H: Handler> Desk<H> {
                 }
             }
             Next::Refuse(handshake, refusal) => {
-                count(&self.beside.refused);
+                let told = &self.engine.0.0[usize::from(self.at)].told;
+                let from = handshake.stream().peer_addr().ok();
+                not_opened(told, from, &AcceptError::Refused(refusal.clone()));
                 drop((self, seat));
                 handshake.refuse(refusal).await;
             }
@@ -299,7 +300,6 @@ impl<H: Handler> Loop<H> {
     pub(super) fn count_beside(&mut self) {
         let (counters, beside) = (&mut self.local.counters, &self.beside);
         counters.opening = beside.opening.get();
-        counters.refused += beside.refused.take();
         #[cfg(feature = "tls")]
         {
             counters.http += beside.http.take();

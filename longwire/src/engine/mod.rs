@@ -67,7 +67,6 @@ use crate::tls::ServerTls;
 mod adopt;
 mod beside;
 mod conn;
-mod counters;
 mod deliver;
 mod drain;
 mod event_loop;
@@ -91,7 +90,6 @@ mod writer;
 
 pub use adopt::Invitation;
 pub use conn::Conn;
-pub use counters::Counters;
 pub use handler::{Handler, Opening};
 pub use links::{Drain, Handle, Id, Peer};
 pub use longwire_proto::{MessageRef, Outgoing};

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use super::beside::{Desk, Next, count};
 use super::event_loop::Loop;
 use super::handler::Handler;
-use super::opening::{arrive, check, upgrade_required};
+use super::opening::{arrive, check, not_opened, upgrade_required};
 use super::stream::HttpStream;
 use super::wire::SLICES;
 use crate::error::AcceptError;
@@ -200,7 +200,8 @@ impl<H: Handler> Desk<H> {
             Ok(handshake) => handshake,
             Err(error) => {
                 if matches!(error, AcceptError::Refused(_) | AcceptError::Timeout) {
-                    count(&self.beside.refused);
+                    let told = &self.engine.0.0[usize::from(self.at)].told;
+                    not_opened(told, Some(from), &error);
                 }
                 return Next::Nothing;
             }

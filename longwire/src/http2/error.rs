@@ -11,6 +11,8 @@ use crate::error::ConnectError;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Http2Error {
+    /// The server has not chosen `h2` by ALPN (RFC 9113 3.2).
+    NotSpoken,
     /// The server has not sent SETTINGS_ENABLE_CONNECT_PROTOCOL (RFC 8441 3).
     NotSupported,
     /// As many streams are open as the server or [`Http2::max_streams`](crate::Http2::max_streams) allows.
@@ -67,6 +69,7 @@ pub(super) fn stream_error(error: h2::Error) -> io::Error {
 impl fmt::Display for Http2Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::NotSpoken => f.write_str("the server does not speak HTTP/2: it has not chosen h2 by ALPN (RFC 9113 3.2)"),
             Self::NotSupported => f.write_str(
                 "the server does not do WebSockets over HTTP/2 (SETTINGS_ENABLE_CONNECT_PROTOCOL, RFC 8441 3): \
                  connect over HTTP/1.1",

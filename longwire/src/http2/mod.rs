@@ -16,20 +16,19 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use h2::client::{ResponseFuture, SendRequest};
 use h2::ext::Protocol;
 use http::{HeaderMap, Response};
 use longwire_proto::handshake::{HandshakeError, HeadLimits, client, connect};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::runtime::Handle;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tokio::time::timeout;
 
 use crate::client::Client;
 use crate::client::target::Target;
-use crate::error::{ConnectError, Response as Refused};
+use crate::error::{ConnectError, Phase, Response as Refused};
 use crate::websocket::WebSocket;
 
 /// Bytes of a stream that wait to be written to the connection, beside those of the WebSocket itself.
@@ -65,6 +64,7 @@ pub struct Http2 {
     stream_window: u32,
     max_streams: u32,
     handshake_timeout: Duration,
+    via: Option<Client>,
 }
 
 impl Default for Http2 {
@@ -76,7 +76,12 @@ impl Default for Http2 {
 impl Http2 {
     /// With the defaults: 100 streams, 256 KiB for each, 10 s for opening the connection.
     pub const fn new() -> Self {
-        Self { stream_window: 256 * 1024, max_streams: 100, handshake_timeout: Duration::from_secs(10) }
+        Self {
+            stream_window: 256 * 1024,
+            max_streams: 100,
+            handshake_timeout: Duration::from_secs(10),
+            via: None,
+        }
     }
 
     /// How many bytes the server may send on a stream before they are read; default 256 KiB, at least 1 KiB and
@@ -108,7 +113,8 @@ impl Http2 {
         self
     }
 
-    /// Time for connecting and the settings of the server; default 10 s. How long a WebSocket may take to open
+    /// Time for the settings of the server to come; default 10 s. How long it may take to reach the server is that of
+    /// the client which [`via`](Self::via) names. How long a WebSocket may take to open
     /// is its [`Client`]'s.
     #[must_use]
     pub const fn handshake_timeout(mut self, time: Duration) -> Self {
@@ -116,10 +122,16 @@ impl Http2 {
         self
     }
 
-    /// Opens a TCP connection to where a `ws://` URL says, and HTTP/2 on it by prior knowledge (RFC 9113 3.3).
-    /// Only the server of the URL counts.
-    ///
-    /// For `wss://` open a TLS stream with the ALPN protocol `h2`, and pass it to [`handshake`](Self::handshake).
+    /// Reaches servers as this client does: its TLS, its proxy, its time for connecting. What it asks for when a
+    /// WebSocket is opened is said there.
+    #[must_use]
+    pub fn via(mut self, client: Client) -> Self {
+        self.via = Some(client);
+        self
+    }
+
+    /// Reaches the server of a URL and opens HTTP/2: for `wss://` by ALPN (RFC 9113 3.2), for `ws://` by prior
+    /// knowledge (3.3). Only the server of the URL counts.
     ///
     /// # Errors
     ///
@@ -130,19 +142,11 @@ impl Http2 {
     /// A future that is dropped closes the TCP connection.
     pub async fn connect(&self, url: impl AsRef<str>) -> Result<Http2Connection, ConnectError> {
         let target = Target::parse(url.as_ref())?;
-        if target.secure {
-            return Err(ConnectError::Invalid(
-                "wss:// needs TLS: open a TLS stream with the ALPN protocol h2 and pass it to Http2::handshake".into(),
-            ));
-        }
-        let open = async {
-            let stream =
-                TcpStream::connect((target.host.to_string().trim_matches(['[', ']']), target.port)).await?;
-            // Frames are written whole: waiting to gather them would only delay them.
-            stream.set_nodelay(true)?;
-            self.open(target, stream).await
+        let stream = match &self.via {
+            Some(client) => Box::pin(client.reach_http2(&target)).await?,
+            None => Box::pin(Client::new().reach_http2(&target)).await?,
         };
-        Box::pin(timeout(self.handshake_timeout, open)).await.map_err(|_| ConnectError::Timeout(crate::Phase::Handshake))?
+        Box::pin(self.timed(self.open(target, stream))).await
     }
 
     /// Opens HTTP/2 on a stream that is connected already, such as TLS on which ALPN has chosen `h2`, to the
@@ -160,9 +164,11 @@ impl Http2 {
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let target = Target::parse(url.as_ref())?;
-        Box::pin(timeout(self.handshake_timeout, self.open(target, stream)))
-            .await
-            .map_err(|_| ConnectError::Timeout(crate::Phase::Handshake))?
+        Box::pin(self.timed(self.open(target, stream))).await
+    }
+
+    async fn timed<T>(&self, open: impl Future<Output = Result<T, ConnectError>>) -> Result<T, ConnectError> {
+        timeout(self.handshake_timeout, open).await.map_err(|_| ConnectError::Timeout(Phase::Handshake))?
     }
 
     async fn open<S>(&self, target: Target, stream: S) -> Result<Http2Connection, ConnectError>
@@ -262,9 +268,9 @@ impl Http2Connection {
         let path = self.target.path_of(path.as_ref())?;
         let request = client.connect_request(&self.target.authority, &path, self.target.secure)?;
         let place = self.place()?;
-        Box::pin(timeout(client.time_to_open(), self.ask(client, request, place)))
+        Box::pin(timeout(client.time_to_open(), self.ask(client, &path, request, place)))
             .await
-            .map_err(|_| ConnectError::Timeout(crate::Phase::Handshake))?
+            .map_err(|_| ConnectError::Timeout(Phase::Handshake))?
     }
 
     /// A place for one more stream.
@@ -285,6 +291,7 @@ impl Http2Connection {
     async fn ask(
         &self,
         client: &Client,
+        path: &str,
         request: connect::Request,
         place: Place,
     ) -> Result<WebSocket<H2Stream>, ConnectError> {
@@ -296,7 +303,7 @@ impl Http2Connection {
         let mut stream = H2Stream::new(send, recv, place);
         let response = Response::from_parts(head, ());
         match request.check(&response) {
-            Ok(agreed) => Ok(client.opened(stream, &agreed)?),
+            Ok(agreed) => Ok(client.opened(path, stream, None, &agreed, BytesMut::new())?),
             Err(HandshakeError::Refused(status)) => {
                 let headers: HeaderMap = response.into_parts().0.headers;
                 let body = client.read_refusal(status, &headers, &mut stream).await;

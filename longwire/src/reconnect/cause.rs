@@ -123,7 +123,9 @@ impl ConnectError {
             #[cfg(feature = "tls")]
             Self::Tls(error) => matches!(error, TlsError::NotTls | TlsError::Eof | TlsError::Io(_)),
             #[cfg(feature = "http2")]
-            Self::Http2(error) => !matches!(error, crate::Http2Error::NotSupported),
+            Self::Http2(error) => {
+                !matches!(error, crate::Http2Error::NotSupported | crate::Http2Error::NotSpoken)
+            }
             #[cfg(feature = "proxy")]
             Self::Proxy(error) => match error {
                 ProxyError::Refused(status) => is_passing(*status),

@@ -25,6 +25,7 @@ use tokio::time::timeout;
 
 use crate::accept::{Acceptor, Settings};
 use crate::error::AcceptError;
+use crate::watch;
 use crate::websocket::WebSocket;
 
 /// Answers an opening handshake that a hyper server has received: 101 to an HTTP/1.1 Upgrade (RFC 6455 4.2.2),
@@ -75,7 +76,9 @@ pub fn upgrade<B, R: Default>(
     let mut head = Request::new(());
     // The policy is one on requests without body: lend it the head, extensions and all.
     swap_heads(&mut head, request);
-    let answer = answer(&head, on_upgrade, acceptor);
+    let answer = answer(&head, on_upgrade, acceptor).inspect_err(|refusal| {
+        watch::not_accepted(acceptor.settings().counters.as_ref(), &AcceptError::Refused(refusal.clone()));
+    });
     swap_heads(&mut head, request);
     let (response, upgrade) = answer?;
     Ok((response.map(|()| R::default()), upgrade))
@@ -132,22 +135,24 @@ fn answer(
         )
     })?;
     let response = Settings::response(&acceptance, &headers)?;
-    let upgrade = open(acceptor.clone(), on_upgrade, acceptance, is_http2);
+    let upgrade = open(acceptor.clone(), request.uri().path().into(), on_upgrade, acceptance, is_http2);
     Ok((response, Upgrade(Box::pin(upgrade))))
 }
 
 async fn open(
     acceptor: Acceptor,
+    path: Box<str>,
     on_upgrade: OnUpgrade,
     acceptance: server::Acceptance,
     is_http2: bool,
 ) -> Result<WebSocket<Upgraded>, AcceptError> {
     let settings = acceptor.settings();
-    let upgraded = timeout(settings.handshake_timeout, on_upgrade)
-        .await
-        .map_err(|_| AcceptError::Timeout)?
-        .map_err(io::Error::other)?;
-    Ok(settings.open(&acceptance, Upgraded::new(upgraded, is_http2), BytesMut::new()))
+    let upgraded = match timeout(settings.handshake_timeout, on_upgrade).await {
+        Ok(upgraded) => upgraded.map_err(|error| AcceptError::Io(io::Error::other(error))),
+        Err(_) => Err(AcceptError::Timeout),
+    };
+    let upgraded = upgraded.inspect_err(|error| watch::not_accepted(settings.counters.as_ref(), error))?;
+    Ok(settings.open(&path, &acceptance, Upgraded::new(upgraded, is_http2), BytesMut::new()))
 }
 
 /// The connection behind the answer of [`upgrade`]: a future of it.
