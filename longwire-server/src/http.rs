@@ -6,6 +6,8 @@ use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 
+use crate::serving::Busy;
+
 /// Where the server says that it is alive.
 pub(crate) const HEALTHY: &str = "/-/healthy";
 
@@ -13,7 +15,9 @@ pub(crate) const HEALTHY: &str = "/-/healthy";
 const PAGE: &str = include_str!("page.html");
 
 /// Answers an extended CONNECT, by which a stream of HTTP/2 becomes a WebSocket (RFC 8441).
-pub(crate) async fn websocket(_: Request<Incoming>) -> Response<Full<Bytes>> {
+/// A connection that is `busy` is not idle.
+pub(crate) async fn websocket(_: Request<Incoming>, busy: Busy) -> Response<Full<Bytes>> {
+    drop(busy);
     text(StatusCode::NOT_IMPLEMENTED, "WebSocket over HTTP/2 is not served here: use HTTP/1.1\n".into())
 }
 

@@ -75,11 +75,12 @@ impl Site {
             let busy = under_way.begin();
             async move {
                 let response = if is_extended_connect(&request) {
-                    http::websocket(request).await
+                    http::websocket(request, busy).await
                 } else {
-                    http::answer(&request)
+                    let response = http::answer(&request);
+                    drop(busy);
+                    response
                 };
-                drop(busy);
                 Ok::<_, Infallible>(response)
             }
         });
@@ -140,8 +141,8 @@ impl UnderWay {
     }
 }
 
-/// A request that is under way.
-struct Busy(UnderWay);
+/// A request that is under way, or a stream that came of one.
+pub(crate) struct Busy(UnderWay);
 
 impl Drop for Busy {
     fn drop(&mut self) {
