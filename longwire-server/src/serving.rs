@@ -7,11 +7,12 @@ use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
+use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -126,20 +127,39 @@ impl Site {
         request: Request<Incoming>,
         peer: SocketAddr,
         busy: Busy,
-    ) -> Result<Response<Body>, Infallible> {
+    ) -> Result<Response<Said>, Infallible> {
         let response = match self.channels {
             _ if is_extended_connect(&request) => http::websocket(request).await.map(BodyExt::boxed_unsync),
             Some(channels) if Http::serves(request.uri().path()) => channels.answer(request, peer).await,
             _ => http::answer(&request).map(BodyExt::boxed_unsync),
         };
-        // It is under way as long as there is anything to say.
-        Ok(response.map(|body| {
-            let said = body.map_frame(move |frame| {
-                let _ = &busy;
-                frame
-            });
-            said.boxed_unsync()
-        }))
+        Ok(response.map(|body| Said { body, _busy: busy }))
+    }
+}
+
+/// The body of an answer: its request is under way as long as there is anything to say.
+struct Said {
+    body: Body,
+    _busy: Busy,
+}
+
+impl hyper::body::Body for Said {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        Pin::new(&mut self.body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }
 

@@ -1,0 +1,73 @@
+//! Connections: how long they stay, and how they end.
+
+use std::time::Duration;
+
+use crate::server::Server;
+use crate::soon;
+
+#[tokio::test]
+async fn a_connection_is_kept_for_the_next_request() {
+    let server = Server::start("");
+    let mut connection = server.connection().await;
+    for path in ["/a", "/-/healthy", "/", "/a?wait=61", "/-/nothing"] {
+        connection.send("GET", path, &[], b"").await;
+        soon(connection.answer()).await;
+    }
+    connection.send("POST", "/a", &[], "你好".as_bytes()).await;
+    soon(connection.answer()).await.good();
+    connection.send("GET", "/a", &[("Connection", "close")], b"").await;
+    assert_eq!(soon(connection.answer()).await.head.header("connection"), Some("close"));
+    connection.ends().await;
+}
+
+#[tokio::test]
+async fn a_poll_and_a_stream_outlast_the_time_for_a_head() {
+    let server = Server::start("");
+    let position = server.say("a", "x");
+    let mut poll = server.connection().await;
+    poll.send("GET", &format!("/a?after={position}&wait=60"), &[], b"").await;
+    let mut stream = server.events("/a", &[]).await;
+    stream.next().await;
+    tokio::time::sleep(Duration::from_secs(17)).await;
+    assert!(stream.next_or_end().await.expect("a comment").comment);
+    let next = server.say("a", "还在");
+    assert_eq!(poll.answer().await.good()["position"], next);
+    assert_eq!(stream.next().await.data, "还在");
+}
+
+#[tokio::test]
+async fn when_the_server_ends_streams_end_and_those_who_wait_are_answered() {
+    let server = Server::start("");
+    let position = server.say("a", "x");
+    let mut polls = Vec::new();
+    for path in
+        [format!("/a?after={position}&wait=60"), format!("/-/events?wait=60&channel=a&after={position}")]
+    {
+        let mut poll = server.connection().await;
+        poll.send("GET", &path, &[], b"").await;
+        polls.push(poll);
+    }
+    let mut streams = Vec::new();
+    for path in ["/a", "/-/events?channel=a&channel=b"] {
+        let mut stream = server.events(path, &[]).await;
+        stream.next().await;
+        streams.push(stream);
+    }
+    // A request that is half there, so that those above have begun.
+    let mut slow = server.connection().await;
+    slow.send("POST", "/a", &[("Content-Length", "6")], b"x").await;
+    server.get("/a").await.good();
+    server.close.send(true).expect("served");
+    for mut stream in streams {
+        while stream.next_or_end().await.is_some() {}
+        stream.ends().await;
+    }
+    for mut poll in polls {
+        let answer = soon(poll.answer()).await;
+        answer.good();
+        poll.ends().await;
+    }
+    slow.write(b"yyyyy").await;
+    soon(slow.answer()).await.good();
+    slow.ends().await;
+}

@@ -1,0 +1,48 @@
+//! Channels over HTTP: the library behind a real listener and a real engine, served as the binary serves it.
+#![cfg(unix)]
+#![allow(
+    clippy::expect_used,
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking, its helpers too"
+)]
+
+mod access;
+mod client;
+mod cors;
+mod ends;
+mod many;
+mod matrix;
+mod paused;
+mod poll;
+mod post;
+mod server;
+mod sse;
+
+// What the binary serves connections with.
+#[path = "../../src/http.rs"]
+mod http;
+#[path = "../../src/patient.rs"]
+mod patient;
+#[path = "../../src/serving.rs"]
+mod serving;
+
+use std::time::Duration;
+
+/// No single step of a test takes longer than this, on a busy machine either.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What has to come.
+async fn soon<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(PATIENCE, what).await.expect("in time")
+}
+
+/// Waits until it is so.
+async fn until(mut is_so: impl FnMut() -> bool) {
+    soon(async {
+        while !is_so() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+}

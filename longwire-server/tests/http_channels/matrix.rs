@@ -1,0 +1,142 @@
+//! What is published in each way arrives in each other way.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use longwire::{Message, WebSocket};
+use serde_json::{Value, json};
+
+use crate::client::Connection;
+use crate::server::{Server, Session};
+use crate::soon;
+
+const CHANNEL: &str = "rooms/一";
+const PATH: &str = "/rooms/%E4%B8%80";
+
+/// Everybody who listens.
+struct Listeners {
+    raw: WebSocket,
+    session: Session,
+    stream: Connection,
+    events: Connection,
+    /// Of who polls.
+    position: String,
+}
+
+/// A payload as JSON has it.
+fn payload(message: &Message) -> (&'static str, String) {
+    match message.as_text() {
+        Some(text) => ("data", text.to_owned()),
+        None => ("base64", STANDARD.encode(message.as_bytes())),
+    }
+}
+
+impl Listeners {
+    async fn new(server: &Server) -> Self {
+        let mut session = server.session().await;
+        session.subscribe(CHANNEL).await;
+        let mut stream = server.events(PATH, &[]).await;
+        let open = stream.next().await;
+        assert_eq!(open.kind, "open");
+        assert_eq!(open.json(), json!({"position": open.id}));
+        let mut events = server.events("/-/events?channel=rooms/%E4%B8%80", &[]).await;
+        let subscribed = events.next().await;
+        assert_eq!((&*subscribed.kind, &*subscribed.id), ("", ""));
+        assert_eq!(subscribed.json(), json!({"type": "subscribed", "channel": CHANNEL, "position": open.id}));
+        let polled = server.get(PATH).await.good();
+        assert_eq!(polled, json!({"position": open.id, "messages": []}));
+        Self { raw: server.raw(PATH).await, session, stream, events, position: open.id }
+    }
+
+    /// All of them hear this, by the way that they have.
+    async fn hear(&mut self, server: &Server, message: &Message) {
+        let heard = soon(self.raw.recv()).await.expect("open").expect("open");
+        assert_eq!(heard, *message);
+
+        let polled = server.get(&format!("{PATH}?after={}&wait=25", self.position)).await.good();
+        let many = format!("/-/events?wait=25&channel=rooms/%E4%B8%80&after={}", self.position);
+        let many = server.get(&many).await.good();
+        let (key, value) = payload(message);
+        let position = polled["position"].as_str().expect("a position").to_owned();
+        assert_eq!(
+            polled,
+            json!({
+                "position": position,
+                "recovered": true,
+                "messages": [{"position": position, key: value}],
+            })
+        );
+        let told = json!({"type": "message", "channel": CHANNEL, "position": position, key: value});
+        let first =
+            json!({"type": "subscribed", "channel": CHANNEL, "position": position, "recovered": true});
+        assert_eq!(many, json!({"events": [first, told]}));
+        assert_eq!(self.session.hear().await, told);
+        assert_eq!(self.events.next().await.json(), told);
+        let event = self.stream.next().await;
+        let kind = if message.as_text().is_some() { "" } else { "binary" };
+        assert_eq!((&*event.id, &*event.kind, event.data), (&*position, kind, value));
+        self.position = position;
+    }
+}
+
+#[tokio::test]
+async fn what_is_published_in_each_way_arrives_in_each_way() {
+    let server = Server::start("");
+    let mut listeners = Listeners::new(&server).await;
+    let mut raw = server.raw(PATH).await;
+    let mut session = server.session().await;
+    for message in [
+        Message::from("你好 👋"),
+        Message::from(vec![0_u8, 1, 2, 255]),
+        Message::from(""),
+        Message::from("\"\\\u{1}\u{2028}"),
+    ] {
+        raw.send(message.clone()).await.expect("sent");
+        listeners.hear(&server, &message).await;
+        // Who has said it does not hear it; of all else it does below.
+        let (key, value) = payload(&message);
+        session.say(json!({"type": "publish", "id": 7, "channel": CHANNEL, key: value})).await;
+        let answer = session.hear().await;
+        listeners.hear(&server, &message).await;
+        assert_eq!(answer, json!({"type": "ok", "id": 7, "position": listeners.position}));
+
+        let kind = if message.as_text().is_some() { "text/plain" } else { "application/octet-stream" };
+        let answer = server.ask("POST", PATH, &[("Content-Type", kind)], message.as_bytes()).await.good();
+        listeners.hear(&server, &message).await;
+        assert_eq!(answer, json!({"position": listeners.position}));
+
+        let batch = json!({"messages": [{"channel": CHANNEL, key: value}]});
+        let answer = server.post("/-/publish", &batch).await.good();
+        listeners.hear(&server, &message).await;
+        assert_eq!(answer, json!({"results": [{"position": listeners.position}]}));
+
+        server.say(CHANNEL, message.clone());
+        listeners.hear(&server, &message).await;
+
+        for _ in 0..4 {
+            let heard = soon(raw.recv()).await.expect("open").expect("open");
+            assert_eq!(heard.as_bytes(), message.as_bytes());
+        }
+    }
+    let page: Value = server.post("/-/history", &json!({"channel": CHANNEL})).await.good();
+    assert_eq!(page["messages"].as_array().map(Vec::len), Some(20));
+    assert_eq!(
+        (&page["position"], &page["recovered"], &page["more"]),
+        (&json!(listeners.position), &json!(true), &json!(false))
+    );
+}
+
+#[tokio::test]
+async fn who_publishes_is_named() {
+    let server = Server::start(&crate::access::rules());
+    let token = crate::access::token("ann", 3600);
+    let bearer = format!("Bearer {token}");
+    let mut stream = server.events(&format!("/-/events?channel=open.a&token={token}"), &[]).await;
+    stream.next().await;
+    let answer = server.ask("POST", "/open.a", &[("Authorization", &bearer)], b"x").await.good();
+    let told = json!({"type": "message", "channel": "open.a", "position": answer["position"], "base64": "eA==", "user": "ann"});
+    assert_eq!(stream.next().await.json(), told);
+    let path =
+        format!("/open.a?after={}0", answer["position"].as_str().expect("a position").trim_end_matches('1'));
+    let polled = server.ask("GET", &path, &[("Authorization", &bearer)], b"").await.good();
+    assert_eq!(polled["messages"][0]["user"], "ann");
+}

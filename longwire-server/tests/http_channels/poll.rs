@@ -1,0 +1,124 @@
+//! Long polling of one channel.
+
+use serde_json::json;
+
+use crate::server::Server;
+use crate::until;
+
+#[tokio::test]
+async fn what_is_there_is_answered_at_once_and_else_what_comes() {
+    let server = Server::start("");
+    let begin = server.get("/a").await.good()["position"].as_str().expect("a position").to_owned();
+    assert!(begin.ends_with("-0"));
+    let first = server.say("a", "一");
+    // Without a position it says where the channel is, however long it might wait.
+    assert_eq!(server.get("/a?wait=60").await.good(), json!({"position": first, "messages": []}));
+    let polled = server.get(&format!("/a?after={begin}&wait=60")).await.good();
+    assert_eq!(
+        polled,
+        json!({"position": first, "recovered": true, "messages": [{"position": first, "data": "一"}]})
+    );
+    assert_eq!(
+        server.get(&format!("/a?after={first}")).await.good(),
+        json!({"position": first, "recovered": true, "messages": []})
+    );
+    let mut poll = server.connection().await;
+    poll.send("GET", &format!("/a?after={first}&wait=60"), &[], b"").await;
+    let second = server.say("a", "二");
+    let polled = poll.answer().await.good();
+    assert_eq!(
+        polled,
+        json!({"position": second, "recovered": true, "messages": [{"position": second, "data": "二"}]})
+    );
+    // On the same connection again: from position to position nothing is lost.
+    let third = server.say("a", "三");
+    poll.send("GET", &format!("/a?after={second}&wait=60"), &[], b"").await;
+    assert_eq!(poll.answer().await.good()["position"], third);
+    let lost = server.get("/a?after=000000000000-7&wait=60").await.good();
+    assert_eq!(lost, json!({"position": third, "recovered": false, "messages": []}));
+}
+
+#[tokio::test]
+async fn an_answer_has_as_much_as_is_resumed_in_one_go_and_the_next_has_the_rest() {
+    let server =
+        Server::start("[[channel]]\npattern = \">\"\nhistory = { messages = 5000, bytes = \"64M\" }\n");
+    let begin = server.get("/many").await.good()["position"].as_str().expect("a position").to_owned();
+    for number in 0..1001 {
+        server.say("many", &*number.to_string());
+    }
+    let page = server.get(&format!("/many?after={begin}")).await.good();
+    assert_eq!(page["messages"].as_array().map(Vec::len), Some(1000));
+    let after = page["position"].as_str().expect("a position");
+    let rest = server.get(&format!("/many?after={after}")).await.good();
+    assert_eq!(
+        (&rest["messages"][0]["data"], rest["messages"].as_array().map(Vec::len)),
+        (&json!("1000"), Some(1))
+    );
+    let begin = server.get("/large").await.good()["position"].as_str().expect("a position").to_owned();
+    for _ in 0..3 {
+        server.say("large", &*"水".repeat(200_000));
+    }
+    // Two are the first that are more than 1 MiB.
+    let page = server.get(&format!("/large?after={begin}")).await.good();
+    assert_eq!(page["messages"].as_array().map(Vec::len), Some(2));
+}
+
+#[tokio::test]
+async fn what_is_no_poll_is_refused() {
+    let server = Server::start("");
+    for (path, code) in [
+        ("/a?after=x", "bad_position"),
+        ("/a?wait=61", "bad_request"),
+        ("/a?wait=-1", "bad_request"),
+        ("/a?after=%ff", "bad_request"),
+        ("/a//b", "bad_channel"),
+        ("/a%00b", "bad_channel"),
+        ("/%ff", "bad_channel"),
+        ("/-", "bad_channel"),
+        ("/a*", "bad_channel"),
+    ] {
+        assert_eq!(server.get(path).await.refusal(), (400, code.into()), "{path}");
+    }
+    let name = "a".repeat(255);
+    server.get(&format!("/{name}")).await.good();
+    assert_eq!(server.get(&format!("/{name}a")).await.refusal(), (400, "bad_channel".into()));
+    let refused = server.ask("GET", "/a", &[("Accept", "text/html")], b"").await;
+    assert_eq!(refused.refusal(), (406, "bad_request".into()));
+    for (method, path, allowed) in [
+        ("PUT", "/a", "GET, HEAD, OPTIONS, POST"),
+        ("DELETE", "/-/events", "GET, HEAD, OPTIONS"),
+        ("POST", "/-/events", "GET, HEAD, OPTIONS"),
+        ("GET", "/-/publish", "OPTIONS, POST"),
+        ("GET", "/-/history", "OPTIONS, POST"),
+        ("HEAD", "/-/presence", "OPTIONS, POST"),
+    ] {
+        let refused = server.ask(method, path, &[], b"").await;
+        assert_eq!(
+            (refused.head.status, refused.head.header("allow")),
+            (405, Some(allowed)),
+            "{method} {path}"
+        );
+    }
+    // What is no channel's is answered by whoever serves the rest.
+    assert_eq!(server.get("/-/healthy").await.body, "ok\n");
+    assert_eq!(server.get("/-/nothing").await.head.status, 404);
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_frees_its_seat() {
+    let server = Server::start("[limits.address]\nconnections = 1\n");
+    let position = server.say("a", "x");
+    let mut poll = server.connection().await;
+    poll.send("GET", &format!("/a?after={position}&wait=60"), &[], b"").await;
+    let (seats, refused) = (&server, std::cell::Cell::new(false));
+    // It waits as soon as another is one too many.
+    crate::soon(async {
+        while !refused.get() {
+            refused.set(seats.get("/a").await.head.status == 429);
+        }
+    })
+    .await;
+    drop(poll);
+    crate::soon(async { while seats.get("/a").await.head.status == 429 {} }).await;
+    until(|| server.present("a") == 0).await;
+}

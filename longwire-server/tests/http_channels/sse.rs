@@ -1,0 +1,162 @@
+//! One channel as a stream of events.
+
+use longwire::Message;
+use serde_json::json;
+
+use crate::client::{Connection, Event};
+use crate::server::Server;
+use crate::until;
+
+fn event(id: &str, data: &str) -> Event {
+    Event { id: id.into(), data: data.into(), ..Event::default() }
+}
+
+#[tokio::test]
+async fn who_comes_back_misses_nothing_and_hears_nothing_twice() {
+    let server = Server::start("");
+    let mut stream = server.events("/quotes.EUR", &[]).await;
+    let open = stream.next().await;
+    let first = server.say("quotes.EUR", "一");
+    assert_eq!(stream.next().await, event(&first, "一"));
+    drop(stream);
+    let missed: Vec<_> =
+        ["二", "三 🌊"].into_iter().map(|text| (server.say("quotes.EUR", text), text)).collect();
+    // By what the browser says, what the address says, and the former before the latter.
+    for (path, headers) in [
+        ("/quotes.EUR".to_owned(), vec![("Last-Event-ID", &*first)]),
+        (format!("/quotes.EUR?after={first}"), vec![]),
+        (format!("/quotes.EUR?after={first}"), vec![("Last-Event-ID", "")]),
+        (format!("/quotes.EUR?after={}", open.id), vec![("Last-Event-ID", &*first)]),
+    ] {
+        let mut again = server.events(&path, &headers).await;
+        let open = again.next().await;
+        assert_eq!((&*open.id, &*open.kind), (&*first, "open"), "{path} {headers:?}");
+        assert_eq!(open.json(), json!({"position": first, "recovered": true}));
+        for (position, text) in &missed {
+            assert_eq!(again.next().await, event(position, text));
+        }
+        let live = server.say("live", "");
+        let mut other = server.events(&format!("/live?after={live}"), &[]).await;
+        assert_eq!(other.next().await.json()["recovered"], true);
+    }
+    // Who has seen nothing yet comes back with where it began.
+    let mut again = server.events("/quotes.EUR", &[("Last-Event-ID", &open.id)]).await;
+    assert_eq!(again.next().await.id, open.id);
+    assert_eq!(again.next().await, event(&first, "一"));
+}
+
+#[tokio::test]
+async fn what_cannot_be_resumed_is_said() {
+    let server = Server::start("[[channel]]\npattern = \"short\"\nhistory = { messages = 2 }\n");
+    let first = server.say("short", "1");
+    let second = server.say("short", "2");
+    server.say("short", "3");
+    let last = server.say("short", "4");
+    // Behind the second there is all, behind the first not.
+    let mut stream = server.events(&format!("/short?after={second}"), &[]).await;
+    assert_eq!(stream.next().await.json(), json!({"position": second, "recovered": true}));
+    for lost in [first.as_str(), "000000000000-3", "ffffffffffff-18446744073709551615"] {
+        let mut stream = server.events("/short", &[("Last-Event-ID", lost)]).await;
+        let open = stream.next().await;
+        assert_eq!(
+            (open.json(), &*open.id),
+            (json!({"position": last, "recovered": false}), &*last),
+            "{lost}"
+        );
+    }
+    // A later position than the last is none of this channel.
+    let beyond = format!("{}9", last);
+    let mut stream = server.events(&format!("/short?after={beyond}"), &[]).await;
+    assert_eq!(stream.next().await.json()["recovered"], false);
+    let new = server.say("short", "5");
+    assert_eq!(stream.next().await, event(&new, "5"));
+    for bad in ["x", "a-1", "%"] {
+        let answer = server
+            .ask("GET", "/short", &[("Accept", "text/event-stream"), ("Last-Event-ID", bad)], b"")
+            .await;
+        assert_eq!(answer.refusal(), (400, "bad_position".into()), "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn lines_and_bytes_arrive_as_the_format_has_them() {
+    let server = Server::start("");
+    let mut stream = server.events("/a", &[]).await;
+    stream.next().await;
+    for (text, arrives) in [
+        ("a\nb", "a\nb"),
+        ("a\r\nb\rc\n", "a\nb\nc\n"),
+        ("\n", "\n"),
+        ("\n\nid: x\nevent: open\n", "\n\nid: x\nevent: open\n"),
+        ("\r\n\r\ndata: x", "\n\ndata: x"),
+        ("", ""),
+        (" a  ", " a  "),
+        (": a", ": a"),
+        ("你好\u{2028}👋\u{85}", "你好\u{2028}👋\u{85}"),
+    ] {
+        let position = server.say("a", text);
+        assert_eq!(stream.next().await, event(&position, arrives), "{text:?}");
+    }
+    let position = server.say("a", Message::from(vec![0_u8, 1, 2]));
+    let binary = Event { kind: "binary".into(), ..event(&position, "AAEC") };
+    assert_eq!(stream.next().await, binary);
+}
+
+#[tokio::test]
+async fn a_client_that_does_not_read_holds_little_and_is_told_what_it_has_lost() {
+    const TEXT: usize = 64 * 1024;
+    let server =
+        Server::start("[[channel]]\npattern = \"fast\"\nhistory = { messages = 8, bytes = \"16M\" }\n");
+    let mut slow = Connection::narrow(server.port).await;
+    slow.send("GET", "/fast", &[("Accept", "text/event-stream")], b"").await;
+    assert_eq!(slow.head().await.status, 200);
+    let open = slow.next().await;
+    // Far more than the sockets hold.
+    let text = "水".repeat(TEXT / 3);
+    let mut last = String::new();
+    for _ in 0..1000 {
+        last = server.say("fast", &*text);
+        tokio::task::yield_now().await;
+    }
+    // What is kept is the channel's history, and what cursors find; nothing of each client.
+    assert!(server.realtime.hub().history_memory() < 16 << 20, "{}", server.realtime.hub().history_memory());
+    let offset = |position: &str| {
+        position.split_once('-').and_then(|(_, offset)| offset.parse::<u64>().ok()).expect("a position")
+    };
+    let (mut at, mut gaps, mut messages) = (offset(&open.id), 0, 0);
+    while at < offset(&last) {
+        let event = slow.next().await;
+        if event.kind == "open" {
+            assert_eq!(event.json(), json!({"position": event.id, "recovered": false}));
+            assert!(offset(&event.id) > at);
+            gaps += 1;
+        } else {
+            // Nothing is missing that is not told of.
+            assert_eq!((offset(&event.id), event.data.len()), (at + 1, text.len()));
+            messages += 1;
+        }
+        at = offset(&event.id);
+    }
+    assert!(gaps >= 1 && messages < 900, "{gaps} {messages}");
+    let next = server.say("fast", "现在");
+    assert_eq!(slow.next().await, event(&next, "现在"));
+}
+
+#[tokio::test]
+async fn who_listens_is_present_until_it_vanishes() {
+    let server = Server::start("[limits.address]\nconnections = 3\n");
+    let mut streams = Vec::new();
+    for _ in 0..3 {
+        let mut stream = server.events("/here", &[]).await;
+        stream.next().await;
+        streams.push(stream);
+    }
+    until(|| server.present("here") == 3).await;
+    let refused = server.get("/here").await;
+    assert_eq!(refused.refusal(), (429, "rate_limited".into()));
+    assert!(refused.head.header("retry-after").is_some());
+    // Without a word.
+    drop(streams);
+    until(|| server.present("here") == 0).await;
+    server.get("/here").await.good();
+}
