@@ -235,6 +235,12 @@ impl Channel {
         Page { messages, position: Some(self.position()), more: reached < self.head, recovered }
     }
 
+    /// The last messages, as far as they are kept and go into a page.
+    pub(super) fn latest(&self, limit: usize, limits: &Limits) -> Page {
+        let behind = self.head.saturating_sub(limit as u64).max(self.first() - 1);
+        self.page(Some(Position { epoch: self.epoch, offset: behind }), limit, limits)
+    }
+
     pub(super) fn join(&mut self, user: Option<&User>) {
         self.subscribers += 1;
         if self.options.presence != Mode::Off {

@@ -328,11 +328,32 @@ impl Hub {
         limit: usize,
         now: Time,
     ) -> Result<Page, Refused> {
+        self.page(name, now, after.is_none(), |channel, limits| channel.page(after, limit, limits))
+    }
+
+    /// The last `limit` messages, as far as they are kept, as a page: of what is more than a page may be, its beginning.
+    /// To go on from there as a subscriber, subscribe behind the last of them.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Store`].
+    pub fn latest(&self, name: &ChannelName, limit: usize, now: Time) -> Result<Page, Refused> {
+        self.page(name, now, true, |channel, limits| channel.latest(limit, limits))
+    }
+
+    /// Reads a page, or one of a channel that there is not.
+    fn page(
+        &self,
+        name: &ChannelName,
+        now: Time,
+        recovered: bool,
+        read: impl FnOnce(&Channel, &Limits) -> Page,
+    ) -> Result<Page, Refused> {
         let page = self.visit(name, Visit::Stored, now, |channel, limits| {
             channel.expire(now);
-            channel.page(after, limit, limits)
+            read(channel, limits)
         })?;
-        let none = || Page { messages: Vec::new(), position: None, more: false, recovered: after.is_none() };
+        let none = || Page { messages: Vec::new(), position: None, more: false, recovered };
         Ok(page.map_or_else(none, unwound))
     }
 

@@ -252,3 +252,21 @@ impl Store {
 fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
     lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_older_file_goes_first() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = Store::open(directory.path(), Sync::Os).expect("a store");
+        let name = ChannelName::new("房间").expect("a name");
+        // One that cannot be removed, as if the process died in between.
+        fs::create_dir_all(store.path(&name, "log")).expect("made");
+        fs::write(store.path(&name, "old"), "old").expect("written");
+        let removed = store.remove(&name);
+        assert!(matches!(removed, Err(StoreError::Io { doing: "remove", .. })), "{removed:?}");
+        assert!(!store.path(&name, "old").exists());
+    }
+}

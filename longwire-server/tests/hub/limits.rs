@@ -41,6 +41,32 @@ fn a_history_is_bounded_in_messages_bytes_and_age() {
 }
 
 #[test]
+fn the_latest_are_as_many_as_are_wanted_and_kept() {
+    let limits = Limits { replay_messages: 4, replay_bytes: 7, ..Limits::default() };
+    let history = History { messages: 5, bytes: 1000, age: seconds(100) };
+    let (hub, room) =
+        (hub_within(limits, ChannelOptions { history, ..ChannelOptions::default() }), name("room"));
+    assert_eq!(hub.latest(&room, 9, at(0)).expect("a page").position, None);
+    for text in ["一", "二", "3", "4", "5", "6"] {
+        publish(&hub, &room, text, at(0));
+    }
+    let latest = |limit| {
+        let page = hub.latest(&room, limit, at(0)).expect("a page");
+        assert!(page.recovered);
+        (texts(&page.messages).concat(), page.more)
+    };
+    assert_eq!(latest(0), (String::new(), false));
+    assert_eq!(latest(2), ("56".into(), false));
+    assert_eq!(latest(4), ("3456".into(), false));
+    // Five are kept, and four are a page.
+    assert_eq!(latest(5), ("二345".into(), true));
+    assert_eq!(latest(9), ("二345".into(), true));
+    publish(&hub, &room, "1234567", at(0));
+    assert_eq!(latest(1), ("1234567".into(), false));
+    assert_eq!(latest(2), ("6".into(), true));
+}
+
+#[test]
 fn keys_are_bounded_in_number_and_age() {
     let keys = Keys { count: 2, window: seconds(10) };
     let hub = hub(ChannelOptions { keys, ..ChannelOptions::default() });
