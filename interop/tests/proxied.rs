@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use longwire::engine::{Conn, Drain, Engine, Handle, Handler, Id, MessageRef, Opening, Running};
+use longwire::engine::{Conn, Drain, Engine, Handle, Handler, HttpStream, Id, MessageRef, Opening, Running};
 use longwire::http::{HeaderMap, Request, StatusCode};
 use longwire::{
     Acceptor, Client, Closed, Config, ConnectError, Counters, Deflate, Error, Message, Refusal, Side,
@@ -123,7 +123,7 @@ impl House {
 }
 
 /// What HAProxy's health check gets.
-async fn healthy_answer(mut stream: tokio::net::TcpStream, read: usize, asked: Arc<AtomicBool>) {
+async fn healthy_answer(mut stream: HttpStream, read: usize, asked: Arc<AtomicBool>) {
     assert!(read > 0);
     let answer = "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nok\n";
     // Who has left has no need of it.
