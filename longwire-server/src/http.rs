@@ -12,7 +12,7 @@ use crate::metrics;
 pub(crate) const HEALTHY: &str = "/-/healthy";
 
 /// The page; `{nonce}` stands where its script and its style are told from anything injected.
-const PAGE: &str = include_str!("page.html");
+const PAGE: &str = include_str!("web/page.html");
 
 /// Answers an extended CONNECT, by which a stream of HTTP/2 becomes a WebSocket (RFC 8441).
 pub(crate) async fn websocket(_: Request<Incoming>) -> Response<Full<Bytes>> {
