@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response};
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulConnection;
@@ -56,17 +56,16 @@ const STUCK: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub(crate) struct Site {
     /// What is served besides the page and the health check.
-    channels: Option<Http>,
+    channels: Http,
     /// Connections are to end.
     closing: watch::Receiver<bool>,
 }
 
 impl Site {
     /// And by what it is told so.
-    pub(crate) fn new(channels: Option<Http>) -> (Self, watch::Sender<bool>) {
+    pub(crate) fn new(channels: Http) -> (Self, watch::Sender<bool>) {
         let (close, closing) = watch::channel(false);
-        let channels = channels.map(|channels| channels.closing(closing.clone()));
-        (Self { channels, closing }, close)
+        (Self { channels: channels.closing(closing.clone()), closing }, close)
     }
 
     /// Serves a connection from which `read` has been read already.
@@ -128,10 +127,10 @@ impl Site {
         peer: SocketAddr,
         busy: Busy,
     ) -> Result<Response<Said>, Infallible> {
-        let response = match self.channels {
-            _ if is_extended_connect(&request) => http::websocket(request).await.map(BodyExt::boxed_unsync),
-            Some(channels) if Http::serves(request.uri().path()) => channels.answer(request, peer).await,
-            _ => http::answer(&request).map(BodyExt::boxed_unsync),
+        let response = if Http::is_for(&request) {
+            self.channels.answer(request, peer).await
+        } else {
+            http::answer(&request, *self.closing.borrow()).map(BodyExt::boxed_unsync)
         };
         Ok(response.map(|body| Said { body, _busy: busy }))
     }
@@ -161,11 +160,6 @@ impl hyper::body::Body for Said {
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
     }
-}
-
-/// RFC 8441 4.
-fn is_extended_connect(request: &Request<Incoming>) -> bool {
-    request.method() == Method::CONNECT && request.extensions().get::<hyper::ext::Protocol>().is_some()
 }
 
 /// Requests of a connection that are under way.
