@@ -1,0 +1,110 @@
+//! Who may what: tokens, and what they allow.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use jsonwebtoken::{EncodingKey, Header, encode};
+use longwire::{Client, ConnectError};
+use longwire_server::realtime::SUBPROTOCOL;
+use serde_json::{Value, json};
+
+use crate::station::{Station, config};
+
+const SECRET: &str = "三十二个字节以上的秘密, and then some";
+
+pub(crate) const TOKENS: &str = "\
+[access.token]
+secret = \"三十二个字节以上的秘密, and then some\"
+leeway = \"0s\"
+";
+
+fn sign(claims: &Value) -> String {
+    let token = encode(&Header::default(), claims, &EncodingKey::from_secret(SECRET.as_bytes())).unwrap();
+    format!("?token={token}")
+}
+
+fn soon(seconds: u64) -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + seconds
+}
+
+/// One that may hear and speak in all rooms.
+pub(crate) fn token(user: &str) -> String {
+    sign(
+        &json!({"sub": user, "exp": soon(600), "longwire": {"subscribe": ["rooms/>"], "publish": ["rooms/>"]}}),
+    )
+}
+
+#[tokio::test]
+async fn a_token_allows_what_it_names_and_nothing_else() {
+    let station = Station::start(config(TOKENS));
+    let refused = Client::new().subprotocols([SUBPROTOCOL]).connect(station.url("/-/session")).await;
+    assert!(matches!(refused, Err(ConnectError::Refused(response)) if response.status == 401));
+    let refused = longwire::connect(station.url(&format!("/quotes{}", token("ann")))).await;
+    assert!(matches!(refused, Err(ConnectError::Refused(response)) if response.status == 403));
+
+    let claims = json!({"sub": "ann", "exp": soon(600), "longwire": {"subscribe": ["rooms/*"], "publish": ["rooms/一"]}});
+    let mut ann = station.session(&sign(&claims)).await;
+    assert!(ann.welcome["expires"].as_u64().unwrap() > soon(500));
+    for (request, code) in [
+        (json!({"type": "subscribe", "channel": "rooms/一"}), "ok"),
+        (json!({"type": "subscribe", "channel": "rooms/一/二"}), "forbidden"),
+        (json!({"type": "subscribe", "channel": "quotes"}), "forbidden"),
+        (json!({"type": "publish", "channel": "rooms/一", "data": "好"}), "ok"),
+        (json!({"type": "publish", "channel": "rooms/二", "data": "不好"}), "forbidden"),
+        (json!({"type": "history", "channel": "quotes"}), "forbidden"),
+        (json!({"type": "presence", "channel": "quotes"}), "forbidden"),
+    ] {
+        let answer = ann.ask(request.clone()).await;
+        assert_eq!(answer["code"].as_str().unwrap_or("ok"), code, "{request}");
+    }
+    let message = ann.event().await;
+    assert_eq!((&message["data"], &message["user"]), (&json!("好"), &json!("ann")));
+}
+
+#[tokio::test]
+async fn a_token_that_expires_closes_and_one_that_is_renewed_does_not() {
+    let station = Station::start(config(TOKENS));
+    let claims = |seconds, rooms: &str| json!({"sub": "ann", "exp": soon(seconds), "longwire": {"subscribe": [rooms], "publish": []}});
+    let mut short = station.session(&sign(&claims(2, ">"))).await;
+    let mut renewed = station.session(&sign(&claims(2, ">"))).await;
+    renewed.ask(json!({"type": "subscribe", "channel": "rooms/一"})).await;
+    renewed.ask(json!({"type": "subscribe", "channel": "quotes"})).await;
+    let token = sign(&claims(600, "rooms/>")).replace("?token=", "");
+    let answer = renewed.ask(json!({"type": "token", "token": token})).await;
+    assert!(answer["expires"].as_u64().unwrap() > soon(500), "{answer}");
+    let ended = renewed.event().await;
+    assert_eq!(
+        (&ended["type"], &ended["channel"], &ended["code"]),
+        (&json!("unsubscribed"), &json!("quotes"), &json!("forbidden"))
+    );
+    assert_eq!(short.end().await.0, 4401);
+    assert_eq!(renewed.ask(json!({"type": "ping"})).await["type"], "ok");
+    // One of another user, and one that is none.
+    let other = sign(&json!({"sub": "eve", "exp": soon(600), "longwire": {}})).replace("?token=", "");
+    assert_eq!(renewed.ask(json!({"type": "token", "token": other})).await["code"], "forbidden");
+    assert_eq!(renewed.ask(json!({"type": "token", "token": "x"})).await["code"], "unauthorized");
+}
+
+#[tokio::test]
+async fn limits_and_rules_of_a_channel() {
+    let station = Station::start(config(
+        "[[channel]]\npattern = \"quotes\"\npublish = \"nobody\"\n\
+         [[channel]]\npattern = \"small\"\nmax_message = \"8\"\n\
+         [[channel]]\npattern = \"slow\"\nrate = \"1/h\"\n",
+    ));
+    let mut ann = station.session("").await;
+    for (request, code) in [
+        (json!({"type": "publish", "channel": "quotes", "data": "1"}), "forbidden"),
+        (json!({"type": "publish", "channel": "small", "data": "12345678"}), "ok"),
+        (json!({"type": "publish", "channel": "small", "data": "123456789"}), "too_large"),
+        (json!({"type": "publish", "channel": "slow", "data": "1"}), "ok"),
+        (json!({"type": "publish", "channel": "slow", "data": "2"}), "rate_limited"),
+    ] {
+        let answer = ann.ask(request.clone()).await;
+        assert_eq!(answer["code"].as_str().unwrap_or("ok"), code, "{request}");
+        assert_eq!(answer.get("retry_after").is_some(), code == "rate_limited");
+    }
+    let mut raw = station.raw("/quotes").await;
+    raw.send("说不得").await.unwrap();
+    assert!(raw.recv().await.unwrap().is_none());
+    assert_eq!(raw.closed().unwrap().frame.as_ref().unwrap().code, 1008);
+}

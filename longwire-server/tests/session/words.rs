@@ -1,0 +1,66 @@
+//! What is no good request.
+
+use longwire::Message;
+use serde_json::json;
+
+use crate::station::{Station, config};
+
+#[tokio::test]
+async fn each_fault_has_its_code_and_the_session_goes_on() {
+    let station = Station::start(config(""));
+    let mut ann = station.session("").await;
+    let long = "长".repeat(86);
+    for (text, code) in [
+        ("", "bad_request"),
+        ("null", "bad_request"),
+        ("[1]", "bad_request"),
+        ("{\"id\":1}", "bad_request"),
+        ("{\"type\":\"ping\"}", "bad_request"),
+        ("{\"type\":\"ping\",\"id\":-1}", "bad_request"),
+        ("{\"type\":\"ping\",\"id\":9007199254740993}", "bad_request"),
+        ("{\"type\":\"fly\",\"id\":1}", "bad_request"),
+        ("{\"type\":\"subscribe\",\"id\":1}", "bad_request"),
+        ("{\"type\":\"subscribe\",\"id\":1,\"channel\":7}", "bad_request"),
+        ("{\"type\":\"subscribe\",\"id\":1,\"channel\":\"\"}", "bad_channel"),
+        ("{\"type\":\"subscribe\",\"id\":1,\"channel\":\"a//b\"}", "bad_channel"),
+        ("{\"type\":\"subscribe\",\"id\":1,\"channel\":\"-/x\"}", "bad_channel"),
+        ("{\"type\":\"subscribe\",\"id\":1,\"channel\":\"a\\u0000\"}", "bad_channel"),
+        (&format!("{{\"type\":\"subscribe\",\"id\":1,\"channel\":\"{long}\"}}"), "bad_channel"),
+        ("{\"type\":\"subscribe\",\"id\":1,\"channel\":\"a\",\"after\":\"1\"}", "bad_position"),
+        ("{\"type\":\"publish\",\"id\":1,\"channel\":\"a\"}", "bad_request"),
+        (
+            "{\"type\":\"publish\",\"id\":1,\"channel\":\"a\",\"data\":\"1\",\"base64\":\"AA==\"}",
+            "bad_request",
+        ),
+        ("{\"type\":\"publish\",\"id\":1,\"channel\":\"a\",\"base64\":\"A\"}", "bad_request"),
+        ("{\"type\":\"publish\",\"id\":1,\"channel\":\"a\",\"data\":\"1\",\"key\":\"\"}", "bad_request"),
+        ("{\"type\":\"history\",\"id\":1,\"channel\":\"a\",\"limit\":0}", "bad_request"),
+        ("{\"type\":\"history\",\"id\":1,\"channel\":\"a\",\"limit\":1001}", "bad_request"),
+        ("{\"type\":\"unsubscribe\",\"id\":1,\"channel\":\"a\"}", "not_subscribed"),
+        ("{\"type\":\"token\",\"id\":1}", "bad_request"),
+    ] {
+        ann.socket.send(text).await.unwrap();
+        let answer = ann.next().await;
+        assert_eq!((answer["type"].as_str(), answer["code"].as_str()), (Some("error"), Some(code)), "{text}");
+        assert!(answer["message"].as_str().is_some_and(|message| !message.is_empty()), "{text}");
+    }
+    // Keys that are not known are ignored.
+    assert_eq!(ann.ask(json!({"type": "ping", "新": "东西"})).await["type"], "ok");
+    ann.socket.send(Message::from(vec![1, 2, 3])).await.unwrap();
+    assert_eq!(ann.end().await.0, 1003);
+}
+
+#[tokio::test]
+async fn a_connection_has_a_thousand_channels_and_no_more() {
+    let station = Station::start(config(""));
+    let mut ann = station.session("").await;
+    for number in 0..1000 {
+        ann.tell(json!({"type": "subscribe", "id": number, "channel": format!("c{number}")})).await;
+    }
+    for _ in 0..1000 {
+        assert_eq!(ann.next().await["type"], "ok");
+    }
+    assert_eq!(ann.ask(json!({"type": "subscribe", "channel": "更多"})).await["code"], "too_many");
+    ann.ask(json!({"type": "unsubscribe", "channel": "c0"})).await;
+    assert_eq!(ann.ask(json!({"type": "subscribe", "channel": "更多"})).await["type"], "ok");
+}
