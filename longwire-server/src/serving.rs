@@ -21,6 +21,7 @@ use hyper_util::server::graceful::GracefulConnection;
 use longwire::engine::HttpStream;
 use longwire_server::realtime::http::{Body, Http};
 use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
@@ -72,6 +73,7 @@ impl Site {
     pub(crate) async fn serve(self, stream: HttpStream, read: Bytes) {
         // It has gone already.
         let Ok(peer) = stream.peer_addr() else { return };
+        notice_its_end(stream.tcp());
         let is_tls = stream.is_tls();
         let (from, to) = tokio::io::split(stream);
         let io = tokio::io::join(Cursor::new(read).chain(from), Patient::new(to, STUCK));
@@ -162,6 +164,16 @@ impl hyper::body::Body for Said {
     }
 }
 
+/// Has the system give up a client that acknowledges nothing for as long as one may take nothing. Where nobody asks whether
+/// it lives, as in HTTP/1.1, the comments of a stream are all that can tell; without this it takes a quarter of an hour.
+fn notice_its_end(socket: &TcpStream) {
+    // On other systems there is no such thing, and where it fails all goes on as before.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::net::sockopt::set_tcp_user_timeout(socket, STUCK.as_secs() as u32 * 1000);
+    #[cfg(not(target_os = "linux"))]
+    let _ = socket;
+}
+
 /// Requests of a connection that are under way.
 #[derive(Clone, Default)]
 struct UnderWay(Arc<Count>);
@@ -201,6 +213,7 @@ impl Drop for Busy {
         self.0.0.changed.notify_one();
     }
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -223,5 +236,15 @@ mod tests {
         let begun = tokio::time::Instant::now();
         under_way.idle().await;
         assert_eq!(begun.elapsed().as_secs(), 60);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn the_system_is_as_patient_as_we_are() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let socket = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("connected");
+        notice_its_end(&socket);
+        let millis = rustix::net::sockopt::tcp_user_timeout(&socket).expect("an option");
+        assert_eq!(Duration::from_millis(millis.into()), STUCK);
     }
 }

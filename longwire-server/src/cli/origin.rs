@@ -110,18 +110,4 @@ mod tests {
             assert!(text.parse::<AllowedOrigin>().is_err(), "{text}");
         }
     }
-
-    #[test]
-    fn names_that_nobody_can_turn_to_this_machine() {
-        for own in
-            ["localhost", "LOCALHOST", "app.localhost", "localhost.", "127.0.0.1", "192.168.1.2", "[::1]"]
-        {
-            assert!(is_own_name(own), "{own}");
-        }
-        for foreign in
-            ["evil.example", "localhost.evil.example", "notlocalhost", "127.0.0.1.evil.example", ""]
-        {
-            assert!(!is_own_name(foreign), "{foreign}");
-        }
-    }
 }
