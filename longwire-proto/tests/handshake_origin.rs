@@ -185,6 +185,8 @@ fn the_same_origin_or_one_of_a_list() {
             .unwrap();
         let policy = Policy::new().origins(origins.clone());
         assert_eq!(server::check(&request, &policy).is_ok(), passes, "{origin}");
+        assert_eq!(origins.allows(origin.as_bytes(), "server.example:8080"), passes, "{origin}");
+        assert!(!origins.allows(origin.as_bytes(), "no host"), "{origin}");
     }
     assert!(Origins::same_or(["https://app.example/"]).is_err());
 }

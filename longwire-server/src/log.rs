@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
-use clap::{Args, ValueEnum};
-use tracing::level_filters::LevelFilter;
+use clap::ValueEnum;
+use longwire_server::config::{Config, Log as Wanted};
 use tracing_subscriber::EnvFilter;
 
 /// Lines that may wait to be written.
@@ -20,30 +20,28 @@ const WAITING: usize = 8192;
 /// How long the end of the program waits for the last lines.
 const FAREWELL: Duration = Duration::from_secs(1);
 
-/// The options of the log.
-#[derive(Args)]
-pub(crate) struct Options {
-    /// Log to standard error, a line for each event: connections that end and why, requests that are
-    /// refused
-    #[arg(long, value_name = "FORMAT")]
-    log: Option<Format>,
-
-    /// What is logged: `warn` is what somebody should look at, `info` each end and refusal, `debug` each
-    /// beginning too
-    #[arg(long, value_name = "LEVEL", default_value = "info", requires = "log")]
-    log_level: Level,
-}
-
+/// How it is written.
 #[derive(Clone, Copy, ValueEnum)]
-enum Format {
+pub(crate) enum Format {
     /// For people
     Text,
     /// An object of JSON in each line
     Json,
 }
 
+impl Format {
+    /// As the settings call it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        }
+    }
+}
+
+/// What is written.
 #[derive(Clone, Copy, ValueEnum)]
-enum Level {
+pub(crate) enum Level {
     Error,
     Warn,
     Info,
@@ -51,14 +49,15 @@ enum Level {
     Trace,
 }
 
-impl From<Level> for LevelFilter {
-    fn from(level: Level) -> Self {
-        match level {
-            Level::Error => Self::ERROR,
-            Level::Warn => Self::WARN,
-            Level::Info => Self::INFO,
-            Level::Debug => Self::DEBUG,
-            Level::Trace => Self::TRACE,
+impl Level {
+    /// As the settings call it.
+    pub(crate) const fn name(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warn => "warn",
+            Self::Info => "info",
+            Self::Debug => "debug",
+            Self::Trace => "trace",
         }
     }
 }
@@ -79,22 +78,26 @@ struct Lines {
     dropped: Arc<AtomicU64>,
 }
 
-impl Options {
-    /// Logs from here on, if that is wanted, to begin with where the server listens.
-    pub(crate) fn start(&self, address: SocketAddr) -> io::Result<Log> {
-        let Some(format) = self.log else { return Ok(Log(None)) };
-        let lines = Lines::start(io::stderr(), format)?;
-        let to = lines.to.clone();
-        // What others tell, such as hyper, is not for those who run a server.
-        let only = EnvFilter::new(format!("longwire={}", LevelFilter::from(self.log_level)));
-        let log = tracing_subscriber::fmt().with_env_filter(only).with_writer(move || lines.clone());
-        match format {
-            Format::Text => log.with_target(false).with_ansi(io::stderr().is_terminal()).init(),
-            Format::Json => log.json().with_span_list(false).init(),
-        }
-        tracing::info!(target: "longwire", %address, "listening");
-        Ok(Log(Some(to)))
+/// Logs from here on, if that is wanted, to begin with where the server listens.
+pub(crate) fn start(config: &Config, address: SocketAddr) -> io::Result<Log> {
+    let format = match config.log {
+        Wanted::Off => return Ok(Log(None)),
+        Wanted::Text => Format::Text,
+        Wanted::Json => Format::Json,
+    };
+    let lines = Lines::start(io::stderr(), format)?;
+    let to = lines.to.clone();
+    // What others tell, such as hyper, is not for those who run a server.
+    let is_level = config.log_level.bytes().all(|byte| byte.is_ascii_alphabetic());
+    let only = if is_level { format!("longwire={}", config.log_level) } else { config.log_level.clone() };
+    let only = EnvFilter::try_new(only).map_err(io::Error::other)?;
+    let log = tracing_subscriber::fmt().with_env_filter(only).with_writer(move || lines.clone());
+    match format {
+        Format::Text => log.with_target(false).with_ansi(io::stderr().is_terminal()).init(),
+        Format::Json => log.json().with_span_list(false).init(),
     }
+    tracing::info!(target: "longwire", %address, "listening");
+    Ok(Log(Some(to)))
 }
 
 impl Lines {

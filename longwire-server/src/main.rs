@@ -12,8 +12,6 @@ mod metrics;
 #[cfg(unix)]
 mod patient;
 #[cfg(unix)]
-mod server;
-#[cfg(unix)]
 mod serving;
 mod stop;
 mod terminal;

@@ -14,13 +14,14 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response};
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulConnection;
 use longwire::engine::HttpStream;
 use longwire_server::realtime::http::{Body, Http};
 use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
@@ -56,23 +57,23 @@ const STUCK: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub(crate) struct Site {
     /// What is served besides the page and the health check.
-    channels: Option<Http>,
+    channels: Http,
     /// Connections are to end.
     closing: watch::Receiver<bool>,
 }
 
 impl Site {
     /// And by what it is told so.
-    pub(crate) fn new(channels: Option<Http>) -> (Self, watch::Sender<bool>) {
+    pub(crate) fn new(channels: Http) -> (Self, watch::Sender<bool>) {
         let (close, closing) = watch::channel(false);
-        let channels = channels.map(|channels| channels.closing(closing.clone()));
-        (Self { channels, closing }, close)
+        (Self { channels: channels.closing(closing.clone()), closing }, close)
     }
 
     /// Serves a connection from which `read` has been read already.
     pub(crate) async fn serve(self, stream: HttpStream, read: Bytes) {
         // It has gone already.
         let Ok(peer) = stream.peer_addr() else { return };
+        notice_its_end(stream.tcp());
         let is_tls = stream.is_tls();
         let (from, to) = tokio::io::split(stream);
         let io = tokio::io::join(Cursor::new(read).chain(from), Patient::new(to, STUCK));
@@ -128,10 +129,10 @@ impl Site {
         peer: SocketAddr,
         busy: Busy,
     ) -> Result<Response<Said>, Infallible> {
-        let response = match self.channels {
-            _ if is_extended_connect(&request) => http::websocket(request).await.map(BodyExt::boxed_unsync),
-            Some(channels) if Http::serves(request.uri().path()) => channels.answer(request, peer).await,
-            _ => http::answer(&request).map(BodyExt::boxed_unsync),
+        let response = if Http::is_for(&request) {
+            self.channels.answer(request, peer).await
+        } else {
+            http::answer(&request, *self.closing.borrow()).map(BodyExt::boxed_unsync)
         };
         Ok(response.map(|body| Said { body, _busy: busy }))
     }
@@ -163,9 +164,14 @@ impl hyper::body::Body for Said {
     }
 }
 
-/// RFC 8441 4.
-fn is_extended_connect(request: &Request<Incoming>) -> bool {
-    request.method() == Method::CONNECT && request.extensions().get::<hyper::ext::Protocol>().is_some()
+/// Has the system give up a client that acknowledges nothing for as long as one may take nothing. Where nobody asks whether
+/// it lives, as in HTTP/1.1, the comments of a stream are all that can tell; without this it takes a quarter of an hour.
+fn notice_its_end(socket: &TcpStream) {
+    // On other systems there is no such thing, and where it fails all goes on as before.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::net::sockopt::set_tcp_user_timeout(socket, STUCK.as_secs() as u32 * 1000);
+    #[cfg(not(target_os = "linux"))]
+    let _ = socket;
 }
 
 /// Requests of a connection that are under way.
@@ -207,6 +213,7 @@ impl Drop for Busy {
         self.0.0.changed.notify_one();
     }
 }
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -229,5 +236,15 @@ mod tests {
         let begun = tokio::time::Instant::now();
         under_way.idle().await;
         assert_eq!(begun.elapsed().as_secs(), 60);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn the_system_is_as_patient_as_we_are() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let socket = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("connected");
+        notice_its_end(&socket);
+        let millis = rustix::net::sockopt::tcp_user_timeout(&socket).expect("an option");
+        assert_eq!(Duration::from_millis(millis.into()), STUCK);
     }
 }

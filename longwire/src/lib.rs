@@ -92,6 +92,8 @@ pub use split::{Receiver, Sender};
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsError};
 pub use transport::{Negotiated, Transport};
+#[cfg(all(feature = "hyper", unix))]
+pub use upgrade::Adopted;
 #[cfg(feature = "axum")]
 pub use upgrade::axum;
 #[cfg(feature = "hyper")]

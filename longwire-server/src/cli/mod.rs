@@ -9,6 +9,8 @@ mod reach;
 mod reconnect;
 mod serve;
 #[cfg(unix)]
+mod start;
+#[cfg(unix)]
 mod tls;
 
 use std::error::Error as _;
@@ -76,7 +78,7 @@ impl Failure {
 /// Runs what the command line asks for.
 pub(crate) fn run() -> ExitCode {
     let ended = match Cli::try_parse() {
-        Ok(Cli { command: Command::Serve(serve) }) => serve.run(),
+        Ok(Cli { command: Command::Serve(serve) }) => run_server(serve),
         Ok(Cli { command: Command::Connect(connect) }) => connect.run(),
         Ok(Cli { command: Command::Config(config) }) => config.run(),
         Err(error) => return usage(&error),
@@ -90,6 +92,16 @@ pub(crate) fn run() -> ExitCode {
             ExitCode::from(status)
         }
     }
+}
+
+#[cfg(unix)]
+fn run_server(serve: serve::Serve) -> Result<(), Failure> {
+    serve.run()
+}
+
+#[cfg(not(unix))]
+fn run_server(_: serve::Serve) -> Result<(), Failure> {
+    Err(Failure::new("serve needs a Unix system, such as Linux or macOS"))
 }
 
 /// Help and version are no failures. A value that was refused is one line, for its reason holds the

@@ -114,7 +114,13 @@ impl Channel {
     }
 
     fn bounds(&self) -> Bounds {
-        if self.has_cursors() { self.options.history.or(CURSOR_BACKLOG) } else { self.options.history }
+        if !self.has_cursors() {
+            return self.options.history;
+        }
+        let mut bounds = self.options.history.or(CURSOR_BACKLOG);
+        // However large the latest message is: what was published is there to be read once.
+        bounds.bytes = bounds.bytes.max(self.history.latest_len());
+        bounds
     }
 
     fn has_cursors(&self) -> bool {

@@ -34,6 +34,11 @@ impl History {
         }
     }
 
+    /// Bytes of the latest message.
+    pub(super) fn latest_len(&self) -> usize {
+        self.kept.back().map_or(0, |published| published.message.len())
+    }
+
     /// The offset of the oldest message.
     pub(super) fn first(&self) -> Option<u64> {
         self.kept.front().map(|published| published.position.offset)

@@ -49,7 +49,8 @@ impl History {
     }
 }
 
-/// While a channel has cursors at least so much is kept, so that they find what comes between two reads.
+/// While a channel has cursors at least so much is kept, so that they find what comes between two reads; and the latest
+/// message, however large.
 pub const CURSOR_BACKLOG: History = History { messages: 128, bytes: 256 << 10, age: Duration::from_secs(30) };
 
 /// What is told of who is subscribed.

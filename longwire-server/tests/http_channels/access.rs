@@ -60,6 +60,7 @@ async fn a_right_is_needed_for_each_thing() {
             assert_eq!(answer.refusal(), (refused.0, refused.1.into()), "{path} {headers:?}");
         }
     }
+    assert_eq!(server.ask("HEAD", "/open.a", &[], b"").await.head.status, 403);
     server.get("/public.a").await.good();
     server.ask("GET", "/open.a", &good, b"").await.good();
     server.ask("POST", "/open.a", &good, b"x").await.good();

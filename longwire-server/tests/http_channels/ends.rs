@@ -1,9 +1,10 @@
 //! Connections: how long they stay, and how they end.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use crate::client::Connection;
 use crate::server::Server;
-use crate::soon;
+use crate::{PATIENCE, soon, until};
 
 #[tokio::test]
 async fn a_connection_is_kept_for_the_next_request() {
@@ -70,4 +71,23 @@ async fn when_the_server_ends_streams_end_and_those_who_wait_are_answered() {
     slow.write(b"yyyyy").await;
     soon(slow.answer()).await.good();
     slow.ends().await;
+}
+
+#[tokio::test]
+async fn a_client_that_takes_nothing_for_half_a_minute_is_given_up() {
+    let server = Server::start("[limits.address]\nconnections = 1\n");
+    let mut stuck = Connection::narrow(server.port).await;
+    stuck.send("GET", "/a", &[("Accept", "text/event-stream")], b"").await;
+    assert_eq!(soon(stuck.head()).await.status, 200);
+    until(|| server.present("a") == 1).await;
+    let began = Instant::now();
+    let text = "水".repeat(300_000);
+    // More comes than the sockets hold.
+    while server.present("a") == 1 {
+        server.say("a", &*text);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(began.elapsed() < 2 * PATIENCE);
+    }
+    assert!(began.elapsed() >= Duration::from_secs(29), "{:?}", began.elapsed());
+    server.get("/a").await.good();
 }

@@ -11,6 +11,7 @@ mod access;
 mod client;
 mod cors;
 mod ends;
+mod http2;
 mod many;
 mod matrix;
 mod paused;
@@ -18,10 +19,13 @@ mod poll;
 mod post;
 mod server;
 mod sse;
+mod webhook;
 
 // What the binary serves connections with.
 #[path = "../../src/http.rs"]
 mod http;
+#[path = "../../src/metrics.rs"]
+mod metrics;
 #[path = "../../src/patient.rs"]
 mod patient;
 #[path = "../../src/serving.rs"]

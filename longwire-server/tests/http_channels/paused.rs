@@ -76,6 +76,37 @@ async fn a_stream_says_that_it_lives_every_fifteen_seconds() {
     }
 }
 
+#[tokio::test]
+async fn what_is_made_for_a_client_at_once_is_little() {
+    const FRAME: usize = 16 * 1024;
+    let realtime = Realtime::new(config("[[channel]]\npattern = \">\"\nhistory = { messages = 1000 }\n"))
+        .expect("channels");
+    let http = Http::new(realtime.clone());
+    let name = longwire_server::hub::ChannelName::new("房间").expect("a name");
+    let large = "大".repeat(FRAME);
+    for text in (0..400).map(|number| format!("{number:0300}")).chain([large.clone()]) {
+        realtime.publish(&name, text).expect("published");
+    }
+    let begin = realtime.hub().history(&name, None, 1, realtime.now()).expect("a page").messages[0].position;
+    let begin = longwire_server::hub::Position { offset: begin.offset - 1, ..begin };
+    for path in [
+        format!("/%E6%88%BF%E9%97%B4?after={begin}"),
+        format!("/-/events?channel=%E6%88%BF%E9%97%B4&after={begin}"),
+    ] {
+        let mut body = get(&http, &path, "text/event-stream").await.into_body();
+        let (mut frames, mut messages) = (0, 0);
+        while messages < 401 {
+            let frame = body.frame().await.expect("a frame").expect("no error").into_data().expect("data");
+            // As much, and what began before that.
+            assert!(frame.len() < FRAME + large.len() + 500, "{}", frame.len());
+            let text = std::str::from_utf8(&frame).expect("UTF-8");
+            messages += text.matches("data: ").count() - usize::from(frames == 0);
+            frames += 1;
+        }
+        assert!((6..=12).contains(&frames), "{path} {frames}");
+    }
+}
+
 /// A body of which never more comes.
 struct Stuck;
 

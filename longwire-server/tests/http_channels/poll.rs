@@ -99,6 +99,14 @@ async fn what_is_no_poll_is_refused() {
             "{method} {path}"
         );
     }
+    for (accept, kind) in [("*/*", "application/json"), ("text/event-stream", "text/event-stream")] {
+        for path in ["/a", "/-/events?channel=a"] {
+            let head = server.ask("HEAD", path, &[("Accept", accept)], b"").await.head;
+            assert_eq!((head.status, head.header("content-type")), (200, Some(kind)), "{path}");
+        }
+        assert_eq!(server.ask("HEAD", "/a//b", &[("Accept", accept)], b"").await.head.status, 400);
+        assert_eq!(server.ask("HEAD", "/-/events", &[("Accept", accept)], b"").await.head.status, 400);
+    }
     // What is no channel's is answered by whoever serves the rest.
     assert_eq!(server.get("/-/healthy").await.body, "ok\n");
     assert_eq!(server.get("/-/nothing").await.head.status, 404);

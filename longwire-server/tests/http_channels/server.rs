@@ -3,6 +3,7 @@
 use std::net::{Ipv4Addr, TcpListener};
 
 use longwire::engine::{Engine, Running};
+use longwire::tls::ServerTls;
 use longwire::{Acceptor, Client, Message, WebSocket};
 use longwire_server::config::Config;
 use longwire_server::hub::ChannelName;
@@ -40,20 +41,30 @@ impl Server {
     }
 
     pub(crate) fn with(text: &str, set: impl FnOnce(Http) -> Http) -> Self {
+        Self::run(text, set, None)
+    }
+
+    pub(crate) fn secure(text: &str, tls: ServerTls) -> Self {
+        Self::run(text, |http| http, Some(tls))
+    }
+
+    fn run(text: &str, set: impl FnOnce(Http) -> Http, tls: Option<ServerTls>) -> Self {
         let realtime = Realtime::new(config(text)).expect("channels");
         let http = set(Http::new(realtime.clone()).listening(Ipv4Addr::LOCALHOST.into()));
-        let (site, close) = Site::new(Some(http));
+        let (site, close) = Site::new(http);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let (asked, slow) = (realtime.clone(), realtime.clone());
-        let running = Engine::new(Clients::new(realtime.clone(), |_| ()))
+        let mut engine = Engine::new(Clients::new(realtime.clone(), |_| ()))
             .acceptor(Acceptor::new().subprotocols([SUBPROTOCOL]))
             .ask(move |request, from| Clients::ask(asked.clone(), request, from))
             .slow_consumers_of(move |topic| slow.slow_consumer(topic))
             .http(move |stream, read| site.clone().serve(stream, read))
-            .threads(1)
-            .start(listener)
-            .expect("an engine");
+            .threads(1);
+        if let Some(tls) = tls {
+            engine = engine.tls(tls);
+        }
+        let running = engine.start(listener).expect("an engine");
         realtime.deliver_by(running.handle().clone());
         let kept = realtime.clone();
         let upkeep = tokio::spawn(async move { kept.upkeep(|refused| panic!("{refused}")).await });

@@ -79,6 +79,29 @@ async fn what_cannot_be_resumed_is_said() {
 }
 
 #[tokio::test]
+async fn a_channel_without_history_is_heard_by_those_who_are_there() {
+    let server = Server::start("[[channel]]\npattern = \"off\"\nhistory = { messages = 0 }\n");
+    let before = server.say("off", "unheard");
+    let mut stream = server.events("/off", &[]).await;
+    assert_eq!(stream.next().await.id, before);
+    // Larger than what is kept for cursors.
+    let large = "大".repeat(300_000);
+    for text in ["一", &*large, "", &*large, "二"] {
+        let position = server.say("off", text);
+        assert_eq!(stream.next().await, event(&position, text));
+    }
+    let last = server.say("off", "三");
+    let mut poll = server.connection().await;
+    poll.send("GET", &format!("/off?after={last}&wait=60"), &[], b"").await;
+    server.say("off", &*large);
+    assert_eq!(poll.answer().await.good()["messages"][0]["data"], large);
+    drop(stream);
+    server.say("off", "unheard");
+    let lost = server.get(&format!("/off?after={before}")).await.good();
+    assert_eq!(lost["recovered"], false);
+}
+
+#[tokio::test]
 async fn lines_and_bytes_arrive_as_the_format_has_them() {
     let server = Server::start("");
     let mut stream = server.events("/a", &[]).await;

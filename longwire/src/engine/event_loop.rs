@@ -123,11 +123,13 @@ impl<H: Handler> Loop<H> {
         options: Arc<Options<H>>,
         links: Arc<Links>,
         poll: &Poll,
-        listener: std::net::TcpListener,
+        listener: Option<std::net::TcpListener>,
     ) -> io::Result<Self> {
         let registry = poll.registry().try_clone()?;
-        let mut listener = TcpListener::from_std(listener);
-        registry.register(&mut listener, LISTENER, Interest::READABLE)?;
+        let mut listener = listener.map(TcpListener::from_std);
+        if let Some(listener) = &mut listener {
+            registry.register(listener, LISTENER, Interest::READABLE)?;
+        }
         let local = Local {
             at,
             now: now(),
@@ -158,7 +160,7 @@ impl<H: Handler> Loop<H> {
             assembler: Assembler::default(),
             told,
             local,
-            listener: Some(listener),
+            listener,
             accepting: true,
             accept_again: None,
             beside: Rc::default(),

@@ -320,6 +320,20 @@ impl<H: Handler> Engine<H> {
         // Without it a small message may wait for the acknowledgement of the one before. What is accepted
         // inherits it.
         rustix::net::sockopt::set_tcp_nodelay(&listener, true)?;
+        self.run(Some(listener))
+    }
+
+    /// Starts without a listener: connections come by [`Handle::invite`] and `Handle::upgrade` only, as in an
+    /// application whose HTTP server is another.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn start_without_listener(self) -> io::Result<Running> {
+        self.run(None)
+    }
+
+    fn run(self, listener: Option<std::net::TcpListener>) -> io::Result<Running> {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = self.threads.unwrap_or_else(cores).clamp(1, 1024);
         let write_buffer = self.acceptor.settings().config.write_buffer_limit();
@@ -343,11 +357,11 @@ impl<H: Handler> Engine<H> {
         let polls = (0..threads).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>()?;
         let links = polls.iter().map(|poll| Ok(Link::new(Waker::new(poll.registry(), WAKER)?)));
         let links = Arc::new(Links(links.collect::<io::Result<_>>()?));
-        let address = listener.local_addr()?;
+        let address = listener.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
         let mut running = Running::new(address, Handle(Arc::clone(&links)));
         for (at, poll) in (0..).zip(polls) {
-            let (options, links, listener) =
-                (Arc::clone(&options), Arc::clone(&links), listener.try_clone()?);
+            let (options, links) = (Arc::clone(&options), Arc::clone(&links));
+            let listener = listener.as_ref().map(std::net::TcpListener::try_clone).transpose()?;
             running.spawn(at, move || async move {
                 Loop::new(at, options, links, &poll, listener)?.run(poll).await
             })?;

@@ -3,11 +3,15 @@
 //! hyper reads the request and writes the answer; which it is, the [`Acceptor`] says. What becomes of the
 //! connection behind the answer is [`Upgraded`].
 
+#[cfg(unix)]
+mod engine;
 mod upgraded;
 
 #[cfg(feature = "axum")]
 pub mod axum;
 
+#[cfg(unix)]
+pub use engine::Adopted;
 pub use upgraded::Upgraded;
 
 use std::fmt;
@@ -122,21 +126,32 @@ fn answer(
     let settings = acceptor.settings();
     let mut headers = HeaderMap::new();
     let is_http2 = is_http2(request);
-    let acceptance = if is_http2 {
-        settings.judge_connect(request, protocol(request), &mut headers)?
-    } else {
-        settings.judge(request, &mut headers)?
-    };
-    let on_upgrade = on_upgrade.ok_or_else(|| {
-        Refusal::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "The connection cannot be upgraded: something before has taken it, or no hyper server has parsed \
-             the request.",
-        )
-    })?;
+    let acceptance = judge(settings, request, &mut headers)?;
+    let on_upgrade = on_upgrade.ok_or_else(not_upgradable)?;
     let response = Settings::response(&acceptance, &headers)?;
     let upgrade = open(acceptor.clone(), request.uri().path().into(), on_upgrade, acceptance, is_http2);
     Ok((response, Upgrade(Box::pin(upgrade))))
+}
+
+/// Judges a request by the rules of its version of HTTP.
+fn judge(
+    settings: &Settings,
+    request: &Request<()>,
+    headers: &mut HeaderMap,
+) -> Result<server::Acceptance, Refusal> {
+    if is_http2(request) {
+        settings.judge_connect(request, protocol(request), headers)
+    } else {
+        settings.judge(request, headers)
+    }
+}
+
+fn not_upgradable() -> Refusal {
+    Refusal::new(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        "The connection cannot be upgraded: something before has taken it, or no hyper server has parsed \
+         the request.",
+    )
 }
 
 async fn open(

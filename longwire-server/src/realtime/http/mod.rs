@@ -12,6 +12,7 @@ mod hearing;
 mod poll;
 mod post;
 mod query;
+mod socket;
 mod sse;
 
 use std::convert::Infallible;
@@ -23,8 +24,8 @@ use std::time::SystemTime;
 
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Body as HttpBody;
-use longwire::http::{Method, Request, Response, header};
-use longwire::{Bytes, Forwarded, Origins, TrustedProxies};
+use longwire::http::{Method, Request, Response, StatusCode, header};
+use longwire::{Acceptor, Bytes, Forwarded, Origins, Refusal, TrustedProxies};
 use tokio::sync::watch;
 use tokio::time::Sleep;
 
@@ -66,6 +67,7 @@ pub struct Http {
     listening: Option<IpAddr>,
     proxies: Option<TrustedProxies>,
     closing: Option<watch::Receiver<bool>>,
+    websockets: Option<Acceptor>,
 }
 
 impl fmt::Debug for Http {
@@ -115,7 +117,14 @@ impl Http {
     /// The channels over HTTP. Only pages of the server's own origin may have them, no proxy is believed, any host is
     /// answered, and streams end with their clients.
     pub fn new(realtime: Realtime) -> Self {
-        Self { realtime, origins: Origins::Same, listening: None, proxies: None, closing: None }
+        Self {
+            realtime,
+            origins: Origins::Same,
+            listening: None,
+            proxies: None,
+            closing: None,
+            websockets: None,
+        }
     }
 
     /// Which pages may have what is answered, besides the server's own: it is refused to others. Those in a list may
@@ -147,6 +156,19 @@ impl Http {
         self
     }
 
+    /// Takes WebSockets as well that come by way of hyper, over HTTP/2 (RFC 8441) or HTTP/1.1, by the rules of this
+    /// acceptor, and gives them to the engine that [delivers](Realtime::deliver_by).
+    #[must_use]
+    pub fn websockets(mut self, acceptor: Acceptor) -> Self {
+        self.websockets = Some(acceptor);
+        self
+    }
+
+    /// Whether a request is answered here: a WebSocket, or what [`serves`](Self::serves) knows.
+    pub fn is_for<B>(request: &Request<B>) -> bool {
+        longwire::is_websocket(request) || Self::serves(request.uri().path())
+    }
+
     /// Whether what is asked for at this path is here: all but the page at `/`, and what other paths under `/-/` are.
     pub fn serves(path: &str) -> bool {
         Route::of(path).is_some()
@@ -161,6 +183,9 @@ impl Http {
     where
         B: HttpBody<Error: Into<Box<dyn Error + Send + Sync>>>,
     {
+        if longwire::is_websocket(&request) {
+            return self.websocket(request, peer).await;
+        }
         let mut page = Page::Refused;
         let answered = self.let_in(&mut request, peer, &mut page);
         let answered = match answered {
@@ -170,6 +195,26 @@ impl Http {
         let mut response = answered.unwrap_or_else(Denial::response);
         page.permit(response.headers_mut());
         response
+    }
+
+    /// Whether a request asks for a host that is answered where the server [listens](Self::listening): also for WebSockets, for
+    /// which [`Acceptor::on_request`](longwire::Acceptor::on_request) is the place.
+    ///
+    /// # Errors
+    ///
+    /// 403.
+    pub fn check_host<B>(&self, request: &Request<B>) -> Result<(), Refusal> {
+        match self.listening {
+            // A page cannot choose what a trusted proxy says.
+            _ if is_passed_on(request) => Ok(()),
+            Some(listening)
+                if !host_allowed(host(request), listening, &self.realtime.0.config.allow_host) =>
+            {
+                let text = "this server is asked for by a name that is not its own: add it to allow_host\n";
+                Err(Refusal::new(StatusCode::FORBIDDEN, text))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// What costs nothing to find out: the client's address, and whether the page may ask at all.
@@ -184,22 +229,8 @@ impl Http {
             Some(proxies) => proxies.apply(peer, request)?,
             None => peer,
         };
-        // RFC 9112 3.2.2, RFC 9113 8.3.1: what stands in the target is the host, whatever the header says. But a proxy knows best.
-        let passed_on =
-            request.extensions().get::<Forwarded>().is_some_and(|forwarded| forwarded.host.is_some());
-        let headers = request.headers();
-        let host = match request.uri().authority() {
-            Some(authority) if !passed_on => Some(authority.as_str().as_bytes()),
-            _ => headers.get(header::HOST).map(|host| host.as_bytes()),
-        };
-        if let Some(listening) = self.listening
-            && !passed_on
-            && !host_allowed(host, listening, &self.realtime.0.config.allow_host)
-        {
-            let text = "this server is asked for by a name that is not its own: add it to allow_host";
-            return Err(Denial::forbidden(text));
-        }
-        *page = Page::judge(headers, host, &self.origins)?;
+        self.check_host(request)?;
+        *page = Page::judge(request.headers(), host(request), &self.origins)?;
         if !route.takes(request.method()) {
             return Err(Denial::method_not_allowed(route.methods()));
         }
@@ -238,16 +269,20 @@ impl Http {
     async fn get(&self, route: Route, request: &Request<()>, who: Who) -> Result<Response<Body>, Denial> {
         let wants_stream = answer::wants_stream(request.headers())?;
         let query = Query::parse(request.uri().query().unwrap_or_default())?;
-        if request.method() == Method::HEAD {
-            return Ok(answer::head(wants_stream));
-        }
+        let is_head = request.method() == Method::HEAD;
         match route {
+            Route::Events if is_head => {
+                query.many()?;
+                Ok(answer::head(wants_stream))
+            }
             Route::Events if wants_stream => self.stream_of_many(&query, who).await,
             Route::Events => self.poll_many(&query, who).await,
             _ => {
                 let name = at_path(request.uri().path())?;
                 self.may_hear(&who.identity, &name).await?;
-                if wants_stream {
+                if is_head {
+                    Ok(answer::head(wants_stream))
+                } else if wants_stream {
                     self.stream_of_one(name, &query, request.headers(), who)
                 } else {
                     self.poll_one(name, &query, who).await
@@ -271,6 +306,20 @@ impl Http {
             .expires()
             .map(|expires| expires.duration_since(SystemTime::now()).unwrap_or_default());
         End { expiry: left.map(|left| Box::pin(tokio::time::sleep(left))), closing: self.closing.clone() }
+    }
+}
+
+/// A trusted proxy has said which host was asked for.
+fn is_passed_on<B>(request: &Request<B>) -> bool {
+    request.extensions().get::<Forwarded>().is_some_and(|forwarded| forwarded.host.is_some())
+}
+
+/// The host that a request asks for: what stands in the target, whatever the header says (RFC 9112 3.2.2, RFC 9113 8.3.1), but
+/// a trusted proxy knows best, which has the header.
+fn host<B>(request: &Request<B>) -> Option<&[u8]> {
+    match request.uri().authority() {
+        Some(authority) if !is_passed_on(request) => Some(authority.as_str().as_bytes()),
+        _ => request.headers().get(header::HOST).map(|host| host.as_bytes()),
     }
 }
 
