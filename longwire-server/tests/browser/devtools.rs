@@ -83,6 +83,20 @@ impl Browser {
 
     /// Opens a page in a tab of its own.
     pub(crate) async fn open(&mut self, url: &str) -> Tab {
+        let tab = self.tab().await;
+        self.visit(&tab, url).await;
+        tab
+    }
+
+    /// Opens a page which a test may add scripts to, whatever its policy says.
+    pub(crate) async fn open_freely(&mut self, url: &str) -> Tab {
+        let tab = self.tab().await;
+        self.call(Some(&tab), "Page.setBypassCSP", json!({ "enabled": true })).await;
+        self.visit(&tab, url).await;
+        tab
+    }
+
+    async fn tab(&mut self) -> Tab {
         let target = self.call(None, "Target.createTarget", json!({ "url": "about:blank" })).await;
         let attach = json!({ "targetId": target["targetId"], "flatten": true });
         let session = self.call(None, "Target.attachToTarget", attach).await;
@@ -91,10 +105,13 @@ impl Browser {
             self.call(Some(&tab), domain, json!({})).await;
         }
         self.size(&tab, 1280, 800, false).await;
-        let loaded = self.call(Some(&tab), "Page.navigate", json!({ "url": url })).await;
-        assert_eq!(loaded.get("errorText"), None, "{url}");
-        self.until(&tab, "document.readyState === 'complete' && !!document.getElementById('state')").await;
         tab
+    }
+
+    async fn visit(&mut self, tab: &Tab, url: &str) {
+        let loaded = self.call(Some(tab), "Page.navigate", json!({ "url": url })).await;
+        assert_eq!(loaded.get("errorText"), None, "{url}");
+        self.until(tab, "document.readyState === 'complete' && !!document.getElementById('state')").await;
     }
 
     /// Sends a command and returns its result.

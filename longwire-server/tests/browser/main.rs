@@ -5,6 +5,8 @@ mod counted;
 mod deflate;
 mod devtools;
 mod http2;
+mod module;
+mod relay;
 
 #[path = "../process/mod.rs"]
 mod process;
