@@ -202,10 +202,26 @@ impl Browser {
 
     /// Writes a picture of the page to `target/page/NAME.png`, for people to look at.
     pub(crate) async fn picture(&mut self, tab: &Tab, name: &str) {
+        self.shot(tab, name, false).await;
+    }
+
+    /// Of the whole page, however tall it is.
+    pub(crate) async fn tall_picture(&mut self, tab: &Tab, name: &str) {
+        self.shot(tab, name, true).await;
+    }
+
+    async fn shot(&mut self, tab: &Tab, name: &str, tall: bool) {
         self.call(Some(tab), "Page.bringToFront", json!({})).await;
         // Transitions are over by then.
         tokio::time::sleep(Duration::from_millis(600)).await;
-        let shot = self.call(Some(tab), "Page.captureScreenshot", json!({ "format": "png" })).await;
+        let mut how = json!({ "format": "png" });
+        if tall {
+            let size = "[document.documentElement.scrollWidth, document.documentElement.scrollHeight]";
+            let size = self.value(tab, size).await;
+            how["clip"] = json!({ "x": 0, "y": 0, "width": size[0], "height": size[1], "scale": 1 });
+            how["captureBeyondViewport"] = json!(true);
+        }
+        let shot = self.call(Some(tab), "Page.captureScreenshot", how).await;
         let png = base64::engine::general_purpose::STANDARD
             .decode(shot["data"].as_str().expect("a picture"))
             .expect("base64");

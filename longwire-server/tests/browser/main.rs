@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
 
 mod counted;
+mod dashboard;
 mod deflate;
 mod devtools;
 mod http2;

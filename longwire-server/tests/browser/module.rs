@@ -87,7 +87,7 @@ async fn two_tabs_over_each_transport() {
             (&json!(true), &json!("你好，世界 👋")),
             "{page}"
         );
-        // Who polls is nowhere in between.
+        // Who polls is nowhere between two polls.
         let there = if transport == "poll" { 0 } else { 2 };
         browser.until(&ada, &format!("channel.members().then(({{ count }}) => count === {there})")).await;
         browser.until(&lin, &format!("channel.count === {there}")).await;
