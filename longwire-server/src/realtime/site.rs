@@ -1,4 +1,4 @@
-//! What a browser is given besides channels: the page at `/`, the module `longwire.js` with its types, and the dashboard.
+//! What a browser is given besides channels: the page at `/`, the one of a bare WebSocket, the module `longwire.js` with its types, and the dashboard.
 //! Who may have the dashboard is for `http` to say.
 
 use std::sync::LazyLock;
@@ -12,6 +12,7 @@ use super::http::Body;
 
 /// Of the pages; `{nonce}` stands where their scripts and styles are told from anything injected.
 const PAGE: &str = include_str!("../web/page.html");
+const RAW: &str = include_str!("../web/raw.html");
 const DASHBOARD: &str = include_str!("../web/dashboard.html");
 
 const TYPES: Kept = Kept { text: include_str!("../web/longwire.d.ts"), kind: "text/plain; charset=utf-8" };
@@ -23,6 +24,7 @@ static MODULE: LazyLock<String> = LazyLock::new(|| squeeze(include_str!("../web/
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asset {
     Page,
+    Raw,
     Module,
     Types,
     Dashboard,
@@ -38,6 +40,7 @@ impl Asset {
     pub(super) fn of(path: &str) -> Option<Self> {
         match path {
             "/" => Some(Self::Page),
+            "/-/raw" => Some(Self::Raw),
             "/-/longwire.js" => Some(Self::Module),
             "/-/longwire.d.ts" => Some(Self::Types),
             _ => None,
@@ -47,6 +50,7 @@ impl Asset {
     pub(super) fn answer(self, headers: &HeaderMap) -> Response<Body> {
         match self {
             Self::Page => page(PAGE),
+            Self::Raw => page(RAW),
             Self::Dashboard => page(DASHBOARD),
             Self::Module => Kept { text: &MODULE, kind: "text/javascript; charset=utf-8" }.answer(headers),
             Self::Types => TYPES.answer(headers),
