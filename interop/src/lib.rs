@@ -3,14 +3,21 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
 
 mod agreement;
+mod authority;
+#[cfg(unix)]
+mod front;
 mod inflate;
 mod link;
 mod messages;
 mod peer;
 mod recorded;
+mod talk;
 mod wire;
 
 pub use agreement::{Row, agree, every_size, limited, open, our_fragments};
+#[cfg(unix)]
+pub use front::{Front, Proxy, Secure};
 pub use link::{Cost, Link};
 pub use peer::Library;
+pub use talk::{Theirs, talk, talk_securely};
 pub use wire::Usage;

@@ -9,6 +9,8 @@ use tokio::io::{AsyncBufReadExt, BufReader, Lines};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
 use tokio::time::timeout;
 
+use crate::authority::Authority;
+
 /// No single step of a test takes longer than this, on a busy machine either.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -21,6 +23,12 @@ pub enum Library {
     Websockets,
     /// What Bun has built in.
     Bun,
+    /// undici on Node, which is the `WebSocket` of Node itself: a client.
+    Undici,
+    /// aiohttp on Python.
+    Aiohttp,
+    /// `java.net.http` of the JDK: a client.
+    Java,
 }
 
 impl Library {
@@ -30,6 +38,9 @@ impl Library {
         let (program, folder, suffix) = match self {
             Self::Ws => ("node".into(), "ws", "mjs"),
             Self::Websockets => (peers.join("venv/bin/python"), "websockets", "py"),
+            Self::Undici => ("node".into(), "undici", "mjs"),
+            Self::Aiohttp => (peers.join("venv/bin/python"), "aiohttp", "py"),
+            Self::Java => ("java".into(), "java", "java"),
             Self::Bun => {
                 let package = format!("node_modules/@oven/bun-linux-{}/bin/bun", architecture());
                 (peers.join(package), "bun", "mjs")
@@ -54,12 +65,18 @@ pub(crate) struct Peer {
 }
 
 impl Peer {
-    fn start(library: Library, role: &str, arguments: &[&str]) -> Self {
+    fn start(
+        library: Library,
+        role: &str,
+        arguments: &[&str],
+        environment: Vec<(&'static str, String)>,
+    ) -> Self {
         let (program, script) = library.script(role);
         let mut child = Command::new(&program)
             .arg(script)
             .args(arguments)
             .env("PYTHONDONTWRITEBYTECODE", "1")
+            .envs(environment)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .spawn()
@@ -73,7 +90,7 @@ impl Peer {
 
     /// Starts a server that echoes, and says its port.
     pub(crate) async fn server(library: Library, options: &Value) -> (Self, u16) {
-        let mut peer = Self::start(library, "server", &[&options.to_string()]);
+        let mut peer = Self::start(library, "server", &[&options.to_string()], Vec::new());
         let line = peer.says().await.unwrap_or_default();
         let port = line.strip_prefix("listening ").and_then(|port| port.parse().ok());
         (peer, port.unwrap_or_else(|| panic!("{library:?} server: no port in {line:?}")))
@@ -81,7 +98,16 @@ impl Peer {
 
     /// Starts a client that connects to `port` of this machine and echoes.
     pub(crate) fn client(library: Library, options: &Value, port: u16) -> Self {
-        Self::start(library, "client", &[&options.to_string(), &format!("ws://127.0.0.1:{port}/")])
+        let url = format!("ws://127.0.0.1:{port}/");
+        Self::start(library, "client", &[&options.to_string(), &url], Vec::new())
+    }
+
+    /// As [`client`](Self::client), over TLS.
+    pub(crate) fn secure_client(library: Library, options: &Value, port: u16, authority: &Authority) -> Self {
+        let url = format!("wss://localhost:{port}/");
+        let trust =
+            if library == Library::Java { authority.environment_of_java() } else { authority.environment() };
+        Self::start(library, "client", &[&options.to_string(), &url], trust)
     }
 
     /// The next line that it prints; `None` when it has ended.

@@ -24,6 +24,7 @@ pub struct Config {
     pub(crate) close_timeout: Duration,
     pub(crate) write_timeout: Duration,
     pub(crate) message_timeout: Option<Duration>,
+    pub(crate) read_timeout: Option<Duration>,
     pub(crate) deflate: Option<Deflate>,
 }
 
@@ -51,6 +52,7 @@ impl Config {
             close_timeout: Duration::from_secs(5),
             write_timeout: Duration::from_secs(30),
             message_timeout: Some(message_timeout),
+            read_timeout: None,
             deflate,
         }
     }
@@ -98,6 +100,11 @@ impl Config {
         self
     }
 
+    /// See [`ping_after`](Self::ping_after).
+    pub const fn ping_silence(&self) -> Option<Duration> {
+        self.ping_after
+    }
+
     /// The peer is gone when it stays silent for this long after a Ping; default 10 s. Any byte counts
     /// as life, not only the Pong.
     pub const fn pong_timeout(mut self, silence: Duration) -> Self {
@@ -124,6 +131,20 @@ impl Config {
     pub const fn message_timeout(mut self, time: Option<Duration>) -> Self {
         self.message_timeout = time;
         self
+    }
+
+    /// How long no message may come, whatever the peer answers to Pings: for feeds that are never silent for
+    /// so long unless they are stuck. Default `None`: for ever. While a message is put together
+    /// [`message_timeout`](Self::message_timeout) holds instead; who takes parts has each part count. Then
+    /// the connection fails with 1008. It is for drivers to heed: the one for Tokio does, the engine does not.
+    pub const fn read_timeout(mut self, time: Option<Duration>) -> Self {
+        self.read_timeout = time;
+        self
+    }
+
+    /// See [`read_timeout`](Self::read_timeout).
+    pub const fn read_time_limit(&self) -> Option<Duration> {
+        self.read_timeout
     }
 
     /// See [`message_timeout`](Self::message_timeout).

@@ -70,6 +70,11 @@ impl SharedFrame {
         Message::from_validated(self.0.kind, payload)
     }
 
+    /// Text or binary.
+    pub fn kind(&self) -> Kind {
+        self.0.kind
+    }
+
     /// Bytes of the message's payload.
     pub fn payload_len(&self) -> usize {
         self.0.plain.iter().map(|one| one.frame.len() - one.header).sum()

@@ -1,4 +1,4 @@
-//! What is answered to plain HTTP: the page and the health check.
+//! What is answered to plain HTTP: the page, the health check and the metrics.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -6,21 +6,21 @@ use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 
+use crate::metrics;
+
 /// Where the server says that it is alive.
 pub(crate) const HEALTHY: &str = "/-/healthy";
+
+/// Where it says that it takes connections.
+const READY: &str = "/-/ready";
 
 /// The page; `{nonce}` stands where its script and its style are told from anything injected.
 const PAGE: &str = include_str!("page.html");
 
-/// Answers an extended CONNECT, by which a stream of HTTP/2 becomes a WebSocket (RFC 8441).
-pub(crate) async fn websocket(_: Request<Incoming>) -> Response<Full<Bytes>> {
-    text(StatusCode::NOT_IMPLEMENTED, "WebSocket over HTTP/2 is not served here: use HTTP/1.1\n".into())
-}
-
-/// Answers any other request.
-pub(crate) fn answer(request: &Request<Incoming>) -> Response<Full<Bytes>> {
+/// Answers a request that is for no channel; the server may be about to end.
+pub(crate) fn answer(request: &Request<Incoming>, is_closing: bool) -> Response<Full<Bytes>> {
     let path = request.uri().path();
-    if path != "/" && path != HEALTHY {
+    if !["/", HEALTHY, READY, metrics::PATH].contains(&path) {
         let channel = if path.starts_with("/-/") { "" } else { CHANNEL };
         return text(StatusCode::NOT_FOUND, format!("nothing to read at {path}{channel}\n"));
     }
@@ -31,7 +31,13 @@ pub(crate) fn answer(request: &Request<Incoming>) -> Response<Full<Bytes>> {
         refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
         return refused;
     }
-    if path == HEALTHY { text(StatusCode::OK, "ok\n".into()) } else { page() }
+    match path {
+        HEALTHY => text(StatusCode::OK, "ok\n".into()),
+        READY if is_closing => text(StatusCode::SERVICE_UNAVAILABLE, "about to end\n".into()),
+        READY => text(StatusCode::OK, "ready\n".into()),
+        metrics::PATH => text(StatusCode::OK, metrics::page()),
+        _ => page(),
+    }
 }
 
 /// Said to whoever opens a channel's address in a browser.

@@ -6,10 +6,11 @@
 mod cli;
 #[cfg(unix)]
 mod http;
+mod log;
+#[cfg(unix)]
+mod metrics;
 #[cfg(unix)]
 mod patient;
-#[cfg(unix)]
-mod server;
 #[cfg(unix)]
 mod serving;
 mod stop;

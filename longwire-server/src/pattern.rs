@@ -138,8 +138,8 @@ impl std::error::Error for InvalidName {}
 pub struct Pattern(Arc<str>);
 
 impl Pattern {
-    /// Whether a name is meant. What is no name ([`check_name`]) is meant by no pattern, so that no caller who forgot to
-    /// check one grants more than he wanted.
+    /// Whether a name is meant. What is no name ([`check_name`]) is meant by no pattern: a caller that forgot to
+    /// check one grants nothing by that.
     pub fn matches(&self, name: &str) -> bool {
         check_name(name).is_ok() && self.means(name)
     }

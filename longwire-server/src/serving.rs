@@ -14,7 +14,7 @@ use bytes::Bytes;
 use http_body_util::BodyExt;
 use hyper::body::{Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response};
+use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulConnection;
@@ -57,17 +57,16 @@ const STUCK: Duration = Duration::from_secs(30);
 #[derive(Clone)]
 pub(crate) struct Site {
     /// What is served besides the page and the health check.
-    channels: Option<Http>,
+    channels: Http,
     /// Connections are to end.
     closing: watch::Receiver<bool>,
 }
 
 impl Site {
     /// And by what it is told so.
-    pub(crate) fn new(channels: Option<Http>) -> (Self, watch::Sender<bool>) {
+    pub(crate) fn new(channels: Http) -> (Self, watch::Sender<bool>) {
         let (close, closing) = watch::channel(false);
-        let channels = channels.map(|channels| channels.closing(closing.clone()));
-        (Self { channels, closing }, close)
+        (Self { channels: channels.closing(closing.clone()), closing }, close)
     }
 
     /// Serves a connection from which `read` has been read already.
@@ -130,10 +129,10 @@ impl Site {
         peer: SocketAddr,
         busy: Busy,
     ) -> Result<Response<Said>, Infallible> {
-        let response = match self.channels {
-            _ if is_extended_connect(&request) => http::websocket(request).await.map(BodyExt::boxed_unsync),
-            Some(channels) if Http::serves(request.uri().path()) => channels.answer(request, peer).await,
-            _ => http::answer(&request).map(BodyExt::boxed_unsync),
+        let response = if Http::is_for(&request) {
+            self.channels.answer(request, peer).await
+        } else {
+            http::answer(&request, *self.closing.borrow()).map(BodyExt::boxed_unsync)
         };
         Ok(response.map(|body| Said { body, _busy: busy }))
     }
@@ -173,11 +172,6 @@ fn notice_its_end(socket: &TcpStream) {
     let _ = rustix::net::sockopt::set_tcp_user_timeout(socket, STUCK.as_secs() as u32 * 1000);
     #[cfg(not(target_os = "linux"))]
     let _ = socket;
-}
-
-/// RFC 8441 4.
-fn is_extended_connect(request: &Request<Incoming>) -> bool {
-    request.method() == Method::CONNECT && request.extensions().get::<hyper::ext::Protocol>().is_some()
 }
 
 /// Requests of a connection that are under way.
@@ -220,10 +214,31 @@ impl Drop for Busy {
     }
 }
 
-#[cfg(all(test, target_os = "linux"))]
+#[cfg(test)]
 mod tests {
     use super::*;
 
+    /// Who has asked for nothing in a minute is idle, and nobody of whom a request is under way, however long.
+    #[tokio::test(start_paused = true)]
+    async fn a_minute_without_a_request() {
+        let under_way = UnderWay::default();
+        let begun = tokio::time::Instant::now();
+        under_way.idle().await;
+        assert_eq!(begun.elapsed().as_secs(), 60);
+        let busy = [under_way.begin(), under_way.begin()];
+        assert!(timeout(Duration::from_secs(3600), under_way.idle()).await.is_err());
+        let [one, two] = busy;
+        drop(one);
+        assert!(timeout(Duration::from_secs(3600), under_way.idle()).await.is_err());
+        drop(two);
+        assert!(timeout(Duration::from_secs(59), under_way.idle()).await.is_err());
+        drop(under_way.begin());
+        let begun = tokio::time::Instant::now();
+        under_way.idle().await;
+        assert_eq!(begun.elapsed().as_secs(), 60);
+    }
+
+    #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn the_system_is_as_patient_as_we_are() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");

@@ -39,6 +39,11 @@ pub(crate) fn event(what: &str, more: &str) {
     }
 }
 
+/// Something that was asked for with `--verbose`, behind a mark.
+pub(crate) fn detail(mark: char, text: &str) {
+    line(Colour::Green, mark.encode_utf8(&mut [0; 4]), &format!(" {text}"));
+}
+
 fn line(colour: Colour, what: &str, more: &str) {
     let text = if is_coloured() {
         format!("\x1b[{}m{what}\x1b[0m{more}\n", colour as u8)

@@ -7,15 +7,20 @@ use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
+#[cfg(feature = "hyper")]
+use longwire_proto::handshake::connect;
 use longwire_proto::handshake::{HeadLimits, HeadReader, Origins, Refusal, server};
-use longwire_proto::{Config, Connection};
+use longwire_proto::{Config, Connection, Role};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
+use crate::counters::Counters;
 use crate::error::AcceptError;
 use crate::forwarded::TrustedProxies;
 use crate::head::{linger, read_head, write_all};
 use crate::timer::now;
+use crate::trace::Span;
+use crate::watch::{self, Watch};
 use crate::websocket::WebSocket;
 
 /// How long a refused client is listened to, so that it can read the refusal.
@@ -87,6 +92,7 @@ pub(crate) struct Settings {
     pub(crate) config: Arc<Config>,
     pub(crate) handshake_timeout: Duration,
     on_request: Option<Arc<OnRequest>>,
+    pub(crate) counters: Option<Counters>,
 }
 
 impl Default for Settings {
@@ -96,6 +102,7 @@ impl Default for Settings {
             config: Arc::new(Config::server()),
             handshake_timeout: Duration::from_secs(10),
             on_request: None,
+            counters: None,
         }
     }
 }
@@ -159,7 +166,14 @@ impl Acceptor {
         self.change(|settings| settings.on_request = Some(Arc::new(on_request)))
     }
 
-    #[cfg(unix)]
+    /// Counts what becomes of the handshakes and connections; as many acceptors and clients as you like may
+    /// share the counters.
+    #[must_use]
+    pub fn counters(self, counters: &Counters) -> Self {
+        self.change(|settings| settings.counters = Some(counters.clone()))
+    }
+
+    #[cfg(any(unix, feature = "hyper"))]
     pub(crate) const fn settings(&self) -> &Arc<Settings> {
         &self.0
     }
@@ -195,7 +209,15 @@ impl Acceptor {
     /// # Cancel safety
     ///
     /// A future that is dropped drops the stream.
-    pub async fn receive<S>(&self, mut stream: S) -> Result<Handshake<S>, AcceptError>
+    pub async fn receive<S>(&self, stream: S) -> Result<Handshake<S>, AcceptError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
+        let received = Box::pin(self.read_request(stream)).await;
+        received.inspect_err(|error| watch::not_accepted(self.0.counters.as_ref(), error))
+    }
+
+    async fn read_request<S>(&self, mut stream: S) -> Result<Handshake<S>, AcceptError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -245,10 +267,29 @@ impl Settings {
         headers: &mut HeaderMap,
     ) -> Result<server::Acceptance, Refusal> {
         let acceptance = server::check(request, &self.policy)?;
+        self.ask(request, headers)?;
+        Ok(acceptance)
+    }
+
+    /// The same for a request of HTTP/2, whose `:protocol` is `protocol`.
+    #[cfg(feature = "hyper")]
+    pub(crate) fn judge_connect(
+        &self,
+        request: &Request<()>,
+        protocol: Option<&str>,
+        headers: &mut HeaderMap,
+    ) -> Result<server::Acceptance, Refusal> {
+        let acceptance = connect::check(request, protocol, &self.policy)?;
+        self.ask(request, headers)?;
+        Ok(acceptance)
+    }
+
+    /// What the application says of a request that is good.
+    fn ask(&self, request: &Request<()>, headers: &mut HeaderMap) -> Result<(), Refusal> {
         if let Some(on_request) = &self.on_request {
             on_request(request, headers)?;
         }
-        Ok(acceptance)
+        Ok(())
     }
 
     /// The answer to a request that is good.
@@ -259,6 +300,24 @@ impl Settings {
         acceptance.response(headers).map_err(|error| {
             Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("Bad response header: {error}"))
         })
+    }
+
+    /// The connection that the answer has opened, for a request of this path; `input` came behind the request.
+    pub(crate) fn open<S>(
+        &self,
+        path: &str,
+        acceptance: &server::Acceptance,
+        stream: S,
+        input: BytesMut,
+    ) -> WebSocket<S> {
+        let mut core = Connection::server(Arc::clone(&self.config), now());
+        if let Some(parameters) = acceptance.deflate() {
+            core = core.with_deflate(parameters);
+        }
+        let subprotocol = acceptance.subprotocol();
+        let span = Span::of(Role::Server, path, subprotocol, acceptance.deflate());
+        let watch = Watch::opened(self.counters.as_ref(), span);
+        WebSocket::new(stream, core, input, subprotocol).watched(watch)
     }
 
     pub(crate) async fn refuse<S>(&self, stream: &mut S, refusal: Refusal) -> AcceptError
@@ -360,7 +419,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<S> {
     ///
     /// A future that is dropped drops the stream.
     pub async fn accept_with(self, headers: HeaderMap) -> Result<WebSocket<S>, AcceptError> {
-        Box::pin(self.answer(headers)).await
+        let settings = Arc::clone(&self.settings);
+        let answered = Box::pin(self.answer(headers)).await;
+        answered.inspect_err(|error| watch::not_accepted(settings.counters.as_ref(), error))
     }
 
     async fn answer(mut self, mut headers: HeaderMap) -> Result<WebSocket<S>, AcceptError> {
@@ -371,18 +432,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<S> {
         });
         let (acceptance, response) = match answer {
             Ok(answer) => answer,
-            Err(refusal) => return Err(self.refuse(refusal).await),
+            Err(refusal) => return Err(self.write_refusal(refusal).await),
         };
         let mut encoded = Vec::new();
         server::encode_response(&response, &mut encoded);
         let written = timeout(settings.handshake_timeout, write_all(&mut self.stream, &encoded)).await;
         written.map_err(|_| AcceptError::Timeout)??;
         let input = self.input.split_off(self.head);
-        let mut core = Connection::server(Arc::clone(&settings.config), now());
-        if let Some(parameters) = acceptance.deflate() {
-            core = core.with_deflate(parameters);
-        }
-        Ok(WebSocket::new(self.stream, core, input, acceptance.subprotocol()))
+        Ok(settings.open(self.request.uri().path(), &acceptance, self.stream, input))
     }
 
     /// Answers with a refusal. What it returns is [`AcceptError::Refused`], if the client could be told.
@@ -390,7 +447,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<S> {
     /// # Cancel safety
     ///
     /// A future that is dropped drops the stream.
-    pub async fn refuse(mut self, refusal: Refusal) -> AcceptError {
+    pub async fn refuse(self, refusal: Refusal) -> AcceptError {
+        let settings = Arc::clone(&self.settings);
+        let refused = self.write_refusal(refusal).await;
+        watch::not_accepted(settings.counters.as_ref(), &refused);
+        refused
+    }
+
+    async fn write_refusal(mut self, refusal: Refusal) -> AcceptError {
         // What came behind the request is not kept while the client reads why it was refused.
         self.input = BytesMut::new();
         self.settings.refuse(&mut self.stream, refusal).await

@@ -44,6 +44,9 @@ impl<S> WebSocket<S> {
     fn end(&mut self, result: Result<Closed, Error>) {
         let ending = self.ending.get_or_insert_default();
         if ending.result.is_none() {
+            if let Some(watch) = &mut self.watch {
+                watch.ends(result.clone());
+            }
             ending.hopeless = !matches!(result, Ok(_) | Err(Error::Protocol(_)));
             ending.result = Some(result);
         }
@@ -80,6 +83,9 @@ impl<S> WebSocket<S> {
 
     /// Gives back what an idle connection does not need.
     fn rest(&mut self) {
+        if let Some(watch) = &mut self.watch {
+            watch.tell();
+        }
         if let Some(lent) = &mut self.lent {
             lent.give_back_block();
             if !lent.is_idle() {
@@ -104,6 +110,10 @@ impl<S> WebSocket<S> {
                 Ok(Some(Incoming::Data(data))) => {
                     lent.work.found(lent.assembler.take_inflated());
                     lent.begun = None;
+                    self.data_at = Some(read_at);
+                    if let Some(watch) = &mut self.watch {
+                        data.note(watch);
+                    }
                     return Some(data);
                 }
                 other => {
@@ -121,6 +131,13 @@ impl<S> WebSocket<S> {
     fn goes_on<T>(&mut self, taken: Result<Option<Incoming<T>>, ProtocolError>) -> bool {
         let Some(lent) = &mut self.lent else { return false };
         lent.work.inflated(lent.assembler.take_inflated());
+        if let Some(watch) = &mut self.watch {
+            match taken {
+                Ok(Some(Incoming::Ping)) => watch.ping_received(),
+                Ok(Some(Incoming::Pong(_))) => watch.pong_received(),
+                _ => {}
+            }
+        }
         match taken {
             Ok(Some(Incoming::Close(frame))) => {
                 self.closed_by(frame);
@@ -176,6 +193,9 @@ impl<S> WebSocket<S> {
         if let Some(lent) = &mut self.lent {
             lent.out = Outbox::new();
         }
+        if let Some(watch) = &mut self.watch {
+            watch.ends(Err(error.clone()));
+        }
         self.ending.get_or_insert_default().broken = Some(error.clone());
         error
     }
@@ -223,7 +243,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     ) -> Poll<Result<(), Error>> {
         ready!(self.poll_room(cx))?;
         let Some(message) = message.take() else { return Poll::Ready(Ok(())) };
-        Poll::Ready(self.enqueue(|core, out| core.send_with(message, compress, out)))
+        Poll::Ready(self.enqueue_message(message, compress))
     }
 
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
@@ -262,6 +282,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         Ok(())
     }
 
+    /// Closes the connection when its turn in a shutdown has come.
+    fn leave(&mut self) {
+        if let Some(member) = &self.member
+            && let Some(frame) = member.farewell(now)
+        {
+            // Only a code that may not be sent fails, and that was looked at when the shutdown began.
+            let _ = self.start_close(frame);
+            self.member = None;
+        }
+    }
+
     /// The poll loop: work off the input, write what that caused, read, wait.
     #[inline(never)]
     fn poll_receive<T: Wanted>(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, Error>> {
@@ -269,6 +300,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             if self.is_ended() {
                 return self.poll_finish(cx).map_ok(|()| None);
             }
+            self.leave();
             if self.lent.as_ref().is_some_and(|lent| lent.unflushed || !lent.out.is_empty())
                 && let Poll::Ready(Err(error)) = self.poll_write(cx)
             {
@@ -280,6 +312,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                 Poll::Ready(None) => {}
                 Poll::Pending => {
                     self.note_begun(T::IS_WHOLE);
+                    if let Some(member) = &mut self.member {
+                        member.listen(cx);
+                    }
                     if self.poll_deadline(cx).is_pending() {
                         self.rest();
                         return Poll::Pending;
@@ -322,8 +357,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         let lent = self.lent.as_mut()?;
         match T::landed(count, lent, &mut self.core, now) {
             Ok(data) => {
-                if data.is_some() {
+                if let Some(data) = &data {
                     lent.begun = None;
+                    self.data_at = Some(now);
+                    if let Some(watch) = &mut self.watch {
+                        data.note(watch);
+                    }
                 }
                 data
             }
@@ -346,6 +385,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                 None
             }
             Ok(count) => {
+                if let Some(watch) = &mut self.watch {
+                    watch.read(count);
+                }
                 // Input that never pauses must not keep a deadline from being seen: while we only
                 // listen every byte moves it, otherwise not.
                 if (!self.core.is_open() || lent.out.blocked().is_some())
@@ -356,6 +398,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                 }
                 Some((count, now))
             }
+            // TLS cut off without close_notify: the closing handshake says better what was an end.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => self.check_read(Ok(0)),
             Err(error) => {
                 self.end(Err(error.into()));
                 None
@@ -370,7 +414,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         while lent.out.has_remaining() {
             match poll_write_once(stream.as_mut(), cx, &mut lent.out) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Poll::Ready(Ok(_)) => lent.unflushed = true,
+                Poll::Ready(Ok(count)) => {
+                    lent.unflushed = true;
+                    if let Some(watch) = &mut self.watch {
+                        watch.written(count);
+                    }
+                }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => {
                     lent.out.block(now());
@@ -400,24 +449,34 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         }
     }
 
-    /// When the message that is half received is given up.
-    fn message_due(&self) -> Option<Instant> {
-        let begun = self.lent.as_ref()?.begun?;
-        begun.checked_add(self.core.config().message_time_limit()?)
+    /// When data is given up, and as what: the message that is half received, or else the next one.
+    fn data_due(&mut self) -> Option<(Instant, &'static str, Error)> {
+        let config = self.core.config();
+        if let Some(begun) = self.lent.as_ref().and_then(|lent| lent.begun) {
+            let due = begun.checked_add(config.message_time_limit()?)?;
+            return Some((due, "message timeout", Error::MessageTimeout));
+        }
+        let limit = config.read_time_limit().filter(|_| self.core.is_open())?;
+        let due = self.data_at.get_or_insert_with(now).checked_add(limit)?;
+        Some((due, "read timeout", Error::ReadTimeout))
     }
 
     /// Ready when a deadline has passed and was acted upon.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let data_due = self.data_due();
         let out = self.lent.as_ref().map_or(&NOTHING, |lent| &lent.out);
-        let message_due = self.message_due();
-        let Some(due) = self.core.poll_timeout(out).into_iter().chain(message_due).min() else {
+        let earliest = data_due.as_ref().map(|(due, ..)| *due);
+        let leave_due = self.member.as_ref().and_then(|member| member.due());
+        let Some(due) = self.core.poll_timeout(out).into_iter().chain(earliest).chain(leave_due).min() else {
             return Poll::Pending;
         };
         let now = ready!(self.timer.poll(due, cx));
         let lent = self.lent.get_or_insert_with(lent::take);
-        if message_due.is_some_and(|due| now >= due) {
-            self.core.fail(CloseCode::POLICY, "message timeout", &mut lent.out, now);
-            self.end(Err(Error::MessageTimeout));
+        if let Some((due, reason, error)) = data_due
+            && now >= due
+        {
+            self.core.fail(CloseCode::POLICY, reason, &mut lent.out, now);
+            self.end(Err(error));
             return Poll::Ready(());
         }
         if let Err(timed_out) = self.core.handle_timeout(&mut lent.out, now) {
@@ -444,6 +503,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             let _ = Pin::new(&mut self.stream).poll_shutdown(cx);
             self.lent = None;
             self.timer = Timer::default();
+            if let (Some(mut watch), Some(end)) = (self.watch.take(), &ending.result) {
+                watch.ends(end.clone());
+                watch.over();
+            }
         }
         let result = match &ending.result {
             Some(Err(error)) => Err(error.clone()),

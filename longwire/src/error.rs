@@ -8,6 +8,12 @@ use http::{HeaderMap, StatusCode};
 use longwire_proto::handshake::{HandshakeError, Refusal};
 use longwire_proto::{ProtocolError, SendError, TimedOut};
 
+#[cfg(feature = "proxy")]
+use crate::client::ProxyError;
+use crate::client::RedirectError;
+#[cfg(feature = "tls")]
+use crate::tls::TlsError;
+
 /// Why an open connection ended without a closing handshake, or why something was not sent.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
@@ -28,6 +34,8 @@ pub enum Error {
     WriteTimeout,
     /// A message took longer than [`Config::message_timeout`](crate::Config::message_timeout) to arrive.
     MessageTimeout,
+    /// No message came for [`Config::read_timeout`](crate::Config::read_timeout), though the peer lives.
+    ReadTimeout,
     /// The peer read more slowly than others published, and its topic closes such
     /// ([`SlowConsumer`](crate::engine::SlowConsumer)).
     SlowConsumer,
@@ -49,6 +57,7 @@ impl fmt::Display for Error {
             Self::CloseTimeout => TimedOut::Close.fmt(f),
             Self::WriteTimeout => TimedOut::Write.fmt(f),
             Self::MessageTimeout => f.write_str("message timeout: the message does not come to its end"),
+            Self::ReadTimeout => f.write_str("read timeout: the peer lives, but sends no message"),
             Self::SlowConsumer => {
                 f.write_str("slow consumer: the peer reads more slowly than others publish")
             }
@@ -94,17 +103,57 @@ impl From<io::Error> for Error {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The URL, a subprotocol or a header is not what RFC 6455 section 3 and HTTP allow; the text says why.
+    /// The URL, a subprotocol, a header or a credential is not what RFC 6455 section 3 and HTTP allow; the
+    /// text says why.
     Invalid(String),
     /// The server answered with a final status other than 101.
     Refused(Box<Response>),
+    /// The server redirects to where this client does not go.
+    Redirect(RedirectError),
     /// The answer breaks a rule of the opening handshake (RFC 6455 4.1).
     Handshake(HandshakeError),
-    /// Connecting and the opening handshake took longer than
-    /// [`Client::handshake_timeout`](crate::Client::handshake_timeout).
-    Timeout,
-    /// The transport failed, or no address answered.
+    /// TLS was not agreed on with the server, or with a proxy that is reached by TLS.
+    #[cfg(feature = "tls")]
+    Tls(TlsError),
+    /// The proxy gave no tunnel to the server.
+    #[cfg(feature = "proxy")]
+    Proxy(ProxyError),
+    /// This was not done in [`Client::connect_timeout`](crate::Client::connect_timeout), or for
+    /// [`Phase::Handshake`] in [`Client::handshake_timeout`](crate::Client::handshake_timeout).
+    Timeout(Phase),
+    /// HTTP/2 gave no stream for it.
+    #[cfg(feature = "http2")]
+    Http2(crate::Http2Error),
+    /// The transport failed, or no address answered: then the text has the failure of each.
     Io(io::Error),
+}
+
+/// What a client does until a connection is open, one after the other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Phase {
+    /// The name of the server, or of its proxy, is resolved.
+    Resolve,
+    /// TCP is connected.
+    Tcp,
+    /// The proxy is asked for a tunnel.
+    Proxy,
+    /// TLS is agreed on.
+    Tls,
+    /// The opening handshake of WebSocket.
+    Handshake,
+}
+
+impl fmt::Display for Phase {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Resolve => "resolving the name",
+            Self::Tcp => "connecting TCP",
+            Self::Proxy => "asking the proxy for a tunnel",
+            Self::Tls => "the TLS handshake",
+            Self::Handshake => "the opening handshake",
+        })
+    }
 }
 
 /// What a server answered instead of opening the connection.
@@ -130,8 +179,15 @@ impl fmt::Display for ConnectError {
                     None => Ok(()),
                 }
             }
+            Self::Redirect(error) => error.fmt(f),
             Self::Handshake(error) => write!(f, "handshake failed: {error}"),
-            Self::Timeout => f.write_str("timed out in the opening handshake"),
+            #[cfg(feature = "tls")]
+            Self::Tls(error) => write!(f, "TLS failed: {error}"),
+            #[cfg(feature = "proxy")]
+            Self::Proxy(error) => write!(f, "the proxy gave no tunnel: {error}"),
+            Self::Timeout(phase) => write!(f, "timed out in {phase}"),
+            #[cfg(feature = "http2")]
+            Self::Http2(error) => error.fmt(f),
             Self::Io(error) => write!(f, "cannot connect: {error}"),
         }
     }
@@ -146,8 +202,19 @@ impl From<HandshakeError> for ConnectError {
     }
 }
 
+impl From<RedirectError> for ConnectError {
+    fn from(error: RedirectError) -> Self {
+        Self::Redirect(error)
+    }
+}
+
 impl From<io::Error> for ConnectError {
     fn from(error: io::Error) -> Self {
+        // A server of TLS 1.3 says what it thinks of our certificate when we believe that all is well.
+        #[cfg(feature = "tls")]
+        if let Some(error) = TlsError::within(&error) {
+            return Self::Tls(error);
+        }
         Self::Io(error)
     }
 }

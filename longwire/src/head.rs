@@ -31,19 +31,23 @@ pub(crate) async fn read_head<S: AsyncRead + Unpin>(
     }
 }
 
-/// Reads once, through a block that is given back at once, so that waiting holds none.
+/// Reads once, through a block that is given back at once, so that waiting holds none. TLS that is cut off
+/// without close_notify has ended as TCP does.
 pub(crate) async fn read_some<S: AsyncRead + Unpin>(
     stream: &mut S,
     buffer: &mut BytesMut,
 ) -> io::Result<usize> {
-    poll_fn(|cx| {
+    let read = poll_fn(|cx| {
         let mut block = lent::block();
         let read = poll_read_buf(Pin::new(&mut *stream), cx, &mut block);
         buffer.extend_from_slice(&block);
         lent::give_back(block);
         read
-    })
-    .await
+    });
+    match read.await {
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
+        read => read,
+    }
 }
 
 /// Writes `bytes`, and flushes.

@@ -32,35 +32,72 @@
 //! ```
 //!
 //! [`WebSocket`] is both ends' open connection, [`Client`] and [`Acceptor`] open it with more to say,
-//! [`WebSocket::split`] puts it into several hands. A server for very many connections, with topics, is in
-//! [`engine`]. The protocol itself is in `longwire-proto`.
+//! [`WebSocket::split`] puts it into several hands, [`reconnect`] opens it again when it is lost. A server for very
+//! many connections, with topics, is in [`engine`]; a client that calls back, in [`listener`]; one without async, in
+//! [`blocking`]. The [`guide`] leads through all of it. The protocol itself is in `longwire-proto`.
+//!
+//! [`Counters`] say what all of them do, and why they end, by the names of [`Error::cause`]. With the feature
+//! `tracing` each connection has a span `websocket` (`side`, `peer` where we have dialled it, `path`, `subprotocol`,
+//! `deflate`) below the one in which it is opened, and tells events of the target `longwire`: `opened` (debug),
+//! `message` (trace) and, exactly once, `ended` with its `cause`, `code` and totals (warn where somebody should look
+//! at it, else info); `not opened` with `status` or `cause` where there is none. A connection of an engine has no
+//! span; its events have its `id` and its `peer`. No payload, no reason, no query and no value of another header is in them.
 
+pub mod blocking;
 #[cfg(unix)]
 pub mod engine;
+pub mod guide;
+pub mod listener;
+pub mod reconnect;
 #[cfg(feature = "tls")]
 pub mod tls;
 
 mod accept;
+mod cause;
 mod client;
+mod connections;
+mod counters;
 mod drive;
 mod error;
 mod forwarded;
 mod head;
+#[cfg(feature = "http2")]
+mod http2;
 mod lent;
+mod prometheus;
 mod split;
 mod stream;
 mod timer;
+mod trace;
 mod transport;
+#[cfg(feature = "hyper")]
+mod upgrade;
 mod wanted;
+mod watch;
 mod websocket;
 mod work;
 
 pub use accept::{Acceptor, Handshake, accept};
-pub use client::{Client, connect};
-pub use error::{AcceptError, ConnectError, Error, Response};
+pub use client::{Client, RedirectError, Step, connect};
+#[cfg(feature = "proxy")]
+pub use client::{Proxy, ProxyError};
+pub use connections::Connections;
+pub use counters::{Counters, Ended, NotOpened, Snapshot, Traffic};
+pub use error::{AcceptError, ConnectError, Error, Phase, Response};
 pub use forwarded::{Forwarded, InvalidNetwork, TrustedProxies};
+#[cfg(feature = "http2")]
+pub use http2::{H2Stream, Http2, Http2Connection, Http2Error};
+pub use reconnect::Reconnect;
 pub use split::{Receiver, Sender};
-pub use transport::Transport;
+#[cfg(feature = "tls")]
+pub use tls::{Tls, TlsError};
+pub use transport::{Negotiated, Transport};
+#[cfg(all(feature = "hyper", unix))]
+pub use upgrade::Adopted;
+#[cfg(feature = "axum")]
+pub use upgrade::axum;
+#[cfg(feature = "hyper")]
+pub use upgrade::{Upgrade, Upgraded, is_websocket, upgrade};
 pub use websocket::{Closed, Side, WebSocket};
 
 pub use longwire_proto::handshake::{HandshakeError, InvalidOrigin, Origins, Refusal};

@@ -126,7 +126,7 @@ impl<S> Sender<S> {
     /// As [`try_send`](Self::try_send).
     pub fn try_send_with(&self, message: impl Into<Message>, compress: Compress) -> Result<(), Error> {
         let message = message.into();
-        self.0.ws().enqueue(|core, out| core.send_with(message, compress, out))?;
+        self.0.ws().enqueue_message(message, compress)?;
         self.0.waiting.wake_receiver();
         Ok(())
     }
@@ -137,7 +137,7 @@ impl<S> Sender<S> {
     ///
     /// As [`try_send`](Self::try_send).
     pub fn try_send_shared(&self, frame: &SharedFrame) -> Result<(), Error> {
-        self.0.ws().enqueue(|core, out| core.send_shared(frame, out))?;
+        self.0.ws().enqueue_shared(frame)?;
         self.0.waiting.wake_receiver();
         Ok(())
     }
@@ -150,6 +150,11 @@ impl<S> Sender<S> {
     /// As [`WebSocket::closed`].
     pub fn closed(&self) -> Option<Closed> {
         self.0.ws().closed().cloned()
+    }
+
+    /// Why the connection has failed, if it has.
+    pub(crate) fn failure(&self) -> Option<Error> {
+        self.0.ws().failure()
     }
 }
 
@@ -240,7 +245,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sender<S> {
     pub async fn ping(&self, payload: impl AsRef<[u8]>) -> Result<(), Error> {
         self.poll(|ws, cx| {
             ready!(ws.poll_room(cx))?;
-            Poll::Ready(ws.enqueue(|core, out| core.ping(payload.as_ref(), out)))
+            Poll::Ready(ws.enqueue_ping(payload.as_ref()))
         })
         .await?;
         self.flush().await

@@ -5,7 +5,7 @@ use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 use futures_sink::Sink;
-use longwire_proto::{CloseCode, CloseFrame, Message};
+use longwire_proto::{CloseCode, CloseFrame, Compress, Message};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::error::Error;
@@ -39,7 +39,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sink<Message> for WebSocket<S> {
     }
 
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
-        self.enqueue(|core, out| core.send(message, out))
+        self.enqueue_message(message, Compress::Auto)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {

@@ -14,11 +14,23 @@ pub struct Transport {
     inner: Inner,
     /// The other end of TCP: the server, or the proxy before it.
     peer: Option<SocketAddr>,
+    secured: Option<Box<Negotiated>>,
+}
+
+/// What TLS was agreed on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Negotiated {
+    /// `TLS 1.2` or `TLS 1.3`.
+    pub version: &'static str,
+    /// The protocol that the server chose by ALPN (RFC 7301), if it did.
+    pub alpn: Option<Vec<u8>>,
 }
 
 enum Inner {
     Tcp(TcpStream),
     /// TLS, or a tunnel within TLS.
+    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "TLS is not built in"))]
     Other(Box<dyn Stream>),
 }
 
@@ -29,9 +41,30 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + Sync> Stream for S {}
 
 impl Transport {
     /// Any stream, at whose other end is `peer`.
-    #[expect(dead_code, reason = "TLS")]
+    #[cfg(feature = "tls")]
     pub(crate) fn new(stream: impl Stream + 'static, peer: Option<SocketAddr>) -> Self {
-        Self { inner: Inner::Other(Box::new(stream)), peer }
+        Self { inner: Inner::Other(Box::new(stream)), peer, secured: None }
+    }
+
+    /// A stream within TLS.
+    #[cfg(feature = "tls")]
+    pub(crate) fn secured(
+        stream: impl Stream + 'static,
+        peer: Option<SocketAddr>,
+        secured: Negotiated,
+    ) -> Self {
+        Self { secured: Some(Box::new(secured)), ..Self::new(stream, peer) }
+    }
+
+    /// The same within a tunnel: its TLS ends at the proxy.
+    #[cfg(feature = "proxy")]
+    pub(crate) fn tunnelled(self) -> Self {
+        Self { secured: None, ..self }
+    }
+
+    /// The TLS under the connection to the server, if there is any (`wss://`).
+    pub fn tls(&self) -> Option<&Negotiated> {
+        self.secured.as_deref()
     }
 
     /// The address at the other end of TCP: the server's, or that of the proxy before it.
@@ -51,7 +84,7 @@ impl Transport {
 impl From<TcpStream> for Transport {
     fn from(stream: TcpStream) -> Self {
         let peer = stream.peer_addr().ok();
-        Self { inner: Inner::Tcp(stream), peer }
+        Self { inner: Inner::Tcp(stream), peer, secured: None }
     }
 }
 
@@ -61,7 +94,11 @@ impl fmt::Debug for Transport {
             Inner::Tcp(_) => "TCP",
             Inner::Other(_) => "other",
         };
-        f.debug_struct("Transport").field("kind", &kind).field("peer", &self.peer).finish()
+        f.debug_struct("Transport")
+            .field("kind", &kind)
+            .field("peer", &self.peer)
+            .field("tls", &self.secured)
+            .finish()
     }
 }
 

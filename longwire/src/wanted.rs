@@ -6,6 +6,7 @@ use bytes::buf::Limit;
 use longwire_proto::{Connection, Incoming, Message, Part, ProtocolError};
 
 use crate::lent::Lent;
+use crate::watch::Watch;
 
 /// One or the other.
 pub(crate) trait Wanted: Sized {
@@ -31,6 +32,9 @@ pub(crate) trait Wanted: Sized {
         core: &mut Connection,
         now: Instant,
     ) -> Result<Option<Self>, ProtocolError>;
+
+    /// Notes that it was received.
+    fn note(&self, watch: &mut Watch);
 }
 
 impl Wanted for Message {
@@ -62,6 +66,10 @@ impl Wanted for Message {
     ) -> Result<Option<Self>, ProtocolError> {
         lent.assembler.landed(count, core, &mut lent.out, now)
     }
+
+    fn note(&self, watch: &mut Watch) {
+        watch.received(self.kind(), self.len(), true);
+    }
 }
 
 impl Wanted for Part {
@@ -85,5 +93,9 @@ impl Wanted for Part {
 
     fn landed(_: usize, _: &mut Lent, _: &mut Connection, _: Instant) -> Result<Option<Self>, ProtocolError> {
         Ok(None)
+    }
+
+    fn note(&self, watch: &mut Watch) {
+        watch.received(self.kind, self.payload.len(), self.last);
     }
 }

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::task::ready;
+use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
 use longwire_proto::{
@@ -13,11 +14,13 @@ use longwire_proto::{
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
+use crate::connections::Member;
 use crate::drive::Ending;
 use crate::error::Error;
 use crate::lent::{self, Lent};
 use crate::timer::Timer;
 use crate::transport::Transport;
+use crate::watch::Watch;
 
 /// An open WebSocket connection over any stream.
 ///
@@ -49,9 +52,15 @@ pub struct WebSocket<S = Transport> {
     /// What is held only while something is pending.
     pub(crate) lent: Option<Box<Lent>>,
     pub(crate) timer: Timer,
+    /// When data came last, or was first waited for.
+    pub(crate) data_at: Option<Instant>,
     subprotocol: Option<Box<str>>,
     /// Made when the connection begins to end.
     pub(crate) ending: Option<Box<Ending>>,
+    /// Who may ask it to close, if anybody may.
+    pub(crate) member: Option<Box<Member>>,
+    /// Where somebody counts or traces.
+    pub(crate) watch: Option<Box<Watch>>,
 }
 
 /// Which end did something.
@@ -82,9 +91,21 @@ impl<S> WebSocket<S> {
             core,
             lent: (!input.is_empty()).then(|| Box::new(Lent::new(input))),
             timer: Timer::default(),
+            data_at: None,
             subprotocol: subprotocol.map(Into::into),
             ending: None,
+            member: None,
+            watch: None,
         }
+    }
+
+    /// The same, watched from its beginning.
+    pub(crate) fn watched(mut self, watch: Option<Box<Watch>>) -> Self {
+        self.watch = watch;
+        if let (Some(watch), Some(lent)) = (&mut self.watch, &self.lent) {
+            watch.read(lent.input.len());
+        }
+        self
     }
 
     /// The subprotocol that was negotiated (RFC 6455 1.9).
@@ -135,6 +156,35 @@ impl<S> WebSocket<S> {
         }
         let lent = self.lent.get_or_insert_with(lent::take);
         Ok(queue(&mut self.core, &mut lent.out)?)
+    }
+
+    /// As [`enqueue`](Self::enqueue), of a message.
+    #[inline]
+    pub(crate) fn enqueue_message(&mut self, message: Message, compress: Compress) -> Result<(), Error> {
+        let (kind, length) = (message.kind(), message.len());
+        self.enqueue(|core, out| core.send_with(message, compress, out))?;
+        if let Some(watch) = &mut self.watch {
+            watch.sent(kind, length, true);
+        }
+        Ok(())
+    }
+
+    /// As [`enqueue`](Self::enqueue), of a message that was encoded before.
+    pub(crate) fn enqueue_shared(&mut self, frame: &SharedFrame) -> Result<(), Error> {
+        self.enqueue(|core, out| core.send_shared(frame, out))?;
+        if let Some(watch) = &mut self.watch {
+            watch.sent(frame.kind(), frame.payload_len(), true);
+        }
+        Ok(())
+    }
+
+    /// As [`enqueue`](Self::enqueue), of a Ping.
+    pub(crate) fn enqueue_ping(&mut self, payload: &[u8]) -> Result<(), Error> {
+        self.enqueue(|core, out| core.ping(payload, out))?;
+        if let Some(watch) = &mut self.watch {
+            watch.ping_sent();
+        }
+        Ok(())
     }
 }
 
@@ -252,7 +302,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// As [`send`](Self::send).
     pub async fn feed_shared(&mut self, frame: &SharedFrame) -> Result<(), Error> {
         self.room().await?;
-        self.enqueue(|core, out| core.send_shared(frame, out))
+        self.enqueue_shared(frame)
     }
 
     /// Sends a part of a message, and waits until it is written. The message ends with the part that is
@@ -293,7 +343,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     ) -> Result<(), Error> {
         self.room().await?;
         let payload = payload.into();
+        let length = payload.len();
         self.enqueue(|core, out| core.send_part_with(kind, payload, last, compress, out))?;
+        if let Some(watch) = &mut self.watch {
+            watch.sent(kind, length, last);
+        }
         self.flush().await
     }
 
@@ -322,7 +376,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// As [`send`](Self::send).
     pub async fn ping(&mut self, payload: impl AsRef<[u8]>) -> Result<(), Error> {
         self.room().await?;
-        self.enqueue(|core, out| core.ping(payload.as_ref(), out))?;
+        self.enqueue_ping(payload.as_ref())?;
         self.flush().await
     }
 

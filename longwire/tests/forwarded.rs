@@ -172,7 +172,7 @@ fn forwarded() {
         (&["for=203.0.113.7 for=203.0.113.8"], malformed.clone()),
         (&["for=203.0.113.7;for=203.0.113.8"], malformed.clone()),
         (&["for=\"\\"], malformed.clone()),
-        (&["for=地址"], malformed.clone()),
+        (&["for=地址"], malformed),
     ] {
         let lines: Vec<_> = values.iter().map(|value| ("Forwarded", *value)).collect();
         assert_eq!(read(&proxies, PEER, &lines), said, "{values:?}");

@@ -64,7 +64,7 @@ async fn nobody_there_is_an_io_error() {
 
 #[tokio::test]
 async fn what_cannot_be_asked_is_not_asked() {
-    for url in ["wss://localhost/", "ws://localhost/#x", "ftp://localhost/", "", "ws://"] {
+    for url in ["ws://localhost/#x", "ftp://localhost/", "", "ws://"] {
         assert!(matches!(longwire::connect(url).await, Err(ConnectError::Invalid(_))), "{url}");
     }
     let clients = [
@@ -310,7 +310,7 @@ async fn the_handshake_has_a_deadline() {
                 opened = client.handshake("ws://localhost/", near) => opened,
                 () = server => unreachable!(),
             };
-            assert!(matches!(opened, Err(ConnectError::Timeout)), "{opened:?}");
+            assert!(matches!(opened, Err(ConnectError::Timeout(longwire::Phase::Handshake))), "{opened:?}");
             let elapsed = start.elapsed();
             assert!(
                 elapsed >= Duration::from_secs(seconds)

@@ -14,7 +14,7 @@ use std::time::Duration;
 use longwire::tls::{CertificateError, ServerTls, TlsStream};
 use longwire::{Acceptor, Client, Config, WebSocket};
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;

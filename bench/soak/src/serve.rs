@@ -3,11 +3,9 @@
 //! It prints its address. For every line on standard input it prints its counters, and when the input ends it drains.
 
 use crate::Failure;
-use longwire::engine::{
-    Conn, Counters, Drain, Engine, Handle, Handler, Id, MessageRef, Opening, SlowConsumer,
-};
+use longwire::engine::{Conn, Drain, Engine, Handle, Handler, Id, MessageRef, Opening, SlowConsumer};
 use longwire::http::{HeaderMap, Request};
-use longwire::{Acceptor, Closed, Config, Deflate, Error, Message, Refusal};
+use longwire::{Acceptor, Closed, Config, Deflate, Error, Message, Refusal, Snapshot};
 use serde_json::json;
 use std::{
     io,
@@ -175,7 +173,7 @@ fn tick(handle: &Handle, over: &AtomicBool) {
     }
 }
 
-fn told(counters: &Counters, live: i64) -> serde_json::Value {
+fn told(counters: &Snapshot, live: i64) -> serde_json::Value {
     json!({
         "live": live,
         "allocated": crate::ALLOCATOR.allocated(),
@@ -183,10 +181,10 @@ fn told(counters: &Counters, live: i64) -> serde_json::Value {
         "opened": counters.opened,
         "refused": counters.refused,
         "accept_errors": counters.accept_errors,
-        "messages_received": counters.messages_received,
-        "messages_sent": counters.messages_sent,
-        "bytes_received": counters.bytes_received,
-        "bytes_sent": counters.bytes_sent,
+        "messages_received": counters.received.messages(),
+        "messages_sent": counters.sent.messages(),
+        "bytes_received": counters.received.payload_bytes(),
+        "bytes_sent": counters.sent.wire_bytes,
         "dropped": counters.dropped,
         "replaced": counters.replaced,
         "closed": counters.closed,

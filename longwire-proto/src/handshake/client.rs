@@ -7,13 +7,11 @@ use std::fmt;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 
-use super::authority::Authority;
-use super::extensions::{Malformed, extensions};
 use super::head::{self, HeadError, HeadLimits};
-use super::headers::{append_extra, encode_line, has_element, is_token, single, sort_and_find_repeated};
+use super::headers::{encode_line, has_element, single};
+use super::offer::Offer;
 use super::{ExtraHeaderError, accept_key};
 use crate::deflate::negotiate::{self, Invalid};
 use crate::deflate::{Deflate, DeflateParameters};
@@ -39,12 +37,8 @@ pub const MAX_INTERIM: usize = 8;
 /// ```
 #[derive(Clone, Debug)]
 pub struct Request {
-    host: String,
-    target: String,
+    offer: Offer,
     key: String,
-    subprotocols: Vec<String>,
-    deflate: Option<Deflate>,
-    headers: HeaderMap,
 }
 
 impl Request {
@@ -56,23 +50,7 @@ impl Request {
     /// If `host` is not `host` or `host:port`, or `target` does not begin with a slash or has a
     /// character that must be percent-encoded, or a fragment.
     pub fn new(host: &str, target: &str, nonce: [u8; 16]) -> Result<Self, InvalidRequest> {
-        if Authority::parse(host).is_none() {
-            return Err(InvalidRequest::Host);
-        }
-        // RFC 6455 3: fragments must not be used; `PathAndQuery` would drop one.
-        let good = |byte: u8| byte.is_ascii_graphic() && byte != b'#';
-        let origin_form = target.starts_with('/') && target.bytes().all(good);
-        if !origin_form || PathAndQuery::try_from(target).is_err() {
-            return Err(InvalidRequest::Target);
-        }
-        Ok(Self {
-            host: host.to_owned(),
-            target: target.to_owned(),
-            key: STANDARD.encode(nonce),
-            subprotocols: Vec::new(),
-            deflate: None,
-            headers: HeaderMap::new(),
-        })
+        Ok(Self { offer: Offer::new(host, target)?, key: STANDARD.encode(nonce) })
     }
 
     /// Offers subprotocols, the preferred one first.
@@ -85,21 +63,14 @@ impl Request {
         I: IntoIterator,
         I::Item: Into<String>,
     {
-        self.subprotocols = names.into_iter().map(Into::into).collect();
-        if let Some(name) = self.subprotocols.iter().find(|name| !is_token(name.as_bytes())) {
-            return Err(InvalidRequest::Subprotocol(name.clone()));
-        }
-        let mut names: Vec<&str> = self.subprotocols.iter().map(String::as_str).collect();
-        match sort_and_find_repeated(&mut names) {
-            Some(name) => Err(InvalidRequest::RepeatedSubprotocol(name.to_owned())),
-            None => Ok(self),
-        }
+        self.offer.subprotocols(names)?;
+        Ok(self)
     }
 
     /// Offers permessage-deflate (RFC 7692) with this configuration, or does not with `None`, the default.
     #[must_use]
     pub fn deflate(mut self, deflate: impl Into<Option<Deflate>>) -> Self {
-        self.deflate = deflate.into();
+        self.offer.deflate = deflate.into();
         self
     }
 
@@ -110,27 +81,27 @@ impl Request {
     /// If one of them belongs to the handshake: Host, Upgrade, Connection, Content-Length,
     /// Transfer-Encoding or any that begins with Sec-WebSocket.
     pub fn headers(mut self, extra: &HeaderMap) -> Result<Self, InvalidRequest> {
-        append_extra(&mut self.headers, extra).map_err(InvalidRequest::Header)?;
+        self.offer.headers(extra)?;
         Ok(self)
     }
 
     /// Appends the request (RFC 6455 4.1, items 1 to 12).
     pub fn encode(&self, out: &mut Vec<u8>) {
         out.extend_from_slice(b"GET ");
-        out.extend_from_slice(self.target.as_bytes());
+        out.extend_from_slice(self.offer.target.as_bytes());
         out.extend_from_slice(b" HTTP/1.1\r\n");
-        encode_line(&header::HOST, self.host.as_bytes(), out);
+        encode_line(&header::HOST, self.offer.host.as_bytes(), out);
         encode_line(&header::UPGRADE, b"websocket", out);
         encode_line(&header::CONNECTION, b"Upgrade", out);
         encode_line(&header::SEC_WEBSOCKET_KEY, self.key.as_bytes(), out);
         encode_line(&header::SEC_WEBSOCKET_VERSION, b"13", out);
-        if !self.subprotocols.is_empty() {
-            encode_line(&header::SEC_WEBSOCKET_PROTOCOL, self.subprotocols.join(", ").as_bytes(), out);
+        if !self.offer.subprotocols.is_empty() {
+            encode_line(&header::SEC_WEBSOCKET_PROTOCOL, self.offer.subprotocols.join(", ").as_bytes(), out);
         }
-        if let Some(deflate) = &self.deflate {
+        if let Some(deflate) = &self.offer.deflate {
             encode_line(&header::SEC_WEBSOCKET_EXTENSIONS, negotiate::offer(deflate).as_bytes(), out);
         }
-        for (name, value) in &self.headers {
+        for (name, value) in &self.offer.headers {
             encode_line(name, value.as_bytes(), out);
         }
         out.extend_from_slice(b"\r\n");
@@ -163,8 +134,7 @@ impl Request {
             return Err(HandshakeError::Connection);
         }
         self.check_accept(headers)?;
-        let deflate = self.check_extensions(headers)?;
-        Ok(Agreed { subprotocol: self.check_subprotocol(headers)?, deflate })
+        self.offer.judge(headers)
     }
 
     /// RFC 6455 4.1, response item 4; 11.3.3 for the number of headers.
@@ -174,36 +144,6 @@ impl Request {
             Ok(Some(_)) => Err(HandshakeError::Accept),
             Ok(None) => Err(HandshakeError::AcceptMissing),
             Err(_) => Err(HandshakeError::AcceptRepeated),
-        }
-    }
-
-    /// RFC 6455 4.1, response item 5; 9.1 for the grammar; 11.3.2 for the number of headers.
-    fn check_extensions(&self, headers: &HeaderMap) -> Result<Option<DeflateParameters>, HandshakeError> {
-        if single(headers, &header::SEC_WEBSOCKET_EXTENSIONS).is_err() {
-            return Err(HandshakeError::ExtensionsRepeated);
-        }
-        let mut agreed = None;
-        for extension in extensions(headers) {
-            let extension = extension.map_err(|Malformed| HandshakeError::ExtensionsMalformed)?;
-            match &self.deflate {
-                Some(ours) if extension.name == negotiate::NAME && agreed.is_none() => {
-                    agreed = Some(negotiate::judge(extension.parameters(), ours)?);
-                }
-                _ => return Err(HandshakeError::Extension),
-            }
-        }
-        Ok(agreed)
-    }
-
-    /// RFC 6455 4.1, response item 6; 11.3.4 for the number of headers.
-    fn check_subprotocol(&self, headers: &HeaderMap) -> Result<Option<String>, HandshakeError> {
-        match single(headers, &header::SEC_WEBSOCKET_PROTOCOL) {
-            Ok(None) => Ok(None),
-            Ok(Some(value)) => match self.subprotocols.iter().find(|name| value == name.as_str()) {
-                Some(name) => Ok(Some(name.clone())),
-                None => Err(HandshakeError::Subprotocol(value.clone())),
-            },
-            Err(_) => Err(HandshakeError::SubprotocolRepeated),
         }
     }
 }
@@ -282,7 +222,8 @@ pub enum HandshakeError {
     Head(HeadError),
     /// The response is not HTTP/1.1.
     Version,
-    /// The server answered with a status other than 101. Reading the body is up to the caller.
+    /// The server answered with a status other than 101, or over HTTP/2 with one that is not 2xx. Reading the
+    /// body is up to the caller.
     Refused(StatusCode),
     /// More interim responses than [`MAX_INTERIM`].
     TooManyInterim,
@@ -324,7 +265,7 @@ impl fmt::Display for HandshakeError {
             Self::Head(error) => return error.fmt(f),
             Self::Version => "the response is not HTTP/1.1 (RFC 6455 4.2.2)",
             Self::Refused(status) => {
-                return write!(f, "the server answered {status} instead of 101 (RFC 6455 4.1)");
+                return write!(f, "the server refused with status {status} (RFC 6455 4.1, RFC 8441 5)");
             }
             Self::TooManyInterim => "too many interim responses (RFC 9110 15.2)",
             Self::Upgrade => "the response lacks Upgrade: websocket (RFC 6455 4.1)",

@@ -6,12 +6,14 @@
 //! the driver's.
 
 pub mod client;
+pub mod connect;
 pub mod server;
 
 mod authority;
 mod extensions;
 mod head;
 mod headers;
+mod offer;
 mod origin;
 mod refusal;
 

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
-use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
 use super::head::HeadError;
 use super::headers::encode_line;
@@ -75,11 +75,16 @@ impl Refusal {
         &self.0.text
     }
 
+    /// RFC 9110 15.3.5, 15.3.6, 15.4.5.
+    fn has_content(&self) -> bool {
+        let without = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED];
+        !without.contains(&self.0.status)
+    }
+
     /// Appends the complete response: status line, headers, `Connection: close` and the text as
     /// `text/plain` in UTF-8. A status that has no content (204, 205, 304) goes without the text.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let no_content = [StatusCode::NO_CONTENT, StatusCode::RESET_CONTENT, StatusCode::NOT_MODIFIED];
-        let body = if no_content.contains(&self.0.status) { "" } else { &*self.0.text };
+        let body = if self.has_content() { &*self.0.text } else { "" };
 
         encode_status_line(self.0.status, out);
         let owned = [header::CONTENT_LENGTH, header::TRANSFER_ENCODING, header::CONNECTION];
@@ -99,6 +104,33 @@ impl Refusal {
         encode_line(&header::CONNECTION, connection, out);
         out.extend_from_slice(b"\r\n");
         out.extend_from_slice(body.as_bytes());
+    }
+}
+
+/// The response for a server that frames messages itself, such as hyper: the status, the headers that were
+/// added but for those of the framing, and the text.
+///
+/// ```
+/// use longwire_proto::handshake::Refusal;
+///
+/// let refusal = Refusal::new(http::StatusCode::FORBIDDEN, "不行 ✋");
+/// let response: http::Response<String> = refusal.into();
+/// assert_eq!((response.status().as_u16(), response.body().as_str()), (403, "不行 ✋"));
+/// ```
+impl<B: From<String>> From<Refusal> for Response<B> {
+    fn from(refusal: Refusal) -> Self {
+        let body = if refusal.has_content() { refusal.0.text.to_string() } else { String::new() };
+        let has_body = !body.is_empty();
+        let mut response = Self::new(body.into());
+        *response.status_mut() = refusal.0.status;
+        let headers = response.headers_mut();
+        *headers = refusal.0.headers;
+        headers.remove(header::CONTENT_LENGTH);
+        headers.remove(header::TRANSFER_ENCODING);
+        if has_body && !headers.contains_key(header::CONTENT_TYPE) {
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        }
+        response
     }
 }
 

@@ -18,7 +18,7 @@ use super::headers::{
 use super::origin::Origins;
 use super::refusal::{Refusal, encode_status_line};
 use super::{ExtraHeaderError, accept_key};
-use crate::deflate::{Deflate, DeflateParameters, negotiate};
+use crate::deflate::{Deflate, DeflateParameters, negotiate as deflate};
 
 /// What a server accepts: by default no subprotocol, only pages of its own origin, and no compression.
 #[derive(Clone, Debug, Default)]
@@ -151,9 +151,19 @@ pub fn check<B>(request: &Request<B>, policy: &Policy) -> Result<Acceptance, Ref
     check_http_version(request.version())?;
     check_upgrade(request)?;
     check_no_content(headers)?;
-    check_websocket_version(headers)?;
+    check_websocket_version(headers, upgrade_required)?;
     let accept = answer_key(headers)?;
-    check_origin(request, &policy.origins)?;
+    negotiate(headers, effective_host(request)?, policy, Some(accept))
+}
+
+/// What is judged in the same way whichever version of HTTP carries the request (RFC 8441 5).
+pub(super) fn negotiate(
+    headers: &HeaderMap,
+    host: Authority<'_>,
+    policy: &Policy,
+    accept: Option<HeaderValue>,
+) -> Result<Acceptance, Refusal> {
+    check_origin(headers, host, &policy.origins)?;
     let subprotocol = select_subprotocol(headers, &policy.subprotocols)?;
     let deflate = negotiate_extensions(headers, policy.deflate.as_ref())?;
     Ok(Acceptance { accept, subprotocol, deflate })
@@ -221,10 +231,13 @@ fn check_no_content(headers: &HeaderMap) -> Result<(), Refusal> {
 }
 
 /// RFC 6455 4.2.1, item 6; 4.4 for the answer; 11.3.5 for the number of headers.
-fn check_websocket_version(headers: &HeaderMap) -> Result<(), Refusal> {
+pub(super) fn check_websocket_version(
+    headers: &HeaderMap,
+    refuse: impl Fn(&'static str) -> Refusal,
+) -> Result<(), Refusal> {
     match single(headers, &header::SEC_WEBSOCKET_VERSION) {
         Ok(Some(version)) if version == "13" => Ok(()),
-        Ok(_) => Err(upgrade_required("This server speaks version 13 of WebSocket (RFC 6455 4.2.1).")
+        Ok(_) => Err(refuse("This server speaks version 13 of WebSocket (RFC 6455 4.2.1).")
             .header(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))),
         Err(_) => Err(Refusal::bad_request("More than one Sec-WebSocket-Version (RFC 6455 11.3.5).")),
     }
@@ -247,9 +260,8 @@ fn answer_key(headers: &HeaderMap) -> Result<HeaderValue, Refusal> {
 }
 
 /// RFC 6455 4.2.1, item 7; 4.2.2, item 4; 10.2.
-fn check_origin<B>(request: &Request<B>, origins: &Origins) -> Result<(), Refusal> {
-    let host = effective_host(request)?;
-    match single(request.headers(), &header::ORIGIN) {
+fn check_origin(headers: &HeaderMap, host: Authority<'_>, origins: &Origins) -> Result<(), Refusal> {
+    match single(headers, &header::ORIGIN) {
         Ok(None) => Ok(()),
         Ok(Some(origin)) => origins
             .judge(origin.as_bytes(), host)
@@ -288,18 +300,19 @@ fn negotiate_extensions(
             Refusal::bad_request("Sec-WebSocket-Extensions is not a list of extensions (RFC 6455 9.1).")
         })?;
         if let (None, Some(ours)) = (&accepted, ours)
-            && extension.name == negotiate::NAME
+            && extension.name == deflate::NAME
         {
-            accepted = negotiate::accept(extension.parameters(), ours);
+            accepted = deflate::accept(extension.parameters(), ours);
         }
     }
     Ok(accepted)
 }
 
-/// An opening handshake that [`check`] has found good.
+/// An opening handshake that [`check`] or [`connect::check`](super::connect::check) has found good.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Acceptance {
-    accept: HeaderValue,
+    /// What answers the key of the request; a request over HTTP/2 has none.
+    accept: Option<HeaderValue>,
     subprotocol: Option<HeaderValue>,
     deflate: Option<(DeflateParameters, HeaderValue)>,
 }
@@ -315,8 +328,8 @@ impl Acceptance {
         self.deflate.as_ref().map(|(parameters, _)| *parameters)
     }
 
-    /// The response that switches protocols (RFC 6455 4.2.2, item 5), with `extra` headers such as
-    /// Set-Cookie after those of the handshake.
+    /// The response that opens the connection, with `extra` headers such as Set-Cookie after those of the
+    /// handshake: 101 (RFC 6455 4.2.2, item 5), or 200 to an extended CONNECT (RFC 8441 5).
     ///
     /// # Errors
     ///
@@ -324,11 +337,15 @@ impl Acceptance {
     /// Transfer-Encoding or any that begins with Sec-WebSocket.
     pub fn response(&self, extra: &HeaderMap) -> Result<Response<()>, ExtraHeaderError> {
         let mut response = Response::new(());
-        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        if self.accept.is_some() {
+            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        }
         let headers = response.headers_mut();
-        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-        headers.insert(header::SEC_WEBSOCKET_ACCEPT, self.accept.clone());
+        if let Some(accept) = &self.accept {
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+            headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+            headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept.clone());
+        }
         if let Some(name) = &self.subprotocol {
             headers.insert(header::SEC_WEBSOCKET_PROTOCOL, name.clone());
         }

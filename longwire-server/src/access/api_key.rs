@@ -7,7 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::identity::{Identity, Kind, Rights};
+use super::identity::{Identity, Kind, Known, Rights};
 use crate::config;
 
 /// What every key begins with: it tells a key from a token, and lets searches for leaked secrets find it.
@@ -38,7 +38,8 @@ impl ApiKeys {
             let hash =
                 parse(&key.sha256).ok_or_else(|| format!("the sha256 of the key {} is none", key.name))?;
             let rights = Rights { subscribe: key.subscribe.clone(), publish: key.publish.clone() };
-            Ok((hash, Identity::new(Kind::Key, rights)))
+            let known = Known { key: Some(key.name.as_str().into()), ..Known::new(Kind::Key, rights) };
+            Ok((hash, known.into()))
         };
         keys.iter().map(known).collect::<Result<_, _>>().map(Self)
     }
@@ -95,10 +96,9 @@ mod tests {
         let keys =
             ApiKeys::new(&[entry("a", first_hash.to_uppercase(), "a.>"), entry("b", second_hash, "b.>")])
                 .expect("keys");
-        assert!(
-            keys.find(&first)
-                .is_some_and(|identity| identity.may_publish("a.x") && !identity.may_publish("b.x"))
-        );
+        assert!(keys.find(&first).is_some_and(|identity| identity.key() == Some("a")
+            && identity.may_publish("a.x")
+            && !identity.may_publish("b.x")));
         assert!(
             keys.find(&second)
                 .is_some_and(|identity| identity.may_publish("b.x") && !identity.may_subscribe("b.x"))

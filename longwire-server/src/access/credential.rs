@@ -78,7 +78,28 @@ fn cookie<'a>(headers: &'a HeaderMap, wanted: &str) -> Option<&'a str> {
 
 #[cfg(test)]
 mod tests {
+    use hyper::header::HeaderValue;
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn no_bytes_in_headers_make_it_panic(
+            name in prop::sample::select(vec!["authorization", "x-api-key", "cookie", "sec-websocket-protocol"]),
+            begin in prop::sample::select(vec!["", "Bearer", "bearer ", "bearer.", "session=", "a=b; session=\""]),
+            bytes in prop::collection::vec(any::<u8>(), 0..40),
+        ) {
+            let places = Places { cookie: Some("session".into()), query: true };
+            let value = [begin.as_bytes(), &bytes].concat();
+            if let Ok(value) = HeaderValue::from_bytes(&value) {
+                let request = Request::builder().uri("/a").header(name, value).body(()).expect("a request");
+                let shown = places.find(&request);
+                // What was shown, however garbled, was shown.
+                prop_assert!(shown.is_some() || name != "x-api-key");
+            }
+        }
+    }
 
     #[test]
     fn where_a_token_may_stand() {

@@ -42,7 +42,23 @@ pub fn host_allowed(host: Option<&[u8]>, listening: IpAddr, allowed: &[String]) 
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Whatever is taken on a loopback address is one, or ends in a name that cannot be turned.
+        #[test]
+        fn nothing_else_is_taken(host in "(localhost|127\\.[0-9.]{1,8}|[a-z.]{0,6}|\\[[0-9a-f:.]{0,12}\\]|[@:. /]|\\PC){0,4}") {
+            if host_allowed(Some(host.as_bytes()), [127, 0, 0, 1].into(), &[]) {
+                let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+                let name = name.map_or(&*host, |(name, _)| name).trim_end_matches('.').to_ascii_lowercase();
+                let address = name.trim_matches(['[', ']']).parse::<IpAddr>();
+                let loopback = address.is_ok_and(|address| address.to_canonical().is_loopback());
+                prop_assert!(loopback || name == "localhost" || name.ends_with(".localhost"), "{}", host);
+            }
+        }
+    }
 
     #[test]
     fn names_that_nobody_can_turn_to_this_machine() {

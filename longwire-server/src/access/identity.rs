@@ -1,4 +1,4 @@
-//! Who somebody is, as far as is known, and what he may do.
+//! Who somebody is, as far as is known, and what they may do.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -10,15 +10,32 @@ use crate::pattern::{Pattern, Patterns};
 /// Bytes of the name of a user.
 pub const USER_MAX: usize = 255;
 
-/// Who a connection or a request is of, and what he may do.
+/// Who a connection or a request is of, and what they may do. A pointer: cloning costs nothing.
 #[derive(Clone, Debug)]
-pub struct Identity {
+pub struct Identity(Arc<Known>);
+
+/// What is known of somebody.
+#[derive(Clone, Debug)]
+pub(super) struct Known {
     pub(super) kind: Kind,
     pub(super) user: Option<Arc<str>>,
+    pub(super) key: Option<Arc<str>>,
     pub(super) rights: Rights,
     pub(super) expires: Option<SystemTime>,
-    /// What the webhook will be told again, where it is asked about more than connections.
+    /// What the webhook will be told again.
     pub(super) asked: Option<Arc<Asked>>,
+}
+
+impl Known {
+    pub(super) fn new(kind: Kind, rights: Rights) -> Self {
+        Self { kind, user: None, key: None, rights, expires: None, asked: None }
+    }
+}
+
+impl From<Known> for Identity {
+    fn from(known: Known) -> Self {
+        Self(Arc::new(known))
+    }
 }
 
 /// By what somebody is known.
@@ -27,7 +44,7 @@ pub struct Identity {
 pub enum Kind {
     /// By nothing: there are no rules.
     Open,
-    /// By nothing: he has shown nothing.
+    /// By nothing: they have shown nothing.
     Anonymous,
     /// By a token.
     Token,
@@ -37,7 +54,7 @@ pub enum Kind {
     Webhook,
 }
 
-/// The channels that somebody may hear, and those that he may speak on.
+/// The channels that somebody may hear, and those that they may speak on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Rights {
     pub(super) subscribe: Patterns,
@@ -71,41 +88,46 @@ pub(super) struct Asked {
 }
 
 impl Identity {
-    pub(super) fn new(kind: Kind, rights: Rights) -> Self {
-        Self { kind, user: None, rights, expires: None, asked: None }
+    pub(super) fn known(&self) -> &Known {
+        &self.0
     }
 
-    /// By what he is known.
+    /// By what they are known.
     pub fn kind(&self) -> Kind {
-        self.kind
+        self.0.kind
     }
 
-    /// His name: a token's `sub`, or what the webhook says. At most [`USER_MAX`] bytes without control characters.
+    /// Their name: a token's `sub`, or what the webhook says. At most [`USER_MAX`] bytes without control characters.
     pub fn user(&self) -> Option<&Arc<str>> {
-        self.user.as_ref()
+        self.0.user.as_ref()
+    }
+
+    /// What the key of a program is called in the configuration.
+    pub fn key(&self) -> Option<&str> {
+        self.0.key.as_deref()
     }
 
     /// When it ends: close with [`EXPIRED`](super::EXPIRED) then, unless it was renewed.
     pub fn expires(&self) -> Option<SystemTime> {
-        self.expires
+        self.0.expires
     }
 
-    /// Whether he may hear a channel.
+    /// Whether they may hear a channel.
     pub fn may_subscribe(&self, channel: &str) -> bool {
-        self.rights.subscribe.matches(channel)
+        self.0.rights.subscribe.matches(channel)
     }
 
-    /// Whether he may speak on a channel, as far as the channel itself lets him ([`is_among`](Self::is_among)).
+    /// Whether they may speak on a channel, as far as the channel itself lets them ([`is_among`](Self::is_among)).
     pub fn may_publish(&self, channel: &str) -> bool {
-        self.rights.publish.matches(channel)
+        self.0.rights.publish.matches(channel)
     }
 
-    /// Whether he is one of those that a channel lets speak.
+    /// Whether they are among those that a channel lets speak.
     pub fn is_among(&self, publishers: Publishers) -> bool {
         match publishers {
             Publishers::Anyone => true,
-            Publishers::Users => self.user.is_some(),
-            Publishers::Tokens => matches!(self.kind, Kind::Token | Kind::Key),
+            Publishers::Users => self.0.user.is_some(),
+            Publishers::Tokens => matches!(self.0.kind, Kind::Token | Kind::Key),
             Publishers::Nobody => false,
         }
     }
@@ -122,9 +144,8 @@ mod tests {
 
     #[test]
     fn who_may_speak() {
-        let known = |kind, user: Option<&str>| Identity {
-            user: user.map(Into::into),
-            ..Identity::new(kind, Rights::all())
+        let known = |kind, user: Option<&str>| {
+            Identity::from(Known { user: user.map(Into::into), ..Known::new(kind, Rights::all()) })
         };
         for (identity, users, tokens) in [
             (known(Kind::Open, None), false, false),

@@ -47,6 +47,20 @@ struct State {
     failure: Option<String>,
 }
 
+impl State {
+    /// The keys, and how old they are, unless that is too old.
+    fn usable(&self, now: Instant) -> Option<(&Arc<Keys>, Duration)> {
+        let (keys, at) = self.keys.as_ref()?;
+        let age = now.saturating_duration_since(*at);
+        (age < STALE_MAX).then_some((keys, age))
+    }
+
+    /// Whether it was tried within this time.
+    fn tried_within(&self, time: Duration, now: Instant) -> bool {
+        self.tried.is_some_and(|tried| now.saturating_duration_since(tried) < time)
+    }
+}
+
 /// There are no keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Unavailable(pub(super) String);
@@ -90,9 +104,9 @@ impl Jwks {
             return Err(Unavailable("fetching failed".into()));
         }
         let state = self.0.state();
-        match &state.keys {
-            Some((keys, at)) if at.elapsed() < STALE_MAX => Ok(keys.clone()),
-            _ => Err(Unavailable(state.failure.clone().unwrap_or_default())),
+        match state.usable(Instant::now()) {
+            Some((keys, _)) => Ok(keys.clone()),
+            None => Err(Unavailable(state.failure.clone().unwrap_or_default())),
         }
     }
 }
@@ -104,26 +118,21 @@ impl Inner {
 
     fn at_hand(&self, id: Option<&str>, now: Instant) -> Option<Arc<Keys>> {
         let state = self.state();
-        let (keys, at) = state.keys.as_ref()?;
-        let age = now.saturating_duration_since(*at);
-        let tried = state.tried.is_some_and(|tried| now.saturating_duration_since(tried) < self.refresh);
+        let (keys, age) = state.usable(now)?;
         // Whether they are old or the key is not there: so often it is tried, and not more often.
         let good = age < self.max_age && keys.know(id);
-        ((good || (tried && !state.fetching)) && age < STALE_MAX).then(|| keys.clone())
+        let tried = !state.fetching && state.tried_within(self.refresh, now);
+        (good || tried).then(|| keys.clone())
     }
 
     async fn fetch(&self) {
         let now = Instant::now();
         {
             let mut state = self.state();
-            let wait = if state.failure.is_some() { RETRY } else { Duration::ZERO };
-            if state.keys.is_none()
-                && state.tried.is_some_and(|tried| now.saturating_duration_since(tried) < wait)
-            {
+            if state.usable(now).is_none() && state.failure.is_some() && state.tried_within(RETRY, now) {
                 return;
             }
-            state.tried = Some(now);
-            state.fetching = true;
+            (state.fetching, state.tried) = (true, Some(now));
         }
         let fetched = self.set().await;
         let mut state = self.state();

@@ -3,6 +3,8 @@
 //! Which algorithm a signature is checked by is never the token's choice: a public key that is taken for the secret of an HMAC,
 //! or a signature of no algorithm at all, are the oldest of attacks on tokens (RFC 8725 2.1).
 
+use std::ops::RangeInclusive;
+
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, KeyAlgorithm, KeyOperations, PublicKeyUse};
 use jsonwebtoken::{Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind};
 use serde_json::Value;
@@ -15,8 +17,8 @@ pub(super) const KEYS_MAX: usize = 64;
 /// Signatures that are checked for one token, which may name no key, or several may have its name: each takes its time.
 const TRIES_MAX: usize = 8;
 
-/// RFC 7518 3.3: keys of RSA have at least 2048 bits. In bytes.
-const RSA_MIN: usize = 256;
+/// RFC 7518 3.3: keys of RSA have at least 2048 bits. Those of more than 4096 take too long.
+const RSA_BYTES: RangeInclusive<usize> = 256..=512;
 
 /// Some keys.
 #[derive(Debug)]
@@ -160,18 +162,9 @@ impl Key {
     ) -> Result<Self, &'static str> {
         let family = key.family();
         let usual = match (family, key.kind()) {
-            (AlgorithmFamily::Rsa, kind) => {
-                let bytes = match kind {
-                    DecodingKeyKind::RsaModulusExponent { n, .. } => {
-                        n.iter().skip_while(|&&byte| byte == 0).count()
-                    }
-                    // RFC 8017 A.1.1: modulus and exponent, with some bytes around them.
-                    DecodingKeyKind::SecretOrDer(der) => der.len().saturating_sub(8),
-                };
-                if bytes < RSA_MIN {
-                    return Err("an RSA key has at least 2048 bits (RFC 7518 3.3)");
-                }
-                Algorithm::RS256
+            (AlgorithmFamily::Rsa, kind) if RSA_BYTES.contains(&modulus(kind)) => Algorithm::RS256,
+            (AlgorithmFamily::Rsa, _) => {
+                return Err("an RSA key has 2048 bits at least (RFC 7518 3.3), and 4096 at most");
             }
             // SEC 1 2.3.3: a point is a byte and two coordinates.
             (AlgorithmFamily::Ec, DecodingKeyKind::SecretOrDer(point)) => match point.len() {
@@ -194,6 +187,21 @@ impl Key {
             return Err("its algorithm is not that of its curve");
         }
         Ok(Self { id: None, algorithm, key })
+    }
+}
+
+/// Bytes of the modulus of an RSA key.
+fn modulus(key: &DecodingKeyKind) -> usize {
+    match key {
+        DecodingKeyKind::RsaModulusExponent { n, .. } => n.iter().skip_while(|&&byte| byte == 0).count(),
+        // RFC 8017 A.1.1: a sequence that begins with the modulus, in the DER of lengths of two bytes; shorter ones are too
+        // short anyway. A zero in front keeps it positive.
+        DecodingKeyKind::SecretOrDer(der) => match der[..] {
+            [0x30, 0x82, _, _, 0x02, 0x82, high, low, first, ..] => {
+                usize::from(u16::from_be_bytes([high, low])).saturating_sub(usize::from(first == 0))
+            }
+            _ => 0,
+        },
     }
 }
 

@@ -1,7 +1,7 @@
 //! Who may do what: one type that says yes or no.
 //!
 //! Where there is no rule at all everybody may do everything. Else somebody is known by a token (JWT), by the key of a program,
-//! or by a backend that is asked, and may do what that says; whoever shows nothing may do what the configuration grants to him.
+//! or by a backend that is asked, and may do what that says; whoever shows nothing may do what the configuration grants.
 //! What is shown and is wrong is refused, and never taken for nothing.
 
 mod api_key;
@@ -30,7 +30,7 @@ use crate::pattern::name_of_path;
 use api_key::ApiKeys;
 use credential::{Credential, Places};
 use fetch::Http;
-use identity::Rights;
+use identity::{Known, Rights};
 use jwks::Jwks;
 use keys::Keys;
 use token::{Checks, Unverified};
@@ -50,8 +50,8 @@ const LATER: u16 = 5;
 
 /// The rules of a server.
 pub struct Access {
-    /// Whether there are any.
-    rules: bool,
+    /// Who everybody is, where there are none.
+    open: Option<Identity>,
     places: Places,
     tokens: Option<(Source, Checks)>,
     keys: ApiKeys,
@@ -69,7 +69,8 @@ enum Source {
 }
 
 impl Access {
-    /// Reads the files that the configuration names. The URL of keys is asked when the first token comes.
+    /// Reads the files that the configuration names. The URL of keys is asked when the first token comes, if
+    /// [`fetch_keys`](Self::fetch_keys) was not called before.
     ///
     /// # Errors
     ///
@@ -99,7 +100,7 @@ impl Access {
         };
         let asked = webhook.is_some();
         Ok(Self {
-            rules: config.has_rules(),
+            open: (!config.has_rules()).then(|| Known::new(Kind::Open, Rights::all()).into()),
             places: Places { cookie: config.token.cookie.clone(), query: config.token.query },
             tokens: source.map(|source| (source, Checks::new(&config.token))),
             keys: ApiKeys::new(&config.key)?,
@@ -112,6 +113,21 @@ impl Access {
                 publish: config.anonymous.publish.clone(),
             },
         })
+    }
+
+    /// Fetches the keys for tokens, if they come from a URL: so no client has to wait for them, and it shows at the start if
+    /// they do not come. Cancel-safe.
+    ///
+    /// # Errors
+    ///
+    /// In words, why there are none. They will be fetched when a token comes.
+    pub async fn fetch_keys(&self) -> Result<(), String> {
+        match &self.tokens {
+            Some((Source::Url(jwks), _)) => {
+                jwks.keys(None).await.map(drop).map_err(|error| error.to_string())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Who a request is of: the opening handshake of a WebSocket, or any other. `from` is the client's address, whatever
@@ -127,70 +143,62 @@ impl Access {
         from: IpAddr,
         now: SystemTime,
     ) -> Result<Identity, Refusal> {
-        if !self.rules {
-            return Ok(Identity::new(Kind::Open, Rights::all()));
+        if let Some(everybody) = &self.open {
+            return Ok(everybody.clone());
         }
-        let known = match self.places.find(request) {
+        let mut known = match self.places.find(request) {
             Some(Credential::Key(key)) => {
                 // A program needs nobody who vouches for it.
-                return self
-                    .keys
-                    .find(key)
-                    .cloned()
-                    .ok_or_else(|| unauthorized(Some("the key is not known")));
+                let found = self.keys.find(key).cloned();
+                return found.ok_or_else(|| unauthorized(Some("the key is not known")));
             }
-            Some(Credential::Token(token)) if self.tokens.is_some() => Some(self.token(token, now).await?),
+            Some(Credential::Token(token)) if self.tokens.is_some() => self.token(token, now).await?,
             // What is of no use here may be to the backend, which is told.
-            Some(Credential::Token(_)) if self.asks_connect => None,
-            Some(Credential::Token(_)) => return Err(unauthorized(Some("tokens are not taken here"))),
-            None => None,
-        };
-        let mut identity = match known {
-            Some(identity) => identity,
-            None if !self.anonymous.is_empty() || self.asks_connect => {
-                Identity::new(Kind::Anonymous, self.anonymous.clone())
+            Some(Credential::Token(_)) if !self.asks_connect => {
+                return Err(unauthorized(Some("tokens are not taken here")));
             }
-            None => return Err(unauthorized(None)),
+            None if self.anonymous.is_empty() && !self.asks_connect => return Err(unauthorized(None)),
+            _ => Known::new(Kind::Anonymous, self.anonymous.clone()),
         };
         if let Some(webhook) = &self.webhook {
-            identity.asked = Some(Arc::new(webhook.asked(request, from)));
-            self.vouched(&mut identity, now).await?;
+            known.asked = Some(Arc::new(webhook.asked(request, from)));
+            self.vouched(&mut known, now).await?;
         }
-        Ok(identity)
+        Ok(known.into())
     }
 
-    /// Lets the backend say who it is, and what he may. What it leaves out stays as it was; where nothing was, it is the
+    /// Lets the backend say who it is, and what they may. What it leaves out stays as it was; where nothing was, it is the
     /// channel that was asked for, and no other.
-    async fn vouched(&self, identity: &mut Identity, now: SystemTime) -> Result<(), Refusal> {
-        let (true, Some(webhook), Some(asked)) = (self.asks_connect, &self.webhook, &identity.asked) else {
+    async fn vouched(&self, known: &mut Known, now: SystemTime) -> Result<(), Refusal> {
+        let (true, Some(webhook), Some(asked)) = (self.asks_connect, &self.webhook, &known.asked) else {
             return Ok(());
         };
         let channel = name_of_path(&asked.path).ok();
-        let question = Question::new("connect", asked, identity.user.as_deref(), channel.as_deref());
+        let question = Question::new("connect", asked, known.user.as_deref(), channel.as_deref());
         let answer = match webhook.ask(question, now).await {
             Verdict::Yes(answer) => answer,
             Verdict::No(refusal) => return Err(refusal),
         };
-        let mut rights = std::mem::take(&mut identity.rights);
-        if rights.is_empty() && identity.kind == Kind::Anonymous {
+        let mut rights = std::mem::take(&mut known.rights);
+        if rights.is_empty() && known.kind == Kind::Anonymous {
             rights = channel.as_deref().map(Rights::of).unwrap_or_default();
         }
-        identity.rights = Rights {
+        known.rights = Rights {
             subscribe: answer.subscribe.unwrap_or(rights.subscribe),
             publish: answer.publish.unwrap_or(rights.publish),
         };
         if let Some(user) = answer.user {
-            identity.user = Some(user.into());
+            known.user = Some(user.into());
         }
-        if identity.kind == Kind::Anonymous {
-            identity.kind = Kind::Webhook;
+        if known.kind == Kind::Anonymous {
+            known.kind = Kind::Webhook;
         }
         // None is later than any.
-        identity.expires = [identity.expires, answer.expires].into_iter().flatten().min();
+        known.expires = [known.expires, answer.expires].into_iter().flatten().min();
         Ok(())
     }
 
-    /// Takes a new token for somebody who is connected, before his own expires. Cancel-safe.
+    /// Takes a new token for somebody who is connected, before their own expires. Cancel-safe.
     ///
     /// # Errors
     ///
@@ -202,16 +210,16 @@ impl Access {
         now: SystemTime,
     ) -> Result<Identity, Refusal> {
         let mut renewed = self.token(token, now).await?;
-        renewed.asked.clone_from(&identity.asked);
+        renewed.asked.clone_from(&identity.known().asked);
         // Else a token would give back what the backend took from it.
         self.vouched(&mut renewed, now).await?;
-        if renewed.user == identity.user {
-            return Ok(renewed);
+        if renewed.user == identity.known().user {
+            return Ok(renewed.into());
         }
         Err(Refusal::new(StatusCode::FORBIDDEN, "the token is of another user: connect anew\n"))
     }
 
-    async fn token(&self, token: &str, now: SystemTime) -> Result<Identity, Refusal> {
+    async fn token(&self, token: &str, now: SystemTime) -> Result<Known, Refusal> {
         let Some((source, checks)) = &self.tokens else {
             return Err(unauthorized(Some("tokens are not taken here")));
         };
@@ -285,11 +293,12 @@ impl Access {
         message: Option<&[u8]>,
         now: SystemTime,
     ) -> Option<Result<(), Refusal>> {
-        let (Some(webhook), Some(asked)) = (&self.webhook, &identity.asked) else { return None };
+        let known = identity.known();
+        let (Some(webhook), Some(asked)) = (&self.webhook, &known.asked) else { return None };
         if !asks || crate::pattern::check_name(channel).is_err() {
             return None;
         }
-        let mut question = Question::new(event, asked, identity.user.as_deref(), Some(channel));
+        let mut question = Question::new(event, asked, known.user.as_deref(), Some(channel));
         if let Some(message) = message {
             webhook.tell(&mut question, message);
         }
@@ -303,7 +312,7 @@ impl Access {
 impl fmt::Debug for Access {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Access")
-            .field("rules", &self.rules)
+            .field("open", &self.open.is_some())
             .field("tokens", &self.tokens.is_some())
             .field("webhook", &self.webhook.is_some())
             .finish_non_exhaustive()

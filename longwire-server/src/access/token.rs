@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::identity::{Identity, Kind, Rights, is_user};
+use super::identity::{Kind, Known, Rights, is_user};
 use super::keys::Keys;
 use crate::config;
 use crate::pattern::Patterns;
@@ -191,7 +191,7 @@ impl Checks {
         token: &Unverified<'_>,
         keys: &Keys,
         now: SystemTime,
-    ) -> Result<Identity, TokenError> {
+    ) -> Result<Known, TokenError> {
         keys.verify(token.key(), &token.header.alg, token.message.as_bytes(), token.signature)?;
         let claims: Claims = decode(token.claims)?;
         let expires = match claims.exp {
@@ -231,6 +231,6 @@ impl Checks {
         };
         let rights = Rights { subscribe: granted.subscribe, publish: granted.publish };
         let user = claims.sub.map(Into::into);
-        Ok(Identity { user, expires, ..Identity::new(Kind::Token, rights) })
+        Ok(Known { user, expires, ..Known::new(Kind::Token, rights) })
     }
 }

@@ -307,7 +307,19 @@ fn joined(headers: &HeaderMap, name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn no_answer_makes_it_panic(status in 100_u16..1000, body in "\\{(\"(allow|user|subscribe|expires)\":(true|-?[0-9.e]{1,6}|\"\\PC{0,6}\"|\\[\"[a*.>]{0,4}\"\\]|null),?){0,4}\\}|\\PC{0,30}") {
+            let response = Response::builder().status(status).body(body.into()).expect("a response");
+            if let Outcome::Said(Verdict::Yes(answer)) = judge(&response) {
+                prop_assert!(status == 200 && answer.allow);
+            }
+        }
+    }
 
     #[test]
     fn the_signature_is_hmac_sha_256() {

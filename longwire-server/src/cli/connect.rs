@@ -7,17 +7,18 @@ use std::time::Duration;
 
 use clap::Args;
 use longwire::http::{HeaderName, HeaderValue};
-use longwire::{Client, CloseCode, Closed, Config, ConnectError, Error, Receiver, Sender};
+use longwire::{CloseCode, Closed, Config, ConnectError, Error, Receiver, Sender};
 use tokio::sync::mpsc;
 
 use super::Failure;
 use super::lines::{self, Batch};
 use super::output::Output;
+use super::reach::{self, Reach};
 use crate::stop::Signals;
 use crate::terminal;
 
 /// How long Ctrl-C waits for the closing handshake.
-const INTERRUPTED: Duration = Duration::from_secs(2);
+pub(super) const INTERRUPTED: Duration = Duration::from_secs(2);
 
 /// Connect to a WebSocket server and talk: lines in, messages out.
 ///
@@ -30,8 +31,8 @@ const INTERRUPTED: Duration = Duration::from_secs(2);
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Connect {
-    /// The server and its path, as in ws://127.0.0.1:8080/lobby
-    url: String,
+    /// The server and its path, as in ws://127.0.0.1:8080/lobby or wss://example.org/feed
+    pub(super) url: String,
 
     /// A header of the opening handshake. May be given several times
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header)]
@@ -43,19 +44,28 @@ pub(super) struct Connect {
 
     /// Do not read standard input: receive until the server closes
     #[arg(long)]
-    no_input: bool,
+    pub(super) no_input: bool,
 
     /// Send back every message that is received
     #[arg(long)]
-    echo: bool,
+    pub(super) echo: bool,
 
     /// Write binary messages as they are instead of as a hex dump
     #[arg(long)]
-    binary: bool,
+    pub(super) binary: bool,
 
     /// Do not offer to compress messages (permessage-deflate, RFC 7692)
     #[arg(long)]
     no_deflate: bool,
+
+    /// Connect again when the connection is lost: after 0.5 s at most, then twice as long each time, up to 30 s.
+    /// Not after a close with 1000 or a refusal such as 403. Lines wait for a connection; the end of the
+    /// input ends it all, once they are sent
+    #[arg(long)]
+    reconnect: bool,
+
+    #[command(flatten)]
+    reach: Reach,
 }
 
 const EXAMPLES: &str = "\
@@ -69,11 +79,20 @@ Examples:
   longwire connect --no-input ws://127.0.0.1:8080/lobby >> lobby.txt
       Write down what is said until the server closes.
 
+  longwire connect --no-input --reconnect ws://127.0.0.1:8080/lobby >> lobby.txt
+      The same, also over restarts of the server and of the network.
+
   longwire connect --no-input --echo ws://127.0.0.1:8080/lobby
       Answer every message with itself.
 
   longwire connect -H 'Authorization: Bearer TOKEN' --subprotocol chat.v2 ws://example.org/feed
-      Add a header, and offer a subprotocol.";
+      Add a header, and offer a subprotocol.
+
+  longwire connect -v --cacert company.pem -u me:secret wss://inner.example.org/feed
+      Over TLS with roots of your own, as a user, and show how it is reached.
+
+  longwire connect --proxy socks5://127.0.0.1:1080 wss://example.org/feed
+      Through a proxy.";
 
 impl Connect {
     pub(super) fn run(self) -> Result<(), Failure> {
@@ -90,12 +109,13 @@ impl Connect {
     async fn connect(self) -> Result<(), Failure> {
         let mut signals =
             Signals::listen().map_err(|error| Failure::new(format!("cannot listen for signals: {error}")))?;
-        let mut client = Client::new().subprotocols(self.subprotocol.iter().map(String::as_str));
+        let config = if self.no_deflate { Config::client().no_deflate() } else { Config::client() };
+        let mut client = self.reach.client(config)?.subprotocols(self.subprotocol.iter().map(String::as_str));
         for (name, value) in &self.headers {
             client = client.header(name, value);
         }
-        if self.no_deflate {
-            client = client.config(Config::client().no_deflate());
+        if self.reconnect {
+            return super::reconnect::run(&self, client, &mut signals).await;
         }
         let socket = tokio::select! {
             connected = client.connect(&self.url) => connected.map_err(|error| self.refused(&error))?,
@@ -104,7 +124,8 @@ impl Connect {
         let subprotocol =
             socket.subprotocol().map(|name| format!(", subprotocol {name}")).unwrap_or_default();
         let deflate = if socket.deflate().is_some() { ", compressed" } else { "" };
-        terminal::event("connected", &format!(" to {}{subprotocol}{deflate}", terminal::excerpt(&self.url)));
+        let url = terminal::excerpt(&reach::shown(&self.url));
+        terminal::event("connected", &format!(" to {url}{subprotocol}{deflate}"));
 
         let (sender, receiver) = socket.split();
         let mut listening = pin!(listen(receiver, Output::new(self.binary), self.echo));
@@ -126,9 +147,9 @@ impl Connect {
         talked.and_then(|()| judge(end))
     }
 
-    fn refused(&self, error: &ConnectError) -> Failure {
+    pub(super) fn refused(&self, error: &ConnectError) -> Failure {
         let text = match error {
-            ConnectError::Io(error) => format!("cannot connect to {}: {error}", self.url),
+            ConnectError::Io(error) => format!("cannot connect to {}: {error}", reach::shown(&self.url)),
             other => other.to_string(),
         };
         Failure::new(terminal::excerpt(&text))
@@ -136,7 +157,7 @@ impl Connect {
 }
 
 /// How the listening ended.
-enum End {
+pub(super) enum End {
     /// By a closing handshake.
     Closed(Option<Closed>),
     Failed(Error),
@@ -222,7 +243,7 @@ async fn leave(receiver: &mut Receiver) -> Result<(), Error> {
 }
 
 /// Success is a closing handshake with 1000 or 1001; all else is told.
-fn judge(end: End) -> Result<(), Failure> {
+pub(super) fn judge(end: End) -> Result<(), Failure> {
     let closed = match end {
         End::Closed(closed) => closed,
         End::Failed(error) => return Err(Failure::new(terminal::excerpt(&error.to_string()))),

@@ -5,13 +5,18 @@ mod connect;
 mod lines;
 mod origin;
 mod output;
+mod reach;
+mod reconnect;
 mod serve;
+#[cfg(unix)]
+mod start;
 #[cfg(unix)]
 mod tls;
 
+use std::error::Error as _;
 use std::process::ExitCode;
 
-use clap::error::ErrorKind;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Parser, Subcommand};
 
 use crate::terminal;
@@ -73,7 +78,7 @@ impl Failure {
 /// Runs what the command line asks for.
 pub(crate) fn run() -> ExitCode {
     let ended = match Cli::try_parse() {
-        Ok(Cli { command: Command::Serve(serve) }) => serve.run(),
+        Ok(Cli { command: Command::Serve(serve) }) => run_server(serve),
         Ok(Cli { command: Command::Connect(connect) }) => connect.run(),
         Ok(Cli { command: Command::Config(config) }) => config.run(),
         Err(error) => return usage(&error),
@@ -89,10 +94,26 @@ pub(crate) fn run() -> ExitCode {
     }
 }
 
+#[cfg(unix)]
+fn run_server(serve: serve::Serve) -> Result<(), Failure> {
+    serve.run()
+}
+
+#[cfg(not(unix))]
+fn run_server(_: serve::Serve) -> Result<(), Failure> {
+    Err(Failure::new("serve needs a Unix system, such as Linux or macOS"))
+}
+
 /// Help and version are no failures. A value that was refused is one line, for its reason holds the
 /// advice; all else is said as clap says it.
 fn usage(error: &clap::Error) -> ExitCode {
-    let text = error.render().to_string();
+    let text = match (error.get(ContextKind::InvalidArg), error.source()) {
+        // Its value may be a secret, which clap would repeat.
+        (Some(ContextValue::String(name)), Some(reason)) if name.starts_with("--header") => {
+            format!("invalid value for '{name}': {reason}")
+        }
+        _ => error.render().to_string(),
+    };
     match text.lines().next() {
         Some(line) if error.kind() == ErrorKind::ValueValidation => {
             terminal::failure(line.strip_prefix("error: ").unwrap_or(line));

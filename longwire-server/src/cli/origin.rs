@@ -3,9 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
-use longwire::http::uri::Authority;
 use longwire::http::{HeaderMap, Request, StatusCode, header};
-use longwire::{Acceptor, Forwarded, Origins, Refusal};
+use longwire::{Forwarded, Origins, Refusal};
+use longwire_server::access::host_allowed;
 
 /// One `--allow-origin`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,23 +30,24 @@ impl FromStr for AllowedOrigin {
     }
 }
 
-/// Makes the policy for a server that listens on `address`, in TLS or not: the pages that are allowed, and its own.
-pub(super) fn policy(
-    acceptor: Acceptor,
-    allowed: &[AllowedOrigin],
-    address: SocketAddr,
-    secure: bool,
-) -> Acceptor {
+/// One `--allow-origin`, as it is written.
+pub(super) fn checked(text: &str) -> Result<String, String> {
+    text.parse::<AllowedOrigin>()?;
+    Ok(text.to_owned())
+}
+
+/// The pages that may connect to a server that listens on `address`, in TLS or not: those that are allowed, and its own.
+pub(super) fn origins(allowed: &[String], address: SocketAddr, secure: bool) -> Origins {
+    // Each was checked when the settings were read.
+    let allowed: Vec<AllowedOrigin> = allowed.iter().filter_map(|origin| origin.parse().ok()).collect();
     if allowed.contains(&AllowedOrigin::Any) {
-        return acceptor.origins(Origins::Any);
+        return Origins::Any;
     }
     if allowed.is_empty() {
-        // The same origin, which is the default. Where only this machine can connect, its names are
-        // known, and others are an attack; elsewhere the server cannot know its names.
-        return if address.ip().is_loopback() { acceptor.on_request(known_by_own_name) } else { acceptor };
+        return Origins::Same;
     }
-    let listed = allowed.iter().filter_map(|origin| match origin {
-        AllowedOrigin::One(origin) => Some(origin.clone()),
+    let listed = allowed.into_iter().filter_map(|origin| match origin {
+        AllowedOrigin::One(origin) => Some(origin),
         AllowedOrigin::Any => None,
     });
     let origins = if address.ip().is_loopback() {
@@ -61,37 +62,30 @@ pub(super) fn policy(
     } else {
         Origins::same_or(listed)
     };
-    match origins {
-        Ok(origins) => acceptor.origins(origins),
-        // Each was checked when the command line was read; the default is the stricter policy.
-        Err(_) => acceptor,
-    }
+    // The stricter policy, where one is none after all.
+    origins.unwrap_or(Origins::Same)
 }
 
-/// Refuses pages whose own name leads to the loopback address: to the browser they are of the same
-/// origin as the server, for they are served under that name and had its address changed since (DNS
-/// rebinding). Addresses and `localhost` cannot be changed so (RFC 6761 6.3).
-fn known_by_own_name(request: &Request<()>, _: &mut HeaderMap) -> Result<(), Refusal> {
-    let headers = request.headers();
-    // A host that a trusted proxy has passed on is none that a page could have chosen: it cannot set such headers.
-    let is_passed_on =
-        request.extensions().get::<Forwarded>().is_some_and(|forwarded| forwarded.host.is_some());
-    if !headers.contains_key(header::ORIGIN) || is_passed_on {
-        return Ok(());
+/// Refuses those who ask for a server on the loopback address by a name that is not this machine's own: a page may have had
+/// its name turned to that address (DNS rebinding).
+pub(super) fn known_by_own_name(
+    listening: IpAddr,
+    allowed: Vec<String>,
+) -> impl Fn(&Request<()>, &mut HeaderMap) -> Result<(), Refusal> + Send + Sync {
+    move |request, _| {
+        // A host that a trusted proxy has passed on is none that a page could have chosen: it cannot set such headers.
+        let forwarded = request.extensions().get::<Forwarded>();
+        let host = request.headers().get(header::HOST).map(|host| host.as_bytes());
+        let host = host.or_else(|| request.uri().authority().map(|authority| authority.as_str().as_bytes()));
+        if forwarded.is_some_and(|forwarded| forwarded.host.is_some())
+            || host_allowed(host, listening, &allowed)
+        {
+            return Ok(());
+        }
+        let text = "This server is asked for by a name that is not this machine's own. If that is meant, allow it with \
+                    --allow-host; if a proxy passes it on, name the proxy with --trust-proxy.\n";
+        Err(Refusal::new(StatusCode::FORBIDDEN, text))
     }
-    let host = headers.get(header::HOST).and_then(|host| Authority::try_from(host.as_bytes()).ok());
-    if host.is_some_and(|host| is_own_name(host.host())) {
-        return Ok(());
-    }
-    let text = "This server is asked for by a name that is not this machine's own. If a proxy passes that name on, \
-                allow the origin of its pages with --allow-origin.\n";
-    Err(Refusal::new(StatusCode::FORBIDDEN, text))
-}
-
-fn is_own_name(host: &str) -> bool {
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    let name = host.trim_end_matches('.').to_ascii_lowercase();
-    host.parse::<IpAddr>().is_ok() || name == "localhost" || name.ends_with(".localhost")
 }
 
 #[cfg(test)]
@@ -114,20 +108,6 @@ mod tests {
             "*",
         ] {
             assert!(text.parse::<AllowedOrigin>().is_err(), "{text}");
-        }
-    }
-
-    #[test]
-    fn names_that_nobody_can_turn_to_this_machine() {
-        for own in
-            ["localhost", "LOCALHOST", "app.localhost", "localhost.", "127.0.0.1", "192.168.1.2", "[::1]"]
-        {
-            assert!(is_own_name(own), "{own}");
-        }
-        for foreign in
-            ["evil.example", "localhost.evil.example", "notlocalhost", "127.0.0.1.evil.example", ""]
-        {
-            assert!(!is_own_name(foreign), "{foreign}");
         }
     }
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use longwire::tls::{CertificateError, ServerTls};
+use longwire_server::config;
 
 use super::Failure;
 use crate::terminal;
@@ -40,27 +41,32 @@ pub(super) struct Tls {
 }
 
 impl Tls {
-    /// What was asked for, for a server that is reached as `host`.
-    pub(super) fn server(&self, host: &str) -> Result<Option<ServerTls>, Failure> {
-        let tls = match (&self.tls_cert, &self.tls_key, &self.tls_self_signed) {
-            (Some(certificates), Some(key), _) => {
-                ServerTls::from_files(certificates, key).map_err(|error| {
-                    let certificates = certificates.display();
-                    Failure::new(format!(
-                        "cannot serve TLS with {certificates} and {}: {error}",
-                        key.display()
-                    ))
-                })?
-            }
-            (.., Some(file)) => make(host, file.as_ref())?,
-            _ if self.tls_client_ca.is_some() => {
-                let text = "--tls-client-ca needs a certificate to be shown: add --tls-cert and --tls-key, or \
-                            --tls-self-signed";
-                return Err(Failure::usage(text));
-            }
+    /// The flags as settings.
+    pub(super) fn flags(&self) -> [(&'static str, &'static str, Option<String>); 4] {
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
+        [
+            ("tls.cert", "--tls-cert", path(&self.tls_cert)),
+            ("tls.key", "--tls-key", path(&self.tls_key)),
+            ("tls.client_ca", "--tls-client-ca", path(&self.tls_client_ca)),
+            (
+                "tls.self_signed",
+                "--tls-self-signed",
+                self.tls_self_signed.as_ref().map(|_| "true".to_owned()),
+            ),
+        ]
+    }
+
+    /// What the settings ask for, for a server that is reached as `host`.
+    pub(super) fn server(&self, config: &config::Tls, host: &str) -> Result<Option<ServerTls>, Failure> {
+        let tls = match (&config.cert, &config.key) {
+            (Some(certificates), Some(key)) => ServerTls::from_files(certificates, key).map_err(|error| {
+                let certificates = certificates.display();
+                Failure::new(format!("cannot serve TLS with {certificates} and {}: {error}", key.display()))
+            })?,
+            _ if config.self_signed => make(host, self.tls_self_signed.as_ref().and_then(Option::as_ref))?,
             _ => return Ok(None),
         };
-        let tls = match &self.tls_client_ca {
+        let tls = match &config.client_ca {
             Some(path) => {
                 let failed = |error: &dyn std::fmt::Display| {
                     Failure::new(format!("cannot verify clients by {}: {error}", path.display()))

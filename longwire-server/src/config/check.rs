@@ -159,7 +159,7 @@ fn token(token: &Token, problems: &mut Problems) {
     if let Some(url) = &token.jwks_url {
         check_url("access.token.jwks_url", url, problems);
         if url.starts_with("http:") {
-            let text = "access.token.jwks_url is fetched without TLS: who is on the way can make keys of his own; say https";
+            let text = "access.token.jwks_url is fetched without TLS: whoever is on the way can put in another key; say https";
             problems.warnings.push(text.into());
         }
     }

@@ -287,6 +287,10 @@ impl Sources {
             return Err(given(name, reworded(error.message())));
         }
         insert(&mut self.table, key, value);
+        // What stood in a list that is no longer there stands nowhere.
+        let within = format!("{key}.");
+        self.origins.retain(|other, _| !other.starts_with(&within));
+        self.spans.retain(|other, _| !other.starts_with(&within));
         self.origins.insert(key.to_owned(), origin);
         Ok(())
     }
@@ -549,12 +553,22 @@ mod tests {
     #[test]
     fn what_contradicts_itself_is_shown_where_it_was_said() {
         let mut sources = Sources::new();
-        sources.text("f.toml", "[tls]\ncert = 'c.pem'\n").expect("valid");
+        sources
+            .text("f.toml", "allow_origin = ['https://a.example', 'b']\n[tls]\ncert = 'c.pem'\n")
+            .expect("valid");
         set(&mut sources, &[("LONGWIRE_DRAIN", "2h")]).expect("valid");
-        let error = sources.load().expect_err("two problems");
-        assert_eq!(error.0.len(), 2);
-        let text = error.to_string();
-        assert!(text.contains("LONGWIRE_DRAIN: ") && text.contains("f.toml:2:8: "), "{text}");
+        let error = sources.load().expect_err("three problems");
+        let places: Vec<String> = error
+            .0
+            .iter()
+            .map(|problem| problem.to_string().split(": ").next().unwrap_or_default().to_owned())
+            .collect();
+        assert_eq!(places, ["LONGWIRE_DRAIN", "f.toml:1:38", "f.toml:3:8"]);
+
+        let mut sources = Sources::new();
+        sources.text("f.toml", "allow_origin = ['https://a.example']").expect("valid");
+        set(&mut sources, &[("LONGWIRE_ALLOW_ORIGIN", "b")]).expect("valid");
+        assert!(sources.load().expect_err("no origin").to_string().starts_with("LONGWIRE_ALLOW_ORIGIN: "));
     }
 
     #[test]

@@ -73,7 +73,7 @@ impl Default for Config {
             deflate_threshold: Size::new(256),
             drain: Age::seconds(0),
             restarts: false,
-            log: Log::Text,
+            log: Log::Off,
             log_level: "info".into(),
             data: None,
             sync: Sync::Os,
@@ -116,6 +116,8 @@ pub struct Tls {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Log {
+    /// Not at all.
+    Off,
     /// For people.
     Text,
     /// For programs: an object on each line.

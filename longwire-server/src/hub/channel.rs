@@ -10,8 +10,16 @@ use super::keys::Keys;
 use super::options::{CURSOR_BACKLOG, ChannelOptions, History as Bounds, Limits, Presence as Mode};
 use super::presence::Presence;
 use super::{Page, Publish, Receipt, Recovery, Refused};
-use crate::store::{Log, Store, StoreError, Wanted};
+use crate::store::{Log, Store, StoreError};
 use crate::value::{ChannelName, Epoch, Position, Published, Time, User};
+
+/// What a channel is counted with in the accounts of all.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Weight {
+    /// Bytes of history.
+    pub(super) bytes: usize,
+    pub(super) keys: usize,
+}
 
 pub(super) struct Channel {
     pub(super) name: ChannelName,
@@ -70,6 +78,8 @@ impl Channel {
         let loaded = store.load(&self.name, &mut |published, key| {
             latest = latest.max(published.at);
             if let Some(key) = key {
+                // As it went when it was published: a key that had expired may have come again.
+                keys.expire(&self.options.keys, published.at);
                 keys.insert(&key, published.position.offset, published.at);
                 keys.expire(&self.options.keys, published.at);
             }
@@ -140,11 +150,12 @@ impl Channel {
         }
     }
 
-    /// Appends a message: stores it, keeps it, wakes the cursors, delivers it.
+    /// Appends a message: stores it, keeps it, wakes the cursors, delivers it. `room` is for a key that is new.
     pub(super) fn publish(
         &mut self,
         message: Message,
         how: Publish<'_>,
+        room: Result<(), Refused>,
         store: Option<&Store>,
         deliver: &mut dyn FnMut(&Published),
     ) -> Result<Receipt, Refused> {
@@ -155,15 +166,19 @@ impl Channel {
             let position = Position { epoch: self.epoch, offset };
             return Ok(Receipt { position, duplicate: true });
         }
+        if how.key.is_some() {
+            room?;
+        }
         let offset = self.head.checked_add(1).ok_or(Refused::Exhausted)?;
         let position = Position { epoch: self.epoch, offset };
         let published = Published { position, at: self.latest, from: how.from, message };
         if self.is_stored()
             && let Some(store) = store
         {
-            let wanted = Wanted { first: self.first(), window: self.options.keys.window };
+            let keyed = self.keys.as_ref().and_then(|keys| keys.first());
+            let wanted = keyed.map_or(self.first(), |keyed| keyed.min(self.first()));
             let log = self.log.get_or_insert_with(|| Box::new(Log::fresh(self.head)));
-            log.append(store, &self.name, &published, how.key, &wanted)?;
+            log.append(store, &self.name, &published, how.key, wanted)?;
         }
         self.head = offset;
         if let Some(key) = how.key {
@@ -226,6 +241,12 @@ impl Channel {
         Page { messages, position: Some(self.position()), more: reached < self.head, recovered }
     }
 
+    /// The last messages, as far as they are kept and go into a page.
+    pub(super) fn latest(&self, limit: usize, limits: &Limits) -> Page {
+        let behind = self.head.saturating_sub(limit as u64).max(self.first() - 1);
+        self.page(Some(Position { epoch: self.epoch, offset: behind }), limit, limits)
+    }
+
     pub(super) fn join(&mut self, user: Option<&User>) {
         self.subscribers += 1;
         if self.options.presence != Mode::Off {
@@ -267,9 +288,8 @@ impl Channel {
         self.wake.get_or_insert_with(|| watch::Sender::new(self.head)).subscribe()
     }
 
-    /// Bytes that its history is counted with.
-    pub(super) fn cost(&self) -> usize {
-        self.history.cost()
+    pub(super) fn weight(&self) -> Weight {
+        Weight { bytes: self.history.cost(), keys: self.keys.as_ref().map_or(0, |keys| keys.len()) }
     }
 
     /// Gives up its history, in memory.

@@ -13,6 +13,8 @@ pub enum Refused {
     Key(InvalidName),
     /// There are [`Limits::channels`](super::Limits::channels) in memory.
     TooManyChannels(usize),
+    /// There are [`Limits::keys`](super::Limits::keys) in memory.
+    TooManyKeys(usize),
     /// The channel has had 2^64 messages.
     Exhausted,
     /// The store could not do its part.
@@ -25,6 +27,12 @@ impl fmt::Display for Refused {
             Self::Key(why) => write!(f, "not an idempotency key: {why}"),
             Self::TooManyChannels(most) => {
                 write!(f, "there are {most} channels, and no more may be; use one that exists, or come later")
+            }
+            Self::TooManyKeys(most) => {
+                write!(
+                    f,
+                    "{most} idempotency keys are remembered, and no more may be; come later, or publish without"
+                )
             }
             Self::Exhausted => f.write_str("the channel has no further offsets; use another"),
             Self::Store(error) => error.fmt(f),

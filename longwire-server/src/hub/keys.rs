@@ -36,6 +36,15 @@ impl Keys {
         self.offsets.get(key).copied()
     }
 
+    /// The offset of the oldest key.
+    pub(super) fn first(&self) -> Option<u64> {
+        self.order.front().and_then(|(_, key)| self.offset(key))
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.order.len()
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.order.is_empty()
     }

@@ -55,27 +55,30 @@ pub use crate::value::{
 };
 
 use crate::store::Store;
-use channel::Channel;
+use channel::{Channel, Weight};
 use shard::Shard;
 
 /// Locks for all channels: so many that threads seldom meet.
 const SHARDS: usize = 256;
 
 /// How a channel of this name behaves.
-type OptionsOf = dyn Fn(&str) -> Arc<ChannelOptions> + Send + Sync;
 
 /// All channels. It clones into further handles of the same.
 #[derive(Clone)]
 pub struct Hub(Arc<Inner>);
 
+/// Tells how a channel behaves, by its name.
+type Options = Box<dyn Fn(&str) -> Arc<ChannelOptions> + Send + Sync>;
+
 struct Inner {
     shards: Box<[Slot]>,
     hasher: RandomState,
-    options: Box<OptionsOf>,
+    options: Options,
     limits: Limits,
     store: Option<Store>,
-    /// Bytes of all histories in memory, and the number of channels.
+    /// Bytes of all histories in memory, the number of keys, and of channels.
     bytes: AtomicUsize,
+    keys: AtomicUsize,
     channels: AtomicUsize,
     /// The latest time that was heard, in milliseconds.
     latest: AtomicU64,
@@ -223,7 +226,7 @@ impl Hub {
         Self::build(limits, Box::new(options), Some(store))
     }
 
-    fn build(limits: Limits, options: Box<OptionsOf>, store: Option<Store>) -> Self {
+    fn build(limits: Limits, options: Options, store: Option<Store>) -> Self {
         let slot = || Slot { oldest: AtomicU64::new(NEVER), ..Slot::default() };
         Self(Arc::new(Inner {
             shards: std::iter::repeat_with(slot).take(SHARDS).collect(),
@@ -232,6 +235,7 @@ impl Hub {
             limits,
             store,
             bytes: AtomicUsize::new(0),
+            keys: AtomicUsize::new(0),
             channels: AtomicUsize::new(0),
             latest: AtomicU64::new(0),
             cutting: Mutex::new(()),
@@ -240,7 +244,7 @@ impl Hub {
     }
 
     /// Publishes a message. `deliver` gets it under the lock of the channel, after it was stored, unless it is a
-    /// duplicate. What `now` says, no later call takes back: a channel's time does not go backwards.
+    /// duplicate. A payload that is part of a larger buffer keeps all of that in memory, as long as it is kept. What `now` says, no later call takes back: a channel's time does not go backwards.
     ///
     /// # Errors
     ///
@@ -255,9 +259,12 @@ impl Hub {
         if let Some(key) = how.key {
             crate::value::validate(key).map_err(Refused::Key)?;
         }
-        let store = self.0.store.as_ref();
-        let now = how.now;
-        self.made(name, now, |channel, _| channel.publish(message, how, store, deliver)).and_then(unwound)?
+        let (inner, now) = (&*self.0, how.now);
+        let most = inner.limits.keys;
+        let full = inner.keys.load(Ordering::Relaxed) >= most;
+        let room = if full { Err(Refused::TooManyKeys(most)) } else { Ok(()) };
+        let store = inner.store.as_ref();
+        unwound(self.made(name, now, |channel, _| channel.publish(message, how, room, store, deliver))?)
     }
 
     /// Subscribes: `seat` is told what was missed and where the channel stands, under the lock that what is delivered
@@ -305,7 +312,7 @@ impl Hub {
         })?;
         // It leaves, too, if `seat` has panicked.
         let subscription = Subscription { hub: self.clone(), name: name.clone(), user };
-        Ok((subscription, unwound(seated)?))
+        Ok((subscription, unwound(seated)))
     }
 
     /// A page of history, from the oldest message or behind a position: at most `limit` messages, and no more than
@@ -321,19 +328,33 @@ impl Hub {
         limit: usize,
         now: Time,
     ) -> Result<Page, Refused> {
+        self.page(name, now, after.is_none(), |channel, limits| channel.page(after, limit, limits))
+    }
+
+    /// The last `limit` messages, as far as they are kept, as a page: of what is more than a page may be, its beginning.
+    /// To go on from there as a subscriber, subscribe behind the last of them.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Store`].
+    pub fn latest(&self, name: &ChannelName, limit: usize, now: Time) -> Result<Page, Refused> {
+        self.page(name, now, true, |channel, limits| channel.latest(limit, limits))
+    }
+
+    /// Reads a page, or one of a channel that there is not.
+    fn page(
+        &self,
+        name: &ChannelName,
+        now: Time,
+        recovered: bool,
+        read: impl FnOnce(&Channel, &Limits) -> Page,
+    ) -> Result<Page, Refused> {
         let page = self.visit(name, Visit::Stored, now, |channel, limits| {
             channel.expire(now);
-            channel.page(after, limit, limits)
+            read(channel, limits)
         })?;
-        let Some(page) = page else {
-            return Ok(Page {
-                messages: Vec::new(),
-                position: None,
-                more: false,
-                recovered: after.is_none(),
-            });
-        };
-        unwound(page)
+        let none = || Page { messages: Vec::new(), position: None, more: false, recovered };
+        Ok(page.map_or_else(none, unwound))
     }
 
     /// A cursor behind a position, or behind the last message.
@@ -342,8 +363,11 @@ impl Hub {
     ///
     /// [`Refused`].
     pub fn cursor(&self, name: &ChannelName, after: Option<Position>, now: Time) -> Result<Cursor, Refused> {
-        let (position, head) =
-            self.made(name, now, |channel, _| (channel.position(), channel.watch())).and_then(unwound)?;
+        let visited = self.made(name, now, |channel, _| {
+            channel.expire(now);
+            (channel.position(), channel.watch())
+        })?;
+        let (position, head) = unwound(visited);
         Ok(Cursor::new(self.clone(), name.clone(), after.unwrap_or(position), head))
     }
 
@@ -372,7 +396,6 @@ impl Hub {
     }
 
     fn slot(&self, name: &ChannelName) -> &Slot {
-        // Both divisor and index are below the number of shards.
         &self.0.shards[self.0.hasher.hash_one(name) as usize % SHARDS]
     }
 
@@ -380,7 +403,7 @@ impl Hub {
         held(&self.slot(name).shard)
     }
 
-    /// Visits a channel that is made if need be.
+    /// Visits a channel, which is made if need be.
     fn made<R>(
         &self,
         name: &ChannelName,
@@ -388,7 +411,7 @@ impl Hub {
         visit: impl FnOnce(&mut Channel, &Limits) -> R,
     ) -> Result<thread::Result<R>, Refused> {
         let visited = self.visit(name, Visit::Made, now, visit)?;
-        // It was made.
+        // It is there, or the visit was refused.
         visited.ok_or(Refused::TooManyChannels(self.0.limits.channels))
     }
 
@@ -425,12 +448,12 @@ impl Hub {
                     return Err(Refused::TooManyChannels(most));
                 }
                 let place = shard.insert(channel);
-                self.settle(slot, &mut shard, place, 0);
+                self.settle(slot, &mut shard, place, Weight::default());
                 place
             }
         };
         let Some(channel) = shard.channel(place) else { return Ok(None) };
-        let before = channel.cost();
+        let before = channel.weight();
         let mut loaded = Ok(());
         if channel.is_cut()
             && how != Visit::Present
@@ -446,21 +469,25 @@ impl Hub {
         Ok(Some(visited?))
     }
 
-    /// Keeps the accounts after a channel has changed, whose history was counted with `before` bytes.
-    fn settle(&self, slot: &Slot, shard: &mut Shard, place: u32, before: usize) {
+    /// Keeps the accounts after a channel has changed, which weighed `before`.
+    fn settle(&self, slot: &Slot, shard: &mut Shard, place: u32, before: Weight) {
         let Some(channel) = shard.channel(place) else { return };
-        let after = channel.cost();
-        let changed = channel.presence_mut().is_some_and(|(presence, _)| presence.is_news());
-        if after >= before {
-            self.0.bytes.fetch_add(after - before, Ordering::Relaxed);
-        } else {
-            self.0.bytes.fetch_sub(before - after, Ordering::Relaxed);
-        }
-        if changed {
+        self.account(before, channel.weight());
+        if channel.presence_mut().is_some_and(|(presence, _)| presence.is_news()) {
             shard.presence_changed(place);
         }
         shard.used(place);
         slot.note(shard);
+    }
+
+    fn account(&self, before: Weight, after: Weight) {
+        let change = |count: &AtomicUsize, before: usize, after: usize| match after.checked_sub(before) {
+            Some(0) => {}
+            Some(more) => drop(count.fetch_add(more, Ordering::Relaxed)),
+            None => drop(count.fetch_sub(before - after, Ordering::Relaxed)),
+        };
+        change(&self.0.bytes, before.bytes, after.bytes);
+        change(&self.0.keys, before.keys, after.keys);
     }
 }
 
@@ -485,6 +512,6 @@ fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 /// What a visitor has returned; goes on with its panic.
-fn unwound<R>(visited: thread::Result<R>) -> Result<R, Refused> {
-    Ok(visited.unwrap_or_else(|panic| resume_unwind(panic)))
+fn unwound<R>(visited: thread::Result<R>) -> R {
+    visited.unwrap_or_else(|panic| resume_unwind(panic))
 }

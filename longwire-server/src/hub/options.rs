@@ -79,6 +79,8 @@ pub struct Limits {
     /// Bytes of all histories in memory, each message counted with [`MESSAGE_COST`] besides its payload. Beyond it the
     /// histories that were used least recently are cut: lost, or read from the store when they are asked for again.
     pub history_memory: usize,
+    /// Idempotency keys in memory. While there are so many, a message with a new key is refused.
+    pub keys: usize,
     /// Messages that are replayed to a subscriber, or given as a page.
     pub replay_messages: usize,
     /// Bytes of payload of these. A single message may be larger in a page, not in a replay.
@@ -92,10 +94,11 @@ pub struct Limits {
 }
 
 impl Default for Limits {
-    /// 256 MiB; replays of 1,000 messages and 4 MiB; 2,000,000 channels; a second; a minute.
+    /// 256 MiB; 1,000,000 keys; replays of 1,000 messages and 4 MiB; 2,000,000 channels; a second; a minute.
     fn default() -> Self {
         Self {
             history_memory: 256 << 20,
+            keys: 1_000_000,
             replay_messages: 1000,
             replay_bytes: 4 << 20,
             channels: 2_000_000,

@@ -1,6 +1,8 @@
 //! Some of the channels, behind one lock: found by name, and in the order in which their histories were used.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Range;
+use std::time::Duration;
 
 use super::channel::Channel;
 use super::presence::PresenceChange;
@@ -45,7 +47,7 @@ impl Shard {
     }
 
     /// Places there are, with a channel or without.
-    pub(super) fn places(&self) -> std::ops::Range<u32> {
+    pub(super) fn places(&self) -> Range<u32> {
         0..self.channels.len() as u32
     }
 
@@ -83,7 +85,7 @@ impl Shard {
         self.unlink(place);
         let newest = self.newest;
         let Some(channel) = self.channel(place) else { return };
-        if channel.cost() == 0 {
+        if channel.weight().bytes == 0 {
             return;
         }
         (channel.before, channel.behind) = (newest, NONE);
@@ -121,7 +123,7 @@ impl Shard {
     pub(super) fn cut_oldest(&mut self) -> usize {
         let oldest = self.oldest;
         let Some(channel) = self.channel(oldest) else { return 0 };
-        let cost = channel.cost();
+        let cost = channel.weight().bytes;
         channel.cut();
         self.unlink(oldest);
         cost
@@ -136,7 +138,7 @@ impl Shard {
     pub(super) fn tell_presence(
         &mut self,
         now: Time,
-        interval: std::time::Duration,
+        interval: Duration,
         tell: &mut dyn FnMut(&ChannelName, PresenceChange),
     ) {
         for _ in 0..self.changed.len() {

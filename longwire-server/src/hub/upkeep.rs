@@ -1,17 +1,22 @@
 //! What is done now and then: presence is told of, what has expired is dropped, histories beyond the budget are cut.
 
+use std::ops::Range;
 use std::sync::TryLockError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::channel::{Channel, Weight};
 use super::{Hub, NEVER, PresenceChange, Refused, SHARDS, Slot, held};
 use crate::value::{ChannelName, Time};
 
 /// In so long every channel is looked at once.
-const ROUND: Duration = Duration::from_secs(10);
+const ROUND: Duration = Duration::from_secs(30);
 
 /// Files of the store that are looked at in one tick.
 const FILES: usize = 32;
+
+/// Channels that are looked at, and removed from the store, while their shard is locked.
+const PORTION: usize = 64;
 
 /// Where looking at the channels has come to.
 #[derive(Default)]
@@ -32,7 +37,7 @@ impl Hub {
     }
 
     /// Drops what has expired, and channels that nobody uses and that keep nothing. Call it some ten times a second:
-    /// each call looks at as many channels as it takes to see all of them in ten seconds, and at some files of the store.
+    /// each call looks at as many channels as it takes to see all of them in half a minute, and at some files of the store.
     ///
     /// # Errors
     ///
@@ -54,25 +59,36 @@ impl Hub {
     }
 
     fn sweep(&self, slot: &Slot, now: Time) -> Result<(), Refused> {
+        let places = held(&slot.shard).places();
+        let mut done = Ok(());
+        for first in places.clone().step_by(PORTION) {
+            let end = places.end.min(first + PORTION as u32);
+            done = done.and(self.sweep_portion(slot, first..end, now));
+        }
+        done
+    }
+
+    fn sweep_portion(&self, slot: &Slot, places: Range<u32>, now: Time) -> Result<(), Refused> {
         let mut shard = held(&slot.shard);
         let mut done = Ok(());
-        for place in shard.places() {
+        for place in places {
             let Some(channel) = shard.channel(place) else { continue };
-            let before = channel.cost();
+            let before = channel.weight();
             channel.expire(now);
-            self.0.bytes.fetch_sub(before - channel.cost(), Ordering::Relaxed);
-            let cost = channel.cost();
+            let after = channel.weight();
+            self.account(before, after);
             let unused = channel.used.after(self.0.limits.linger) <= now;
             if unused {
                 channel.rest();
             }
             let idle = unused && channel.is_idle();
-            if before > 0 && cost == 0 {
+            if before.bytes > 0 && after.bytes == 0 {
                 shard.used(place);
             }
             let Some(channel) = shard.channel(place).filter(|_| idle) else { continue };
             let (nothing, stored) = (channel.keeps_nothing(), channel.has_log());
             if !nothing && !stored {
+                // It is kept here only.
                 continue;
             }
             if nothing
@@ -83,7 +99,7 @@ impl Hub {
                 done = done.and(Err(error.into()));
                 continue;
             }
-            self.0.bytes.fetch_sub(cost, Ordering::Relaxed);
+            self.account(after, Weight::default());
             self.0.channels.fetch_sub(1, Ordering::Relaxed);
             shard.remove(place);
         }
@@ -102,10 +118,18 @@ impl Hub {
                 return;
             }
             let shard = self.lock(&name);
-            // Somebody may have come in the meantime.
-            if shard.place(&name).is_none()
-                && store.written(&name).is_some_and(|written| written.after(wanted) <= now)
-                && let Err(error) = store.remove(&name)
+            if shard.place(&name).is_some() {
+                return;
+            }
+            // The times of files are another clock's, which may have been set; so it is looked into. What is wrong with
+            // a file is said when its channel is asked for.
+            let mut channel = Channel::fresh(name, options, now);
+            let done_with = match channel.load(store, now) {
+                Ok(_) => channel.keeps_nothing(),
+                Err(_) => false,
+            };
+            if done_with
+                && let Err(error) = store.remove(&channel.name)
                 && done.is_ok()
             {
                 done = Err(Refused::from(error));
@@ -122,7 +146,7 @@ impl Hub {
             return;
         }
         // One thread does it for all.
-        let _cutting = match self.0.cutting.try_lock() {
+        let cutting = match self.0.cutting.try_lock() {
             Ok(guard) => guard,
             Err(TryLockError::Poisoned(guard)) => guard.into_inner(),
             Err(TryLockError::WouldBlock) => return,
@@ -130,11 +154,12 @@ impl Hub {
         while bytes.load(Ordering::Relaxed) > budget - budget / 64 {
             let oldest = self.0.shards.iter().min_by_key(|slot| slot.oldest.load(Ordering::Relaxed));
             let Some(slot) = oldest.filter(|slot| slot.oldest.load(Ordering::Relaxed) != NEVER) else {
-                return;
+                break;
             };
             let mut shard = held(&slot.shard);
             bytes.fetch_sub(shard.cut_oldest(), Ordering::Relaxed);
             slot.note(&mut shard);
         }
+        drop(cutting);
     }
 }

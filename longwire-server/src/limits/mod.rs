@@ -88,13 +88,9 @@ impl Limits {
     pub fn connect(&self, from: IpAddr, now: Instant) -> Result<Seat, Limited> {
         let address =
             self.addresses.enter(network(from), now).map_err(|limited| limited.of(Scope::Address))?;
-        Ok(Seat {
-            own: self.rules.connection,
-            messages: Bucket::new(now),
-            bytes: Bucket::new(now),
-            address,
-            user: None,
-        })
+        let rules = self.rules.connection;
+        let meter = || Box::new(Meter { rules, messages: Bucket::new(now), bytes: Bucket::new(now) });
+        Ok(Seat { own: (rules != Own::default()).then(meter), address, user: None })
     }
 
     /// Says whose the connection is, once that is known.
@@ -128,14 +124,20 @@ pub fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The place of one connection. Dropped, it is free again.
+/// The place of one connection. Dropped, it is free again. 24 bytes, and more only for what is limited.
 #[derive(Debug)]
 pub struct Seat {
-    own: Own,
-    messages: Bucket,
-    bytes: Bucket,
+    own: Option<Box<Meter>>,
     address: Option<Place>,
     user: Option<Place>,
+}
+
+/// What a connection has sent.
+#[derive(Debug)]
+struct Meter {
+    rules: Own,
+    messages: Bucket,
+    bytes: Bucket,
 }
 
 impl Seat {
@@ -146,18 +148,21 @@ impl Seat {
     /// If that is too much for the connection, its address or its user. What the narrower of them has granted by then is
     /// used up.
     pub fn message(&mut self, bytes: usize, now: Instant) -> Result<(), Limited> {
+        let bytes = bytes as u64;
         let limited = |what| move |wait| Limited { scope: Scope::Connection, what, wait };
-        if let Some(rate) = &self.own.messages {
-            self.messages.take(rate, 1, now).map_err(limited(What::Messages))?;
-        }
-        if let Some(rate) = &self.own.bytes {
-            self.bytes.take(rate, bytes as u64, now).map_err(limited(What::Bytes))?;
+        if let Some(own) = &mut self.own {
+            if let Some(rate) = &own.rules.messages {
+                own.messages.take(rate, 1, now).map_err(limited(What::Messages))?;
+            }
+            if let Some(rate) = &own.rules.bytes {
+                own.bytes.take(rate, bytes, now).map_err(limited(What::Bytes))?;
+            }
         }
         if let Some(address) = &self.address {
-            address.message(bytes as u64, now).map_err(|limited| limited.of(Scope::Address))?;
+            address.message(bytes, now).map_err(|limited| limited.of(Scope::Address))?;
         }
         if let Some(user) = &self.user {
-            user.message(bytes as u64, now).map_err(|limited| limited.of(Scope::User))?;
+            user.message(bytes, now).map_err(|limited| limited.of(Scope::User))?;
         }
         Ok(())
     }
@@ -315,6 +320,11 @@ mod tests {
         assert!(limits.connect(from, now + SECOND).is_ok());
         assert!(limits.connect(from, now + SECOND).is_ok());
         assert!(limits.connect(from, now + SECOND).is_err());
+    }
+
+    #[test]
+    fn a_seat_is_small() {
+        assert_eq!(size_of::<Seat>(), 24);
     }
 
     #[test]

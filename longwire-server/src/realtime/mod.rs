@@ -141,6 +141,15 @@ impl Realtime {
         &self.0.config
     }
 
+    /// Fetches the keys of tokens, where they are to be fetched: so that a wrong address shows at the start.
+    ///
+    /// # Errors
+    ///
+    /// In words.
+    pub async fn fetch_keys(&self) -> Result<(), String> {
+        self.0.access.fetch_keys().await
+    }
+
     /// Who is to deliver: the engine that calls [`Clients`]. Said once, before anybody connects.
     pub fn deliver_by(&self, engine: Handle) {
         let _ = self.0.engine.set(engine);

@@ -2,17 +2,16 @@
 //!
 //! What is published goes to `.log`. When that has grown, and nothing in `.old` is wanted any more, `.log` takes the
 //! place of `.old` by one rename, and a new `.log` begins. So expired messages leave the disk without a rewrite, in
-//! time that does not depend on how many they are, and a channel takes at most twice what it keeps, and [`ROLL`].
+//! time that does not depend on how many they are. A channel takes at most twice what it keeps, and twice [`ROLL`].
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
 
 use super::record::{Next, Record, Records, encode_head, encode_message};
 use super::{Store, StoreError, Sync};
-use crate::value::{ChannelName, Epoch, Position, Published, Time};
+use crate::value::{ChannelName, Epoch, Position, Published};
 
 /// Bytes from which on a `.log` may become an `.old`.
 pub const ROLL: u64 = 64 << 10;
@@ -25,19 +24,10 @@ pub(crate) struct Log {
     len: u64,
     /// There may be more in the file than `len`: of a write that failed.
     torn: bool,
-    /// The last offset that is on disk, and when the last message with a key came.
+    /// The last offset that is on disk.
     last: u64,
-    keyed: Option<Time>,
-    /// The same of `.old`.
-    old: Option<(u64, Option<Time>)>,
-}
-
-/// What of a channel is still wanted.
-pub(crate) struct Wanted {
-    /// The offset of the first message.
-    pub(crate) first: u64,
-    /// How long keys are.
-    pub(crate) window: Duration,
+    /// The last one in `.old`.
+    old: Option<u64>,
 }
 
 /// A file that counts itself.
@@ -53,7 +43,7 @@ impl Drop for Open {
 impl Log {
     /// The log of a channel that has no files, or an empty one, and whose next message is the one after `last`.
     pub(crate) const fn fresh(last: u64) -> Self {
-        Self { file: None, len: 0, torn: true, last, keyed: None, old: None }
+        Self { file: None, len: 0, torn: true, last, old: None }
     }
 
     /// Reads a channel's files, and cuts off what its writer has not finished. Each message goes to `each`, with its
@@ -70,7 +60,7 @@ impl Log {
                 // It was whole when it took this place.
                 return Err(old.corrupt("it ends within a record"));
             }
-            log.old = Some((log.last, log.keyed.take()));
+            log.old = Some(log.last);
         }
         if let Some(mut current) = Records::open(store.path(name, "log"))? {
             let torn = log.read(&mut current, name, &mut epoch, each)?;
@@ -114,9 +104,6 @@ impl Log {
                         return Err(records.corrupt("its offset is not the next"));
                     }
                     self.last = offset;
-                    if key.is_some() {
-                        self.keyed = Some(at);
-                    }
                     each(Published { position: Position { epoch, offset }, at, from, message }, key);
                 }
                 _ => return Err(records.corrupt("a file is one head, and messages behind it")),
@@ -129,7 +116,8 @@ impl Log {
         self.last
     }
 
-    /// Writes a message behind all others. When this returns, the system has it, and by [`Sync::Always`] the disk.
+    /// Writes a message behind all others. When this returns, the system has it, and by [`Sync::Always`] the disk. Of
+    /// the messages before it, those are wanted still that have an offset of at least `wanted`.
     ///
     /// # Errors
     ///
@@ -140,12 +128,12 @@ impl Log {
         name: &ChannelName,
         published: &Published,
         key: Option<&str>,
-        wanted: &Wanted,
+        wanted: u64,
     ) -> Result<(), StoreError> {
         if self.torn {
             self.cut(store, name)?;
         }
-        if self.len >= ROLL && self.is_old_done(wanted, published.at) {
+        if self.len >= ROLL && self.old.is_none_or(|last| last < wanted) {
             self.roll(store, name)?;
         }
         let mut bytes = Vec::new();
@@ -162,9 +150,6 @@ impl Log {
         }
         self.len += bytes.len() as u64;
         self.last = published.position.offset;
-        if key.is_some() {
-            self.keyed = Some(published.at);
-        }
         if self.file.as_ref().is_some_and(|open| open.1.load(Ordering::Relaxed) > store.most_open) {
             self.file = None;
         }
@@ -181,8 +166,7 @@ impl Log {
         let Open(file, _) = match &mut self.file {
             Some(open) => open,
             None => {
-                let opened = OpenOptions::new().append(true).create(true).open(path());
-                let file = opened.map_err(|error| StoreError::Io { doing: "open", file: path(), error })?;
+                let file = store.append_to(name)?;
                 store.open.fetch_add(1, Ordering::Relaxed);
                 self.file.insert(Open(file, store.open.clone()))
             }
@@ -214,13 +198,6 @@ impl Log {
         Ok(())
     }
 
-    /// Nothing in `.old` is wanted any more.
-    fn is_old_done(&self, wanted: &Wanted, now: Time) -> bool {
-        self.old.is_none_or(|(last, keyed)| {
-            last < wanted.first && keyed.is_none_or(|keyed| keyed.after(wanted.window) <= now)
-        })
-    }
-
     fn roll(&mut self, store: &Store, name: &ChannelName) -> Result<(), StoreError> {
         let (log, old) = (store.path(name, "log"), store.path(name, "old"));
         if store.sync != Sync::Os {
@@ -228,10 +205,72 @@ impl Log {
             let synced = File::open(&log).and_then(|file| file.sync_data());
             synced.map_err(|error| StoreError::Io { doing: "sync", file: log.clone(), error })?;
         }
-        std::fs::rename(&log, old).map_err(|error| StoreError::Io { doing: "rename", file: log, error })?;
-        self.old = Some((self.last, self.keyed.take()));
         self.file = None;
+        std::fs::rename(&log, old).map_err(|error| StoreError::Io { doing: "rename", file: log, error })?;
+        self.old = Some(self.last);
         self.len = 0;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::value::Time;
+
+    fn appended(store: &Store, log: &mut Log, offset: u64, wanted: u64) -> Result<(), StoreError> {
+        let name = ChannelName::new("房间").expect("a name");
+        let epoch = Epoch::from_bits(7).expect("bits");
+        let message = "x".repeat(1000).into();
+        let published =
+            Published { position: Position { epoch, offset }, at: Time::default(), from: None, message };
+        log.append(store, &name, &published, Some("k"), wanted)
+    }
+
+    #[test]
+    fn what_a_failed_write_has_left_is_cut_before_the_next() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = Store::open(directory.path(), Sync::Interval(Duration::ZERO)).expect("a store");
+        let name = ChannelName::new("房间").expect("a name");
+        let mut log = Log::fresh(0);
+        for offset in 1..200 {
+            let file = store.path(&name, "log");
+            if file.exists() {
+                // As a disk does that is full in the middle of a record.
+                let garbage =
+                    OpenOptions::new().append(true).open(&file).and_then(|mut it| it.write_all(b"half"));
+                garbage.expect("written");
+                log.torn = true;
+            }
+            appended(&store, &mut log, offset, offset).expect("appended");
+        }
+        let mut offsets = Vec::new();
+        let loaded = store.load(&name, &mut |published, _| offsets.push(published.position.offset));
+        let (loaded, epoch) = loaded.expect("sound").expect("there");
+        assert_eq!((loaded.last(), epoch.bits(), loaded.len, loaded.old), (199, 7, log.len, log.old));
+        assert!(offsets.len() < 199 && offsets.iter().copied().eq(offsets[0]..200));
+        store.sync().expect("synced");
+    }
+
+    #[test]
+    fn nothing_rolls_away_that_is_wanted_and_nothing_before_its_size() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = Store::open(directory.path(), Sync::Os).expect("a store");
+        let mut log = Log::fresh(0);
+        let mut rolls = Vec::new();
+        for offset in 1..=300 {
+            let before = log.len;
+            appended(&store, &mut log, offset, if offset < 250 { 1 } else { offset }).expect("appended");
+            if log.len < before {
+                assert!(before >= ROLL);
+                rolls.push(offset);
+            } else {
+                // The second has to wait until the first message is no longer wanted.
+                assert!(before < ROLL || log.old.is_some());
+            }
+        }
+        assert!(rolls.len() == 2 && rolls[0] < 70 && rolls[1] == 250, "{rolls:?}");
     }
 }

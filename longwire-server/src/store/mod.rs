@@ -1,4 +1,4 @@
-//! History on disk: a directory with two files for each channel that has any ([`log`] says why two).
+//! History on disk: a directory with two files for each channel that has any (`log` says why two).
 //!
 //! Files are named by the SHA-1 of the channel's name, which their first record holds, so two channels that collide are
 //! told apart and refused. A channel is read when it is first asked for; opening a store reads nothing.
@@ -23,8 +23,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use sha1::{Digest, Sha1};
 
 pub use error::StoreError;
+pub(crate) use log::Log;
 pub use log::ROLL;
-pub(crate) use log::{Log, Wanted};
 pub use record::RECORD_MAX;
 
 use crate::value::{ChannelName, Epoch, Published, Time};
@@ -86,15 +86,6 @@ impl Store {
             Err(TryLockError::WouldBlock) => return Err(StoreError::InUse { directory }),
             Err(TryLockError::Error(error)) => return Err(failed("lock", &path, error)),
         }
-        for n in 0..=u8::MAX {
-            let shelf = directory.join(format!("{n:02x}"));
-            match fs::create_dir(&shelf) {
-                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-                    return Err(failed("make", &shelf, error));
-                }
-                _ => {}
-            }
-        }
         Ok(Self {
             directory,
             sync,
@@ -120,15 +111,17 @@ impl Store {
     /// [`StoreError::Io`] of the first file that failed; what failed is tried again by the next call.
     pub fn sync(&self) -> Result<(), StoreError> {
         let files = std::mem::take(&mut *held(&self.unsynced));
+        // A file that is new is only there when its directory says so, and that when the one above does.
+        let shelves: HashSet<_> = files.iter().filter_map(|file| file.parent()).map(PathBuf::from).collect();
         let mut first = Ok(());
-        for file in files {
-            match File::open(&file).and_then(|opened| opened.sync_all()) {
+        for file in files.iter().chain(&shelves).chain([&self.directory]) {
+            match File::open(file).and_then(|opened| opened.sync_all()) {
                 Ok(()) => {}
                 // The channel was given up.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
-                    self.unsynced(file.clone());
-                    first = first.and(Err(StoreError::Io { doing: "sync", file, error }));
+                    held(&self.unsynced).extend(files.iter().cloned());
+                    first = first.and(Err(StoreError::Io { doing: "sync", file: file.clone(), error }));
                 }
             }
         }
@@ -182,10 +175,12 @@ impl Store {
                 Some(reading) => reading.next(),
                 None => {
                     let shelf = self.directory.join(format!("{next:02x}"));
-                    let listed = fs::read_dir(&shelf);
                     *next = next.wrapping_add(1);
-                    *reading =
-                        Some(listed.map_err(|error| StoreError::Io { doing: "list", file: shelf, error })?);
+                    *reading = match fs::read_dir(&shelf) {
+                        Ok(listed) => Some(listed),
+                        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+                        Err(error) => return Err(StoreError::Io { doing: "list", file: shelf, error }),
+                    };
                     continue;
                 }
             };
@@ -206,7 +201,7 @@ impl Store {
     }
 
     /// When a channel was last written to; `None` if nothing of it is stored.
-    pub(crate) fn written(&self, name: &ChannelName) -> Option<Time> {
+    fn written(&self, name: &ChannelName) -> Option<Time> {
         let of = |which| fs::metadata(self.path(name, which)).and_then(|data| data.modified()).ok();
         let since = of("log").max(of("old"))?.duration_since(UNIX_EPOCH).unwrap_or_default();
         Some(Time::default().after(since))
@@ -229,15 +224,49 @@ impl Store {
         held(&self.unsynced).insert(file);
     }
 
+    /// Opens a channel's `.log` for appending; makes it, and the directory it is in, if need be.
+    fn append_to(&self, name: &ChannelName) -> Result<File, StoreError> {
+        let file = self.path(name, "log");
+        let open = || File::options().append(true).create(true).open(&file);
+        let opened = match (open(), file.parent()) {
+            (Err(error), Some(shelf)) if error.kind() == io::ErrorKind::NotFound => {
+                fs::create_dir_all(shelf).and_then(|()| open())
+            }
+            (opened, _) => opened,
+        };
+        opened.map_err(|error| StoreError::Io { doing: "open", file, error })
+    }
+
+    /// Forces to the disk that a channel has a new file.
     fn sync_directory(&self, name: &ChannelName) -> Result<(), StoreError> {
-        let mut shelf = self.path(name, "log");
-        shelf.pop();
-        let synced = File::open(&shelf).and_then(|opened| opened.sync_all());
-        synced.map_err(|error| StoreError::Io { doing: "sync", file: shelf, error })
+        let file = self.path(name, "log");
+        for directory in [file.parent(), Some(self.directory.as_path())].into_iter().flatten() {
+            let synced = File::open(directory).and_then(|opened| opened.sync_all());
+            synced.map_err(|error| StoreError::Io { doing: "sync", file: directory.into(), error })?;
+        }
+        Ok(())
     }
 }
 
 /// A lock that no panic of another thread takes away.
 fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
     lock.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_older_file_goes_first() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let store = Store::open(directory.path(), Sync::Os).expect("a store");
+        let name = ChannelName::new("房间").expect("a name");
+        // One that cannot be removed, as if the process died in between.
+        fs::create_dir_all(store.path(&name, "log")).expect("made");
+        fs::write(store.path(&name, "old"), "old").expect("written");
+        let removed = store.remove(&name);
+        assert!(matches!(removed, Err(StoreError::Io { doing: "remove", .. })), "{removed:?}");
+        assert!(!store.path(&name, "old").exists());
+    }
 }

@@ -25,7 +25,7 @@ async fn keys_of_programs() {
         [&[("x-api-key", &key)], &[("authorization", &format!("Bearer {key}"))]];
     for headers in shows {
         let identity = access.connect(&request("/a", headers), FROM, now()).await.expect("known");
-        assert_eq!(identity.kind(), Kind::Key);
+        assert_eq!((identity.kind(), identity.key()), (Kind::Key, Some("backend")));
         assert!(identity.may_publish("a.b") && !identity.may_subscribe("a.b"));
     }
     for (headers, text) in [

@@ -104,13 +104,15 @@ async fn keys_that_cannot_be_fetched_again_hold() {
         assert!(show(&access, &shown).await.is_ok());
     }
     assert_eq!(server.requests().len(), 2, "it is not asked more often for that");
-    // Not for ever.
+    // Not for ever; and then it is asked as often as if there had been none.
     pass(Duration::from_secs(24 * 3600)).await;
-    let (status, text) = refused(show(&access, &shown).await);
-    assert_eq!(
-        (status, &*text),
-        (503, "the keys for tokens cannot be fetched: the answer is 500 Internal Server Error")
-    );
+    let before = server.requests().len();
+    for _ in 0..10 {
+        let (status, text) = refused(show(&access, &shown).await);
+        let expected = "the keys for tokens cannot be fetched: the answer is 500 Internal Server Error";
+        assert_eq!((status, &*text), (503, expected));
+    }
+    assert_eq!(server.requests().len(), before + 1);
 }
 
 #[tokio::test]
@@ -148,6 +150,19 @@ async fn servers_that_give_no_keys() {
         pass(Duration::from_secs(3)).await;
         assert!(show(&access, &shown).await.is_ok(), "{expected}");
     }
+}
+
+#[tokio::test]
+async fn keys_can_be_fetched_before_they_are_needed() {
+    let server = Server::start(Answer::Whole("404 Not Found", String::new())).await;
+    let access = fetching(&server);
+    let error = access.fetch_keys().await.expect_err("there are none");
+    assert_eq!(error, "the keys for tokens cannot be fetched: the answer is 404 Not Found");
+    server.answer(set(&[(RS256, "rsa", "one")]));
+    pass(Duration::from_secs(3)).await;
+    assert_eq!(access.fetch_keys().await, Ok(()));
+    assert!(show(&access, &signed(RS256, "rsa", "one")).await.is_ok());
+    assert_eq!(server.requests().len(), 2);
 }
 
 #[tokio::test]

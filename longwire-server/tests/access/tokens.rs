@@ -335,9 +335,14 @@ fn files_that_hold_no_keys() {
     let many = |count: usize| {
         json!({ "keys": vec![json!({ "kty": "oct", "k": encoded(SECRET) }); count] }).to_string()
     };
+    let rsa = |bytes: usize| {
+        json!({ "kty": "RSA", "n": URL_SAFE_NO_PAD.encode(vec![0xff; bytes]), "e": "AQAB" }).to_string()
+    };
     for (setting, content, expected) in [
+        ("key_file", rsa(255), "an RSA key has 2048 bits at least"),
+        ("key_file", rsa(513), "and 4096 at most"),
         ("key_file", String::from_utf8(key("rsa.private")).expect("text"), "this is a private key"),
-        ("key_file", String::from_utf8(key("rsa_1024")).expect("text"), "an RSA key has at least 2048 bits"),
+        ("key_file", String::from_utf8(key("rsa_1024")).expect("text"), "an RSA key has 2048 bits at least"),
         ("key_file", "ssh-rsa AAAA".into(), "this is no public key that is known"),
         ("key_file", String::new(), "this is no public key that is known"),
         ("key_file", "{".into(), "this is no JSON"),
@@ -351,7 +356,7 @@ fn files_that_hold_no_keys() {
         (
             "key_file",
             r#"{"kty": "RSA", "n": "AQAB", "e": "AQAB"}"#.into(),
-            "no key that can be used: an RSA key has at least 2048 bits",
+            "no key that can be used: an RSA key has 2048 bits at least",
         ),
         ("key_file", many(65), "more than 64 keys"),
         ("key_file", "x".repeat(256 * 1024 + 1), "is larger than 256 KiB"),
@@ -364,7 +369,12 @@ fn files_that_hold_no_keys() {
         let error = Access::new(&config).expect_err(expected);
         assert!(error.contains(expected), "{error}");
     }
-    for (setting, content) in [("key_file", many(64)), ("secret_file", format!("{SECRET}\r\n"))] {
+    for (setting, content) in [
+        ("key_file", rsa(256)),
+        ("key_file", rsa(512)),
+        ("key_file", many(64)),
+        ("secret_file", format!("{SECRET}\r\n")),
+    ] {
         std::fs::write(&path, &content).expect("written");
         let config: config::Access =
             toml::from_str(&format!("token.{setting} = '{}'", path.display())).expect("valid");

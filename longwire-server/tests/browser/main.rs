@@ -4,6 +4,7 @@
 mod counted;
 mod deflate;
 mod devtools;
+mod http2;
 
 #[path = "../process/mod.rs"]
 mod process;

@@ -27,7 +27,27 @@ fn help_has_examples_everywhere() {
         assert!(serve.contains(option), "{option} in {serve}");
     }
     let (_, connect, _) = run(&["connect", "--help"]);
-    for option in ["-H", "--subprotocol", "--no-input", "--echo", "--binary"] {
+    for option in [
+        "-H",
+        "--subprotocol",
+        "--no-input",
+        "--echo",
+        "--binary",
+        "--cacert",
+        "--cert",
+        "--key",
+        "--insecure",
+        "--proxy",
+        "--no-proxy",
+        "--user",
+        "--bearer",
+        "--cookie",
+        "--connect-timeout",
+        "--read-timeout",
+        "--max-redirects",
+        "--no-redirect",
+        "--verbose",
+    ] {
         assert!(connect.contains(option), "{option} in {connect}");
     }
 }
@@ -53,6 +73,7 @@ fn a_bad_value_is_refused_in_one_line_with_advice() {
         (&["serve", "--threads", "0"], "0 is not in 1..=1024"),
         (&["connect", "-H", "no colon", "ws://127.0.0.1/"], "'Name: value'"),
         (&["connect", "--subprotocol", "a,b", "ws://127.0.0.1/"], "one word"),
+        (&["connect", "--connect-timeout", "0", "ws://127.0.0.1/"], "a number of seconds above 0"),
     ] {
         let (status, stdout, stderr) = run(arguments);
         assert_eq!((status, &*stdout), (Some(2), ""), "{arguments:?}");

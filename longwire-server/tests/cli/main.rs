@@ -5,8 +5,11 @@ mod arguments;
 mod config;
 mod connect;
 mod endings;
+mod observe;
 mod plain_http;
 mod proxies;
+mod reach;
+mod reconnect;
 mod serve;
 mod tls;
 

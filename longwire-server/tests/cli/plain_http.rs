@@ -22,7 +22,7 @@ fn exchange(server: &Server, request: &str) -> (String, String) {
     (format!("{status}\r\n{}\r\n", headers.to_ascii_lowercase()), body.to_owned())
 }
 
-fn get(server: &Server, method: &str, path: &str) -> (String, String) {
+pub(crate) fn get(server: &Server, method: &str, path: &str) -> (String, String) {
     exchange(server, &format!("{method} {path} HTTP/1.1\r\nHost: 127.0.0.1:{}\r\n\r\n", server.port))
 }
 

@@ -223,6 +223,15 @@ async fn http_2_is_served_and_ends_when_the_server_does() {
         }
         assert!(length > 0);
     }
+    // RFC 9113 6.5.2: so many streams, and heads of so many octets, each header with 32 more.
+    assert_eq!(client.current_max_send_streams(), 128);
+    for (length, status) in [(16 * 1024 - 400, 200), (16 * 1024, 431)] {
+        client = client.ready().await.expect("ready");
+        let request =
+            longwire::http::Request::get("https://localhost/-/healthy").header("x", "x".repeat(length));
+        let (response, _) = client.send_request(request.body(()).expect("good"), true).expect("sent");
+        assert_eq!(response.await.expect("answered").status(), status, "{length}");
+    }
     // RFC 8441 3 and 4.
     assert!(client.is_extended_connect_protocol_enabled());
     let mut request = longwire::http::Request::builder()

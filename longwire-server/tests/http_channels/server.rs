@@ -51,7 +51,7 @@ impl Server {
     fn run(text: &str, set: impl FnOnce(Http) -> Http, tls: Option<ServerTls>) -> Self {
         let realtime = Realtime::new(config(text)).expect("channels");
         let http = set(Http::new(realtime.clone()).listening(Ipv4Addr::LOCALHOST.into()));
-        let (site, close) = Site::new(Some(http));
+        let (site, close) = Site::new(http);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let (asked, slow) = (realtime.clone(), realtime.clone());

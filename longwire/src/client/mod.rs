@@ -1,34 +1,43 @@
 //! The client: from a URL to an open connection.
 
-mod target;
+mod credentials;
+mod dial;
+#[cfg(feature = "http2")]
+mod http2;
+mod opening;
+#[cfg(feature = "proxy")]
+mod proxy;
+mod reach;
+mod step;
+pub(crate) mod target;
 
-use std::io;
+use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::BytesMut;
-use http::response::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
-use longwire_proto::handshake::{HandshakeError, HeadError, HeadLimits, HeadReader, client};
-use longwire_proto::{Config, Connection};
+use longwire_proto::Config;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
-use url::Host;
 
-use crate::error::{ConnectError, Response};
-use crate::head::{read_head, read_some, write_all};
-use crate::timer::now;
-use crate::transport::Transport;
+use crate::counters::Counters;
+use crate::error::{ConnectError, Phase};
+#[cfg(feature = "tls")]
+use crate::tls::{Secure, Tls};
 use crate::websocket::WebSocket;
+use crate::{trace, watch};
 
+use self::credentials::{SECRET, basic, bearer, cookie};
+use self::opening::Answer;
+#[cfg(feature = "proxy")]
+use self::proxy::Route;
+use self::step::Watch;
 use self::target::Target;
 
-/// Bytes of a refusal's body that are kept.
-const BODY_MAX: usize = 4 * 1024;
-
-/// How long the body of a refusal is waited for.
-const BODY_TIMEOUT: Duration = Duration::from_secs(1);
+#[cfg(feature = "proxy")]
+pub use self::proxy::{Proxy, ProxyError};
+pub use self::step::Step;
+pub use self::target::RedirectError;
 
 /// Opens a connection with the defaults of [`Client`].
 ///
@@ -41,6 +50,8 @@ const BODY_TIMEOUT: Duration = Duration::from_secs(1);
 /// # Ok(())
 /// # }
 /// ```
+///
+/// For `wss://` it reads the platform's roots; a [`Client`] that is kept does so once.
 ///
 /// # Errors
 ///
@@ -68,14 +79,45 @@ pub async fn connect(url: impl AsRef<str>) -> Result<WebSocket, ConnectError> {
 /// # Ok(())
 /// # }
 /// ```
-#[derive(Clone, Debug)]
+///
+/// It reaches `ws://` by TCP and `wss://` by TLS, tries the addresses of both families (RFC 8305), uses the
+/// [proxy](Self::no_proxy) that the environment names, and follows [redirects](Self::redirects).
+#[derive(Clone)]
 pub struct Client {
     subprotocols: Vec<String>,
     headers: HeaderMap,
-    /// The first header that was not one, reported when connecting.
-    bad_header: Option<String>,
-    config: Arc<Config>,
+    /// The first setting that cannot be, reported when connecting.
+    invalid: Option<String>,
+    pub(crate) config: Arc<Config>,
+    redirects: usize,
+    connect_timeout: Duration,
     handshake_timeout: Duration,
+    #[cfg(feature = "tls")]
+    tls: Arc<Secure>,
+    #[cfg(feature = "proxy")]
+    route: Route,
+    watch: Watch,
+    counters: Option<Counters>,
+}
+
+/// Shows no value of a header: any may be a secret.
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("Client");
+        shown
+            .field("subprotocols", &self.subprotocols)
+            .field("headers", &self.headers.keys().collect::<Vec<_>>())
+            .field("invalid", &self.invalid)
+            .field("config", &self.config)
+            .field("redirects", &self.redirects)
+            .field("connect_timeout", &self.connect_timeout)
+            .field("handshake_timeout", &self.handshake_timeout);
+        #[cfg(feature = "tls")]
+        shown.field("tls", self.tls.choices());
+        #[cfg(feature = "proxy")]
+        shown.field("route", &self.route);
+        shown.field("watch", &self.watch).finish()
+    }
 }
 
 impl Default for Client {
@@ -85,14 +127,23 @@ impl Default for Client {
 }
 
 impl Client {
-    /// A client with the defaults: no subprotocol, [`Config::client`], 10 s for the handshake.
+    /// A client with the defaults: no subprotocol, [`Config::client`], 10 s to connect and 10 s for the
+    /// opening handshake, 5 redirects.
     pub fn new() -> Self {
         Self {
             subprotocols: Vec::new(),
             headers: HeaderMap::new(),
-            bad_header: None,
+            invalid: None,
             config: Arc::new(Config::client()),
+            redirects: 5,
+            connect_timeout: Duration::from_secs(10),
             handshake_timeout: Duration::from_secs(10),
+            #[cfg(feature = "tls")]
+            tls: Arc::default(),
+            #[cfg(feature = "proxy")]
+            route: Route::Environment,
+            watch: Watch::default(),
+            counters: None,
         }
     }
 
@@ -106,27 +157,61 @@ impl Client {
         self
     }
 
-    /// Adds a header to the request. One that is invalid or belongs to the handshake makes connecting
-    /// fail with [`ConnectError::Invalid`].
+    /// Adds a header to the request, such as Origin. One that is invalid or belongs to the handshake makes
+    /// connecting fail with [`ConnectError::Invalid`].
     #[must_use]
     pub fn header(mut self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
         let (name, value) = (name.as_ref(), value.as_ref());
         match (HeaderName::try_from(name), HeaderValue::from_bytes(value.as_bytes())) {
-            (Ok(name), Ok(value)) => {
+            (Ok(name), Ok(mut value)) => {
+                value.set_sensitive(SECRET.contains(&name));
                 if self.headers.try_append(name, value).is_err() {
-                    self.bad_header.get_or_insert_with(|| "too many headers".into());
+                    self.cannot("too many headers".into());
                 }
             }
-            (Err(_), _) => {
-                self.bad_header.get_or_insert_with(|| format!("invalid header name {name:?} (RFC 9110 5.1)"));
-            }
+            (Err(_), _) => self.cannot(format!("invalid header name {name:?} (RFC 9110 5.1)")),
             (_, Err(_)) => {
-                self.bad_header.get_or_insert_with(|| {
-                    format!("the value of header {name} has a control character (RFC 9110 5.5)")
-                });
+                self.cannot(format!("the value of header {name} has a control character (RFC 9110 5.5)"));
             }
         }
         self
+    }
+
+    /// Says who we are with `Authorization: Basic` (RFC 7617), instead of what was said before. So does user
+    /// information in the URL, which this takes precedence over.
+    #[must_use]
+    pub fn basic_auth(self, user: impl AsRef<str>, password: impl AsRef<str>) -> Self {
+        let value = basic(user.as_ref(), password.as_ref());
+        self.replace(header::AUTHORIZATION, value)
+    }
+
+    /// Shows a token with `Authorization: Bearer` (RFC 6750), instead of what was said before.
+    #[must_use]
+    pub fn bearer_auth(self, token: impl AsRef<str>) -> Self {
+        let value = bearer(token.as_ref());
+        self.replace(header::AUTHORIZATION, value)
+    }
+
+    /// Sends one more cookie (RFC 6265), as it is: the value is neither quoted nor encoded.
+    #[must_use]
+    pub fn cookie(self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
+        let value = cookie(self.headers.get(header::COOKIE), name.as_ref(), value.as_ref());
+        self.replace(header::COOKIE, value)
+    }
+
+    fn replace(mut self, name: HeaderName, value: Result<HeaderValue, String>) -> Self {
+        let replaced = value.and_then(|value| {
+            self.headers.try_insert(name, value).map_err(|_| "too many headers".to_owned())
+        });
+        if let Err(reason) = replaced {
+            self.cannot(reason);
+        }
+        self
+    }
+
+    /// The first reason is the one that is told.
+    fn cannot(&mut self, reason: String) {
+        self.invalid.get_or_insert(reason);
     }
 
     /// Limits, deadlines and compression of the connections.
@@ -136,14 +221,79 @@ impl Client {
         self
     }
 
-    /// Time for connecting and the opening handshake together; default 10 s.
+    /// Time to reach a server: its name, TCP, the proxy's tunnel and TLS together; default 10 s. A redirect
+    /// begins anew.
+    #[must_use]
+    pub const fn connect_timeout(mut self, time: Duration) -> Self {
+        self.connect_timeout = time;
+        self
+    }
+
+    /// Time for the opening handshake, once the server is reached; default 10 s. A redirect begins anew.
     #[must_use]
     pub const fn handshake_timeout(mut self, time: Duration) -> Self {
         self.handshake_timeout = time;
         self
     }
 
-    /// Opens a TCP connection to where `url` says, and WebSocket on it.
+    /// How many redirects in a row (RFC 9110 15.4: 301, 302, 303, 307, 308) are followed; default 5: enough
+    /// for a slash at the end, another host and a login on the way, and a loop ends soon. OkHttp follows 20,
+    /// curl none until it is told to and then 30, browsers none. With 0 a redirect is
+    /// [`ConnectError::Refused`].
+    ///
+    /// None is followed from `wss` to `ws`. Authorization, Cookie, Proxy-Authorization and user information
+    /// go to the scheme, host and port that they were meant for, and once dropped are gone; other headers go
+    /// along. A server may lead to any address that this machine reaches: where URLs come from strangers, say 0.
+    #[must_use]
+    pub const fn redirects(mut self, most: usize) -> Self {
+        self.redirects = most;
+        self
+    }
+
+    /// How `wss://` is secured.
+    #[cfg(feature = "tls")]
+    #[must_use]
+    pub fn tls(mut self, tls: Tls) -> Self {
+        self.tls = Arc::new(Secure::new(tls));
+        self
+    }
+
+    /// Reaches all servers by this proxy, whatever the environment says, those on this machine too.
+    #[cfg(feature = "proxy")]
+    #[must_use]
+    pub fn proxy(mut self, proxy: Proxy) -> Self {
+        self.route = Route::By(Arc::new(proxy));
+        self
+    }
+
+    /// Reaches servers directly. By default the environment is heeded, as curl does: `http_proxy` for `ws`
+    /// and `https_proxy` for `wss`, else `all_proxy`, unless the host is in `no_proxy`; each in capitals too,
+    /// `HTTP_PROXY` not within CGI. What is no URL of a proxy counts as none. Never for this machine:
+    /// `localhost`, `127.0.0.0/8` and `::1`.
+    #[cfg(feature = "proxy")]
+    #[must_use]
+    pub fn no_proxy(mut self) -> Self {
+        self.route = Route::Direct;
+        self
+    }
+
+    /// Tells `watch` of each step on the way to a connection, such as the addresses that are tried. It is
+    /// called in between, and should not block.
+    #[must_use]
+    pub fn on_step(mut self, watch: impl Fn(Step<'_>) + Send + Sync + 'static) -> Self {
+        self.watch = Watch::new(watch);
+        self
+    }
+
+    /// Counts what becomes of the connections; as many clients and acceptors as you like may share the
+    /// counters.
+    #[must_use]
+    pub fn counters(mut self, counters: &Counters) -> Self {
+        self.counters = Some(counters.clone());
+        self
+    }
+
+    /// Reaches the server that `url` names, and opens WebSocket.
     ///
     /// # Errors
     ///
@@ -153,28 +303,46 @@ impl Client {
     ///
     /// A future that is dropped closes the TCP connection.
     pub async fn connect(&self, url: impl AsRef<str>) -> Result<WebSocket, ConnectError> {
-        let target = Target::parse(url.as_ref())?;
-        if target.secure {
-            return Err(ConnectError::Invalid(
-                "wss:// needs TLS, which is not built in yet: open a TLS stream and pass it to Client::handshake"
-                    .into(),
-            ));
-        }
-        let open = async {
-            let stream = match &target.host {
-                Host::Domain(name) => TcpStream::connect((name.as_str(), target.port)).await?,
-                Host::Ipv4(address) => TcpStream::connect((*address, target.port)).await?,
-                Host::Ipv6(address) => TcpStream::connect((*address, target.port)).await?,
-            };
-            // Frames are written whole: waiting to gather them would only delay them.
-            stream.set_nodelay(true)?;
-            self.open(&target, Transport::from(stream)).await
-        };
         // Boxed, for it would else stay in the future of the caller as long as that lives.
-        Box::pin(timeout(self.handshake_timeout, open)).await.map_err(|_| ConnectError::Timeout)?
+        self.noted(Box::pin(self.follow(url.as_ref())).await)
     }
 
-    /// Opens WebSocket on a stream that is connected already: TLS, a Unix socket, a proxy's tunnel.
+    /// Counts and traces a failure.
+    fn noted<T>(&self, opened: Result<T, ConnectError>) -> Result<T, ConnectError> {
+        opened.inspect_err(|error| watch::not_connected(self.counters.as_ref(), error))
+    }
+
+    async fn follow(&self, url: &str) -> Result<WebSocket, ConnectError> {
+        let mut target = Target::parse(url)?;
+        let mut headers = self.request_headers(&target)?;
+        for followed in 0..=self.redirects {
+            trace::connecting(&target.host, target.port);
+            let stream = self.reach(&target).await?;
+            let peer = stream.peer_addr();
+            let refused = match self.timed(self.open(&target, &headers, stream, peer)).await? {
+                Answer::Open(ws) => return Ok(ws),
+                Answer::Refused(refused) => refused,
+            };
+            let next = if is_redirect(refused.head.status) && self.redirects > 0 {
+                target.redirected(&refused.head.headers)?
+            } else {
+                None
+            };
+            let Some(next) = next else { return Err(refused.into_error().await) };
+            if followed == self.redirects {
+                break;
+            }
+            if !next.is_same_origin(&target) {
+                SECRET.iter().for_each(|name| drop(headers.remove(name)));
+            }
+            self.watch.tell(Step::Redirected(next.as_str()));
+            target = next;
+        }
+        Err(RedirectError::TooMany(self.redirects).into())
+    }
+
+    /// Opens WebSocket on a stream that is connected already: other TLS than ours, a Unix socket, a tunnel.
+    /// Redirects are not followed.
     ///
     /// # Errors
     ///
@@ -187,81 +355,43 @@ impl Client {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let target = Target::parse(url.as_ref())?;
-        timeout(self.handshake_timeout, self.open(&target, stream))
-            .await
-            .map_err(|_| ConnectError::Timeout)?
+        let opened = async {
+            let target = Target::parse(url.as_ref())?;
+            let headers = self.request_headers(&target)?;
+            match self.timed(self.open(&target, &headers, stream, None)).await? {
+                Answer::Open(ws) => Ok(ws),
+                Answer::Refused(refused) => Err(refused.into_error().await),
+            }
+        };
+        self.noted(opened.await)
     }
 
-    async fn open<S>(&self, target: &Target, mut stream: S) -> Result<WebSocket<S>, ConnectError>
-    where
-        S: AsyncRead + AsyncWrite + Unpin,
-    {
-        if let Some(reason) = &self.bad_header {
+    /// The headers that the user wants.
+    fn request_headers(&self, target: &Target) -> Result<HeaderMap, ConnectError> {
+        if let Some(reason) = &self.invalid {
             return Err(ConnectError::Invalid(reason.clone()));
         }
-        let invalid = |error: client::InvalidRequest| ConnectError::Invalid(error.to_string());
-        let request = client::Request::new(&target.authority, &target.path, random()?)
-            .and_then(|request| request.subprotocols(&self.subprotocols))
-            .and_then(|request| request.headers(&self.headers))
-            .map_err(invalid)?
-            .deflate(self.config.deflate_config().cloned());
-        let mut encoded = Vec::new();
-        request.encode(&mut encoded);
-        write_all(&mut stream, &encoded).await?;
-
-        let limits = HeadLimits::default();
-        let mut input = BytesMut::new();
-        for _ in 0..=client::MAX_INTERIM {
-            let reader = HeadReader::for_response(limits);
-            let head = read_head(&mut stream, &mut input, reader).await?.map_err(HandshakeError::from)?;
-            let Some(length) = head else { return Err(HandshakeError::from(HeadError::Incomplete).into()) };
-            let response = client::parse_response(&input.split_to(length), limits)?;
-            if client::is_interim(&response) {
-                continue;
-            }
-            return match request.check(&response) {
-                Ok(agreed) => {
-                    let mut core = Connection::client(Arc::clone(&self.config), random()?, now());
-                    if let Some(parameters) = agreed.deflate {
-                        core = core.with_deflate(parameters);
-                    }
-                    Ok(WebSocket::new(stream, core, input, agreed.subprotocol.as_deref()))
-                }
-                Err(HandshakeError::Refused(status)) => {
-                    let (parts, ()) = response.into_parts();
-                    let body = read_body(&mut stream, &parts, input).await;
-                    Err(ConnectError::Refused(Box::new(Response { status, headers: parts.headers, body })))
-                }
-                Err(error) => Err(error.into()),
-            };
+        let mut headers = self.headers.clone();
+        if let Some(value) = &target.authorization
+            && !headers.contains_key(header::AUTHORIZATION)
+            && headers.try_insert(header::AUTHORIZATION, value.clone()).is_err()
+        {
+            return Err(ConnectError::Invalid("too many headers".into()));
         }
-        Err(HandshakeError::TooManyInterim.into())
+        Ok(headers)
+    }
+
+    async fn timed<T>(
+        &self,
+        handshake: impl Future<Output = Result<T, ConnectError>>,
+    ) -> Result<T, ConnectError> {
+        timeout(self.handshake_timeout, handshake)
+            .await
+            .map_err(|_| ConnectError::Timeout(Phase::Handshake))?
     }
 }
 
-/// The beginning of a refusal's body, as far as it comes soon.
-async fn read_body<S: AsyncRead + Unpin>(stream: &mut S, head: &Parts, mut body: BytesMut) -> String {
-    // RFC 9112 6.3: these have no body. Chunks have one, but their sizes are no text for people.
-    if matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
-        || head.headers.contains_key(header::TRANSFER_ENCODING)
-    {
-        return String::new();
-    }
-    let length = head.headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-    let wanted = length.unwrap_or(BODY_MAX).min(BODY_MAX);
-    let _ = timeout(BODY_TIMEOUT, async {
-        while body.len() < wanted && read_some(stream, &mut body).await? > 0 {}
-        Ok::<(), io::Error>(())
-    })
-    .await;
-    body.truncate(wanted);
-    String::from_utf8_lossy(&body).into_owned()
-}
-
-/// Random bytes of the operating system.
-fn random<const N: usize>() -> io::Result<[u8; N]> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(io::Error::other)?;
-    Ok(bytes)
+/// RFC 9110 15.4: the statuses whose Location is to be asked instead. All are asked with GET, as we do.
+fn is_redirect(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }

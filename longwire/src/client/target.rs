@@ -1,11 +1,16 @@
-//! Where a URL points to.
+//! Where a URL points to, and where a redirect leads from there.
 
+use std::fmt;
+use std::net::IpAddr;
+
+use http::{HeaderMap, HeaderValue, header};
 use url::{Host, Url};
 
 use crate::error::ConnectError;
 
+use super::credentials::{basic, percent_decoded};
+
 /// Where a URL points to (RFC 6455 section 3).
-#[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) secure: bool,
     pub(crate) host: Host<String>,
@@ -14,31 +19,48 @@ pub(crate) struct Target {
     pub(crate) authority: String,
     /// Path and query.
     pub(crate) path: String,
+    /// The user information as a value of Authorization.
+    pub(crate) authorization: Option<HeaderValue>,
+    /// Without the user information.
+    url: Url,
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 impl Target {
     pub(crate) fn parse(text: &str) -> Result<Self, ConnectError> {
+        // Whatever stands before an @ may be a password.
+        let shown = || text.rsplit_once('@').map_or(text.to_owned(), |(_, rest)| format!("…@{rest}"));
         let bad = |reason: String| ConnectError::Invalid(format!("bad URL: {reason}"));
         let url = Url::parse(text)
-            .map_err(|error| bad(format!("{text:?}: {error}; it looks like ws://example.com/chat")))?;
+            .map_err(|error| bad(format!("{:?}: {error}; it looks like ws://example.com/chat", shown())))?;
+        if url.fragment().is_some() {
+            return Err(bad(format!("{:?} has a fragment, which must not be used (RFC 6455 3)", shown())));
+        }
+        Self::from_url(url).map_err(bad)
+    }
+
+    fn from_url(mut url: Url) -> Result<Self, String> {
         let secure = match url.scheme() {
             "ws" | "http" => false,
             "wss" | "https" => true,
             other => {
-                return Err(bad(format!(
-                    "scheme {other:?} is neither ws nor wss, as in ws://example.com/chat"
-                )));
+                return Err(format!("scheme {other:?} is neither ws nor wss, as in ws://example.com/chat"));
             }
         };
-        if url.fragment().is_some() {
-            return Err(bad(format!("{text:?} has a fragment, which must not be used (RFC 6455 3)")));
-        }
-        if !url.username().is_empty() || url.password().is_some() {
-            return Err(bad(
-                "user information in the URL is not supported: send an Authorization header".into()
-            ));
-        }
-        let host = url.host().ok_or_else(|| bad(format!("{text:?} names no host")))?.to_owned();
+        let authorization = if url.username().is_empty() && url.password().is_none() {
+            None
+        } else {
+            let user = percent_decoded(url.username());
+            Some(basic(&user, &percent_decoded(url.password().unwrap_or_default()))?)
+        };
+        // Of URLs with a host these cannot fail.
+        let _ = (url.set_username(""), url.set_password(None));
+        let host = url.host().ok_or("it names no host")?.to_owned();
         let port = url.port_or_known_default().unwrap_or(if secure { 443 } else { 80 });
         // RFC 6455 4.1 item 4: the port is left out when it is the default.
         let authority = match url.port() {
@@ -49,9 +71,95 @@ impl Target {
             Some(query) => format!("{}?{query}", url.path()),
             None => url.path().to_owned(),
         };
-        Ok(Self { secure, host, port, authority, path })
+        Ok(Self { secure, host, port, authority, path, authorization, url })
+    }
+
+    /// The URL, without user information.
+    pub(crate) fn as_str(&self) -> &str {
+        self.url.as_str()
+    }
+
+    /// Where an answer with these headers leads (RFC 9110 10.2.2); `None` if it does not say.
+    pub(super) fn redirected(&self, headers: &HeaderMap) -> Result<Option<Self>, RedirectError> {
+        let mut locations = headers.get_all(header::LOCATION).into_iter();
+        let (Some(location), another) = (locations.next(), locations.next()) else { return Ok(None) };
+        let bad = |reason: String| RedirectError::Location(reason);
+        if another.is_some() {
+            return Err(bad("there is more than one".into()));
+        }
+        let text = location.to_str().map_err(|_| bad("it is not ASCII".into()))?;
+        let mut url = self.url.join(text).map_err(|error| bad(error.to_string()))?;
+        // A fragment is for who shows a document.
+        url.set_fragment(None);
+        if !url.username().is_empty() || url.password().is_some() {
+            return Err(bad("it has user information, as no server should send (RFC 9110 4.2.4)".into()));
+        }
+        let next = Self::from_url(url).map_err(bad)?;
+        if self.secure && !next.secure {
+            return Err(RedirectError::Insecure);
+        }
+        Ok(Some(next))
+    }
+
+    /// Whether what is told to the one may be told to the other.
+    pub(super) fn is_same_origin(&self, other: &Self) -> bool {
+        (self.secure, &self.host, self.port) == (other.secure, &other.host, other.port)
+    }
+
+    /// The host is this machine (RFC 6761 6.3).
+    #[cfg_attr(not(feature = "proxy"), expect(dead_code, reason = "it is asked before proxies are"))]
+    pub(super) fn is_loopback(&self) -> bool {
+        match &self.host {
+            Host::Domain(name) => {
+                let name = name.strip_suffix('.').unwrap_or(name);
+                name == "localhost" || name.ends_with(".localhost")
+            }
+            Host::Ipv4(address) => address.is_loopback(),
+            Host::Ipv6(address) => IpAddr::from(*address).to_canonical().is_loopback(),
+        }
+    }
+
+    /// Another path of the same server, percent-encoded.
+    #[cfg(feature = "http2")]
+    pub(crate) fn path_of(&self, path: &str) -> Result<String, ConnectError> {
+        if !path.starts_with('/') {
+            return Err(ConnectError::Invalid(format!("the path {path:?} does not begin with a slash")));
+        }
+        let scheme = if self.secure { "wss" } else { "ws" };
+        Self::parse(&format!("{scheme}://{}{path}", self.authority)).map(|target| target.path)
     }
 }
+
+/// Why a redirect (RFC 9110 15.4) was not followed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RedirectError {
+    /// More than [`Client::redirects`](crate::Client::redirects) in a row.
+    TooMany(usize),
+    /// From `wss` to `ws`.
+    Insecure,
+    /// The Location leads nowhere; the text says why.
+    Location(String),
+}
+
+impl fmt::Display for RedirectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooMany(limit) => write!(
+                f,
+                "redirected more than {limit} times: a loop (RFC 9110 15.4), or Client::redirects is too low"
+            ),
+            Self::Insecure => {
+                f.write_str("redirected from wss to ws, which would show in the clear what was to be secret")
+            }
+            Self::Location(reason) => {
+                write!(f, "redirected to a Location that is none: {reason} (RFC 9110 10.2.2)")
+            }
+        }
+    }
+}
+
+impl std::error::Error for RedirectError {}
 
 #[cfg(test)]
 mod tests {
@@ -73,18 +181,119 @@ mod tests {
         for (text, expected) in good {
             let target = Target::parse(text).unwrap();
             assert_eq!((target.secure, &*target.authority, target.port, &*target.path), expected, "{text}");
+            assert_eq!(target.authorization, None);
         }
-        for text in [
-            "",
-            "localhost",
-            "localhost:8080",
-            "ftp://a",
-            "ws://",
-            "ws://a/#b",
-            "ws://u:p@a/",
-            "ws://a:99999",
-        ] {
+        for text in ["", "localhost", "localhost:8080", "ftp://a", "ws://", "ws://a/#b", "ws://a:99999"] {
             assert!(matches!(Target::parse(text), Err(ConnectError::Invalid(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn user_information_becomes_basic() {
+        let cases = [
+            ("ws://Aladdin:open%20sesame@a/", "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="),
+            ("ws://me@a/", "Basic bWU6"),
+            ("wss://:secret@a/", "Basic OnNlY3JldA=="),
+            // RFC 7617 2.1: as UTF-8.
+            ("ws://用户:密@a/", "Basic 55So5oi3OuWvhg=="),
+            ("ws://u:a%3Ab%40c%2@a/", "Basic dTphOmJAYyUy"),
+        ];
+        for (text, expected) in cases {
+            let target = Target::parse(text).unwrap();
+            assert_eq!(target.authorization.as_ref().unwrap(), expected, "{text}");
+            assert!(!format!("{target:?} {:?}", target.authorization).contains('@'), "{target:?}");
+        }
+        for text in ["ws://a%0d%0aX:b@h/", "ws://a:b%00@h/", "ws://a:b%0A@h/", "ws://a%3Ab:c@h/"] {
+            assert!(matches!(Target::parse(text), Err(ConnectError::Invalid(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn errors_show_no_password() {
+        for text in
+            ["ws://u:geheim@a/#b", "ws://u:geheim@a:99999", "ftp://u:geheim@a/", "ws://u:ge@heim@a b/"]
+        {
+            let error = Target::parse(text).unwrap_err().to_string();
+            assert!(!error.contains("geheim") && !error.contains("heim"), "{error}");
+        }
+    }
+
+    fn redirected(from: &str, location: &str) -> Result<String, RedirectError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::LOCATION, HeaderValue::from_bytes(location.as_bytes()).unwrap());
+        Ok(Target::parse(from).unwrap().redirected(&headers)?.unwrap().as_str().to_owned())
+    }
+
+    #[test]
+    fn locations() {
+        let good = [
+            ("ws://a/b/c?d", "e", "ws://a/b/e"),
+            ("ws://a/b/c?d", "/e?f#g", "ws://a/e?f"),
+            ("ws://a/b/c?d", "?x", "ws://a/b/c?x"),
+            ("ws://a/b", "//c:81/d", "ws://c:81/d"),
+            ("ws://u:p@a/b", "c", "ws://a/c"),
+            ("ws://a/", "http://b/聊", ""),
+            ("ws://a/", "http://b/%E8%81%8A", "http://b/%E8%81%8A"),
+            ("ws://a/", "https://b/", "https://b/"),
+            ("wss://a/", "wss://b/", "wss://b/"),
+        ];
+        for (from, location, expected) in good {
+            let found = redirected(from, location);
+            if expected.is_empty() {
+                assert!(matches!(found, Err(RedirectError::Location(_))), "{found:?}");
+            } else {
+                assert_eq!(found.as_deref(), Ok(expected), "{from} {location}");
+            }
+        }
+        for location in ["ws://b/", "http://b/", "ws://a/"] {
+            assert_eq!(redirected("wss://a/", location), Err(RedirectError::Insecure));
+        }
+        for location in ["http://", "ftp://a/", "file:///etc/passwd", "ws://u:p@b/", "//u@b/", "javascript:1"]
+        {
+            let found = redirected("ws://a/", location);
+            assert!(matches!(found, Err(RedirectError::Location(_))), "{location}: {found:?}");
+        }
+    }
+
+    #[test]
+    fn a_location_is_one_or_none() {
+        let target = Target::parse("ws://a/").unwrap();
+        let mut headers = HeaderMap::new();
+        assert!(target.redirected(&headers).unwrap().is_none());
+        headers.append(header::LOCATION, HeaderValue::from_static("/b"));
+        assert!(target.redirected(&headers).unwrap().is_some());
+        headers.append(header::LOCATION, HeaderValue::from_static("/b"));
+        assert!(matches!(target.redirected(&headers), Err(RedirectError::Location(_))));
+    }
+
+    #[test]
+    fn origins() {
+        let all = ["ws://a/", "wss://a/", "ws://a:81/", "ws://b/", "ws://[::1]/"];
+        for (i, one) in all.iter().enumerate() {
+            for (j, other) in all.iter().enumerate() {
+                let (one, other) = (Target::parse(one).unwrap(), Target::parse(other).unwrap());
+                assert_eq!(one.is_same_origin(&other), i == j);
+            }
+        }
+        let (one, other) = (Target::parse("ws://A:80/x").unwrap(), Target::parse("http://a/y").unwrap());
+        assert!(one.is_same_origin(&other));
+    }
+
+    #[test]
+    fn loopback() {
+        for host in [
+            "localhost",
+            "a.LocalHost",
+            "localhost.",
+            "127.0.0.1",
+            "127.9.8.7",
+            "[::1]",
+            "[::ffff:127.0.0.1]",
+        ] {
+            assert!(Target::parse(&format!("ws://{host}/")).unwrap().is_loopback(), "{host}");
+        }
+        for host in ["localhost.example.com", "notlocalhost", "128.0.0.1", "[::2]", "10.0.0.1"] {
+            assert!(!Target::parse(&format!("ws://{host}/")).unwrap().is_loopback(), "{host}");
         }
     }
 }

@@ -80,14 +80,13 @@ impl Handle {
         let seat = Seat::new(Arc::clone(&self.0.0[at].connections));
         let invite = Invite { request, from, seat, reply };
         self.0.0[at].push(Command::Invite(Box::new(invite))).map_err(|_| ends())?;
-        let mut invitation = replied.await.map_err(|_| ends())??;
-        invitation.engine = Some(self.clone());
-        Ok(invitation)
+        replied.await.map_err(|_| ends())?
     }
 }
 
 /// A connection that an engine has let in, and that has no stream yet. Dropped, its state is dropped.
 pub struct Invitation {
+    /// Until it is adopted.
     engine: Option<Handle>,
     at: u16,
     ticket: u64,
@@ -220,14 +219,10 @@ impl<H: Handler> Loop<H> {
             let closing = desk.beside.closing.clone();
             let asked = super::beside::unless(desk.invite(request, from, seat), reply.closed());
             let Some(Some(invited)) = closing.run_until_cancelled(Box::pin(asked)).await else { return };
-            let invitation =
-                invited.map(|(ticket, headers)| Invitation { engine: None, at, ticket, headers });
-            let ticket = invitation.as_ref().ok().map(|invitation| invitation.ticket);
-            if reply.send(invitation).is_err()
-                && let Some(ticket) = ticket
-            {
-                desk.beside.invited.borrow_mut().take(ticket);
-            }
+            // Should nobody take it any more, it is dropped, and says so to this loop.
+            let engine = Some(desk.engine.clone());
+            let invitation = invited.map(|(ticket, headers)| Invitation { engine, at, ticket, headers });
+            drop(reply.send(invitation));
         });
     }
 

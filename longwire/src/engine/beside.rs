@@ -23,9 +23,10 @@ use super::event_loop::{Loop, What};
 use super::handler::Handler;
 use super::layer::Layer;
 use super::links::{Command, Handle};
-use super::opening::{Accepted, Greeting, arrive, check, let_in, upgrade_required};
+use super::opening::{Accepted, Greeting, let_in, not_opened};
 use super::stream::HttpStream;
 use crate::accept::Handshake;
+use crate::error::AcceptError;
 use crate::head::read_some;
 
 /// Bytes that are taken of a client while the verdict on it is waited for, and one block more; then it is not read
@@ -70,9 +71,10 @@ pub(super) struct Beside<S> {
     admitted: RefCell<Vec<Admission<S>>>,
     pub(super) invited: RefCell<Invited<S>>,
     opening: Cell<u64>,
-    refused: Cell<u64>,
+    #[cfg(feature = "tls")]
     http: Cell<u64>,
-    tls_failed: Cell<u64>,
+    #[cfg(feature = "tls")]
+    pub(super) tls_failed: Cell<u64>,
     /// Nobody is let in any more.
     pub(super) closing: CancellationToken,
 }
@@ -83,8 +85,9 @@ impl<S> Default for Beside<S> {
             admitted: RefCell::default(),
             invited: RefCell::default(),
             opening: Cell::default(),
-            refused: Cell::default(),
+            #[cfg(feature = "tls")]
             http: Cell::default(),
+            #[cfg(feature = "tls")]
             tls_failed: Cell::default(),
             closing: CancellationToken::new(),
         }
@@ -102,7 +105,8 @@ pub(super) struct Admission<S> {
 }
 
 /// What a connection is for.
-enum Next<S> {
+pub(super) enum Next<S> {
+    #[cfg(feature = "tls")]
     Http(HttpStream, Bytes),
     Admit(HttpStream, Bytes, Box<Accepted<S>>),
     Refuse(Handshake<HttpStream>, Refusal),
@@ -113,8 +117,8 @@ enum Next<S> {
 pub(super) struct Desk<H: Handler> {
     pub(super) options: Arc<Options<H>>,
     pub(super) beside: Rc<Beside<H::State>>,
-    engine: Handle,
-    at: u16,
+    pub(super) engine: Handle,
+    pub(super) at: u16,
 }
 
 impl<H: Handler> Drop for Desk<H> {
@@ -127,53 +131,13 @@ impl<H: Handler> Drop for Desk<H> {
     }
 }
 
-fn count(cell: &Cell<u64>) {
+pub(super) fn count(cell: &Cell<u64>) {
     cell.set(cell.get() + 1);
 }
 
 impl<H: Handler> Desk<H> {
-    /// From a connection's first byte on: TLS, the request, the verdict.
-    #[cfg(feature = "tls")]
-    async fn receive(
-        &self,
-        tls: &crate::tls::ServerTls,
-        stream: tokio::net::TcpStream,
-        from: SocketAddr,
-    ) -> Next<H::State> {
-        let stream = match tls.accept(stream, self.options.handshake_timeout()).await {
-            Ok(stream) => HttpStream::from(stream),
-            Err(_) => {
-                count(&self.beside.tls_failed);
-                return Next::Nothing;
-            }
-        };
-        if stream.is_http2() && self.options.http.is_some() {
-            return Next::Http(stream, Bytes::new());
-        }
-        let Ok(mut handshake) = self.options.acceptor.receive(stream).await else {
-            count(&self.beside.refused);
-            return Next::Nothing;
-        };
-        if !handshake.is_websocket() {
-            if self.options.http.is_none() {
-                return Next::Refuse(handshake, upgrade_required());
-            }
-            let (stream, read) = handshake.into_parts();
-            return Next::Http(stream, read);
-        }
-        if let Some(secured) = handshake.stream.secured() {
-            handshake.request.extensions_mut().insert(secured);
-        }
-        let checked = arrive(&self.options, &mut handshake.request, from)
-            .and_then(|from| Ok((from, check(&self.options, &handshake.request)?)));
-        match checked {
-            Ok((from, checked)) => self.decide(handshake, from, checked).await,
-            Err(refusal) => Next::Refuse(handshake, refusal),
-        }
-    }
-
     /// Lets in a client whose request is good, or not.
-    async fn decide(
+    pub(super) async fn decide(
         &self,
         mut handshake: Handshake<HttpStream>,
         from: SocketAddr,
@@ -185,10 +149,7 @@ impl<H: Handler> Desk<H> {
             match unless(asked, leaves(&mut handshake.stream, &mut input)).await {
                 Some(Ok(())) => {}
                 Some(Err(refusal)) => return Next::Refuse(handshake, refusal),
-                None => {
-                    count(&self.beside.refused);
-                    return Next::Nothing;
-                }
+                None => return Next::Nothing,
             }
         }
         match let_in(&self.options, (*handshake.request).clone(), from, checked) {
@@ -212,7 +173,7 @@ impl<H: Handler> Desk<H> {
     }
 
     /// Does what is next.
-    async fn go_on(self, next: Next<H::State>, seat: Seat) {
+    pub(super) async fn go_on(self, next: Next<H::State>, seat: Seat) {
         match next {
             Next::Nothing => {}
             Next::Admit(stream, input, accepted) => {
@@ -221,10 +182,13 @@ impl<H: Handler> Desk<H> {
                 }
             }
             Next::Refuse(handshake, refusal) => {
-                count(&self.beside.refused);
+                let told = &self.engine.0.0[usize::from(self.at)].told;
+                let from = handshake.stream().peer_addr().ok();
+                not_opened(told, from, &AcceptError::Refused(refusal.clone()));
                 drop((self, seat));
                 handshake.refuse(refusal).await;
             }
+            #[cfg(feature = "tls")]
             Next::Http(stream, read) => {
                 count(&self.beside.http);
                 let http = self.options.http.clone();
@@ -271,21 +235,6 @@ impl<H: Handler> Loop<H> {
             engine: self.local.engine.clone(),
             at: self.local.at,
         }
-    }
-
-    /// A connection begins here that speaks TLS. It is counted already.
-    #[cfg(feature = "tls")]
-    pub(super) fn secure(&self, tls: crate::tls::ServerTls, stream: std::net::TcpStream, from: SocketAddr) {
-        let (desk, seat) = (self.desk(), self.seat());
-        self.spawn(async move {
-            let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { return };
-            let closing = desk.beside.closing.clone();
-            // Boxed, so that what is served behind it does not hold the room that it needs.
-            let received = Box::pin(closing.run_until_cancelled(desk.receive(&tls, stream, from))).await;
-            if let Some(next) = received {
-                desk.go_on(next, seat).await;
-            }
-        });
     }
 
     /// Asks about a client, whose request is good and in the first `head` of `length` bytes in the buffer.
@@ -351,8 +300,10 @@ impl<H: Handler> Loop<H> {
     pub(super) fn count_beside(&mut self) {
         let (counters, beside) = (&mut self.local.counters, &self.beside);
         counters.opening = beside.opening.get();
-        counters.refused += beside.refused.take();
-        counters.http += beside.http.take();
-        counters.tls_failed += beside.tls_failed.take();
+        #[cfg(feature = "tls")]
+        {
+            counters.http += beside.http.take();
+            counters.tls_failed += beside.tls_failed.take();
+        }
     }
 }

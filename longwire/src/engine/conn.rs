@@ -11,12 +11,12 @@ use longwire_proto::{
     SharedFrame,
 };
 
-use super::counters::Counters;
 use super::layer::Layer;
 use super::links::{Handle, Id, Peer};
 use super::slab::Key;
 use super::slow::{Backlog, Published, Relief, Waiting};
 use super::topics::{Log, Logged, NOBODY, Subscriptions, Topics};
+use crate::counters::Tally;
 use crate::error::Error;
 use crate::websocket::{Closed, Side};
 
@@ -164,7 +164,7 @@ pub(super) struct Local {
     pub(super) log: Log,
     /// Connections that have heard a part of the log, or are not to hear all of it.
     pub(super) apart: Vec<u32>,
-    pub(super) counters: Counters,
+    pub(super) counters: Tally,
     pub(super) slow: Arc<super::SlowPolicy>,
 }
 
@@ -250,12 +250,13 @@ impl Conn<'_> {
         compress: Compress,
     ) -> Result<(), Error> {
         let message = message.into();
+        let (kind, length) = (message.kind(), message.len());
         if self.check_room()? {
             self.entry.core.send_borrowed(message, compress, &mut self.local.out)?;
         } else {
             self.wait(Waiting::Direct(message.into_message(), compress))?;
         }
-        self.local.counters.messages_sent += 1;
+        self.local.counters.sent.add(kind, length, true);
         Ok(())
     }
 
@@ -270,7 +271,7 @@ impl Conn<'_> {
         } else {
             self.wait(Waiting::Shared(frame.clone()))?;
         }
-        self.local.counters.messages_sent += 1;
+        self.local.counters.sent.add(frame.kind(), frame.payload_len(), true);
         Ok(())
     }
 
@@ -311,7 +312,9 @@ impl Conn<'_> {
     /// As [`send`](Self::send), and [`Error::Send`] when the payload is too long.
     pub fn ping(&mut self, payload: &[u8]) -> Result<(), Error> {
         self.check_full()?;
-        Ok(self.entry.core.ping(payload, &mut self.local.out)?)
+        self.entry.core.ping(payload, &mut self.local.out)?;
+        self.local.counters.sent.pings += 1;
+        Ok(())
     }
 
     /// Starts the closing handshake, behind what waits. What is received from now on is dropped;
@@ -458,7 +461,8 @@ impl Conn<'_> {
         if !self.is_open() {
             return;
         }
-        self.local.counters.messages_sent += 1;
+        let (kind, length) = (logged.frame.kind(), logged.frame.payload_len());
+        self.local.counters.sent.add(kind, length, true);
         let waits = self
             .entry
             .held

@@ -8,6 +8,7 @@ use super::conn::{Conn, Entry};
 use super::event_loop::{Loop, Place, What};
 use super::handler::Handler;
 use super::topics::NOBODY;
+use crate::counters::Traffic;
 
 /// Stands for several topics at once.
 const SEVERAL: u16 = u16::MAX;
@@ -102,9 +103,13 @@ impl<H: Handler> Loop<H> {
         });
         let mut results = std::mem::take(&mut self.written);
         self.writer.write_all(alike.len(), &mut writes, &mut results);
+        let mut each = Traffic::default();
+        for frame in batch.frames() {
+            each.add(frame.kind(), frame.payload_len(), true);
+        }
+        self.local.counters.sent.add_times(&each, alike.len() as u64);
         for (&(index, class), written) in alike.iter().zip(results.drain(..)) {
             let bytes = batch.bytes(class);
-            self.local.counters.messages_sent += batch.frames().len() as u64;
             // Of an error the next write tells again, and then it is looked at.
             let count = written.unwrap_or(0);
             self.local.counters.bytes_sent += count as u64;

@@ -21,7 +21,6 @@ use tokio::io::unix::AsyncFd;
 use super::Options;
 use super::beside::Beside;
 use super::conn::{Conn, Entry, Local};
-use super::counters::Told;
 use super::drain::Draining;
 use super::handler::Handler;
 use super::links::{Command, Handle, Links, less_busy};
@@ -29,6 +28,7 @@ use super::opening::Greeting;
 use super::slab::{Key, Slab};
 use super::wheel::{Tick, Wheel};
 use super::writer::Writer;
+use crate::counters::Told;
 use crate::timer::{Timer, now};
 
 pub(super) const LISTENER: Token = Token(usize::MAX);
@@ -113,7 +113,7 @@ pub(super) struct Loop<H: Handler> {
     pub(super) alike: Vec<(u32, Class)>,
     pub(super) written: Vec<io::Result<usize>>,
     pub(super) writer: Writer,
-    told: Arc<Told>,
+    pub(super) told: Arc<Told>,
 }
 
 impl<H: Handler> Loop<H> {
@@ -123,11 +123,13 @@ impl<H: Handler> Loop<H> {
         options: Arc<Options<H>>,
         links: Arc<Links>,
         poll: &Poll,
-        listener: std::net::TcpListener,
+        listener: Option<std::net::TcpListener>,
     ) -> io::Result<Self> {
         let registry = poll.registry().try_clone()?;
-        let mut listener = TcpListener::from_std(listener);
-        registry.register(&mut listener, LISTENER, Interest::READABLE)?;
+        let mut listener = listener.map(TcpListener::from_std);
+        if let Some(listener) = &mut listener {
+            registry.register(listener, LISTENER, Interest::READABLE)?;
+        }
         let local = Local {
             at,
             now: now(),
@@ -139,6 +141,10 @@ impl<H: Handler> Loop<H> {
             slow: Arc::clone(&options.slow),
             engine: Handle(Arc::clone(&links)),
         };
+        let told = Arc::clone(&links.0[usize::from(at)].told);
+        if let Some(counters) = &options.acceptor.settings().counters {
+            counters.join(Arc::clone(&told));
+        }
         Ok(Self {
             writer: Writer::new(options.io_uring),
             options,
@@ -152,9 +158,9 @@ impl<H: Handler> Loop<H> {
             more_commands: false,
             buffer: vec![0; READ + REST].into(),
             assembler: Assembler::default(),
-            told: Arc::clone(&links.0[usize::from(at)].told),
+            told,
             local,
-            listener: Some(listener),
+            listener,
             accepting: true,
             accept_again: None,
             beside: Rc::default(),
@@ -452,7 +458,12 @@ impl<H: Handler> Loop<H> {
         let Some(place) = self.slab.at(index) else { return };
         let due = match &place.what {
             What::Greeting(greeting) => greeting.since.checked_add(self.options.handshake_timeout()),
-            What::Open(entry, _) => entry.due(),
+            // A Pong may make the next Ping due before the peer would have been given up.
+            What::Open(entry, _) => entry.due().map(|due| {
+                let silence = entry.core.config().ping_silence();
+                let ping = silence.and_then(|silence| self.local.now.checked_add(silence));
+                ping.map_or(due, |ping| due.min(ping))
+            }),
         };
         if let Some(due) = due {
             self.wheel.arm(index, &mut place.armed, due);
@@ -503,6 +514,9 @@ impl<H: Handler> Loop<H> {
             self.drop_connection(key.index);
         }
         self.told.tell(&self.local.counters);
+        if let Some(counters) = &self.options.acceptor.settings().counters {
+            counters.leave(&self.told);
+        }
     }
 }
 

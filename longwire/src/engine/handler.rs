@@ -21,7 +21,9 @@ use crate::websocket::Closed;
 /// connection's [`Peer`](super::Peer).
 ///
 /// In this order: [`request`](Self::request), [`opened`](Self::opened), then any of the others, and
-/// [`closed`](Self::closed) exactly once. A callback that panics ends its connection with 1011, and no other.
+/// [`closed`](Self::closed) exactly once. A callback that panics ends its connection with 1011, and no other. Only where
+/// TLS, [a verdict](super::Engine::ask) or [an invitation](super::Handle::invite) lies between may a state be dropped
+/// that was made and never opened, for the engine has come to its end.
 pub trait Handler: Send + Sync + 'static {
     /// What the application keeps with each connection. It stays on the connection's thread.
     type State: 'static;

@@ -11,8 +11,8 @@ use mio::Waker;
 
 use super::adopt::{Adoption, Invite};
 use super::conn::Conn;
-use super::counters::{self, Counters, Told};
 use super::slab::Key;
+use crate::counters::{Snapshot, Told};
 use crate::error::Error;
 
 /// Bytes of messages that may wait to be taken by a loop.
@@ -242,9 +242,8 @@ impl Handle {
     }
 
     /// What the engine has done so far; as each loop has told at the end of its last turn.
-    pub fn counters(&self) -> Counters {
-        let told: Vec<_> = self.0.0.iter().map(|link| Arc::clone(&link.told)).collect();
-        counters::sum(&told)
+    pub fn counters(&self) -> Snapshot {
+        Snapshot::of(&self.0.0.iter().map(|link| &*link.told).collect::<Vec<_>>())
     }
 
     /// Stops accepting, closes every connection, and ends when they are closed.
@@ -345,7 +344,7 @@ impl Peer {
     }
 
     /// Sends a message. One for which the connection has no room, as
-    /// [`Conn::send`](super::Conn::send) says, is dropped and [counted](Counters::dropped).
+    /// [`Conn::send`](super::Conn::send) says, is dropped and [counted](Snapshot::dropped).
     ///
     /// # Errors
     ///

@@ -40,6 +40,10 @@
 //! The rules and limits are those of [`Acceptor`] and [`Config`](crate::Config); deadlines are noticed
 //! within 64 ms.
 //!
+//! Others are served besides: those that speak [TLS](Engine::tls), those about whom [somebody else](Engine::ask) has to
+//! be asked first, and streams that are no sockets, whose opening handshake
+//! [was answered elsewhere](Handle::invite).
+//!
 //! Only on Unix.
 
 use std::fmt;
@@ -63,7 +67,6 @@ use crate::tls::ServerTls;
 mod adopt;
 mod beside;
 mod conn;
-mod counters;
 mod deliver;
 mod drain;
 mod event_loop;
@@ -72,6 +75,8 @@ mod layer;
 mod links;
 mod opening;
 mod running;
+#[cfg(feature = "tls")]
+mod session;
 mod slab;
 mod slow;
 mod stream;
@@ -85,7 +90,6 @@ mod writer;
 
 pub use adopt::Invitation;
 pub use conn::Conn;
-pub use counters::Counters;
 pub use handler::{Handler, Opening};
 pub use links::{Drain, Handle, Id, Peer};
 pub use longwire_proto::{MessageRef, Outgoing};
@@ -226,12 +230,14 @@ impl<H: Handler> Engine<H> {
         self
     }
 
-    /// Speaks TLS. Handshakes run beside the loops, within [`Acceptor::handshake_timeout`], and hold 64 KiB at most;
-    /// who fails in one is [counted](Counters::tls_failed). With [`ServerTls::http2`] a client that chooses HTTP/2 goes
-    /// to the [HTTP service](Self::http) at once. What is known of the client is among the
+    /// Speaks TLS. A handshake runs beside the loops, within [`Acceptor::handshake_timeout`], as the request behind it
+    /// does; it holds some 5 KiB, and 80 KiB at most of a client that makes much of it. Who fails in one is
+    /// [counted](Counters::tls_failed). With [`ServerTls::http2`] a client that chooses HTTP/2 goes to the
+    /// [HTTP service](Self::http) at once. What is known of a client is among the
     /// [extensions](Request::extensions) of its request, as [`Secured`](crate::tls::Secured).
     ///
-    /// A connection holds what rustls does, some 8 KiB while it is idle.
+    /// A connection that is idle holds some 8 KiB, nearly all of it rustls's; of what it has to write, up to 64 KiB may
+    /// be sealed and not taken, besides [`Config::write_buffer`](crate::Config::write_buffer).
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn tls(mut self, tls: ServerTls) -> Self {
@@ -314,32 +320,48 @@ impl<H: Handler> Engine<H> {
         // Without it a small message may wait for the acknowledgement of the one before. What is accepted
         // inherits it.
         rustix::net::sockopt::set_tcp_nodelay(&listener, true)?;
+        self.run(Some(listener))
+    }
+
+    /// Starts without a listener: connections come by [`Handle::invite`] and `Handle::upgrade` only, as in an
+    /// application whose HTTP server is another.
+    ///
+    /// # Errors
+    ///
+    /// As [`start`](Self::start).
+    pub fn start_without_listener(self) -> io::Result<Running> {
+        self.run(None)
+    }
+
+    fn run(self, listener: Option<std::net::TcpListener>) -> io::Result<Running> {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = self.threads.unwrap_or_else(cores).clamp(1, 1024);
         let write_buffer = self.acceptor.settings().config.write_buffer_limit();
         let slow = self.slow.unwrap_or_else(|| Arc::new(move |_| SlowConsumer::close(write_buffer)));
+        let http = self.http;
         let options = Arc::new(Options {
             handler: self.handler,
             acceptor: self.acceptor,
             slow,
-            http: self.http,
             ask: self.ask,
             proxies: self.proxies,
             max_connections: self.max_connections,
             connections: Arc::default(),
             #[cfg(feature = "tls")]
-            tls: self.tls,
+            // Only a service speaks HTTP/2.
+            tls: self.tls.map(|tls| if http.is_some() { tls } else { tls.http2(false) }),
+            http,
             io_uring: self.io_uring,
         });
 
         let polls = (0..threads).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>()?;
         let links = polls.iter().map(|poll| Ok(Link::new(Waker::new(poll.registry(), WAKER)?)));
         let links = Arc::new(Links(links.collect::<io::Result<_>>()?));
-        let address = listener.local_addr()?;
+        let address = listener.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
         let mut running = Running::new(address, Handle(Arc::clone(&links)));
         for (at, poll) in (0..).zip(polls) {
-            let (options, links, listener) =
-                (Arc::clone(&options), Arc::clone(&links), listener.try_clone()?);
+            let (options, links) = (Arc::clone(&options), Arc::clone(&links));
+            let listener = listener.as_ref().map(std::net::TcpListener::try_clone).transpose()?;
             running.spawn(at, move || async move {
                 Loop::new(at, options, links, &poll, listener)?.run(poll).await
             })?;

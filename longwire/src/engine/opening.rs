@@ -11,7 +11,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use longwire_proto::handshake::{HeadLimits, HeadReader, Refusal, server};
-use longwire_proto::{Connection, DeflateParameters};
+use longwire_proto::{Connection, DeflateParameters, Role};
 use mio::unix::SourceFd;
 
 use super::Options;
@@ -20,8 +20,13 @@ use super::conn::{Conn, Entry};
 use super::event_loop::{Loop, Place, What};
 use super::handler::{Handler, Opening};
 use super::layer::Layer;
+use super::links::Id;
 use super::stream::HttpStream;
 use crate::accept::Settings;
+use crate::cause;
+use crate::counters::Told;
+use crate::error::AcceptError;
+use crate::trace;
 
 /// When those who were not let in may come again, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("10");
@@ -53,6 +58,7 @@ pub(super) struct Accepted<S> {
     pub(super) subprotocol: Option<Box<str>>,
     pub(super) deflate: Option<DeflateParameters>,
     state: S,
+    from: SocketAddr,
     /// One of [`max_connections`](super::Engine::max_connections).
     room: Seat,
 }
@@ -87,7 +93,7 @@ pub(super) fn let_in<H: Handler>(
         let mut answer = Vec::new();
         server::encode_response(&response, &mut answer);
         let subprotocol = acceptance.subprotocol().map(Into::into);
-        Ok(Accepted { request, answer, subprotocol, deflate: acceptance.deflate(), state, room })
+        Ok(Accepted { request, answer, subprotocol, deflate: acceptance.deflate(), state, from, room })
     })
 }
 
@@ -101,7 +107,13 @@ pub(super) fn let_in_unanswered<H: Handler>(
     let mut headers = HeaderMap::new();
     let state = guard(|| options.handler.request(&request, from, &mut headers))?;
     let (answer, subprotocol, deflate) = (Vec::new(), None, None);
-    Ok((Accepted { request, answer, subprotocol, deflate, state, room }, headers))
+    Ok((Accepted { request, answer, subprotocol, deflate, state, from, room }, headers))
+}
+
+/// Counts and traces a handshake that has failed.
+pub(super) fn not_opened(told: &Told, from: Option<SocketAddr>, error: &AcceptError) {
+    told.not_opened(cause::reason(error.status(), error.cause()));
+    trace::not_opened(Role::Server, from, error.status(), error.cause());
 }
 
 fn room<H>(options: &Options<H>) -> Result<Seat, Refusal> {
@@ -150,11 +162,17 @@ impl<H: Handler> Loop<H> {
             self.buffer[..before].copy_from_slice(&begun.input);
         }
         let count = match stream.read(&mut self.buffer[before..]) {
-            Ok(0) => return self.forget_greeting(index),
+            Ok(0) => {
+                self.not_opened(index, &AcceptError::Eof);
+                return self.forget_greeting(index);
+            }
             Ok(count) => count,
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock) => return,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return self.read_again(index),
-            Err(_) => return self.forget_greeting(index),
+            Err(error) => {
+                self.not_opened(index, &error.into());
+                return self.forget_greeting(index);
+            }
         };
         let length = before + count;
         let limits = HeadLimits::default();
@@ -217,7 +235,7 @@ impl<H: Handler> Loop<H> {
         start: usize,
         length: usize,
     ) {
-        let Accepted { request, answer, subprotocol, deflate, state, room } = accepted;
+        let Accepted { request, answer, subprotocol, deflate, state, from, room } = accepted;
         let Some(key) = self.slab.key(index) else { return };
         let Some(place) = self.slab.at(index) else { return };
         let config = Arc::clone(&self.options.acceptor.settings().config);
@@ -231,8 +249,10 @@ impl<H: Handler> Loop<H> {
         }
         place.what = What::Open(entry, state);
         room.keep();
-        self.local.counters.opened += 1;
-        self.local.counters.open += 1;
+        self.told.opened();
+        let id = Id { at: self.local.at, key };
+        trace::engine_opened(id, from, request.uri().path(), subprotocol.as_deref(), deflate.is_some());
+        self.local.counters.bytes_received += (length - start) as u64;
         self.local.out.append_head(&answer);
         let opening = Opening { request: &request, subprotocol: subprotocol.as_deref(), deflate };
         let Place { what: What::Open(entry, state), stream, .. } = place else { return };
@@ -252,7 +272,7 @@ impl<H: Handler> Loop<H> {
             return;
         }
         if greeting.begun.is_none() {
-            self.local.counters.refused += 1;
+            self.not_opened(index, &AcceptError::Timeout);
             return self.forget_greeting(index);
         }
         let refusal = Refusal::new(StatusCode::REQUEST_TIMEOUT, "The request was not complete in time.");
@@ -272,13 +292,22 @@ impl<H: Handler> Loop<H> {
     }
 
     fn refuse(&mut self, index: u32, refusal: Refusal) {
-        self.local.counters.refused += 1;
+        self.not_opened(index, &AcceptError::Refused(refusal.clone()));
         let Some((mut stream, seat)) = self.take_stream(index) else { return };
         drop(seat);
         let acceptor = self.options.acceptor.clone();
         self.spawn(async move {
             acceptor.settings().refuse(&mut stream, refusal).await;
         });
+    }
+
+    /// Counts and traces a handshake that has failed.
+    fn not_opened(&mut self, index: u32, error: &AcceptError) {
+        let from = match self.slab.at(index).map(|place| &place.what) {
+            Some(What::Greeting(greeting)) => Some(greeting.from),
+            _ => None,
+        };
+        not_opened(&self.told, from, error);
     }
 
     /// Takes the socket out of the loop, for the runtime beside it, and the seat that it has had there.

@@ -12,7 +12,7 @@ use super::links::Handle;
 
 /// An engine that runs. Dropped, it is [stopped](Handle::stop).
 pub struct Running {
-    address: SocketAddr,
+    address: Option<SocketAddr>,
     handle: Handle,
     threads: Vec<JoinHandle<io::Result<()>>>,
     /// Each thread holds the sender of it.
@@ -30,7 +30,7 @@ impl fmt::Debug for Running {
 }
 
 impl Running {
-    pub(super) fn new(address: SocketAddr, handle: Handle) -> Self {
+    pub(super) fn new(address: Option<SocketAddr>, handle: Handle) -> Self {
         let (holds, ended) = mpsc::channel(1);
         Self { address, handle, threads: Vec::new(), ended, holds }
     }
@@ -55,9 +55,10 @@ impl Running {
         Ok(())
     }
 
-    /// The address that it listens on.
-    pub const fn local_addr(&self) -> SocketAddr {
-        self.address
+    /// The address that it listens on; that of nobody, `0.0.0.0:0`, if it was started
+    /// [without a listener](super::Engine::start_without_listener).
+    pub fn local_addr(&self) -> SocketAddr {
+        self.address.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)))
     }
 
     /// A handle on it, to publish, to count and to end it.

@@ -15,8 +15,9 @@ use super::handler::Handler;
 use super::links::Id;
 use super::slow::Backlog;
 use super::wire::{Brought, flush, flush_last, read};
+use crate::cause;
 use crate::error::Error;
-use crate::websocket::Closed;
+use crate::trace;
 
 /// Bytes that are gathered before they are written, in the middle of a read's messages if need be.
 const GATHER: usize = 256 * 1024;
@@ -88,6 +89,10 @@ impl<H: Handler> Loop<H> {
 
     fn receive(&mut self, index: u32) {
         let Some(place) = self.slab.at(index) else { return };
+        let before = match &place.what {
+            What::Open(Entry { held: Some(held), .. }, _) => held.input.len(),
+            _ => 0,
+        };
         match read(place, &mut self.buffer) {
             // It was interrupted, or there is none.
             Brought::Nothing if place.readable => self.queue(index),
@@ -110,10 +115,12 @@ impl<H: Handler> Loop<H> {
                 }
             }
             Brought::InBuffer { length, full } => {
+                self.local.counters.bytes_received += (length - before) as u64;
                 self.read_on(index, full);
                 self.work_off(index, 0, length);
             }
             Brought::Landed { count, full } => {
+                self.local.counters.bytes_received += count as u64;
                 self.read_on(index, full);
                 self.work_off_landed(index, count);
             }
@@ -415,27 +422,14 @@ impl<H: Handler> Loop<H> {
         // Who has none by now was not asked: the engine was stopped.
         let stopped = || Err(Error::from(io::Error::from(io::ErrorKind::ConnectionAborted)));
         let result = ending.map_or_else(stopped, |ending| ending.result);
-        self.count(&result);
+        self.told.ended(cause::end_of(&result));
+        let id = Id { at: self.local.at, key };
+        trace::engine_ended(id, || place.stream.peer_addr().ok(), &result);
         // Before the application is told: it may look whether the descriptor is there.
         drop(place.stream);
         let (handler, engine) = (&self.options.handler, &self.local.engine);
-        let id = Id { at: self.local.at, key };
         // The connection is gone in any case; the panic hook has said what there is to say.
         let _ = catch_unwind(AssertUnwindSafe(|| handler.closed(engine, id, state, result)));
-    }
-
-    fn count(&mut self, result: &Result<Closed, Error>) {
-        let counters = &mut self.local.counters;
-        counters.open -= 1;
-        *match result {
-            Ok(_) => &mut counters.closed,
-            Err(Error::Protocol(_)) => &mut counters.protocol_errors,
-            Err(Error::SlowConsumer) => &mut counters.slow_consumers,
-            Err(Error::PingTimeout | Error::CloseTimeout | Error::WriteTimeout | Error::MessageTimeout) => {
-                &mut counters.timeouts
-            }
-            Err(_) => &mut counters.lost,
-        } += 1;
     }
 }
 
@@ -444,15 +438,20 @@ impl<H: Handler> Loop<H> {
 fn call<H: Handler>(handler: &H, conn: &mut Conn<'_>, state: &mut H::State, lent: Lent<'_>) {
     match lent {
         Lent::Message(message) => {
-            conn.local.counters.messages_received += 1;
-            conn.local.counters.bytes_received += message.len() as u64;
+            conn.local.counters.received.add(message.kind(), message.len(), true);
             // What comes behind a Close frame of ours is dropped.
             if conn.entry.core.is_open() {
                 guard(conn, |conn| handler.message(conn, state, message));
             }
         }
-        Lent::Ping(payload) => guard(conn, |conn| handler.ping(conn, state, payload)),
-        Lent::Pong(payload) => guard(conn, |conn| handler.pong(conn, state, payload)),
+        Lent::Ping(payload) => {
+            conn.local.counters.received.pings += 1;
+            guard(conn, |conn| handler.ping(conn, state, payload));
+        }
+        Lent::Pong(payload) => {
+            conn.local.counters.received.pongs += 1;
+            guard(conn, |conn| handler.pong(conn, state, payload));
+        }
         Lent::Close(frame) => conn.entry.closed_by(frame),
         _ => {}
     }

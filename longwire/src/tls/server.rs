@@ -23,7 +23,7 @@ use tokio_rustls::TlsAcceptor;
 
 /// What a server shows its clients, and what it asks of them: TLS 1.2 and 1.3.
 ///
-/// It clones, and all clones [`reload`](Self::reload) together.
+/// It clones, and all clones [`reload`](Self::reload) together. A stream in TLS that is idle holds some 8 KiB.
 ///
 /// ```no_run
 /// use std::time::Duration;

@@ -37,10 +37,10 @@ fn fill(house: &House, peer: &Peer) -> u64 {
     while house.handle().counters().dropped < 20 {
         peer.send(vec![7; 50_000]).unwrap();
         sent += 1;
-        house.counters(|counters| counters.messages_sent + counters.dropped == sent);
+        house.counters(|counters| counters.sent.messages() + counters.dropped == sent);
         std::thread::sleep(Duration::from_millis(5 * house.handle().counters().dropped));
     }
-    house.handle().counters().messages_sent
+    house.handle().counters().sent.messages()
 }
 
 /// Whoever is not read from any more has lost nothing when it begins to read.
@@ -93,13 +93,13 @@ fn reading_stops() {
     let house = house();
     let mut raw = Raw::open(house.address(), "/");
     let written = stuff(&mut raw, &text(true, &"x".repeat(100)).repeat(1000));
-    let received = house.handle().counters().bytes_received as usize;
-    let sent = house.handle().counters().bytes_sent as usize;
+    let received = house.handle().counters().received.payload_bytes() as usize;
+    let sent = house.handle().counters().sent.wire_bytes as usize;
     assert!(received < written + 1, "{received} of {written}");
     // What was answered and has not left is bounded by the limit, and what a read has brought.
     assert!(received < sent + LIMIT + 1000, "{received} received, {sent} sent");
     std::thread::sleep(Duration::from_millis(200));
-    assert_eq!(house.handle().counters().bytes_received as usize, received);
+    assert_eq!(house.handle().counters().received.payload_bytes() as usize, received);
 }
 
 /// The rest of a large message, too, is read when its answer has room.

@@ -125,6 +125,19 @@ fn silence() {
     assert_eq!(house.counters(|counters| counters.timeouts == 1).open, 0);
 }
 
+/// The next Ping comes as soon as is said, though for the last one there was much more time.
+#[test]
+fn pings_come_again_before_the_last_would_have_been_given_up() {
+    let config = quick().ping_after(Some(Duration::from_millis(100)));
+    let house = House::of(Host::new(), config.pong_timeout(Duration::from_secs(3600)));
+    let mut raw = Raw::open(house.address(), "/");
+    for _ in 0..3 {
+        let ping = raw.frame().unwrap();
+        assert_eq!(ping.opcode, OpCode::Ping);
+        raw.send(frame(true, true, OpCode::Pong, ping.payload));
+    }
+}
+
 #[test]
 fn a_close_that_nobody_answers() {
     let house = House::of(Host::new(), quick());

@@ -51,5 +51,5 @@ fn who_always_has_data_waits_its_turn() {
     let between = between.load(SeqCst);
     assert!(between <= 2 * READ, "{between} bytes of a flood of {written} came first");
     // And the flood goes on.
-    house.counters(|counters| counters.bytes_received as usize > written / 2);
+    house.counters(|counters| counters.received.payload_bytes() as usize > written / 2);
 }

@@ -5,9 +5,9 @@ use std::net::{SocketAddr, TcpListener};
 use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use longwire::engine::{Conn, Counters, Engine, Handle, Handler, Id, MessageRef, Opening, Running};
+use longwire::engine::{Conn, Engine, Handle, Handler, Id, MessageRef, Opening, Running};
 use longwire::http::{HeaderMap, Request};
-use longwire::{Acceptor, Closed, Config, Error, Refusal, Side};
+use longwire::{Acceptor, Closed, Config, Error, Refusal, Side, Snapshot};
 
 use crate::raw::Raw;
 
@@ -324,7 +324,7 @@ impl House {
     }
 
     /// Waits until the counters are as is wanted.
-    pub(crate) fn counters(&self, wanted: impl Fn(&Counters) -> bool) -> Counters {
+    pub(crate) fn counters(&self, wanted: impl Fn(&Snapshot) -> bool) -> Snapshot {
         wait_for(
             || Some(self.handle().counters()).filter(&wanted),
             || format!("{:?}", self.handle().counters()),

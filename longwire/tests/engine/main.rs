@@ -34,4 +34,5 @@ mod topics;
 mod verdict;
 
 /// Whether peers speak TLS to the engine: see `engine_tls`.
+#[cfg(feature = "tls")]
 const SECURE: bool = false;

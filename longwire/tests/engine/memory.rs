@@ -4,9 +4,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use longwire::engine::{Conn, Counters, Engine, Handler, MessageRef, Opening, Running, SlowConsumer};
+use longwire::engine::{Conn, Engine, Handler, MessageRef, Opening, Running, SlowConsumer};
 use longwire::http::{HeaderMap, Request};
-use longwire::{Acceptor, Config, Refusal};
+use longwire::{Acceptor, Config, Refusal, Snapshot};
 use longwire_proto::frame::OpCode;
 
 use crate::counting::Account;
@@ -75,7 +75,7 @@ impl Counted {
         counted
     }
 
-    fn wait(&self, wanted: impl Fn(&Counters) -> bool) {
+    fn wait(&self, wanted: impl Fn(&Snapshot) -> bool) {
         let counters = || self.running.handle().counters();
         wait_for(|| wanted(&counters()).then_some(()), || format!("{:?}", counters()));
     }

@@ -128,7 +128,7 @@ fn thousands_in_one_segment() {
         }
         sends.join().unwrap();
     }
-    assert_eq!(house.counters(|counters| counters.messages_sent == 121_000).messages_received, 121_000);
+    assert_eq!(house.counters(|counters| counters.sent.messages() == 121_000).received.messages(), 121_000);
 }
 
 /// A large message is read into a buffer of its own, and what comes behind it in the same read is not lost.

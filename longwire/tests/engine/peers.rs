@@ -141,7 +141,7 @@ fn one_that_is_full() {
     while house.handle().counters().dropped == 0 {
         peer.send(vec![0; 50_000]).unwrap();
         sent += 1;
-        house.counters(|counters| counters.messages_sent + counters.dropped == sent);
+        house.counters(|counters| counters.sent.messages() + counters.dropped == sent);
     }
     for _ in 1..sent {
         assert_eq!(raw.message().1.len(), 50_000);
@@ -176,8 +176,8 @@ fn counters_add_up() {
     }
     let counters = house.counters(|counters| counters.open == 6);
     assert_eq!((counters.opened, counters.closed, counters.lost, counters.protocol_errors), (30, 6, 12, 6));
-    assert_eq!((counters.messages_received, counters.messages_sent), (300, 300));
-    assert_eq!((counters.bytes_received, counters.dropped, counters.timeouts), (300, 0, 0));
+    assert_eq!((counters.received.messages(), counters.sent.messages()), (300, 300));
+    assert_eq!((counters.received.payload_bytes(), counters.dropped, counters.timeouts), (300, 0, 0));
     // 101s, echoes of three bytes, Close frames.
-    assert!(counters.bytes_sent > 30 * 129 + 300 * 3);
+    assert!(counters.sent.wire_bytes > 30 * 129 + 300 * 3);
 }

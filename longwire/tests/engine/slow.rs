@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use longwire::engine::{Counters, SlowConsumer};
-use longwire::{Acceptor, Config, Error};
+use longwire::engine::SlowConsumer;
+use longwire::{Acceptor, Config, Error, Snapshot};
 
 use crate::host::{Host, House};
 use crate::raw::Raw;
@@ -37,7 +37,7 @@ fn number(text: &str) -> usize {
 
 /// Publishes until the counters say that it is enough, and how many that were. `good` gets all of it; the
 /// other one reads nothing.
-fn publish(house: &House, good: &mut Raw, keys: Option<usize>, enough: impl Fn(&Counters) -> bool) -> usize {
+fn publish(house: &House, good: &mut Raw, keys: Option<usize>, enough: impl Fn(&Snapshot) -> bool) -> usize {
     for at in 0..MANY {
         match keys {
             Some(keys) => {
@@ -63,7 +63,7 @@ fn pair(house: &House) -> (Raw, Raw) {
     (slow, good)
 }
 
-fn never(_: &Counters) -> bool {
+fn never(_: &Snapshot) -> bool {
     false
 }
 

@@ -405,6 +405,45 @@ fn what_an_idle_connection_holds() {
     );
 }
 
+/// Handshakes that do not go on hold little, and end.
+#[test]
+fn what_a_crowd_holds_that_says_nothing() {
+    const COUNT: usize = 200;
+    let account = Arc::new(OnceLock::new());
+    let engine = Engine::new(Quiet(Arc::clone(&account))).threads(1).tls(IDENTITY.server());
+    let engine = engine.acceptor(Acceptor::new().handshake_timeout(Duration::from_secs(6)));
+    let running = engine.listen("127.0.0.1:0").unwrap();
+    drop(open(running.local_addr(), "/"));
+    let counters = || running.handle().counters();
+    wait_for(|| (counters().open == 0 && counters().opened == 1).then_some(()), || "gone".into());
+    let account = *account.get().unwrap();
+    let before = account.live();
+    let mut crowd: Vec<Raw> = (0..COUNT).map(|_| Raw::connect(running.local_addr())).collect();
+    wait_for(|| (counters().opening == COUNT as u64).then_some(()), || format!("{:?}", counters()));
+    let silent = (account.live() - before) / COUNT as isize;
+    // They begin a message of 64 KiB, in records of 16 KiB, that does not come to its end.
+    for raw in &mut crowd {
+        raw.send(b"\x16\x03\x01\x40\x00\x01\x00\xff\x00");
+        raw.send([0; 16 * 1024 - 4]);
+        raw.send(b"\x16\x03\x01\x40\x00");
+        raw.send([0; 16_000]);
+    }
+    thread::sleep(Duration::from_millis(500));
+    let begun = (account.live() - before) / COUNT as isize;
+    println!(
+        "a handshake holds {silent} B of one who says nothing, and {begun} B of one who does not come to an end"
+    );
+    assert!(silent < 20_000 && begun < 20_000 + 64 * 1024, "{silent} B, {begun} B");
+    wait_for(
+        || (counters().tls_failed == COUNT as u64 && counters().opening == 0).then_some(()),
+        || format!("{:?}", counters()),
+    );
+    wait_for(
+        || (account.live() < before + LEFT_MAX).then_some(()),
+        || format!("{} B are left", account.live() - before),
+    );
+}
+
 #[test]
 fn what_a_half_received_message_holds() {
     const COUNT: usize = 50;

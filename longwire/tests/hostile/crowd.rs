@@ -59,7 +59,7 @@ async fn a_crowd_that_never_shakes_hands_is_cheap_and_is_dropped() {
             }
             match (target, attacker.end().await) {
                 (Target::Server, End::Accept(AcceptError::Timeout)) => {}
-                (Target::Client, End::Connect(ConnectError::Timeout)) => {}
+                (Target::Client, End::Connect(ConnectError::Timeout(longwire::Phase::Handshake))) => {}
                 (_, other) => panic!("{other:?}"),
             }
         }

@@ -223,7 +223,7 @@ async fn a_head_that_dribbles_is_timed_out() {
             }
             match (target, attacker.leave().await) {
                 (Target::Server, End::Accept(AcceptError::Timeout)) => {}
-                (Target::Client, End::Connect(ConnectError::Timeout)) => {}
+                (Target::Client, End::Connect(ConnectError::Timeout(longwire::Phase::Handshake))) => {}
                 (_, other) => panic!("{dribbled:?}: {other:?}"),
             }
         }))

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use longwire::engine::{Counters, Running, SlowConsumer};
+use longwire::engine::{Running, SlowConsumer};
 use longwire::{
-    AcceptError, Acceptor, Client, Closed, Config, ConnectError, Deflate, Error, Role, WebSocket,
+    AcceptError, Acceptor, Client, Closed, Config, ConnectError, Deflate, Error, Role, Snapshot, WebSocket,
 };
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -487,7 +487,7 @@ impl Victim {
     }
 
     /// What the attacked engine has counted.
-    pub(crate) fn counters(&self) -> Counters {
+    pub(crate) fn counters(&self) -> Snapshot {
         self.running.as_ref().expect("an engine").handle().counters()
     }
 

@@ -12,6 +12,7 @@ mod hearing;
 mod poll;
 mod post;
 mod query;
+mod socket;
 mod sse;
 
 use std::convert::Infallible;
@@ -24,7 +25,7 @@ use std::time::SystemTime;
 use http_body_util::combinators::UnsyncBoxBody;
 use hyper::body::Body as HttpBody;
 use longwire::http::{Method, Request, Response, StatusCode, header};
-use longwire::{Bytes, Forwarded, Origins, Refusal, TrustedProxies};
+use longwire::{Acceptor, Bytes, Forwarded, Origins, Refusal, TrustedProxies};
 use tokio::sync::watch;
 use tokio::time::Sleep;
 
@@ -66,6 +67,7 @@ pub struct Http {
     listening: Option<IpAddr>,
     proxies: Option<TrustedProxies>,
     closing: Option<watch::Receiver<bool>>,
+    websockets: Option<Acceptor>,
 }
 
 impl fmt::Debug for Http {
@@ -115,7 +117,14 @@ impl Http {
     /// The channels over HTTP. Only pages of the server's own origin may have them, no proxy is believed, any host is
     /// answered, and streams end with their clients.
     pub fn new(realtime: Realtime) -> Self {
-        Self { realtime, origins: Origins::Same, listening: None, proxies: None, closing: None }
+        Self {
+            realtime,
+            origins: Origins::Same,
+            listening: None,
+            proxies: None,
+            closing: None,
+            websockets: None,
+        }
     }
 
     /// Which pages may have what is answered, besides the server's own: it is refused to others. Those in a list may
@@ -147,6 +156,19 @@ impl Http {
         self
     }
 
+    /// Takes WebSockets as well that come by way of hyper, over HTTP/2 (RFC 8441) or HTTP/1.1, by the rules of this
+    /// acceptor, and gives them to the engine that [delivers](Realtime::deliver_by).
+    #[must_use]
+    pub fn websockets(mut self, acceptor: Acceptor) -> Self {
+        self.websockets = Some(acceptor);
+        self
+    }
+
+    /// Whether a request is answered here: a WebSocket, or what [`serves`](Self::serves) knows.
+    pub fn is_for<B>(request: &Request<B>) -> bool {
+        longwire::is_websocket(request) || Self::serves(request.uri().path())
+    }
+
     /// Whether what is asked for at this path is here: all but the page at `/`, and what other paths under `/-/` are.
     pub fn serves(path: &str) -> bool {
         Route::of(path).is_some()
@@ -161,6 +183,9 @@ impl Http {
     where
         B: HttpBody<Error: Into<Box<dyn Error + Send + Sync>>>,
     {
+        if longwire::is_websocket(&request) {
+            return self.websocket(request, peer).await;
+        }
         let mut page = Page::Refused;
         let answered = self.let_in(&mut request, peer, &mut page);
         let answered = match answered {

@@ -1,0 +1,188 @@
+//! `longwire connect --reconnect`: the talk over a connection that comes again.
+//!
+//! Lines are read while there is a connection, and each is sent at most once; the end of the input closes
+//! for good, once all that was read is sent.
+
+use std::future::pending;
+use std::io;
+use std::pin::pin;
+use std::time::Duration;
+
+use longwire::reconnect::{Cause, Event, Feed, NotSent, Reconnect, Sender};
+use longwire::{Client, CloseCode, Closed, Error, Message};
+use tokio::sync::{mpsc, watch};
+
+use super::Failure;
+use super::connect::{Connect, End, INTERRUPTED, judge};
+use super::lines::{self, Batch};
+use super::output::Output;
+use crate::stop::Signals;
+use crate::terminal;
+
+/// Which connection is open, counted from 1.
+type Connection = Option<u64>;
+
+/// Talks until this end closes, or until no other attempt helps.
+pub(super) async fn run(connect: &Connect, client: Client, signals: &mut Signals) -> Result<(), Failure> {
+    let feed = Reconnect::new(client, &connect.url).start();
+    let sender = feed.sender();
+    let (opened, open) = watch::channel(None);
+    let mut listening = pin!(listen(feed, opened, &connect.url, Output::new(connect.binary), connect.echo));
+    let input = if connect.no_input { None } else { Some(lines::read()) };
+    let (talked, patience) = tokio::select! {
+        end = &mut listening => return conclude(connect, end),
+        talked = talk(input, &sender, open) => (talked, Duration::MAX),
+        _ = signals.next() => (Ok(()), INTERRUPTED),
+    };
+    // The code may be sent. Where nothing is open this is the end at once.
+    let _ = sender.start_close(CloseCode::NORMAL, "");
+    let end = tokio::select! {
+        end = listening => end,
+        () = tokio::time::sleep(patience) => Outcome::Closed(Err(Error::CloseTimeout)),
+        status = signals.next() => return Err(Failure::signal(status)),
+    };
+    talked.and_then(|()| conclude(connect, end))
+}
+
+/// How it ended.
+enum Outcome {
+    /// By this end.
+    Closed(Result<Option<Closed>, Error>),
+    GivenUp(Cause),
+    /// Standard output takes no more.
+    Output(io::Error),
+}
+
+fn conclude(connect: &Connect, outcome: Outcome) -> Result<(), Failure> {
+    match outcome {
+        Outcome::Closed(Ok(None)) => Ok(()),
+        Outcome::Closed(Ok(closed)) => judge(End::Closed(closed)),
+        Outcome::Closed(Err(error)) | Outcome::GivenUp(Cause::Failed(error)) => judge(End::Failed(error)),
+        Outcome::GivenUp(Cause::Closed(closed)) => judge(End::Closed(Some(closed))),
+        Outcome::GivenUp(Cause::Connect(error)) => Err(connect.refused(&error)),
+        Outcome::GivenUp(cause) => Err(Failure::new(terminal::excerpt(&cause.to_string()))),
+        Outcome::Output(error) => judge(End::Output(error)),
+    }
+}
+
+/// Sends each line on whichever connection there is. Returns at the end of the input, or with what is wrong
+/// about it.
+async fn talk(
+    input: Option<mpsc::Receiver<Batch>>,
+    sender: &Sender,
+    mut open: watch::Receiver<Connection>,
+) -> Result<(), Failure> {
+    let Some(mut batches) = input else { return pending().await };
+    while let Some(Batch { lines, trouble }) = batches.recv().await {
+        for line in lines {
+            send(line, sender, &mut open).await;
+        }
+        if let Some(trouble) = trouble {
+            return Err(Failure::new(trouble));
+        }
+    }
+    Ok(())
+}
+
+/// Sends one line as soon as a connection takes it.
+async fn send(line: String, sender: &Sender, open: &mut watch::Receiver<Connection>) {
+    let message = Message::from(line);
+    loop {
+        // Whoever listens has ended where this fails, and ends this, too.
+        let Ok(connection) = open.wait_for(Option::is_some).await.map(|open| *open) else {
+            return pending().await;
+        };
+        match sender.send(message.clone()).await {
+            Ok(()) => return,
+            Err(NotSent::Failed(error)) => {
+                terminal::warn(&format!("a line may be lost: {}", terminal::excerpt(&error.to_string())));
+                return;
+            }
+            // This connection has ended; the line was not given to it.
+            Err(_) => {
+                if open.wait_for(|now| *now != connection).await.is_err() {
+                    return pending().await;
+                }
+            }
+        }
+    }
+}
+
+/// Shows what comes and what becomes of the connection, until the end.
+async fn listen(
+    mut feed: Feed,
+    open: watch::Sender<Connection>,
+    url: &str,
+    mut output: Output,
+    echo: bool,
+) -> Outcome {
+    match show(&mut feed, &open, url, &mut output, echo).await {
+        Ok(outcome) => outcome,
+        // Whoever read has seen enough, as `head` does: leave quietly.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
+            Outcome::Closed(feed.close(CloseCode::NORMAL, "").await)
+        }
+        Err(error) => Outcome::Output(error),
+    }
+}
+
+/// Goes on until the last event; fails when standard output does.
+async fn show(
+    feed: &mut Feed,
+    open: &watch::Sender<Connection>,
+    url: &str,
+    output: &mut Output,
+    echo: bool,
+) -> io::Result<Outcome> {
+    let sender = feed.sender();
+    let mut unseen = false;
+    // The attempt that is under way.
+    let mut trying = None;
+    let outcome = loop {
+        // What came together is written together, and nothing waits for what has not come yet.
+        let event = tokio::select! {
+            biased;
+            event = feed.next() => event,
+            flushed = output.flush(), if unseen => {
+                flushed?;
+                unseen = false;
+                continue;
+            }
+        };
+        match event {
+            Some(Event::Message(message)) => {
+                output.write(&message).await?;
+                unseen = true;
+                // What is no echo any more when it arrives need not be held, and `Lost` says the rest.
+                if echo && matches!(sender.try_send(message), Err(NotSent::Full)) {
+                    terminal::warn("not echoed: the server reads too slowly");
+                }
+            }
+            Some(Event::Connecting(attempt)) => {
+                trying = Some(attempt.number);
+                terminal::event("connecting", &format!(", attempt {}", attempt.number));
+            }
+            Some(Event::Open(attempt)) => {
+                trying = None;
+                let again = if attempt.opened > 0 { " again" } else { "" };
+                terminal::event(
+                    "connected",
+                    &format!("{again} to {}", terminal::excerpt(&super::reach::shown(url))),
+                );
+                open.send_replace(Some(attempt.opened + 1));
+            }
+            Some(Event::Lost { cause, retry_in }) => {
+                open.send_replace(None);
+                let attempt = trying.take().map(|number| format!("attempt {number}: ")).unwrap_or_default();
+                let cause = terminal::excerpt(&cause.to_string());
+                terminal::warn(&format!("{attempt}{cause}; again in {:.1} s", retry_in.as_secs_f64()));
+            }
+            Some(Event::GivenUp { cause, .. }) => break Outcome::GivenUp(cause),
+            Some(Event::Closed(closed)) => break Outcome::Closed(closed),
+            Some(_) => {}
+            None => break Outcome::Closed(Ok(None)),
+        }
+    };
+    output.flush().await?;
+    Ok(outcome)
+}

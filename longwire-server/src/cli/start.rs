@@ -1,0 +1,256 @@
+//! How `longwire serve` starts, what it says then, and how it ends.
+
+use std::io::{self, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::time::{Duration, Instant};
+
+use longwire::engine::{Drain, Engine};
+use longwire::tls::ServerTls;
+use longwire::{Acceptor, CloseCode, Config as Limits, Deflate, TrustedProxies};
+use longwire_server::config::{Config, Listen, Loaded};
+use longwire_server::realtime::http::Http;
+use longwire_server::realtime::{Clients, Realtime, SUBPROTOCOL};
+use tokio::runtime;
+
+use super::serve::Serve;
+use super::{Failure, origin};
+use crate::serving::Site;
+use crate::stop::Signals;
+use crate::{log, metrics, terminal};
+
+/// How long closing handshakes and HTTP requests may take when the server stops.
+const FAREWELL: Duration = Duration::from_secs(5);
+
+/// Troubles that go on are told of at most this often.
+const REPORT: Duration = Duration::from_secs(10);
+
+/// What waits for a connection at the most: four of the largest messages, and what is resumed in one go, as JSON.
+const BACKLOG: usize = 8 << 20;
+
+impl Serve {
+    pub(super) fn run(self) -> Result<(), Failure> {
+        let loaded = self.settings()?;
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::new(format!("cannot start: {error}")))?;
+        runtime.block_on(self.serve(loaded))
+    }
+
+    async fn serve(self, Loaded { config, warnings, .. }: Loaded) -> Result<(), Failure> {
+        warnings.iter().for_each(|warning| terminal::warn(warning));
+        let mut signals =
+            Signals::listen().map_err(|error| Failure::new(format!("cannot listen for signals: {error}")))?;
+        let tls = self.tls.server(&config.tls, &config.listen.host)?;
+        let listener = bind(&config.listen)?;
+        let address = listener.local_addr().map_err(|error| cannot_listen(&config.listen, &error))?;
+        let _log = log::start(&config, address)
+            .map_err(|error| Failure::new(format!("cannot start the log: {error}")))?;
+        let files = open_files(&config);
+        let realtime = Realtime::new(config).map_err(Failure::new)?;
+        realtime.fetch_keys().await.map_err(Failure::new)?;
+
+        let server =
+            Server { realtime: realtime.clone(), address, tls: tls.clone(), rfc7239: self.forwarded };
+        let acceptor = server.acceptor()?;
+        let (site, close) = Site::new(server.http(&acceptor)?);
+        let mut running = server
+            .engine(acceptor, site.clone())?
+            .start(listener)
+            .map_err(|error| Failure::new(format!("cannot start the threads: {error}")))?;
+        realtime.deliver_by(running.handle().clone());
+        announce(address, tls.is_some())
+            .map_err(|error| Failure::new(format!("cannot write to standard output: {error}")))?;
+        if let Some(files) = files {
+            terminal::event("ready", &format!(" for some {files} connections (ulimit -n)"));
+        }
+
+        let failed = |error: io::Error| Failure::new(format!("the server failed: {error}"));
+        let mut reports = Seldom::default();
+        tokio::select! {
+            ended = running.ended() => return ended.map_err(failed),
+            _ = signals.next() => {}
+            () = watch(tls) => {}
+            () = realtime.upkeep(|error| reports.warn(&error.to_string())) => {}
+        }
+        // Those of HTTP end when their requests are answered.
+        let _ = close.send(true);
+        let config = realtime.config();
+        let code = if config.restarts { CloseCode::RESTART } else { CloseCode::GOING_AWAY };
+        let drain = Drain::new(code, "the server stops").spread(config.drain.duration());
+        running.handle().drain(&drain.timeout(FAREWELL));
+        tokio::select! {
+            ended = running.ended() => ended.map_err(failed),
+            status = signals.next() => Err(Failure::signal(status)),
+        }
+    }
+}
+
+/// What a server is made of.
+struct Server {
+    realtime: Realtime,
+    address: SocketAddr,
+    tls: Option<ServerTls>,
+    rfc7239: bool,
+}
+
+impl Server {
+    fn acceptor(&self) -> Result<Acceptor, Failure> {
+        let config = self.realtime.config();
+        let largest = config.max_message.in_memory();
+        // A session's publication is JSON: a byte of text may take six there.
+        let frame = largest.saturating_mul(6).saturating_add(4096);
+        let mut limits =
+            Limits::server().max_message(frame).write_buffer(largest.saturating_mul(4).max(BACKLOG));
+        if config.deflate {
+            limits = limits.deflate(Deflate::new().threshold(config.deflate_threshold.in_memory()));
+        }
+        let subprotocols = [SUBPROTOCOL].into_iter().chain(config.subprotocol.iter().map(String::as_str));
+        let acceptor = Acceptor::new().config(limits).counters(&metrics::COUNTERS).subprotocols(subprotocols);
+        let origins = origin::origins(&config.allow_origin, self.address, self.tls.is_some());
+        Ok(acceptor
+            .origins(origins)
+            .on_request(origin::known_by_own_name(self.address.ip(), config.allow_host.clone())))
+    }
+
+    fn http(&self, acceptor: &Acceptor) -> Result<Http, Failure> {
+        let config = self.realtime.config();
+        let origins = origin::origins(&config.allow_origin, self.address, self.tls.is_some());
+        let http = Http::new(self.realtime.clone())
+            .origins(origins)
+            .listening(self.address.ip())
+            .websockets(acceptor.clone());
+        Ok(match self.proxies()? {
+            Some(proxies) => http.trusted_proxies(proxies),
+            None => http,
+        })
+    }
+
+    fn proxies(&self) -> Result<Option<TrustedProxies>, Failure> {
+        let networks = &self.realtime.config().trust_proxy;
+        if networks.is_empty() {
+            return Ok(None);
+        }
+        let networks = networks.iter().map(ToString::to_string);
+        let proxies = TrustedProxies::new(networks).map_err(|error| Failure::usage(error.to_string()))?;
+        Ok(Some(proxies.rfc7239(self.rfc7239)))
+    }
+
+    fn engine(self, acceptor: Acceptor, site: Site) -> Result<Engine<Clients>, Failure> {
+        let proxies = self.proxies()?;
+        let (realtime, config) = (self.realtime.clone(), self.realtime.config());
+        let clients = Clients::new(realtime.clone(), accept_failed());
+        let (asked, slow) = (realtime.clone(), realtime.clone());
+        let mut engine = Engine::new(clients)
+            .acceptor(acceptor)
+            .ask(move |request, from| Clients::ask(asked.clone(), request, from))
+            .slow_consumers_of(move |topic| slow.slow_consumer(topic))
+            .http(move |stream, read| site.clone().serve(stream, read));
+        if let Some(proxies) = proxies {
+            engine = engine.trusted_proxies(proxies);
+        }
+        if let Some(tls) = self.tls {
+            engine = engine.tls(tls);
+        }
+        if config.max_connections > 0 {
+            engine = engine.max_connections(config.max_connections as usize);
+        }
+        if config.threads > 0 {
+            engine = engine.threads(config.threads.into());
+        }
+        Ok(engine)
+    }
+}
+
+/// Never ends.
+async fn watch(tls: Option<ServerTls>) {
+    match tls {
+        Some(tls) => super::tls::watch(tls).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Says of a trouble that goes on that it does, now and then.
+#[derive(Default)]
+struct Seldom {
+    told: Option<Instant>,
+}
+
+impl Seldom {
+    fn warn(&mut self, text: &str) {
+        if self.told.is_none_or(|told| told.elapsed() >= REPORT) {
+            self.told = Some(Instant::now());
+            terminal::warn(text);
+        }
+    }
+}
+
+fn accept_failed() -> impl Fn(&io::Error) + Send + Sync {
+    let reports = std::sync::Mutex::new(Seldom::default());
+    move |error| {
+        let advice = "the open connections go on; more open files (ulimit -n) may help";
+        let mut reports = reports.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        reports.warn(&format!("cannot accept a connection: {error}; {advice}"));
+    }
+}
+
+/// Takes as many open files as the system gives, for each connection is one: how many that is.
+fn open_files(config: &Config) -> Option<u64> {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    // Where it stays as it was, it is what was there before.
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    let files = getrlimit(Resource::Nofile).current?;
+    if u64::from(config.max_connections) > files {
+        terminal::warn(&format!(
+            "max_connections is {}, but the system gives {files} open files: raise ulimit -n, or LimitNOFILE in systemd",
+            config.max_connections
+        ));
+    }
+    Some(files)
+}
+
+/// The one line on standard output: programs read the port from it.
+fn announce(address: SocketAddr, secure: bool) -> io::Result<()> {
+    let (http, ws) = if secure { ("https", "wss") } else { ("http", "ws") };
+    let (mut reached, mut everywhere) = (address, "");
+    if address.ip().is_unspecified() {
+        // Browsers refuse the unspecified address; the loopback one always leads here.
+        reached.set_ip(if address.is_ipv4() {
+            [127, 0, 0, 1].into()
+        } else {
+            [0, 0, 0, 0, 0, 0, 0, 1].into()
+        });
+        everywhere = " and on every other address of this machine";
+    }
+    let mut out = io::stdout().lock();
+    writeln!(
+        out,
+        "longwire listening on {http}://{reached}{everywhere}  (open it in a browser; channels are {ws}://{reached}/ANYTHING)"
+    )?;
+    out.flush()
+}
+
+fn bind(listen: &Listen) -> Result<TcpListener, Failure> {
+    TcpListener::bind((listen.host.as_str(), listen.port)).map_err(|error| cannot_listen(listen, &error))
+}
+
+fn cannot_listen(listen: &Listen, error: &io::Error) -> Failure {
+    let at = |port| Listen { host: listen.host.clone(), port };
+    let advice = match error.kind() {
+        io::ErrorKind::AddrInUse => format!(
+            "another program listens there already; choose another port, as in --listen {}, or 0 for a free one",
+            at(listen.port.checked_add(1).unwrap_or(8080))
+        ),
+        io::ErrorKind::PermissionDenied => format!(
+            "ports below 1024 are for privileged programs; choose a higher one, as in --listen {}",
+            at(8080)
+        ),
+        io::ErrorKind::AddrNotAvailable => {
+            "it is no address of this machine; 127.0.0.1 is this machine only, 0.0.0.0 all its interfaces"
+                .into()
+        }
+        _ => error.to_string(),
+    };
+    Failure::new(format!("cannot listen on {listen}: {advice}"))
+}

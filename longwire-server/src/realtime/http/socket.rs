@@ -1,0 +1,31 @@
+//! WebSockets that come by way of hyper: streams of HTTP/2 (RFC 8441), and what another server has parsed.
+
+use std::net::SocketAddr;
+
+use http_body_util::{BodyExt, Full};
+use longwire::http::{Request, Response, StatusCode};
+use longwire::{Bytes, Refusal};
+
+use super::{Body, Http};
+
+impl Http {
+    /// Lets a WebSocket in, or says why not.
+    pub(super) async fn websocket<B>(&self, mut request: Request<B>, peer: SocketAddr) -> Response<Body> {
+        let (Some(engine), Some(acceptor)) = (self.realtime.0.engine.get(), &self.websockets) else {
+            return refused(Refusal::new(StatusCode::NOT_IMPLEMENTED, "no WebSocket is served here\n"));
+        };
+        match engine.upgrade(&mut request, peer, acceptor).await {
+            Ok((response, adopted)) => {
+                // A client that has gone by then has nobody to tell.
+                tokio::spawn(adopted);
+                response.map(|body: Full<Bytes>| body.boxed_unsync())
+            }
+            Err(refusal) => refused(refusal),
+        }
+    }
+}
+
+fn refused(refusal: Refusal) -> Response<Body> {
+    let response: Response<String> = refusal.into();
+    response.map(|text| Full::new(Bytes::from(text)).boxed_unsync())
+}

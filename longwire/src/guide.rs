@@ -1,0 +1,29 @@
+//! The guide: how to use longwire, page by page. All its code is compiled.
+//!
+//! - [Getting started](getting_started): ten lines, and which way to use it
+//! - [The client](client): messages, parts, timeouts, keepalive, and what 1006 means
+//! - [The server](server): async or the engine, origins, backpressure, the end in peace
+//! - [Production](production): limits, the system, proxies, deploying, and what to look at at 3 a.m.
+//! - [Coming from tokio-tungstenite](coming_from_tokio_tungstenite): pattern by pattern
+//!
+//! Whole programs are in the examples of the repository: `chat`, `device_control`, `file_transfer`.
+
+pub mod getting_started {
+    #![doc = include_str!("../guide/getting-started.md")]
+}
+
+pub mod client {
+    #![doc = include_str!("../guide/client.md")]
+}
+
+pub mod server {
+    #![doc = include_str!("../guide/server.md")]
+}
+
+pub mod production {
+    #![doc = include_str!("../guide/production.md")]
+}
+
+pub mod coming_from_tokio_tungstenite {
+    #![doc = include_str!("../guide/coming-from-tokio-tungstenite.md")]
+}

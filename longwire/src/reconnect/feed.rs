@@ -1,0 +1,374 @@
+//! A connection that comes again: its stages, and what it tells of them.
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use futures_core::Stream;
+use longwire_proto::{CloseCode, CloseFrame, Message};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{Instant, Sleep, sleep, timeout};
+
+use super::cause::Cause;
+use super::sender::{Link, NotSent, Sender, Shared};
+use super::{Attempt, Reconnect};
+use crate::error::Error;
+use crate::split::Receiver;
+use crate::transport::Transport;
+use crate::websocket::{Closed, WebSocket};
+
+/// What happens on a [`Feed`].
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// An attempt begins.
+    Connecting(Attempt),
+    /// The connection is open and its hook is done.
+    Open(Attempt),
+    /// A message came.
+    Message(Message),
+    /// The attempt failed, or the connection has ended. The next attempt begins after `retry_in`.
+    Lost {
+        /// Why.
+        cause: Cause,
+        /// How long the feed waits now, unless [`retry_now`](Feed::retry_now) cuts it short.
+        retry_in: Duration,
+    },
+    /// There will be no other attempt. The last event.
+    GivenUp {
+        /// How the last attempt or connection ended.
+        cause: Cause,
+        /// Why it was the last.
+        why: GaveUp,
+    },
+    /// The feed was [closed](Feed::close) by this end. The last event.
+    ///
+    /// `None` stands for no connection that could be closed, an error for a closing handshake that was not
+    /// completed.
+    Closed(Result<Option<Closed>, Error>),
+}
+
+/// Why there is no other attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum GaveUp {
+    /// None would help: [`Cause::is_retryable`], or what
+    /// [`Reconnect::retry_when`](super::Reconnect::retry_when) says.
+    Hopeless,
+    /// There were [`Reconnect::max_attempts`](super::Reconnect::max_attempts).
+    Attempts,
+    /// It would begin after [`Reconnect::give_up_after`](super::Reconnect::give_up_after).
+    Time,
+}
+
+/// A connection that is opened again when it is lost. Made by [`Reconnect::start`](super::Reconnect::start).
+///
+/// All that it does, it does in [`next`](Self::next): it has no task of its own. Keep it called; while it is
+/// not, nothing is received, no Ping is answered, and nothing reconnects. Dropped, it ends TCP.
+pub struct Feed<S = Transport> {
+    plan: Reconnect<S>,
+    shared: Arc<Shared<S>>,
+    stage: Stage<S>,
+    /// Attempts since the beginning or the last stable connection.
+    attempts: u32,
+    /// Failures in a row: attempts that failed, connections that did not become stable.
+    failures: u32,
+    /// Connections that were open.
+    opened: u64,
+    /// When there was last a stable connection, or when the first attempt began.
+    since: Option<Instant>,
+    closing: Option<CloseFrame>,
+}
+
+/// A new connection, prepared by the hook.
+type Opening<S> = Pin<Box<dyn Future<Output = Result<WebSocket<S>, Cause>> + Send>>;
+
+enum Stage<S> {
+    /// An attempt is due.
+    Due,
+    Opening(Opening<S>),
+    Open {
+        receiver: Receiver<S>,
+        since: Instant,
+    },
+    Waiting(Pin<Box<Sleep>>),
+    Over,
+}
+
+impl<S> fmt::Debug for Feed<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let stage = match self.stage {
+            Stage::Due => "due",
+            Stage::Opening(_) => "opening",
+            Stage::Open { .. } => "open",
+            Stage::Waiting(_) => "waiting",
+            Stage::Over => "over",
+        };
+        let (attempts, failures) = (self.attempts, self.failures);
+        f.debug_struct("Feed")
+            .field("stage", &stage)
+            .field("attempts", &attempts)
+            .field("failures", &failures)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S> Drop for Feed<S> {
+    fn drop(&mut self) {
+        self.over();
+    }
+}
+
+impl<S> Feed<S> {
+    /// A hand that sends on this feed, for another task.
+    pub fn sender(&self) -> Sender<S> {
+        Sender(Arc::clone(&self.shared))
+    }
+
+    /// As [`Sender::try_send`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Sender::try_send`].
+    pub fn try_send(&self, message: impl Into<Message>) -> Result<(), NotSent> {
+        self.sender().try_send(message)
+    }
+
+    /// As [`Sender::retry_now`].
+    pub fn retry_now(&self) {
+        self.sender().retry_now();
+    }
+
+    fn over(&mut self) {
+        self.stage = Stage::Over;
+        let mut state = self.shared.state();
+        state.link = Link::Over;
+        state.held.clear();
+        state.waker = None;
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Feed<S> {
+    pub(super) fn new(plan: Reconnect<S>) -> Self {
+        let shared = Arc::new(Shared::new(plan.offline));
+        let (stage, attempts, failures, opened) = (Stage::Due, 0, 0, 0);
+        Self { plan, shared, stage, attempts, failures, opened, since: None, closing: None }
+    }
+
+    /// Waits for the next event; `None` after the last, [`Event::GivenUp`] or [`Event::Closed`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel-safe, whatever the feed waits for: connecting, the hook, the wait and the connection belong to
+    /// the feed, and the next call goes on where this one stopped. Good in `select!`.
+    ///
+    /// # Panics
+    ///
+    /// Outside a Tokio runtime with its clock enabled.
+    pub async fn next(&mut self) -> Option<Event> {
+        poll_fn(|cx| self.poll_event(cx)).await
+    }
+
+    /// As [`Sender::send`]. While this waits, nothing is received: where the peer may not read before it
+    /// has written, send from another task.
+    ///
+    /// # Errors
+    ///
+    /// As [`Sender::send`].
+    ///
+    /// # Cancel safety
+    ///
+    /// As [`Sender::send`].
+    pub async fn send(&self, message: impl Into<Message> + Send) -> Result<(), NotSent> {
+        self.sender().send(message).await
+    }
+
+    /// Ends the feed for good, as [`Sender::start_close`], and waits for the closing handshake, for at most
+    /// [`Config::close_timeout`](crate::Config::close_timeout). Messages that come meanwhile are dropped.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Send`] when the code or the reason may not be sent; the feed then goes on. Otherwise the cause,
+    /// if there was a connection and its closing handshake was not completed.
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that is dropped has begun to close; [`next`](Self::next) or another `close` goes on from there.
+    pub async fn close(&mut self, code: impl Into<CloseCode>, reason: &str) -> Result<Option<Closed>, Error> {
+        self.sender().start_close(code, reason)?;
+        while let Some(event) = self.next().await {
+            if let Event::Closed(result) = event {
+                return result;
+            }
+        }
+        Ok(None)
+    }
+
+    fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        loop {
+            let retry = self.listen(cx);
+            if self.closing.is_some() && !matches!(self.stage, Stage::Open { .. } | Stage::Over) {
+                self.over();
+                return Poll::Ready(Some(Event::Closed(Ok(None))));
+            }
+            match &mut self.stage {
+                Stage::Due => return Poll::Ready(Some(self.begin())),
+                Stage::Opening(opening) => {
+                    return Poll::Ready(Some(match ready!(opening.as_mut().poll(cx)) {
+                        Ok(ws) => self.open(ws),
+                        Err(cause) => self.lost(cause, None),
+                    }));
+                }
+                Stage::Open { .. } => return self.poll_open(cx).map(Some),
+                Stage::Waiting(sleep) => {
+                    if !retry {
+                        ready!(sleep.as_mut().poll(cx));
+                    }
+                    self.stage = Stage::Due;
+                }
+                Stage::Over => return Poll::Ready(None),
+            }
+        }
+    }
+
+    /// Takes what the senders ask for, and will be woken when they ask for more; whether to stop waiting.
+    fn listen(&mut self, cx: &Context<'_>) -> bool {
+        let mut state = self.shared.state();
+        match &mut state.waker {
+            Some(waker) => waker.clone_from(cx.waker()),
+            none => *none = Some(cx.waker().clone()),
+        }
+        if let Some(frame) = state.close.take() {
+            self.closing.get_or_insert(frame);
+        }
+        std::mem::take(&mut state.retry)
+    }
+
+    /// An attempt begins.
+    fn begin(&mut self) -> Event {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        self.attempts = self.attempts.saturating_add(1);
+        let attempt = Attempt { number: self.attempts, opened: self.opened };
+        let left = self.plan.give_up_after.map(|time| time.saturating_sub(since.elapsed()));
+        let limit = self.plan.open_timeout.min(left.unwrap_or(Duration::MAX));
+        let (connecting, hook) = ((self.plan.connect)(attempt), self.plan.hook.clone());
+        self.stage = Stage::Opening(Box::pin(async move {
+            let opening = async {
+                let mut ws = connecting.await.map_err(Cause::Connect)?;
+                if let Some(hook) = hook
+                    && let Err(error) = hook(&mut ws, attempt).await
+                {
+                    return Err(failed_hook(&ws, error));
+                }
+                Ok(ws)
+            };
+            timeout(limit, opening).await.unwrap_or(Err(Cause::OpenTimeout))
+        }));
+        Event::Connecting(attempt)
+    }
+
+    /// The hook is done: what is held goes first, then what others send.
+    fn open(&mut self, ws: WebSocket<S>) -> Event {
+        let (sender, receiver) = ws.split();
+        let attempt = Attempt { number: self.attempts, opened: self.opened };
+        self.opened += 1;
+        self.stage = Stage::Open { receiver, since: Instant::now() };
+        self.shared.state().link = Link::Up(sender);
+        Event::Open(attempt)
+    }
+
+    /// Hands over what is held, closes if that is wanted, and receives.
+    fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
+        let Stage::Open { receiver, since } = &mut self.stage else { return Poll::Pending };
+        // A failure here is one of the connection, of which receiving says more.
+        if poll_hand_over(&self.shared, receiver, cx).is_ready()
+            && let Some(frame) = &self.closing
+        {
+            // The frame was checked, and closing what is closing is no error.
+            let _ = receiver.with(cx, |ws, _| Poll::Ready(ws.start_close(frame.clone())));
+        }
+        let cause = match ready!(receiver.with(cx, |ws, cx| ws.poll_recv(cx))) {
+            Ok(Some(message)) => return Poll::Ready(Event::Message(message)),
+            Ok(None) => receiver.closed().map_or(Cause::Failed(Error::Eof), Cause::Closed),
+            Err(error) => Cause::Failed(error),
+        };
+        let up = since.elapsed();
+        Poll::Ready(self.lost(cause, Some(up)))
+    }
+
+    /// The attempt has failed, or the connection has ended that was open for this time.
+    fn lost(&mut self, cause: Cause, up: Option<Duration>) -> Event {
+        if self.closing.is_some() {
+            self.over();
+            return Event::Closed(match cause {
+                Cause::Closed(closed) => Ok(Some(closed)),
+                Cause::Failed(error) => Err(error),
+                // No other comes of an open connection.
+                _ => Ok(None),
+            });
+        }
+        let now = Instant::now();
+        let plan = &self.plan;
+        if up.is_some_and(|up| plan.backoff.is_stable(up)) {
+            (self.attempts, self.failures, self.since) = (0, 0, Some(now));
+        }
+        self.failures = self.failures.saturating_add(1);
+        let retry_in = plan.backoff.delay(cause.pause(), self.failures, (plan.random)());
+        let waited = self.since.map_or(Duration::ZERO, |since| now - since);
+        let why = if !(plan.retry_when)(&cause) {
+            GaveUp::Hopeless
+        } else if plan.max_attempts.is_some_and(|most| self.attempts >= most) {
+            GaveUp::Attempts
+        } else if plan.give_up_after.is_some_and(|time| waited.saturating_add(retry_in) >= time) {
+            GaveUp::Time
+        } else {
+            let mut state = self.shared.state();
+            state.link = Link::Down;
+            // What was asked for before there was a wait to cut short is done.
+            state.retry = false;
+            self.stage = Stage::Waiting(Box::pin(sleep(retry_in)));
+            return Event::Lost { cause, retry_in };
+        };
+        self.over();
+        Event::GivenUp { cause, why }
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for Feed<S> {
+    type Item = Event;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Event>> {
+        self.poll_event(cx)
+    }
+}
+
+/// How the connection ended knows more than what the hook made of it.
+fn failed_hook<S>(ws: &WebSocket<S>, error: Box<dyn std::error::Error + Send + Sync>) -> Cause {
+    match (ws.closed(), error.downcast::<Error>()) {
+        (Some(closed), _) => Cause::Closed(closed.clone()),
+        (None, Ok(error)) => Cause::Failed(*error),
+        (None, Err(error)) => Cause::Hook(error),
+    }
+}
+
+/// Ready when nothing is held any more. A message counts as held until a connection has taken it.
+fn poll_hand_over<S: AsyncRead + AsyncWrite + Unpin>(
+    shared: &Shared<S>,
+    receiver: &mut Receiver<S>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), Error>> {
+    while shared.state().held.len() > 0 {
+        ready!(receiver.with(cx, |ws, cx| ws.poll_room(cx)))?;
+        let mut state = shared.state();
+        let Some(message) = state.held.oldest().cloned() else { break };
+        let queued = receiver.with(cx, |ws, _| {
+            Poll::Ready(ws.enqueue(|core, out| core.send_with(message, longwire_proto::Compress::Auto, out)))
+        });
+        ready!(queued)?;
+        state.held.pop();
+    }
+    Poll::Ready(Ok(()))
+}

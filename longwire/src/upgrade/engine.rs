@@ -1,0 +1,111 @@
+//! WebSockets out of requests that hyper has parsed, as connections of an engine.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::{HeaderMap, Request, Response};
+use hyper::upgrade::OnUpgrade;
+use longwire_proto::handshake::{Refusal, server};
+use tokio::time::timeout;
+
+use crate::accept::{Acceptor, Settings};
+use crate::engine::{Handle, Invitation};
+use crate::error::AcceptError;
+use crate::upgrade::{Upgraded, is_http2, judge, not_upgradable};
+use crate::watch;
+
+impl Handle {
+    /// As [`upgrade`](crate::upgrade()), for a connection of the engine: the acceptor judges the request, then
+    /// [`Engine::ask`](crate::engine::Engine::ask) and [`Handler::request`](crate::engine::Handler::request) see it. The future
+    /// beside the response hands the stream over once the response is on its way: spawn it.
+    ///
+    /// ```
+    /// use std::net::SocketAddr;
+    /// use longwire::{Acceptor, Bytes, engine::Handle, http::{Request, Response}};
+    /// # struct Full; impl From<String> for Full { fn from(_: String) -> Self { Self } } impl Default for Full { fn default() -> Self { Self } }
+    ///
+    /// async fn websocket<B>(engine: Handle, mut request: Request<B>, from: SocketAddr) -> Response<Full> {
+    ///     match engine.upgrade(&mut request, from, &Acceptor::new()).await {
+    ///         Ok((response, adopted)) => {
+    ///             tokio::spawn(adopted);
+    ///             response
+    ///         }
+    ///         Err(refusal) => refusal.into(),
+    ///     }
+    /// }
+    /// ```
+    ///
+    /// # Errors
+    ///
+    /// The response to send instead.
+    ///
+    /// # Cancel safety
+    ///
+    /// A future that is dropped lets nobody in.
+    pub async fn upgrade<B, R: Default>(
+        &self,
+        request: &mut Request<B>,
+        from: SocketAddr,
+        acceptor: &Acceptor,
+    ) -> Result<(Response<R>, Adopted), Refusal> {
+        let on_upgrade = request.extensions_mut().remove::<OnUpgrade>();
+        let mut head = Request::new(());
+        *head.method_mut() = request.method().clone();
+        *head.uri_mut() = request.uri().clone();
+        *head.version_mut() = request.version();
+        head.headers_mut().clone_from(request.headers());
+        head.extensions_mut().clone_from(request.extensions());
+
+        let is_http2 = is_http2(&head);
+        let settings = acceptor.settings();
+        let refused = |refusal: Refusal| {
+            watch::not_accepted(settings.counters.as_ref(), &AcceptError::Refused(refusal.clone()));
+            refusal
+        };
+        let mut headers = HeaderMap::new();
+        let acceptance = judge(settings, &head, &mut headers).map_err(refused)?;
+        let on_upgrade = on_upgrade.ok_or_else(not_upgradable).map_err(refused)?;
+        let invitation = self.invite(head, from).await.map_err(refused)?;
+        headers.extend(invitation.headers().clone());
+        let response = Settings::response(&acceptance, &headers).map_err(refused)?;
+        let adopted = adopt(settings.handshake_timeout, on_upgrade, is_http2, invitation, acceptance);
+        Ok((response.map(|()| R::default()), Adopted(Box::pin(adopted))))
+    }
+}
+
+async fn adopt(
+    time: Duration,
+    on_upgrade: OnUpgrade,
+    is_http2: bool,
+    invitation: Invitation,
+    acceptance: server::Acceptance,
+) -> Result<(), AcceptError> {
+    let upgraded = timeout(time, on_upgrade).await.map_err(|_| AcceptError::Timeout)?;
+    let stream = Upgraded::new(upgraded.map_err(io::Error::other)?, is_http2);
+    Ok(invitation.adopt(stream, acceptance.subprotocol(), acceptance.deflate())?)
+}
+
+/// The stream behind the answer of [`Handle::upgrade`], on its way to the engine: a future that is to be spawned.
+///
+/// It gives [`AcceptError::Timeout`] if the response is not written in
+/// [`Acceptor::handshake_timeout`](crate::Acceptor::handshake_timeout), and [`AcceptError::Io`] if the connection ends before.
+#[must_use = "it does nothing unless it is polled"]
+pub struct Adopted(Pin<Box<dyn Future<Output = Result<(), AcceptError>> + Send>>);
+
+impl fmt::Debug for Adopted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Adopted")
+    }
+}
+
+impl Future for Adopted {
+    type Output = Result<(), AcceptError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        self.0.as_mut().poll(cx)
+    }
+}
