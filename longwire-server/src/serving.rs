@@ -125,10 +125,13 @@ impl Site {
 
     async fn answer(
         self,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         peer: SocketAddr,
         busy: Busy,
     ) -> Result<Response<Said>, Infallible> {
+        let busy = Arc::new(busy);
+        // A stream that becomes a WebSocket lives on behind its answer, and this with it.
+        request.extensions_mut().insert(Arc::clone(&busy));
         let response = if Http::is_for(&request) {
             self.channels.answer(request, peer).await
         } else {
@@ -144,7 +147,7 @@ impl Site {
 /// The body of an answer: its request is under way as long as there is anything to say.
 struct Said {
     body: Body,
-    _busy: Busy,
+    _busy: Arc<Busy>,
 }
 
 impl hyper::body::Body for Said {
