@@ -49,6 +49,7 @@ impl Serve {
             .map_err(|error| Failure::new(format!("cannot start the log: {error}")))?;
         let files = open_files(&config);
         let realtime = Realtime::new(config).map_err(Failure::new)?;
+        realtime.count_by(&metrics::COUNTERS);
         realtime.fetch_keys().await.map_err(Failure::new)?;
 
         let server =
