@@ -33,6 +33,11 @@ pub(crate) fn answer(request: &Request<Incoming>, is_closing: bool) -> Response<
     }
 }
 
+/// The answer to somebody who may ask for nothing here.
+pub(crate) fn refused(refusal: longwire::Refusal) -> Response<Full<Bytes>> {
+    text(refusal.status(), refusal.text().to_owned())
+}
+
 /// Said to whoever opens a channel's address in a browser.
 const CHANNEL: &str = ": it is a channel, to which a WebSocket client connects; in a browser open / instead";
 

@@ -125,14 +125,20 @@ impl Site {
 
     async fn answer(
         self,
-        request: Request<Incoming>,
+        mut request: Request<Incoming>,
         peer: SocketAddr,
         busy: Busy,
     ) -> Result<Response<Said>, Infallible> {
+        let busy = Arc::new(busy);
+        // A stream that becomes a WebSocket lives on behind its answer, and this with it.
+        request.extensions_mut().insert(Arc::clone(&busy));
         let response = if Http::is_for(&request) {
             self.channels.answer(request, peer).await
         } else {
-            http::answer(&request, *self.closing.borrow()).map(BodyExt::boxed_unsync)
+            match self.channels.check_host(&request) {
+                Ok(()) => http::answer(&request, *self.closing.borrow()).map(BodyExt::boxed_unsync),
+                Err(refusal) => http::refused(refusal).map(BodyExt::boxed_unsync),
+            }
         };
         Ok(response.map(|body| Said { body, _busy: busy }))
     }
@@ -141,7 +147,7 @@ impl Site {
 /// The body of an answer: its request is under way as long as there is anything to say.
 struct Said {
     body: Body,
-    _busy: Busy,
+    _busy: Arc<Busy>,
 }
 
 impl hyper::body::Body for Said {

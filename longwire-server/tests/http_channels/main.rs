@@ -8,6 +8,7 @@
 )]
 
 mod access;
+mod axum;
 mod client;
 mod cors;
 mod ends;

@@ -50,13 +50,15 @@ impl Server {
 
     fn run(text: &str, set: impl FnOnce(Http) -> Http, tls: Option<ServerTls>) -> Self {
         let realtime = Realtime::new(config(text)).expect("channels");
-        let http = set(Http::new(realtime.clone()).listening(Ipv4Addr::LOCALHOST.into()));
+        let acceptor = Acceptor::new().subprotocols([SUBPROTOCOL]);
+        let http = Http::new(realtime.clone()).listening(Ipv4Addr::LOCALHOST.into());
+        let http = set(http.websockets(acceptor.clone()));
         let (site, close) = Site::new(http);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let (asked, slow) = (realtime.clone(), realtime.clone());
         let mut engine = Engine::new(Clients::new(realtime.clone(), |_| ()))
-            .acceptor(Acceptor::new().subprotocols([SUBPROTOCOL]))
+            .acceptor(acceptor)
             .ask(move |request, from| Clients::ask(asked.clone(), request, from))
             .slow_consumers_of(move |topic| slow.slow_consumer(topic))
             .http(move |stream, read| site.clone().serve(stream, read))

@@ -7,7 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use http::{HeaderMap, Request, Response};
+use http::{Extensions, HeaderMap, Request, Response};
 use hyper::upgrade::OnUpgrade;
 use longwire_proto::handshake::{Refusal, server};
 use tokio::time::timeout;
@@ -21,7 +21,8 @@ use crate::watch;
 impl Handle {
     /// As [`upgrade`](crate::upgrade()), for a connection of the engine: the acceptor judges the request, then
     /// [`Engine::ask`](crate::engine::Engine::ask) and [`Handler::request`](crate::engine::Handler::request) see it. The future
-    /// beside the response hands the stream over once the response is on its way: spawn it.
+    /// beside the response hands the stream over once the response is on its way: spawn it. What is among the request's
+    /// extensions lives as long as the stream, such as what tells the server that its connection is not idle.
     ///
     /// ```
     /// use std::net::SocketAddr;
@@ -72,7 +73,8 @@ impl Handle {
         let invitation = self.invite(head, from).await.map_err(refused)?;
         headers.extend(invitation.headers().clone());
         let response = Settings::response(&acceptance, &headers).map_err(refused)?;
-        let adopted = adopt(settings.handshake_timeout, on_upgrade, is_http2, invitation, acceptance);
+        let kept = request.extensions().clone();
+        let adopted = adopt(settings.handshake_timeout, on_upgrade, is_http2, invitation, acceptance, kept);
         Ok((response.map(|()| R::default()), Adopted(Box::pin(adopted))))
     }
 }
@@ -83,9 +85,10 @@ async fn adopt(
     is_http2: bool,
     invitation: Invitation,
     acceptance: server::Acceptance,
+    kept: Extensions,
 ) -> Result<(), AcceptError> {
     let upgraded = timeout(time, on_upgrade).await.map_err(|_| AcceptError::Timeout)?;
-    let stream = Upgraded::new(upgraded.map_err(io::Error::other)?, is_http2);
+    let stream = Upgraded::new(upgraded.map_err(io::Error::other)?, is_http2).keep(kept);
     Ok(invitation.adopt(stream, acceptance.subprotocol(), acceptance.deflate())?)
 }
 

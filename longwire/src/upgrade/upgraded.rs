@@ -5,6 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use http::Extensions;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop;
@@ -25,11 +26,18 @@ const WRITE_MAX: usize = 16 * 1024;
 pub struct Upgraded {
     stream: TokioIo<hyper::upgrade::Upgraded>,
     is_http2: bool,
+    /// What was among the extensions of the request, where that is to live as long.
+    kept: Extensions,
 }
 
 impl Upgraded {
     pub(crate) fn new(upgraded: hyper::upgrade::Upgraded, is_http2: bool) -> Self {
-        Self { stream: TokioIo::new(upgraded), is_http2 }
+        Self { stream: TokioIo::new(upgraded), is_http2, kept: Extensions::new() }
+    }
+
+    pub(crate) fn keep(mut self, extensions: Extensions) -> Self {
+        self.kept = extensions;
+        self
     }
 
     /// It is a stream of an HTTP/2 connection (RFC 8441), with others beside it.
@@ -40,7 +48,10 @@ impl Upgraded {
 
 impl fmt::Debug for Upgraded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Upgraded").field("is_http2", &self.is_http2).finish_non_exhaustive()
+        f.debug_struct("Upgraded")
+            .field("is_http2", &self.is_http2)
+            .field("kept", &self.kept)
+            .finish_non_exhaustive()
     }
 }
 

@@ -157,4 +157,22 @@ mod tests {
         let more = format!("{most}&channel=a");
         assert_eq!(Query::parse(&more).map_err(|fault| fault.code), Err(Code::TooMany));
     }
+
+    proptest::proptest! {
+        #[test]
+        fn what_was_encoded_is_read_back(names in proptest::collection::vec(".{0,20}", 1..5)) {
+            let encode = |name: &String| -> String {
+                name.bytes().map(|byte| if byte == b' ' { "+".into() } else { format!("%{byte:02X}") }).collect()
+            };
+            let query: Vec<_> = names.iter().map(|name| format!("channel={}", encode(name))).collect();
+            let parsed = Query::parse(&query.join("&")).expect("a query");
+            let read: Vec<_> = parsed.channels.into_iter().map(|channel| channel.name).collect();
+            proptest::prop_assert_eq!(read, names);
+        }
+
+        #[test]
+        fn nothing_is_too_strange_to_be_answered(query in "(channel|after|wait|presence|[=&%+0-9a-fA-F]|.)*") {
+            let _ = Query::parse(&query);
+        }
+    }
 }

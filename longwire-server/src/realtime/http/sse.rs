@@ -181,3 +181,24 @@ fn write_data(out: &mut String, text: &str) {
     }
     out.push('\n');
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// As WHATWG HTML 9.2.6 reads it, of lines that end in any of the three ways.
+        #[test]
+        fn any_text_arrives_with_its_lines(text in "(a|\r|\n|:|data|id: x| |你|👋|\u{85}|\u{2028}|\0)*") {
+            let mut out = String::new();
+            write_data(&mut out, &text);
+            let block = out.strip_suffix("\n\n").expect("the end of an event");
+            prop_assert!(!block.contains("\n\n") && !block.contains('\r'));
+            let lines = block.split('\n').map(|line| line.strip_prefix("data: ").expect("data"));
+            let read: Vec<_> = lines.collect();
+            prop_assert_eq!(read.join("\n"), text.replace("\r\n", "\n").replace('\r', "\n"));
+        }
+    }
+}
