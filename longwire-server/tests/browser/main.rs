@@ -5,6 +5,7 @@ mod counted;
 mod dashboard;
 mod deflate;
 mod devtools;
+mod examples;
 mod http2;
 mod module;
 mod page;
