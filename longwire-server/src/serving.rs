@@ -135,7 +135,10 @@ impl Site {
         let response = if Http::is_for(&request) {
             self.channels.answer(request, peer).await
         } else {
-            http::answer(&request, *self.closing.borrow()).map(BodyExt::boxed_unsync)
+            match self.channels.check_host(&request) {
+                Ok(()) => http::answer(&request, *self.closing.borrow()).map(BodyExt::boxed_unsync),
+                Err(refusal) => http::refused(refusal).map(BodyExt::boxed_unsync),
+            }
         };
         Ok(response.map(|body| Said { body, _busy: busy }))
     }

@@ -217,7 +217,7 @@ impl Acceptor {
         received.inspect_err(|error| watch::not_accepted(self.0.counters.as_ref(), error))
     }
 
-    async fn read_request<S>(&self, mut stream: S) -> Result<Handshake<S>, AcceptError>
+    pub(crate) async fn read_request<S>(&self, mut stream: S) -> Result<Handshake<S>, AcceptError>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
@@ -454,7 +454,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<S> {
         refused
     }
 
-    async fn write_refusal(mut self, refusal: Refusal) -> AcceptError {
+    pub(crate) async fn write_refusal(mut self, refusal: Refusal) -> AcceptError {
         // What came behind the request is not kept while the client reads why it was refused.
         self.input = BytesMut::new();
         self.settings.refuse(&mut self.stream, refusal).await

@@ -3,10 +3,12 @@
 //! - [Getting started](getting_started): ten lines, and which way to use it
 //! - [The client](client): messages, parts, timeouts, keepalive, and what 1006 means
 //! - [The server](server): async or the engine, origins, backpressure, the end in peace
+//! - Real networks (`networks`): TLS, proxies, reconnection, HTTP/2 and axum, what is seen from outside
 //! - [Production](production): limits, the system, proxies, deploying, and what to look at at 3 a.m.
 //! - [Coming from tokio-tungstenite](coming_from_tokio_tungstenite): pattern by pattern
 //!
-//! Whole programs are in the examples of the repository: `chat`, `device_control`, `file_transfer`.
+//! Whole programs are in the examples of the repository: `chat`, `quotes`, `device_control`,
+//! `file_transfer`, `axum_app`, `metrics`.
 
 pub mod getting_started {
     #![doc = include_str!("../guide/getting-started.md")]
@@ -18,6 +20,11 @@ pub mod client {
 
 pub mod server {
     #![doc = include_str!("../guide/server.md")]
+}
+
+#[cfg(all(feature = "axum", feature = "http2", feature = "proxy", feature = "tls"))]
+pub mod networks {
+    #![doc = include_str!("../guide/networks.md")]
 }
 
 pub mod production {

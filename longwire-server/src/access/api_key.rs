@@ -38,7 +38,11 @@ impl ApiKeys {
             let hash =
                 parse(&key.sha256).ok_or_else(|| format!("the sha256 of the key {} is none", key.name))?;
             let rights = Rights { subscribe: key.subscribe.clone(), publish: key.publish.clone() };
-            let known = Known { key: Some(key.name.as_str().into()), ..Known::new(Kind::Key, rights) };
+            let known = Known {
+                key: Some(key.name.as_str().into()),
+                operator: key.operator,
+                ..Known::new(Kind::Key, rights)
+            };
             Ok((hash, known.into()))
         };
         keys.iter().map(known).collect::<Result<_, _>>().map(Self)
@@ -88,6 +92,7 @@ mod tests {
             sha256,
             subscribe: [].into_iter().collect(),
             publish: pattern.parse().into_iter().collect(),
+            operator: false,
         };
         let (first, first_hash) = generate().expect("random bytes");
         let (second, second_hash) = generate().expect("random bytes");

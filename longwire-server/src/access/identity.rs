@@ -21,6 +21,8 @@ pub(super) struct Known {
     pub(super) user: Option<Arc<str>>,
     pub(super) key: Option<Arc<str>>,
     pub(super) rights: Rights,
+    /// They may see what is told of the server.
+    pub(super) operator: bool,
     pub(super) expires: Option<SystemTime>,
     /// What the webhook will be told again.
     pub(super) asked: Option<Arc<Asked>>,
@@ -28,7 +30,7 @@ pub(super) struct Known {
 
 impl Known {
     pub(super) fn new(kind: Kind, rights: Rights) -> Self {
-        Self { kind, user: None, key: None, rights, expires: None, asked: None }
+        Self { kind, user: None, key: None, rights, operator: kind == Kind::Open, expires: None, asked: None }
     }
 }
 
@@ -120,6 +122,11 @@ impl Identity {
     /// Whether they may speak on a channel, as far as the channel itself lets them ([`is_among`](Self::is_among)).
     pub fn may_publish(&self, channel: &str) -> bool {
         self.0.rights.publish.matches(channel)
+    }
+
+    /// Whether they may see the dashboard, the statistics and the metrics: everybody where there are no rules.
+    pub fn is_operator(&self) -> bool {
+        self.0.operator
     }
 
     /// Whether they are among those that a channel lets speak.

@@ -154,6 +154,7 @@ enum Audience {
 struct Granted {
     subscribe: Patterns,
     publish: Patterns,
+    operator: bool,
 }
 
 /// Seconds since 1970, perhaps with a fraction (RFC 7519 2).
@@ -231,6 +232,6 @@ impl Checks {
         };
         let rights = Rights { subscribe: granted.subscribe, publish: granted.publish };
         let user = claims.sub.map(Into::into);
-        Ok(Known { user, expires, ..Known::new(Kind::Token, rights) })
+        Ok(Known { user, expires, operator: granted.operator, ..Known::new(Kind::Token, rights) })
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use longwire::TrustedProxies;
-use longwire_server::config::{ConfigError, Listen, Loaded, Size, Sources};
+use longwire_server::config::{ConfigError, Listen, Loaded, Log, Size, Sources};
 
 use super::{Failure, origin};
 use crate::log;
@@ -160,7 +160,21 @@ impl Serve {
         for (key, flag, value) in self.flags() {
             sources.flag(key, flag, &value).map_err(wrong)?;
         }
-        sources.load().map_err(wrong)
+        let loaded = sources.load().map_err(wrong)?;
+        let config = &loaded.config;
+        let needs = |flag: &str, other: &str| {
+            Err(Failure::usage(format!("{flag} says nothing alone: give {other} as well")))
+        };
+        if self.deflate_threshold.is_some() && !config.deflate {
+            return needs("--deflate-threshold", "--deflate");
+        }
+        if self.forwarded && config.trust_proxy.is_empty() {
+            return needs("--forwarded", "--trust-proxy");
+        }
+        if self.log_level.is_some() && config.log == Log::Off {
+            return needs("--log-level", "--log");
+        }
+        Ok(loaded)
     }
 
     /// The flags that were given: their keys, their names and what they say.

@@ -24,8 +24,9 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// Troubles that go on are told of at most this often.
 const REPORT: Duration = Duration::from_secs(10);
 
-/// What waits for a connection at the most: four of the largest messages, and what is resumed in one go, as JSON.
-const BACKLOG: usize = 8 << 20;
+/// What waits for a connection at the most: four of the largest messages, and what is resumed in one go, of which a byte may
+/// take six as JSON.
+const BACKLOG: usize = 4 << 20;
 
 impl Serve {
     pub(super) fn run(self) -> Result<(), Failure> {
@@ -48,6 +49,7 @@ impl Serve {
             .map_err(|error| Failure::new(format!("cannot start the log: {error}")))?;
         let files = open_files(&config);
         let realtime = Realtime::new(config).map_err(Failure::new)?;
+        realtime.count_by(&metrics::COUNTERS);
         realtime.fetch_keys().await.map_err(Failure::new)?;
 
         let server =

@@ -522,7 +522,7 @@ mod tests {
             ),
             ("threads = -1", "f.toml:1:11: "),
             ("threads = 'four'", "f.toml:1:11: invalid type: string \"four\", expected u16"),
-            ("log = 'xml'", "f.toml:1:7: unknown value `xml`; allowed here: text, json"),
+            ("log = 'xml'", "f.toml:1:7: unknown value `xml`; allowed here: off, text, json"),
             ("listen = ", "f.toml:1:10: "),
             ("listen = 'a'\nlisten = 'b'", "f.toml:"),
             ("sync = 'often'", "f.toml:1:8: write os, always, or a time, as in 1s"),
@@ -544,7 +544,7 @@ mod tests {
         assert_eq!(name("LONGWIRE_DEFLATE", "maybe"), "LONGWIRE_DEFLATE: `maybe` is neither true nor false");
         assert!(
             name("LONGWIRE_LOG", "xml")
-                .starts_with("LONGWIRE_LOG: unknown value `xml`; allowed here: text, json")
+                .starts_with("LONGWIRE_LOG: unknown value `xml`; allowed here: off, text, json")
         );
         assert!(name("LONGWIRE_LISTEN", "80").starts_with("LONGWIRE_LISTEN: the port is missing"));
         assert!(Sources::new().flag("nothing", "--nothing", "1").is_err());

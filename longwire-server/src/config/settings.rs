@@ -280,6 +280,9 @@ pub struct ApiKey {
     /// The channels that it may speak on.
     #[serde(default)]
     pub publish: Patterns,
+    /// Whether it may see the dashboard, the statistics and the metrics.
+    #[serde(default)]
+    pub operator: bool,
 }
 
 /// The backend that is asked by HTTP.

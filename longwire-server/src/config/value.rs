@@ -33,7 +33,7 @@ impl FromStr for Size {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let advice = "write a number, as in 65536, 64K, 16M or 1G";
+        let advice = "write a number of bytes, as in 65536, 64K, 16M or 1G";
         let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (number, unit) = text.split_at(digits);
         let unit: u64 = match unit.to_ascii_uppercase().as_str() {

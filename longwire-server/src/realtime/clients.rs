@@ -15,7 +15,7 @@ use tokio::task::{AbortHandle, spawn_local};
 
 use super::session::Session;
 use super::wire::{Code, Fault};
-use super::{Kind, Realtime, SUBPROTOCOL, Who, channel};
+use super::{Kind, ROOT, Realtime, SUBPROTOCOL, Who, channel};
 use crate::access::EXPIRED;
 use crate::hub::{ChannelName, Subscription};
 use crate::pattern::name_of_path;
@@ -104,7 +104,9 @@ impl Clients {
         }
         let name = destination(&request)?;
         let who = realtime.admit(&request, from.ip()).await?;
-        if let Some(name) = &name {
+        if let Some(name) = &name
+            && !realtime.may_subscribe(&who.identity, name).is_ok_and(|may| may)
+        {
             realtime.0.access.subscribe(&who.identity, name, SystemTime::now()).await?;
         }
         extensions.insert(Admitted(Arc::new(Mutex::new(Some(Coming { who, name })))));
@@ -126,6 +128,9 @@ fn destination(request: &Request<()>) -> Result<Option<ChannelName>, Refusal> {
             _ => format!("no WebSocket at {path}\n"),
         };
         return Err(Refusal::new(StatusCode::NOT_FOUND, text));
+    }
+    if path == ROOT {
+        return Ok(ChannelName::new(ROOT).ok());
     }
     let name =
         name_of_path(path).map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, format!("{error}\n")))?;

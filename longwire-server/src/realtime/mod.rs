@@ -8,6 +8,8 @@ mod audience;
 mod clients;
 pub mod http;
 mod session;
+mod site;
+mod stats;
 mod told;
 mod wire;
 
@@ -20,9 +22,9 @@ use std::time::{Duration, Instant, SystemTime};
 
 use longwire::engine::{Handle, Id, SlowConsumer};
 use longwire::http::StatusCode;
-use longwire::{Message, Refusal, SharedFrame};
+use longwire::{Counters, Message, Refusal, SharedFrame, Snapshot};
 
-use crate::access::{Access, Identity};
+use crate::access::{Access, Identity, Kind as By};
 use crate::config::{Config, OnSlow, Show, Sync};
 use crate::hub::{
     ChannelName, ChannelOptions, Clock, History, Hub, Keys, Limits as HubLimits, Position, Presence, Present,
@@ -35,6 +37,7 @@ use crate::store::{Store, Sync as StoreSync};
 pub use clients::Clients;
 
 use audience::Audience;
+use stats::Stats;
 use told::Told;
 use wire::{Code, Fault};
 
@@ -49,7 +52,7 @@ const KEYS: Keys = Keys { count: 1000, window: Duration::from_secs(300) };
 
 /// Messages and bytes that are resumed in one go.
 const REPLAY_MESSAGES: usize = 1000;
-const REPLAY_BYTES: usize = 1 << 20;
+const REPLAY_BYTES: usize = 512 << 10;
 
 /// Channels of which the rate is known at a time before those that are quiet are forgotten.
 const RATES: usize = 1024;
@@ -67,6 +70,8 @@ struct Inner {
     /// How fast all who speak on a channel may, where that is bounded.
     rates: Mutex<HashMap<ChannelName, Bucket>>,
     engine: OnceLock<Handle>,
+    counters: OnceLock<Counters>,
+    stats: Stats,
     /// Who is told of presence over HTTP.
     audience: Audience,
 }
@@ -121,6 +126,8 @@ impl Realtime {
             clock: Clock::start(),
             rates: Mutex::default(),
             engine: OnceLock::new(),
+            counters: OnceLock::new(),
+            stats: Stats::default(),
             audience: Audience::default(),
             config,
         })))
@@ -155,6 +162,25 @@ impl Realtime {
         let _ = self.0.engine.set(engine);
     }
 
+    /// What counts besides the engine. Said once, before anybody connects.
+    pub fn count_by(&self, counters: &Counters) {
+        let _ = self.0.counters.set(counters.clone());
+    }
+
+    /// What was done so far.
+    fn counted(&self) -> Snapshot {
+        match (self.0.counters.get(), self.0.engine.get()) {
+            (Some(counters), _) => counters.snapshot(),
+            (None, Some(engine)) => engine.counters(),
+            (None, None) => Counters::new().snapshot(),
+        }
+    }
+
+    /// What the dashboard is told: the last hour, as far as it is later than this, and where everything stands.
+    fn told_stats(&self, after: u64) -> stats::Stated {
+        self.0.stats.told(SystemTime::now(), after, &self.counted(), &self.0.hub)
+    }
+
     /// What becomes of those who read a topic of the engine too slowly.
     pub fn slow_consumer(&self, topic: &str) -> SlowConsumer {
         let slow = self.0.config.channel(topic.get(1..).unwrap_or_default()).map(|channel| channel.slow);
@@ -181,6 +207,7 @@ impl Realtime {
         loop {
             ticks.tick().await;
             let now = self.now();
+            self.0.stats.sample(SystemTime::now(), || self.counted(), &self.0.hub);
             self.0.hub.take_presence_changes(now, &mut |name, change| {
                 let told = Told::Presence { channel: name, presence: (&change).into() }.text();
                 self.0.audience.tell(name, &told);
@@ -214,7 +241,10 @@ impl Realtime {
         except: Option<Id>,
     ) -> Result<Receipt, Refused> {
         let how = Publish { from, key, now: self.now() };
-        self.0.hub.publish(name, message, how, &mut |published| self.deliver(name, published, except))
+        self.0.hub.publish(name, message, how, &mut |published| {
+            self.0.stats.published(published.message.len());
+            self.deliver(name, published, except);
+        })
     }
 
     fn deliver(&self, name: &ChannelName, published: &Published, except: Option<Id>) {
@@ -283,7 +313,7 @@ impl Realtime {
     /// Whether somebody may hear a channel: `Ok(false)` is that it has to be asked for.
     fn may_subscribe(&self, who: &Identity, name: &ChannelName) -> Result<bool, Fault> {
         let (asks, _) = self.0.access.asks();
-        match who.may_subscribe(name) {
+        match who.kind() == By::Open || who.may_subscribe(name) {
             true => Ok(true),
             false if asks => Ok(false),
             false => Err(Fault::new(Code::Forbidden, format!("you may not hear {name}"))),
@@ -294,7 +324,7 @@ impl Realtime {
     fn may_publish(&self, who: &Identity, name: &ChannelName) -> Result<bool, Fault> {
         let publishers = self.0.config.channel(name).map(|channel| channel.publish).unwrap_or_default();
         let (_, asks) = self.0.access.asks();
-        match who.may_publish(name) {
+        match who.kind() == By::Open || who.may_publish(name) {
             _ if !who.is_among(publishers) => {}
             true => return Ok(true),
             false if asks => return Ok(false),
@@ -331,10 +361,14 @@ impl Who {
     }
 }
 
+/// The channel at the path `/`: the one whose name has nothing beside its slash.
+const ROOT: &str = "/";
+
 /// The name of a channel, if it is one.
 fn channel(text: &str) -> Result<ChannelName, Fault> {
     let bad = |reason: String| Fault::new(Code::BadChannel, reason);
-    pattern::check_name(text).map_err(|error| bad(error.to_string()))?;
+    let checked = if text == ROOT { Ok(()) } else { pattern::check_name(text) };
+    checked.map_err(|error| bad(error.to_string()))?;
     ChannelName::new(text).map_err(|error| bad(error.to_string()))
 }
 

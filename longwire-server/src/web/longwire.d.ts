@@ -22,8 +22,6 @@ export interface OpenEvent extends Event {
 export interface ChannelMessageEvent extends Event {
   data: string | ArrayBuffer;
   position: Position;
-  /** The same, as of an EventSource. */
-  lastEventId: Position;
   /** Who published it, if known. */
   user?: string;
 }
@@ -32,8 +30,8 @@ export interface PresenceEvent extends Event {
   count: number;
   joined: string[];
   left: string[];
-  /** Everyone, with the number of their connections; only in the first event after an `open`. */
-  users?: Record<string, number>;
+  /** Who is there by name, as far as the channel lists them. */
+  users?: string[];
 }
 
 export interface EndEvent extends Event {
@@ -71,23 +69,38 @@ export class Channel extends EventTarget {
   readonly readyState: 0 | 1 | 2 | 3;
   /** That of the last message. */
   readonly position?: Position;
+  /** How many connections are there, and who by name, as was told last to who asked for `presence`. */
+  readonly count?: number;
+  readonly users?: string[];
   onopen?: (event: OpenEvent) => void;
   onmessage?: (event: ChannelMessageEvent) => void;
   onpresence?: (event: PresenceEvent) => void;
   onerror?: (event: TroubleEvent) => void;
   onclose?: (event: EndEvent) => void;
-  /** Publishes; resolves with the position when the server has the message. */
+  /**
+   * Publishes; resolves with the position when the server has the message. What waits for a connection is sent when there
+   * is one again, and once: the server knows it by a key for five minutes. Rejected with `code` `full` when 1,000 wait.
+   */
   send(data: Data): Promise<Position>;
   history(page?: { after?: Position; limit?: number }): Promise<Page>;
-  members(): Promise<{ count: number; users?: Record<string, number> }>;
+  members(): Promise<{ count: number; users?: string[] }>;
   close(code?: number, reason?: string): void;
 }
 
 export type Transport = 'websocket' | 'sse' | 'poll';
 
+export interface ConnectionOptions {
+  /** Or a function, which is asked for another one whenever that is needed. */
+  token?: string | (() => string | Promise<string>);
+  /** Those that are tried, in this order. */
+  transports?: Transport[];
+  /** Milliseconds without a word of the server until the connection is given up: 30,000 if not said, 120,000 at most. */
+  silence?: number;
+}
+
 export interface Longwire extends States {}
 export class Longwire extends EventTarget {
-  constructor(url?: string, options?: { token?: string | (() => string | Promise<string>); transports?: Transport[] });
+  constructor(url?: string | URL, options?: ConnectionOptions);
   readonly readyState: 0 | 1 | 2 | 3;
   /** The one in use. */
   readonly transport: Transport | null;

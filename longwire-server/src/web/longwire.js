@@ -7,35 +7,36 @@
 //
 // It speaks what docs/protocol.md says; longwire.d.ts has its types.
 
-const FIRST = 500, LONGEST = 30000;      // backoff in milliseconds, with full jitter
-const STABLE = 30000;                    // who was connected for so long begins anew with FIRST
-const PATIENCE = 10000;                  // for a transport to open
-const HELD = 1000;                       // requests that wait for a connection
-const FATAL = [1002, 1003, 1007, 1008, 1009, 1010, 4401, 4403];
-const STATES = { CONNECTING: 0, OPEN: 1, CLOSING: 2, CLOSED: 3 };
-const { OPEN, CLOSED } = STATES;
+const
+  FIRST = 500, MOST = 30000,             // backoff in milliseconds, with full jitter; who was connected for MOST begins anew
+  PATIENCE = 10000,                      // for a transport to open
+  HELD = 1000,                           // requests that wait for a connection
+  FATAL = [1002, 1003, 1007, 1008, 1009, 1010, 4401, 4403],
+  OPEN = 1, CLOSED = 3, STATES = { CONNECTING: 0, OPEN, CLOSING: 2, CLOSED },
+  failure = ({ code, message = code, ...more }) => Object.assign(new Error(message), { code, ...more }),
+  split = position => position?.split('-') ?? [],
+  decode = text => Uint8Array.from(atob(text), letter => letter.charCodeAt(0)).buffer;
 
 class Target extends EventTarget {
   readyState = 0;
-  _fire(type, fields) {
-    const event = Object.assign(new Event(type), fields);
-    this['on' + type]?.(event);
-    this.dispatchEvent(event);
+  constructor() {
+    super();
+    // What a handler throws is its own affair, as everywhere in the browser.
+    for (const type of ['open', 'message', 'presence', 'error', 'close']) {
+      this.addEventListener(type, event => this['on' + type]?.(event));
+    }
   }
-  _end(how) {
+  _fire(type, fields) { this.dispatchEvent(Object.assign(new Event(type), fields)); }
+  _end({ code, reason = '', wasClean = code !== 1006 }) {
     if (this.readyState === CLOSED) return;
     this.readyState = CLOSED;
-    this._fire('close', { reason: '', wasClean: true, ...how });
+    this._fire('close', { code, reason, wasClean });
   }
 }
 Object.assign(Target, STATES);
 Object.assign(Target.prototype, STATES);
 
-const failure = ({ code, message = code, ...more }) => Object.assign(new Error(message), { code, ...more });
-const split = position => position?.split('-') ?? [];
-const decode = text => Uint8Array.from(atob(text), letter => letter.charCodeAt(0)).buffer;
-
-async function content(data) {
+async function encode(data) {
   if (!(data instanceof Blob || data instanceof ArrayBuffer || ArrayBuffer.isView(data))) return { data: String(data) };
   let text = '';
   for (const byte of new Uint8Array(await new Blob([data]).arrayBuffer())) text += String.fromCharCode(byte);
@@ -44,14 +45,16 @@ async function content(data) {
 
 /** One channel: the events and names of the browser's WebSocket, and positions. */
 export class Channel extends Target {
+  _turn = Promise.resolve();             // what is sent first is published first, bytes and text
   constructor(wire, name, { after, presence = false } = {}) {
     super();
     Object.assign(this, { name, presence, position: after, _wire: wire });
   }
   /** Publishes; resolves with the position. What waits for a connection is sent when there is one, and never twice. */
   async send(data) {
-    const key = crypto.getRandomValues(new Uint32Array(3)).join('-');
-    return (await this._ask('publish', { key, ...await content(data) })).position;
+    const key = crypto.getRandomValues(new Uint32Array(4)).join('-'), encoded = encode(data);
+    await (this._turn = this._turn.then(() => encoded.catch(() => {})));
+    return (await this._ask('publish', { key, ...await encoded })).position;
   }
   history(page) { return this._ask('history', page); }
   members() { return this._ask('presence'); }
@@ -67,16 +70,21 @@ export class Channel extends Target {
       this.readyState = OPEN;
       this._fire('open', { recovered, position });
     }
-    if (presence) this._fire('presence', { joined: Object.keys(presence.users ?? {}), left: [], ...presence });
+    if (presence) this._present(presence);
   }
   // False if one before it is missing.
   _message({ position, data, base64, user }) {
     const [epoch, offset] = split(position), [before, last] = split(this.position);
-    if (epoch === before && +offset <= +last) return true;
-    if (epoch === before && +offset > +last + 1) return false;
+    if (epoch === before && +offset !== +last + 1) return +offset <= +last;
     this.position = position;
-    this._fire('message', { data: base64 === undefined ? data : decode(base64), position, lastEventId: position, user });
+    this._fire('message', { data: base64 === undefined ? data : decode(base64), position, user });
     return true;
+  }
+  _present({ count, users, joined = [], left = [] }) {
+    if (users) this.users = users;
+    else if (this.users) this.users = [...this.users.filter(user => !left.includes(user)), ...joined].sort();
+    this.count = count;
+    this._fire('presence', { count, users: this.users, joined, left });
   }
 }
 
@@ -89,18 +97,18 @@ export class Longwire extends Target {
   _at = 0;                               // which transport
   _failed = 0;
 
-  constructor(url = location.href, { token, transports = ['websocket', 'sse', 'poll'] } = {}) {
+  constructor(url = location, { token, transports = ['websocket', 'sse', 'poll'], silence = 30000 } = {}) {
     super();
-    Object.assign(this, { url: new URL('/', url).href, token, transports, transport: null });
+    Object.assign(this, { url: new URL('/', url).href, token, transports, silence, transport: null });
     this._online = () => { if (this._timer) this._connect(); };
-    globalThis.addEventListener?.('online', this._online);
+    addEventListener('online', this._online);
     queueMicrotask(() => this._connect());
   }
   channel(name, options) {
     let channel = this._channels.get(name);
     if (!channel) {
       this._channels.set(name, channel = new Channel(this, name, options));
-      this._link?.join(channel);
+      this._link?._join(channel);
     }
     return channel;
   }
@@ -108,78 +116,100 @@ export class Longwire extends Target {
 
   _over(how) {
     clearTimeout(this._timer);
-    globalThis.removeEventListener?.('online', this._online);
-    this._link?.stop();
+    clearTimeout(this._renewal);
+    removeEventListener('online', this._online);
+    this._link?._stop();
     this._link = null;
     for (const { reject } of [...this._asked.values(), ...this._held]) reject(failure({ code: 'closed' }));
     for (const channel of this._channels.values()) channel._end(how);
     this._end(how);
   }
-  _leave(channel) { if (this._channels.delete(channel.name)) this._link?.leave(channel); }
+  _leave(channel) {
+    if (this._channels.get(channel.name) !== channel) return;
+    this._channels.delete(channel.name);
+    this._link?._leave(channel);
+  }
 
   async _connect() {
     clearTimeout(this._timer);
     this._timer = null;
     if (this.readyState === CLOSED || this._link) return;
-    let begun;
+    let begun, token;
     const link = this._link = new LINKS[this.transports[this._at]](this);
-    const patience = setTimeout(() => link.down({ code: 1006 }), PATIENCE);
-    link.up = welcome => {
+    const patience = setTimeout(() => link._down({ code: 1006 }), PATIENCE);
+    link._up = ({ type, ...welcome } = {}) => {
       if (this._link !== link || begun) return;
       clearTimeout(patience);
       begun = Date.now();
       this.readyState = OPEN;
       this.transport = this.transports[this._at];
-      this._fire('open', { ...welcome, transport: this.transport });
+      this._renew(welcome.expires);
       for (const one of this._held.splice(0)) this._send(one);
+      this._fire('open', { ...welcome, transport: this.transport });
     };
-    link.down = how => {
+    link._down = ({ code, reason, mine }) => {
       clearTimeout(patience);
       if (this._link !== link) return;
       this._link = null;
-      link.stop();
-      if (FATAL.includes(how.code)) return this._over(how);
+      link._stop();
+      if (FATAL.includes(code) && !(code === 4401 && this.token?.call)) return this._over({ code, reason });
       this.readyState = 0;
       for (const channel of this._channels.values()) channel.readyState = 0;
       // An answer that never came may stand for a message that did: its key keeps it from being there twice.
       this._held.unshift(...this._asked.values());
       this._asked.clear();
-      if (begun && Date.now() - begun >= STABLE) this._failed = 0;
+      if (begun && Date.now() - begun >= MOST) this._failed = this._at = 0;
       // A transport that never opened is exchanged for the next one at once; after the last it waits.
-      if (!begun) this._at = (this._at + 1) % this.transports.length;
-      const most = Math.min(LONGEST, FIRST * 2 ** this._failed), now = !begun && this._at;
+      const next = !begun && !mine;
+      if (next) this._at = (this._at + 1) % this.transports.length;
+      const most = Math.min(MOST, FIRST * 2 ** this._failed), now = next && this._at;
       if (!now) this._failed++;
-      const retry = now ? 0 : how.code === 1013 ? most * (1 + Math.random()) : Math.random() * (how.code === 1012 ? 3000 : most);
-      this._fire('error', { code: how.code, retry });
+      const retry = now ? 0 : Math.random() * (code === 1012 ? 3000 : most);
       this._timer = setTimeout(() => this._connect(), retry);
+      this._fire('error', { code, message: reason, retry });
     };
     try {
-      link.start(await this.token?.call?.(null) ?? this.token);
-    } catch { link.down({ code: 1006 }); }
+      token = await this.token?.call?.(null) ?? this.token;
+    } catch { return link._down({ code: 4401, mine: true }); }
+    try { if (this._link === link) link._start(token); } catch { link._down({ code: 1006 }); }
+  }
+  // Shows the next token before this one expires, if there is a function to ask for it.
+  _renew(expires) {
+    clearTimeout(this._renewal);
+    if (!expires || !this.token?.call) return;
+    this._renewal = setTimeout(async () => {
+      // If it fails the connection ends with 4401, and another is made.
+      try { this._renew((await this._ask({ type: 'token', token: await this.token() })).expires); } catch {}
+    }, Math.min((expires * 1000 - Date.now()) * .8, 1e9));
   }
   _event(event) {
-    const channel = this._channels.get(event.channel);
+    const channel = this._channels.get(event.channel), { type, code, message } = event;
     if (!channel) return;
-    if (event.type === 'message') { if (!channel._message(event)) this._link?.rejoin(channel); }
-    else if (event.type === 'subscribed') channel._subscribed(event);
-    else if (event.type === 'presence') channel._fire('presence', event);
+    if (type === 'subscribed') channel._subscribed(event);
+    else if (type === 'message') { if (channel.readyState === OPEN && !channel._message(event)) this._link?._rejoin(channel); }
+    else if (type === 'presence') channel._present(event);
     else {
-      this._channels.delete(channel.name);
-      channel._fire('error', { code: event.code, message: event.message });
-      channel._end({ code: 4403, reason: event.message });
+      const retry = code === 'rate_limited' || code === 'unavailable' ? event.retry_after ?? 1000 : undefined, link = this._link;
+      channel._fire('error', { code, message, retry });
+      if (retry) setTimeout(() => { if (this._link === link && this._channels.get(channel.name) === channel) link._join(channel); }, retry);
+      else {
+        this._channels.delete(channel.name);
+        channel._end({ code: 4403, reason: message });
+      }
     }
   }
   _ask(request) {
     return new Promise((resolve, reject) => {
       const one = { request, resolve, reject };
-      if (this.readyState === OPEN && this._link) this._send(one);
-      else if (this.readyState === CLOSED || this._held.length >= HELD) reject(failure({ code: this.readyState === CLOSED ? 'closed' : 'full' }));
+      const code = this.readyState === CLOSED ? 'closed' : this._held.length >= HELD && 'full';
+      if (code) reject(failure({ code }));
+      else if (this.readyState === OPEN) this._send(one);
       else this._held.push(one);
     });
   }
   _send(one) {
     this._asked.set(++this._id, one);
-    this._link.request({ ...one.request, id: this._id });
+    this._link._request({ ...one.request, id: this._id });
   }
   _answer({ id, type, ...answer }) {
     const one = this._asked.get(id);
@@ -190,89 +220,140 @@ export class Longwire extends Target {
 
 /** WebSocket, with the subprotocol longwire.v1. */
 class Session {
-  joins = new Map();                     // by id: channels whose answer is to come
-  constructor(wire) { this.wire = wire; }
-  start(token) {
-    const url = new URL('-/session' + (token ? '?token=' + encodeURIComponent(token) : ''), this.wire.url.replace(/^http/, 'ws'));
-    const ws = this.ws = new WebSocket(url, 'longwire.v1');
-    ws.onclose = how => this.down(how);
+  _joins = new Map();                     // by id: channels whose answer is to come
+  constructor(wire) { this._wire = wire; }
+  _start(token) {
+    const url = this._wire.url.replace(/^http/, 'ws') + '-/session';
+    // The only header that a browser lets a page set here.
+    const ws = this._ws = new WebSocket(url, ['longwire.v1', ...token ? ['bearer.' + token] : []]);
+    ws.onclose = how => this._down(how);
     ws.onmessage = ({ data }) => {
-      const event = JSON.parse(data), { id, type } = event, channel = this.joins.get(id);
-      this.joins.delete(id);
+      const event = JSON.parse(data), { id, type } = event, channel = this._joins.get(id);
+      this._alive();
+      this._joins.delete(id);
       if (type === 'welcome') {
-        this.up(event);
-        for (const one of this.wire._channels.values()) this.join(one);
-      } else if (channel) this.wire._event({ ...event, channel: channel.name, type: type === 'ok' ? 'subscribed' : type });
-      else if (id === undefined) this.wire._event(event);
-      else this.wire._answer(event);
+        this._welcomed = true;
+        for (const one of this._wire._channels.values()) this._join(one);
+        this._up(event);
+      } else if (channel) {
+        // It may have been left, and joined again, meanwhile.
+        if (this._wire._channels.get(channel.name) === channel) this._wire._event({ ...event, channel: channel.name, type: type === 'ok' ? 'subscribed' : type });
+      } else if (id === undefined) this._wire._event(event);
+      else this._wire._answer(event);
     };
   }
-  request(request) { if (this.ws.readyState === OPEN) this.ws.send(JSON.stringify(request)); }
-  join({ name: channel, position: after, presence }) {
-    if (this.wire.readyState !== OPEN) return;
-    this.joins.set(++this.wire._id, this.wire._channels.get(channel));
-    this.request({ type: 'subscribe', id: this.wire._id, channel, after, presence });
+  // Asks whether the server is there when it is silent: a network that is gone tells nobody.
+  _alive() {
+    const half = this._wire.silence / 2;
+    clearTimeout(this._timer);
+    this._timer = setTimeout(() => {
+      this._request({ type: 'ping', id: ++this._wire._id });
+      this._timer = setTimeout(() => this._down({ code: 1006 }), half);
+    }, half);
   }
-  leave({ name: channel }) { this.request({ type: 'unsubscribe', id: ++this.wire._id, channel }); }
-  rejoin(channel) { this.leave(channel); this.join(channel); }
-  stop() { if (this.ws) { this.ws.onclose = this.ws.onmessage = null; this.ws.close(); } }
+  _request(request) { if (this._ws?.readyState === OPEN) this._ws.send(JSON.stringify(request)); }
+  _join(channel) {
+    if (!this._welcomed) return;
+    const { name, position: after, presence } = channel;
+    this._joins.set(++this._wire._id, channel);
+    this._request({ type: 'subscribe', id: this._wire._id, channel: name, after, presence });
+  }
+  _leave({ name: channel }) { if (this._welcomed) this._request({ type: 'unsubscribe', id: ++this._wire._id, channel }); }
+  _rejoin(channel) {
+    if ([...this._joins.values()].includes(channel)) return;
+    this._leave(channel);
+    this._join(channel);
+  }
+  _stop() {
+    clearTimeout(this._timer);
+    if (this._ws) { this._ws.onclose = this._ws.onmessage = null; this._ws.close(); }
+  }
 }
 
 /** What SSE and long polling have in common: requests by POST, and one address for all channels. */
 class Http {
-  constructor(wire) { this.wire = wire; }
-  start(token) { this.token = token; this.begin(); }
-  address(more) {
-    const url = new URL('-/events', this.wire.url), add = (key, value) => value && url.searchParams.append(key, value);
-    for (const { name, position, presence } of this.wire._channels.values()) {
-      add('channel', name); add('after', position); add('presence', presence && '1');
+  _queue = [];
+  constructor(wire) { this._wire = wire; }
+  _start(token) { this._token = token; this._begin(); }
+  async _begin() {
+    this._stop();
+    if (!this._wire._channels.size) return this._up();
+    const round = this._round = new AbortController();
+    try { await this._listen(round.signal); } catch (error) { if (this._round === round) this._fail(error); }
+  }
+  _fail({ code, message }) { this._down({ code: code === 'unauthorized' ? 4401 : 1006, reason: message }); }
+  _address(wait = '') {
+    let query = 'events';
+    for (const { name, position, presence } of this._wire._channels.values()) {
+      query += (query[6] ? '&' : '?') + 'channel=' + encodeURIComponent(name) + (position ? '&after=' + position : '') + (presence ? '&presence=1' : '');
     }
-    for (const key in more) add(key, more[key]);
-    return url;
+    return query + wait;
   }
-  async fetch(url, body) {
-    const headers = this.token ? { Authorization: 'Bearer ' + this.token } : {};
-    if (body) headers['Content-Type'] = 'application/json';
-    const response = await fetch(url, { headers, method: body ? 'POST' : 'GET', body: body && JSON.stringify(body), signal: AbortSignal.timeout(60000) });
-    return response.json();
+  async _fetch(path, options) {
+    const headers = { ...options.headers, ...this._token && { Authorization: 'Bearer ' + this._token } };
+    const response = await fetch(this._wire.url + '-/' + path, { ...options, headers });
+    if (!response.ok) throw failure((await response.json()).error);
+    return response;
   }
-  async request({ id, type, ...request }) {
-    try {
-      const answer = await this.fetch(new URL('-/' + type, this.wire.url), type === 'publish' ? { messages: [request] } : request);
+  _alive(time) {
+    clearTimeout(this._timer);
+    this._timer = setTimeout(() => this._down({ code: 1006 }), time);
+  }
+  // One after the other, so that they keep their order.
+  async _request(request) {
+    if (this._queue.push(request) > 1) return;
+    for (let one; one = this._queue[0]; this._queue.shift()) {
+      const { id, type, ...more } = one;
+      let answer;
+      try {
+        const body = JSON.stringify(type === 'publish' ? { messages: [more] } : more), headers = { 'Content-Type': 'application/json' };
+        const signal = AbortSignal.timeout(this._wire.silence);
+        answer = await (await this._fetch(type, { method: 'POST', headers, body, signal })).json();
+      } catch (error) {
+        if (typeof error.code !== 'string' || error.code === 'unauthorized') return this._fail(error);
+        answer = { error };
+      }
+      if (this._wire._link !== this) return;
       const { error, ...result } = answer.results?.[0] ?? answer;
-      this.wire._answer({ id, type: error ? 'error' : 'ok', ...error, ...result });
-    } catch { this.down({ code: 1006 }); }
+      this._wire._answer(error ? { message: error.message, ...error, id } : { ...result, type: 'ok', id });
+    }
   }
-  join() { clearTimeout(this.soon); this.soon = setTimeout(() => this.begin()); }
-  leave() { this.join(); }
-  rejoin() { this.join(); }
-  stop() { clearTimeout(this.soon); this.source?.close(); this.round = null; }
+  _join() { clearTimeout(this._soon); this._soon = setTimeout(() => this._begin()); }
+  _leave() { this._join(); }
+  _rejoin() { this._join(); }
+  _stop() {
+    clearTimeout(this._soon);
+    clearTimeout(this._timer);
+    this._round?.abort();
+    this._round = null;
+  }
 }
 
 class Sse extends Http {
-  begin() {
-    this.stop();
-    if (!this.wire._channels.size) return this.up();
-    const source = this.source = new EventSource(this.address({ token: this.token }));
-    source.onopen = () => this.up();
-    source.onmessage = ({ data }) => this.wire._event(JSON.parse(data));
-    source.onerror = () => this.down({ code: 1006 });
+  async _listen(signal) {
+    const { body } = await this._fetch(this._address(), { signal, headers: { Accept: 'text/event-stream' } });
+    const reader = body.pipeThrough(new TextDecoderStream()).getReader();
+    this._up();
+    for (let text = ''; ;) {
+      this._alive(Math.max(this._wire.silence, 20000));    // there is a comment every 15 s
+      const { value, done } = await reader.read();
+      if (done) throw {};
+      const events = (text + value).split('\n\n');
+      text = events.pop();
+      for (const event of events) if (event[0] === 'd' && !signal.aborted) this._wire._event(JSON.parse(event.slice(6)));
+    }
   }
 }
 
 class Poll extends Http {
-  async begin() {
-    const round = this.round = {};
-    try {
-      for (let wait = '0'; this.round === round; wait = '25') {
-        if (!this.wire._channels.size) return this.up();
-        const { events, error } = await this.fetch(this.address({ wait }));
-        if (this.round !== round) return;
-        if (error) return this.down({ code: error.code === 'unauthorized' ? 4401 : 1006, reason: error.message });
-        this.up();
-        events.forEach(event => this.wire._event(event));
-      }
-    } catch { if (this.round === round) this.down({ code: 1006 }); }
+  async _listen(signal) {
+    for (let wait = 0; ; wait = Math.ceil(this._wire.silence / 2000)) {
+      this._alive(this._wire.silence);
+      const { events } = await (await this._fetch(this._address('&wait=' + wait), { signal })).json();
+      this._up();
+      for (const event of events) if (!signal.aborted) this._wire._event(event);
+      if (signal.aborted) return;
+    }
   }
 }
 

@@ -83,6 +83,20 @@ impl Browser {
 
     /// Opens a page in a tab of its own.
     pub(crate) async fn open(&mut self, url: &str) -> Tab {
+        let tab = self.tab().await;
+        self.visit(&tab, url).await;
+        tab
+    }
+
+    /// Opens a page which a test may add scripts to, whatever its policy says.
+    pub(crate) async fn open_freely(&mut self, url: &str) -> Tab {
+        let tab = self.tab().await;
+        self.call(Some(&tab), "Page.setBypassCSP", json!({ "enabled": true })).await;
+        self.visit(&tab, url).await;
+        tab
+    }
+
+    async fn tab(&mut self) -> Tab {
         let target = self.call(None, "Target.createTarget", json!({ "url": "about:blank" })).await;
         let attach = json!({ "targetId": target["targetId"], "flatten": true });
         let session = self.call(None, "Target.attachToTarget", attach).await;
@@ -91,10 +105,13 @@ impl Browser {
             self.call(Some(&tab), domain, json!({})).await;
         }
         self.size(&tab, 1280, 800, false).await;
-        let loaded = self.call(Some(&tab), "Page.navigate", json!({ "url": url })).await;
-        assert_eq!(loaded.get("errorText"), None, "{url}");
-        self.until(&tab, "document.readyState === 'complete' && !!document.getElementById('state')").await;
         tab
+    }
+
+    async fn visit(&mut self, tab: &Tab, url: &str) {
+        let loaded = self.call(Some(tab), "Page.navigate", json!({ "url": url })).await;
+        assert_eq!(loaded.get("errorText"), None, "{url}");
+        self.until(tab, "document.readyState === 'complete' && !!document.getElementById('state')").await;
     }
 
     /// Sends a command and returns its result.
@@ -185,10 +202,26 @@ impl Browser {
 
     /// Writes a picture of the page to `target/page/NAME.png`, for people to look at.
     pub(crate) async fn picture(&mut self, tab: &Tab, name: &str) {
+        self.shot(tab, name, false).await;
+    }
+
+    /// Of the whole page, however tall it is.
+    pub(crate) async fn tall_picture(&mut self, tab: &Tab, name: &str) {
+        self.shot(tab, name, true).await;
+    }
+
+    async fn shot(&mut self, tab: &Tab, name: &str, tall: bool) {
         self.call(Some(tab), "Page.bringToFront", json!({})).await;
         // Transitions are over by then.
         tokio::time::sleep(Duration::from_millis(600)).await;
-        let shot = self.call(Some(tab), "Page.captureScreenshot", json!({ "format": "png" })).await;
+        let mut how = json!({ "format": "png" });
+        if tall {
+            let size = "[document.documentElement.scrollWidth, document.documentElement.scrollHeight]";
+            let size = self.value(tab, size).await;
+            how["clip"] = json!({ "x": 0, "y": 0, "width": size[0], "height": size[1], "scale": 1 });
+            how["captureBeyondViewport"] = json!(true);
+        }
+        let shot = self.call(Some(tab), "Page.captureScreenshot", how).await;
         let png = base64::engine::general_purpose::STANDARD
             .decode(shot["data"].as_str().expect("a picture"))
             .expect("base64");

@@ -2,9 +2,12 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
 
 mod counted;
+mod dashboard;
 mod deflate;
 mod devtools;
 mod http2;
+mod module;
+mod relay;
 
 #[path = "../process/mod.rs"]
 mod process;

@@ -71,7 +71,7 @@ async fn a_log_of_json() {
     assert_eq!(ended["fields"]["code"], 1000);
 
     let mut broken = TcpStream::connect(("127.0.0.1", server.port)).expect("connected");
-    let request = "GET /b HTTP/1.1\r\nHost: h\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    let request = "GET /b HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
          Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
     broken.write_all(&[request.as_bytes(), &[0x81, 0]].concat()).expect("written");
     drop(broken);

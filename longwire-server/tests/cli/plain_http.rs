@@ -90,8 +90,8 @@ fn other_methods_are_not_allowed() {
     let server = Server::start(&[]);
     for path in ["/", "/-/healthy"] {
         for request in [
-            format!("POST {path} HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\n\r\nhello"),
-            format!("DELETE {path} HTTP/1.1\r\nHost: h\r\n\r\n"),
+            format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello"),
+            format!("DELETE {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"),
         ] {
             let (head, _) = exchange(&server, &request);
             assert!(head.starts_with("HTTP/1.1 405 "), "{request}: {head}");
@@ -105,7 +105,7 @@ fn a_body_that_nobody_wants_does_not_cost_the_answer() {
     let server = Server::start(&[]);
     let body = "x".repeat(3_000_000);
     for _ in 0..10 {
-        let request = format!("POST / HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let request = format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         let (head, _) = exchange(&server, &request);
         assert!(head.starts_with("HTTP/1.1 405 "), "{head}");
     }
@@ -114,13 +114,10 @@ fn a_body_that_nobody_wants_does_not_cost_the_answer() {
 #[test]
 fn what_is_not_there_is_not_found() {
     let server = Server::start(&[]);
-    let (head, body) = get(&server, "GET", "/lobby");
-    assert!(head.starts_with("HTTP/1.1 404 "), "{head}");
-    assert!(body.contains("it is a channel"), "{body}");
     for path in ["/-/", "/-/echo", "/-/nothing", "/-/healthy/"] {
         let (head, body) = get(&server, "GET", path);
         assert!(head.starts_with("HTTP/1.1 404 "), "{path}: {head}");
-        assert!(!body.contains("it is a channel"), "{body}");
+        assert!(body.contains(path), "{body}");
     }
 }
 

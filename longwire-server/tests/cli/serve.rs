@@ -57,14 +57,14 @@ async fn the_root_is_a_channel_as_well() {
 #[tokio::test]
 async fn the_name_of_a_channel_is_bounded() {
     let server = Server::start(&[]);
-    let longest = format!("/{}", "x".repeat(1023));
+    let longest = format!("/{}", "x".repeat(255));
     let mut one = server.join(&longest).await;
     let mut two = server.join(&longest).await;
     one.send("长 🐉").await.expect("sent");
     assert_eq!(hear(&mut two).await, Message::from("长 🐉"));
     match Client::new().connect(server.url(&format!("{longest}x"))).await {
         Err(ConnectError::Refused(response)) => {
-            assert_eq!((response.status.as_u16(), response.body.contains("1024")), (414, true));
+            assert_eq!((response.status.as_u16(), response.body.contains("255")), (400, true));
         }
         other => panic!("{other:?}"),
     }
@@ -252,8 +252,11 @@ async fn a_foreign_name_that_was_turned_to_this_machine_is_refused() {
         let origin = format!("http://{name}:{}", server.port);
         assert_eq!(status_for(&server, name, Some(&origin)).await, status, "{name}");
     }
-    // No browser: whoever can leave out the origin can also choose the name.
-    assert_eq!(status_for(&server, "evil.example", None).await, 101);
+    // Whether it says where it comes from or not.
+    assert_eq!(status_for(&server, "evil.example", None).await, 403);
+    let server = Server::start(&["--allow-host", "Chat.Example"]);
+    assert_eq!(status_for(&server, "chat.example", None).await, 101);
+    assert_eq!(status_for(&server, "evil.example", None).await, 403);
 }
 
 #[tokio::test]

@@ -25,8 +25,6 @@ mod webhook;
 // What the binary serves connections with.
 #[path = "../../src/http.rs"]
 mod http;
-#[path = "../../src/metrics.rs"]
-mod metrics;
 #[path = "../../src/patient.rs"]
 mod patient;
 #[path = "../../src/serving.rs"]

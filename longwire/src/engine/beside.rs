@@ -186,7 +186,8 @@ impl<H: Handler> Desk<H> {
                 let from = handshake.stream().peer_addr().ok();
                 not_opened(told, from, &AcceptError::Refused(refusal.clone()));
                 drop((self, seat));
-                handshake.refuse(refusal).await;
+                // It is counted already.
+                handshake.write_refusal(refusal).await;
             }
             #[cfg(feature = "tls")]
             Next::Http(stream, read) => {

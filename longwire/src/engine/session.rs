@@ -196,7 +196,7 @@ impl<H: Handler> Desk<H> {
         if stream.is_http2() {
             return Next::Http(stream, Bytes::new());
         }
-        let mut handshake = match self.options.acceptor.receive(stream).await {
+        let mut handshake = match self.options.acceptor.read_request(stream).await {
             Ok(handshake) => handshake,
             Err(error) => {
                 if matches!(error, AcceptError::Refused(_) | AcceptError::Timeout) {

@@ -73,7 +73,11 @@ impl Channel {
                     (present, news) = (seen, Some(listener));
                 }
             }
-            How::Once if presence => present = hub.presence(&name),
+            How::Once if presence => {
+                // Nobody is there, it may be: who saw somebody at the last poll has to be told.
+                let nobody = Present { counts: Default::default(), members: None };
+                present = Some(hub.presence(&name).unwrap_or(nobody));
+            }
             How::Once => {}
         }
         let begun = Begun {

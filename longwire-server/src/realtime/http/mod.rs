@@ -29,6 +29,7 @@ use longwire::{Acceptor, Bytes, Forwarded, Origins, Refusal, TrustedProxies};
 use tokio::sync::watch;
 use tokio::time::Sleep;
 
+use super::site::{self, Asset};
 use super::wire::{Code, Fault};
 use super::{Realtime, Who, channel};
 use crate::access::{Identity, host_allowed};
@@ -84,6 +85,12 @@ enum Route {
     Publish,
     History,
     Presence,
+    /// What a browser is given, to anybody.
+    Site(Asset),
+    /// What is told to operators.
+    Dashboard,
+    Stats,
+    Metrics,
 }
 
 impl Route {
@@ -93,8 +100,10 @@ impl Route {
             "/-/publish" => Some(Self::Publish),
             "/-/history" => Some(Self::History),
             "/-/presence" => Some(Self::Presence),
-            "/" => None,
-            _ if path.starts_with("/-/") => None,
+            "/-/" => Some(Self::Dashboard),
+            "/-/stats" => Some(Self::Stats),
+            "/-/metrics" => Some(Self::Metrics),
+            _ if path == "/" || path.starts_with("/-/") => Asset::of(path).map(Self::Site),
             _ => path.starts_with('/').then_some(Self::Channel),
         }
     }
@@ -105,6 +114,7 @@ impl Route {
             Self::Channel => "GET, HEAD, OPTIONS, POST",
             Self::Events => "GET, HEAD, OPTIONS",
             Self::Publish | Self::History | Self::Presence => "OPTIONS, POST",
+            Self::Site(_) | Self::Dashboard | Self::Stats | Self::Metrics => "GET, HEAD, OPTIONS",
         }
     }
 
@@ -169,7 +179,7 @@ impl Http {
         longwire::is_websocket(request) || Self::serves(request.uri().path())
     }
 
-    /// Whether what is asked for at this path is here: all but the page at `/`, and what other paths under `/-/` are.
+    /// Whether what is asked for at this path is here: all but what other paths under `/-/` are.
     pub fn serves(path: &str) -> bool {
         Route::of(path).is_some()
     }
@@ -256,12 +266,29 @@ impl Http {
         }
         let (parts, body) = request.into_parts();
         let request = Request::from_parts(parts, ());
+        if let Route::Site(asset) = route {
+            return Ok(asset.answer(request.headers()));
+        }
         let who = self.realtime.admit(&request, from.ip()).await?;
         match route {
             Route::Channel if request.method() == Method::POST => self.post(&request, body, who).await,
             Route::Publish => self.post_many(body, who).await,
             Route::History => self.post_history(body, who).await,
             Route::Presence => self.post_presence(body, who).await,
+            Route::Site(_) | Route::Dashboard | Route::Stats | Route::Metrics => {
+                if !who.identity.is_operator() {
+                    return Err(Denial::forbidden("this is for operators: see access in the configuration"));
+                }
+                Ok(match route {
+                    Route::Stats => {
+                        let mut query = request.uri().query().unwrap_or_default().split('&');
+                        let after = query.find_map(|pair| pair.strip_prefix("after=")?.parse().ok());
+                        answer::json(&self.realtime.told_stats(after.unwrap_or(0)))
+                    }
+                    Route::Metrics => site::text(self.realtime.counted().prometheus("longwire")),
+                    _ => Asset::Dashboard.answer(request.headers()),
+                })
+            }
             Route::Channel | Route::Events => self.get(route, &request, who).await,
         }
     }
