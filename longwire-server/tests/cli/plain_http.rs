@@ -105,7 +105,8 @@ fn a_body_that_nobody_wants_does_not_cost_the_answer() {
     let server = Server::start(&[]);
     let body = "x".repeat(3_000_000);
     for _ in 0..10 {
-        let request = format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+        let request =
+            format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{body}", body.len());
         let (head, _) = exchange(&server, &request);
         assert!(head.starts_with("HTTP/1.1 405 "), "{head}");
     }
