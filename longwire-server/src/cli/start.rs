@@ -142,7 +142,7 @@ impl Server {
         let proxies = self.proxies()?;
         let (realtime, config) = (self.realtime.clone(), self.realtime.config());
         let clients = Clients::new(realtime.clone(), accept_failed());
-        let (asked, slow) = (realtime.clone(), realtime.clone());
+        let (asked, slow) = (realtime.clone(), realtime);
         let mut engine = Engine::new(clients)
             .acceptor(acceptor)
             .ask(move |request, from| Clients::ask(asked.clone(), request, from))

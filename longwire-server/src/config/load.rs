@@ -519,7 +519,7 @@ mod tests {
             ),
             (
                 "max_message = '1T'",
-                "f.toml:1:15: write a number, as in 65536, 64K, 16M or 1G\n  |\n1 | max_message = '1T'\n  |               ^^^^",
+                "f.toml:1:15: write a number of bytes, as in 65536, 64K, 16M or 1G\n  |\n1 | max_message = '1T'\n  |               ^^^^",
             ),
             ("threads = -1", "f.toml:1:11: "),
             ("threads = 'four'", "f.toml:1:11: invalid type: string \"four\", expected u16"),

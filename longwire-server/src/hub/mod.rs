@@ -61,8 +61,6 @@ use shard::Shard;
 /// Locks for all channels: so many that threads seldom meet.
 const SHARDS: usize = 256;
 
-/// How a channel of this name behaves.
-
 /// All channels. It clones into further handles of the same.
 #[derive(Clone)]
 pub struct Hub(Arc<Inner>);

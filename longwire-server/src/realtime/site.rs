@@ -229,7 +229,7 @@ mod tests {
     fn a_browser_that_has_it_is_told_so() {
         let first = Asset::Module.answer(&HeaderMap::new());
         let tag = first.headers()[header::ETAG].clone();
-        for (known, status) in [(tag.clone(), 304), (HeaderValue::from_static("\"x\""), 200)] {
+        for (known, status) in [(tag, 304), (HeaderValue::from_static("\"x\""), 200)] {
             let mut asked = HeaderMap::new();
             asked.insert(header::IF_NONE_MATCH, known);
             assert_eq!(Asset::Module.answer(&asked).status(), status);

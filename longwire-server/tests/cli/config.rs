@@ -80,7 +80,10 @@ fn the_environment_wins_over_the_file_and_secrets_are_not_shown() {
 
     let (status, _, stderr) = output(longwire().args(["config", "check"]).env("LONGWIRE_MAX_MESSAGE", "4X"));
     assert_eq!(status, Some(1));
-    assert_eq!(stderr, "longwire: LONGWIRE_MAX_MESSAGE: write a number of bytes, as in 65536, 64K, 16M or 1G\n");
+    assert_eq!(
+        stderr,
+        "longwire: LONGWIRE_MAX_MESSAGE: write a number of bytes, as in 65536, 64K, 16M or 1G\n"
+    );
     let (status, _, stderr) =
         output(longwire().args(["config", "check"]).env("LONGWIRE_LISTEN", "0.0.0.0:80"));
     assert_eq!(status, Some(0));

@@ -18,8 +18,12 @@ fn attacks() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
         "GET / HTTP/1.1\r\n".to_owned(),
         format!("GET / HTTP/1.1\r\n{}", "X: y\r\n".repeat(10_000)),
         format!("GET /{}", "长".repeat(10_000)),
-        format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n{}", "x".repeat(100_000)),
-        "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFF\r\n".to_owned(),
+        format!(
+            "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\n\r\n{}",
+            "x".repeat(100_000)
+        ),
+        "POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFF\r\n"
+            .to_owned(),
         request("/-/nothing"),
         request("/朋友?%00"),
         request("/a").repeat(100),

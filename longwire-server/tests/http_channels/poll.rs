@@ -56,9 +56,9 @@ async fn an_answer_has_as_much_as_is_resumed_in_one_go_and_the_next_has_the_rest
     );
     let begin = server.get("/large").await.good()["position"].as_str().expect("a position").to_owned();
     for _ in 0..3 {
-        server.say("large", &*"水".repeat(200_000));
+        server.say("large", &*"水".repeat(100_000));
     }
-    // Two are the first that are more than 1 MiB.
+    // Two are the first that are more than 512 KiB.
     let page = server.get(&format!("/large?after={begin}")).await.good();
     assert_eq!(page["messages"].as_array().map(Vec::len), Some(2));
 }

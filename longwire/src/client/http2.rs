@@ -12,6 +12,7 @@ use super::Client;
 use super::opening::read_body;
 use super::target::Target;
 use crate::error::ConnectError;
+#[cfg(feature = "tls")]
 use crate::http2::Http2Error;
 use crate::transport::Transport;
 

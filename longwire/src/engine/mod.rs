@@ -232,7 +232,7 @@ impl<H: Handler> Engine<H> {
 
     /// Speaks TLS. A handshake runs beside the loops, within [`Acceptor::handshake_timeout`], as the request behind it
     /// does; it holds some 5 KiB, and 80 KiB at most of a client that makes much of it. Who fails in one is
-    /// [counted](Counters::tls_failed). With [`ServerTls::http2`] a client that chooses HTTP/2 goes to the
+    /// [counted](crate::Snapshot::tls_failed). With [`ServerTls::http2`] a client that chooses HTTP/2 goes to the
     /// [HTTP service](Self::http) at once. What is known of a client is among the
     /// [extensions](Request::extensions) of its request, as [`Secured`](crate::tls::Secured).
     ///

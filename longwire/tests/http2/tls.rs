@@ -7,7 +7,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use longwire::axum::WebSocketUpgrade;
-use longwire::{Client, Http2};
+use longwire::{Client, ConnectError, Http2, Http2Error, Tls};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName};
 use rustls::{ClientConfig, RootCertStore, ServerConfig};
 use tokio::net::{TcpListener, TcpStream};
@@ -18,7 +18,7 @@ use crate::support::soon;
 
 const NAME: &str = "localhost";
 
-async fn serve() -> (std::net::SocketAddr, CertificateDer<'static>) {
+async fn serve(alpn: &[&[u8]]) -> (std::net::SocketAddr, CertificateDer<'static>) {
     let pair = rcgen::generate_simple_self_signed([NAME.to_owned()]).unwrap();
     let certificate = CertificateDer::from(pair.cert);
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(pair.signing_key.serialize_der()));
@@ -28,7 +28,7 @@ async fn serve() -> (std::net::SocketAddr, CertificateDer<'static>) {
         .with_no_client_auth()
         .with_single_cert(vec![certificate.clone()], key)
         .unwrap();
-    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    tls.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
     let tls = TlsAcceptor::from(Arc::new(tls));
     let app = Router::new().route(
         "/",
@@ -80,7 +80,7 @@ async fn tls_client(
 
 #[tokio::test]
 async fn both_versions_on_one_port() {
-    let (address, certificate) = serve().await;
+    let (address, certificate) = serve(&[b"h2", b"http/1.1"]).await;
     let url = format!("wss://{NAME}:{}", address.port());
     let text = "天地玄黄 🌏".repeat(5000);
 
@@ -98,4 +98,21 @@ async fn both_versions_on_one_port() {
     one.send(text.as_str()).await.unwrap();
     assert_eq!(soon(one.recv()).await.unwrap().unwrap().as_text(), Some(text.as_str()));
     soon(one.close(1000, "")).await.unwrap();
+}
+
+/// A client that is to speak HTTP/2 offers nothing else, and takes nothing else for it.
+#[tokio::test]
+async fn http2_is_chosen_by_alpn_or_it_is_said_that_it_was_not() {
+    for (alpn, chosen) in [(&[&b"h2"[..], b"http/1.1"][..], true), (&[], false)] {
+        let (address, certificate) = serve(alpn).await;
+        let via = Client::new().no_proxy().tls(Tls::new().pin_der(&certificate));
+        let connected = soon(Http2::new().via(via).connect(format!("wss://{NAME}:{}", address.port()))).await;
+        if !chosen {
+            assert!(matches!(connected, Err(ConnectError::Http2(Http2Error::NotSpoken))), "{connected:?}");
+            continue;
+        }
+        let mut ws = soon(connected.unwrap().open(&Client::new(), "/")).await.unwrap();
+        assert_eq!(soon(ws.recv()).await.unwrap().unwrap().as_text(), Some("HTTP/2.0"));
+        soon(ws.close(1000, "再见")).await.unwrap();
+    }
 }
