@@ -63,7 +63,7 @@ async fn messages_are_compressed_both_ways() {
     let server = Server::start(&["--deflate"]);
     let proxy = Proxy::start(server.port).await;
     let mut browser = Browser::start().await;
-    let tab = browser.open(&format!("http://127.0.0.1:{}/", proxy.port)).await;
+    let tab = browser.open(&format!("http://127.0.0.1:{}/-/raw", proxy.port)).await;
 
     let agreed = "permessage-deflate; server_no_context_takeover";
     assert_eq!(browser.value(&tab, SCRIPT).await, json!(agreed));
@@ -102,7 +102,7 @@ async fn nothing_is_compressed_without_the_option() {
     let server = Server::start(&[]);
     let proxy = Proxy::start(server.port).await;
     let mut browser = Browser::start().await;
-    let tab = browser.open(&format!("http://127.0.0.1:{}/", proxy.port)).await;
+    let tab = browser.open(&format!("http://127.0.0.1:{}/-/raw", proxy.port)).await;
     assert_eq!(browser.value(&tab, SCRIPT).await, json!(""));
     assert_eq!(proxy.answers(), Vec::<String>::new());
     let (sent, received) = cost(&mut browser, &tab, &proxy, "text(65536, '你好 👋 ')").await;

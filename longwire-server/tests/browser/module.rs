@@ -341,3 +341,29 @@ async fn tokens_are_asked_for_again_before_and_after_they_expire() {
     assert_eq!(browser.complaints, Vec::<String>::new());
     browser.close().await;
 }
+
+#[tokio::test]
+async fn what_waits_for_a_connection_is_bounded_and_kept() {
+    let server = Server::start(&[]);
+    let relay = Relay::start(server.port).await;
+    let mut browser = Browser::start().await;
+    let tab = tab(&mut browser, relay.port).await;
+    relay.dark(true);
+    browser.value(&tab, "start({ transports: ['websocket'] }), join('茶馆')").await;
+    // As many as may wait, and one more; another that waited is not its loss.
+    let send = "window.kept = Array.from({ length: 1000 }, (_, number) => channel.send(`第 ${number} 🌊`)), channel.send('太多').catch(({ code }) => code)";
+    assert_eq!(browser.value(&tab, send).await, json!("full"));
+    relay.dark(false);
+    browser.value(&tab, "Promise.all(kept).then(() => 0)").await;
+    let heard = has_heard(&mut browser, &tab, 1000).await;
+    assert_whole(&heard, 1..=1000);
+    assert_eq!((&heard[0][1], &heard[999][1]), (&json!("第 0 🌊"), &json!("第 999 🌊")));
+    // What waits when it is over is told so.
+    relay.dark(true);
+    relay.cut();
+    browser.until(&tab, "wire.readyState === 0").await;
+    let over = "(() => { const late = channel.send('迟到').catch(({ code }) => code); setTimeout(() => wire.close()); return late; })()";
+    assert_eq!(browser.value(&tab, over).await, json!("closed"));
+    assert_eq!(browser.value(&tab, "channel.send('更迟').catch(({ code }) => code)").await, json!("closed"));
+    browser.close().await;
+}
