@@ -92,7 +92,7 @@ mod tests {
             sha256,
             subscribe: [].into_iter().collect(),
             publish: pattern.parse().into_iter().collect(),
-            operator: false,
+            operator: name == "a",
         };
         let (first, first_hash) = generate().expect("random bytes");
         let (second, second_hash) = generate().expect("random bytes");
@@ -103,11 +103,11 @@ mod tests {
                 .expect("keys");
         assert!(keys.find(&first).is_some_and(|identity| identity.key() == Some("a")
             && identity.may_publish("a.x")
+            && identity.is_operator()
             && !identity.may_publish("b.x")));
-        assert!(
-            keys.find(&second)
-                .is_some_and(|identity| identity.may_publish("b.x") && !identity.may_subscribe("b.x"))
-        );
+        assert!(keys.find(&second).is_some_and(|identity| identity.may_publish("b.x")
+            && !identity.may_subscribe("b.x")
+            && !identity.is_operator()));
         for wrong in
             ["", "lwk_", &first[..first.len() - 1], &format!("{first} "), &first_hash, &"a".repeat(1 << 20)]
         {

@@ -13,7 +13,7 @@ use crate::log;
 ///
 /// The path is the channel: who connects to ws://HOST/anything hears what all others there send, text
 /// as text and binary as binary. With the subprotocol longwire.v1 a connection has many channels, and resumes where it
-/// was (docs/protocol.md). `GET /` is a page to talk and to watch the connection with. Paths
+/// was (docs/protocol.md). `GET /` is a page to talk with, /-/raw one to watch a connection with, /-/ the dashboard. Paths
 /// under /-/ are the server's own: /-/echo sends back what it gets, /-/healthy answers 200, /-/ready too while
 /// connections are taken, /-/metrics says what was done, as Prometheus reads it.
 ///
@@ -80,6 +80,10 @@ pub(super) struct Serve {
     /// Keep the history of channels in this folder: what was acknowledged survives the end of the process
     #[arg(long, value_name = "FOLDER")]
     data: Option<PathBuf>,
+
+    /// Serve this folder of pages beside the channels, its index.html at /; it is read once, at the start
+    #[arg(long, value_name = "FOLDER")]
+    pages: Option<PathBuf>,
 
     /// When what is kept reaches the disk: os, always, or a time, as in 1s [default: os]
     #[arg(long, value_name = "WHEN")]
@@ -194,6 +198,7 @@ impl Serve {
             ("subprotocol", "--subprotocol", list(&self.subprotocol)),
             ("max_message", "--max-message", self.max_message.and_then(|size| text(&size))),
             ("data", "--data", path(&self.data)),
+            ("pages", "--pages", path(&self.pages)),
             ("sync", "--sync", self.sync.clone()),
             ("deflate", "--deflate", switch(self.deflate)),
             ("deflate_threshold", "--deflate-threshold", self.deflate_threshold.and_then(|size| text(&size))),

@@ -47,6 +47,7 @@ pub(super) const KEYS: &[(&str, Kind)] = &[
     ("log", Kind::Text),
     ("log_level", Kind::Text),
     ("data", Kind::Text),
+    ("pages", Kind::Text),
     ("sync", Kind::Text),
     ("tls.cert", Kind::Text),
     ("tls.key", Kind::Text),

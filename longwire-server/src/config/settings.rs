@@ -45,6 +45,9 @@ pub struct Config {
     /// Where history is kept; without it, in memory only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<PathBuf>,
+    /// A folder of pages that is served, `index.html` at `/`; it is read at the start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pages: Option<PathBuf>,
     /// When what is kept reaches the disk.
     pub sync: Sync,
     /// TLS.
@@ -76,6 +79,7 @@ impl Default for Config {
             log: Log::Off,
             log_level: "info".into(),
             data: None,
+            pages: None,
             sync: Sync::Os,
             tls: Tls::default(),
             access: Access::default(),

@@ -7,6 +7,7 @@
 mod audience;
 mod clients;
 pub mod http;
+mod pages;
 mod session;
 mod site;
 mod stats;
@@ -40,6 +41,7 @@ use crate::store::{Store, Sync as StoreSync};
 pub use clients::Clients;
 
 use audience::Audience;
+use pages::Pages;
 use stats::Stats;
 use told::Told;
 use wire::{Code, Fault};
@@ -84,6 +86,7 @@ struct Inner {
     engine: OnceLock<Handle>,
     counters: OnceLock<Counters>,
     stats: Stats,
+    pages: Pages,
     /// Who is told of presence over HTTP.
     audience: Audience,
 }
@@ -116,7 +119,7 @@ impl Realtime {
     ///
     /// # Errors
     ///
-    /// In words, when keys or the store cannot be opened.
+    /// In words, when keys, pages or the store cannot be opened.
     pub fn new(config: Config) -> Result<Self, String> {
         let access = Access::new(&config.access)?;
         let limits = Limits::new(config.limits);
@@ -140,6 +143,7 @@ impl Realtime {
             engine: OnceLock::new(),
             counters: OnceLock::new(),
             stats: Stats::default(),
+            pages: config.pages.as_deref().map(Pages::read).transpose()?.unwrap_or_default(),
             audience: Audience::default(),
             config,
         })))

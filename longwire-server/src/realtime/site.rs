@@ -1,4 +1,4 @@
-//! What a browser is given besides channels: the page at `/`, the module `longwire.js` with its types, and the dashboard.
+//! What a browser is given besides channels: the page at `/`, the one of a bare WebSocket, the module `longwire.js` with its types, and the dashboard.
 //! Who may have the dashboard is for `http` to say.
 
 use std::sync::LazyLock;
@@ -12,32 +12,40 @@ use super::http::Body;
 
 /// Of the pages; `{nonce}` stands where their scripts and styles are told from anything injected.
 const PAGE: &str = include_str!("../web/page.html");
+const RAW: &str = include_str!("../web/raw.html");
 const DASHBOARD: &str = include_str!("../web/dashboard.html");
 
-const TYPES: Kept = Kept { text: include_str!("../web/longwire.d.ts"), kind: "text/plain; charset=utf-8" };
+static TYPES: LazyLock<Kept> =
+    LazyLock::new(|| Kept::new(include_str!("../web/longwire.d.ts").into(), "text/plain; charset=utf-8"));
 
 /// The module, small enough for a packet or seven.
-static MODULE: LazyLock<String> = LazyLock::new(|| squeeze(include_str!("../web/longwire.js")));
+static MODULE: LazyLock<Kept> = LazyLock::new(|| {
+    Kept::new(squeeze(include_str!("../web/longwire.js")).into(), "text/javascript; charset=utf-8")
+});
 
 /// What there is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asset {
     Page,
+    Raw,
     Module,
     Types,
     Dashboard,
 }
 
 /// What a browser may keep, and asks whether it has changed.
-struct Kept {
-    text: &'static str,
+#[derive(Debug)]
+pub(super) struct Kept {
+    body: Bytes,
     kind: &'static str,
+    tag: String,
 }
 
 impl Asset {
     pub(super) fn of(path: &str) -> Option<Self> {
         match path {
-            "/" => Some(Self::Page),
+            "/" | "/-/channels" => Some(Self::Page),
+            "/-/raw" => Some(Self::Raw),
             "/-/longwire.js" => Some(Self::Module),
             "/-/longwire.d.ts" => Some(Self::Types),
             _ => None,
@@ -47,32 +55,34 @@ impl Asset {
     pub(super) fn answer(self, headers: &HeaderMap) -> Response<Body> {
         match self {
             Self::Page => page(PAGE),
+            Self::Raw => page(RAW),
             Self::Dashboard => page(DASHBOARD),
-            Self::Module => Kept { text: &MODULE, kind: "text/javascript; charset=utf-8" }.answer(headers),
+            Self::Module => MODULE.answer(headers),
             Self::Types => TYPES.answer(headers),
         }
     }
 }
 
 impl Kept {
-    fn answer(&self, asked: &HeaderMap) -> Response<Body> {
-        let tag =
-            Sha256::digest(self.text).iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>();
-        let tag = format!("\"{tag}\"");
+    pub(super) fn new(body: Bytes, kind: &'static str) -> Self {
+        let hash: String = Sha256::digest(&body).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        Self { body, kind, tag: format!("\"{hash}\"") }
+    }
+
+    pub(super) fn answer(&self, asked: &HeaderMap) -> Response<Body> {
         // RFC 9110 13.1.2.
         let known = asked.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
-        let known =
-            known.flat_map(|value| value.split(',')).any(|one| one.trim().trim_start_matches("W/") == tag);
-        let mut response = if known {
-            let mut unchanged = respond(self.kind, String::new());
+        let mut known = known.flat_map(|value| value.split(','));
+        let mut response = if known.any(|one| one.trim().trim_start_matches("W/") == self.tag) {
+            let mut unchanged = respond(self.kind, Bytes::new());
             *unchanged.status_mut() = StatusCode::NOT_MODIFIED;
             unchanged
         } else {
-            respond(self.kind, self.text.into())
+            respond(self.kind, self.body.clone())
         };
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        if let Ok(tag) = HeaderValue::try_from(tag) {
+        if let Ok(tag) = HeaderValue::try_from(&self.tag) {
             headers.insert(header::ETAG, tag);
         }
         response
@@ -81,7 +91,7 @@ impl Kept {
 
 /// A text for programs.
 pub(super) fn text(text: String) -> Response<Body> {
-    respond("text/plain; charset=utf-8", text)
+    respond("text/plain; charset=utf-8", text.into())
 }
 
 fn page(page: &str) -> Response<Body> {
@@ -93,7 +103,7 @@ fn page(page: &str) -> Response<Body> {
         return failed;
     }
     let nonce = format!("{:032x}", u128::from_be_bytes(random));
-    let mut response = respond("text/html; charset=utf-8", page.replace("{nonce}", &nonce));
+    let mut response = respond("text/html; charset=utf-8", page.replace("{nonce}", &nonce).into());
     // What a script with the nonce imports is fetched with it.
     let policy = format!(
         "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src data:; \
@@ -105,8 +115,8 @@ fn page(page: &str) -> Response<Body> {
     response
 }
 
-fn respond(kind: &'static str, body: String) -> Response<Body> {
-    let mut response = Response::new(Full::new(Bytes::from(body)).boxed_unsync());
+fn respond(kind: &'static str, body: Bytes) -> Response<Body> {
+    let mut response = Response::new(Full::new(body).boxed_unsync());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -192,8 +202,9 @@ mod tests {
 
     #[test]
     fn the_module_is_small() {
-        assert!(MODULE.len() < 10_000, "{} bytes", MODULE.len());
-        assert!(MODULE.contains("export class Longwire") && !MODULE.contains("  ") && !MODULE.contains('\n'));
+        let module = str::from_utf8(&MODULE.body).expect("UTF-8");
+        assert!(module.len() < 10_000, "{} bytes", module.len());
+        assert!(module.contains("export class Longwire") && !module.contains("  ") && !module.contains('\n'));
     }
 
     #[test]

@@ -184,6 +184,14 @@ impl Browser {
         }
     }
 
+    pub(crate) async fn press_alt_arrow(&mut self, tab: &Tab, key: &str) {
+        let code = if key == "ArrowDown" { 40 } else { 38 };
+        for kind in ["rawKeyDown", "keyUp"] {
+            let key = json!({ "type": kind, "key": key, "code": key, "windowsVirtualKeyCode": code, "modifiers": 1 });
+            self.call(Some(tab), "Input.dispatchKeyEvent", key).await;
+        }
+    }
+
     /// Says something in the page's channel.
     pub(crate) async fn say(&mut self, tab: &Tab, text: &str) {
         self.fill(tab, "text", text).await;

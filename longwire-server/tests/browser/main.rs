@@ -1,12 +1,14 @@
-//! The page in a real browser: people in two tabs talk, and see how their connections end.
+//! The raw page in a real browser: people in two tabs talk, and see how their connections end.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
 
 mod counted;
 mod dashboard;
 mod deflate;
 mod devtools;
+mod examples;
 mod http2;
 mod module;
+mod page;
 mod relay;
 
 #[path = "../process/mod.rs"]
@@ -44,10 +46,10 @@ async fn two_tabs_talk_and_are_told_that_the_server_stops() {
     let mut browser = Browser::start().await;
 
     // One follows a link to the channel, the other joins by the form.
-    let ada = browser.open(&format!("http://127.0.0.1:{}/#茶馆", server.port)).await;
+    let ada = browser.open(&format!("http://127.0.0.1:{}/-/raw#茶馆", server.port)).await;
     is_open(&mut browser, &ada).await;
-    let lin = browser.open(&format!("http://127.0.0.1:{}/", server.port)).await;
-    browser.picture(&lin, "first").await;
+    let lin = browser.open(&format!("http://127.0.0.1:{}/-/raw", server.port)).await;
+    browser.picture(&lin, "raw-first").await;
     browser.fill(&lin, "name", "林").await;
     browser.fill(&lin, "subprotocols", "chat.v2").await;
     joins(&mut browser, &lin, "茶馆").await;
@@ -99,7 +101,7 @@ async fn two_tabs_talk_and_are_told_that_the_server_stops() {
     joins(&mut browser, &lin, "茶馆").await;
     browser.say(&lin, "我回来了 🎉 and this is a longer line, so that one sees how it wraps in the conversation and is cut on the wire").await;
     browser.until(&ada, &row("#conversation li.theirs", "我回来了 🎉")).await;
-    browser.picture(&ada, "light").await;
+    browser.picture(&ada, "raw-light").await;
 
     server.signal("INT");
     for tab in [&ada, &lin] {
@@ -113,12 +115,12 @@ async fn two_tabs_talk_and_are_told_that_the_server_stops() {
     }
     assert_eq!(server.ended().code(), Some(0));
     browser.prefer_dark(&lin).await;
-    browser.picture(&lin, "dark").await;
+    browser.picture(&lin, "raw-dark").await;
     browser.size(&ada, 390, 844, true).await;
-    browser.picture(&ada, "phone").await;
+    browser.picture(&ada, "raw-phone").await;
     browser.until(&ada, &at_end("conversation")).await;
     browser.value(&ada, "document.getElementById('below').scrollIntoView({ block: 'end' })").await;
-    browser.picture(&ada, "phone-wire").await;
+    browser.picture(&ada, "raw-phone-wire").await;
     // Nothing is wider than a phone.
     assert_eq!(browser.value(&ada, "document.documentElement.scrollWidth").await, 390);
 
@@ -131,7 +133,7 @@ async fn a_server_that_is_killed_is_1006_and_is_joined_again() {
     let mut server = Server::start(&[]);
     let port = server.port;
     let mut browser = Browser::start().await;
-    let tab = browser.open(&format!("http://127.0.0.1:{port}/#lobby")).await;
+    let tab = browser.open(&format!("http://127.0.0.1:{port}/-/raw#lobby")).await;
     is_open(&mut browser, &tab).await;
     server.signal("KILL");
     browser

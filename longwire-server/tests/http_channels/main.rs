@@ -15,6 +15,7 @@ mod ends;
 mod http2;
 mod many;
 mod matrix;
+mod operators;
 mod paused;
 mod poll;
 mod post;

@@ -265,6 +265,10 @@ impl Http {
         }
         let (parts, body) = request.into_parts();
         let request = Request::from_parts(parts, ());
+        if let (Route::Channel | Route::Site(_), Some(file)) = (route, self.realtime.0.pages.answer(&request))
+        {
+            return Ok(file);
+        }
         if let Route::Site(asset) = route {
             return Ok(asset.answer(request.headers()));
         }

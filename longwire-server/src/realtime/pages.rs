@@ -1,0 +1,204 @@
+//! A folder of pages that is served beside the channels. It is read once, at the start: so no path that anybody asks for
+//! ever reaches the file system, and what is served is what was there then.
+
+use std::collections::HashMap;
+use std::fs;
+use std::path::Path;
+
+use longwire::http::{HeaderMap, Method, Request, Response, header};
+
+use super::http::Body;
+use super::site::Kept;
+use crate::pattern::name_of_path;
+
+/// Files, and the bytes of all of them.
+const FILES_MAX: usize = 1000;
+const BYTES_MAX: u64 = 64 << 20;
+
+/// What is served where a folder is asked for.
+const INDEX: &str = "index.html";
+
+/// The files of a folder, by their path within it.
+#[derive(Debug, Default)]
+pub(super) struct Pages(HashMap<String, Kept>);
+
+impl Pages {
+    /// Reads a folder and those in it. What is hidden (`.git`), and what is a link, is left out.
+    ///
+    /// # Errors
+    ///
+    /// In words, if something cannot be read, or there is too much.
+    pub(super) fn read(folder: &Path) -> Result<Self, String> {
+        let mut pages = Self::default();
+        pages.read_folder(folder, "", &mut 0)?;
+        Ok(pages)
+    }
+
+    fn read_folder(&mut self, folder: &Path, within: &str, bytes: &mut u64) -> Result<(), String> {
+        let failed = |error: std::io::Error| format!("cannot read {}: {error}", folder.display());
+        for entry in fs::read_dir(folder).map_err(failed)? {
+            let entry = entry.map_err(failed)?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            // Of the entry itself: a link is neither a file nor a folder.
+            let kind = entry.file_type().map_err(failed)?;
+            let path = format!("{within}{name}");
+            if name.starts_with('.') {
+                continue;
+            } else if kind.is_dir() {
+                self.read_folder(&entry.path(), &format!("{path}/"), bytes)?;
+            } else if kind.is_file() {
+                *bytes += entry.metadata().map_err(failed)?.len();
+                if self.0.len() >= FILES_MAX || *bytes > BYTES_MAX {
+                    let most = format!("at most {FILES_MAX} files and {} MiB are served", BYTES_MAX >> 20);
+                    return Err(format!("{} holds too much: {most}", folder.display()));
+                }
+                let content = fs::read(entry.path()).map_err(failed)?;
+                self.0.insert(path, Kept::new(content.into(), media_type(&name)));
+            }
+        }
+        Ok(())
+    }
+
+    /// The file that a request is for, if it is for one. Whoever wants a stream of events wants the channel of that name.
+    pub(super) fn answer(&self, request: &Request<()>) -> Option<Response<Body>> {
+        let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
+        if self.0.is_empty() || !is_read || wants_stream(request.headers()) {
+            return None;
+        }
+        let mut response = self.file(request.uri().path())?.answer(request.headers());
+        // Whose pages they are decides what they may do.
+        response.headers_mut().remove(header::CONTENT_SECURITY_POLICY);
+        Some(response)
+    }
+
+    fn file(&self, path: &str) -> Option<&Kept> {
+        if path.starts_with("/-/") {
+            return None;
+        }
+        if path == "/" {
+            return self.0.get(INDEX);
+        }
+        if let Some(folder) = path.strip_suffix('/') {
+            return self.0.get(&format!("{}/{INDEX}", name_of_path(folder).ok()?));
+        }
+        self.0.get(&name_of_path(path).ok()?)
+    }
+}
+
+fn wants_stream(headers: &HeaderMap) -> bool {
+    let accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    accepted.into_iter().any(|ranges| ranges.contains("text/event-stream"))
+}
+
+/// By the end of a name (RFC 9110 8.3).
+fn media_type(name: &str) -> &'static str {
+    match name.rsplit_once('.').map_or("", |(_, end)| end) {
+        "html" => "text/html; charset=utf-8",
+        "js" | "mjs" => "text/javascript; charset=utf-8",
+        "css" => "text/css; charset=utf-8",
+        "json" => "application/json",
+        "txt" | "md" => "text/plain; charset=utf-8",
+        "svg" => "image/svg+xml",
+        "png" => "image/png",
+        "jpg" | "jpeg" => "image/jpeg",
+        "webp" => "image/webp",
+        "ico" => "image/vnd.microsoft.icon",
+        "woff2" => "font/woff2",
+        "wasm" => "application/wasm",
+        _ => "application/octet-stream",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn folder() -> tempfile::TempDir {
+        let folder = tempfile::tempdir().expect("a folder");
+        let at = |path: &str| folder.path().join(path);
+        fs::create_dir_all(at("site/-")).and_then(|()| fs::create_dir_all(at("site/图"))).expect("a folder");
+        for path in [
+            "secret",
+            "site/index.html",
+            "site/.hidden",
+            "site/-/stats",
+            "site/图/index.html",
+            "site/图/a b.svg",
+        ] {
+            fs::write(at(path), path).expect("written");
+        }
+        #[cfg(unix)]
+        std::os::unix::fs::symlink(at("secret"), at("site/link")).expect("linked");
+        folder
+    }
+
+    #[test]
+    fn what_is_in_the_folder_and_nothing_else() {
+        let folder = folder();
+        let pages = Pages::read(&folder.path().join("site")).expect("read");
+        for path in ["/", "/index.html", "/%E5%9B%BE/", "/图/a%20b.svg"] {
+            assert!(pages.file(path).is_some(), "{path}");
+        }
+        for path in [
+            "",
+            "/secret",
+            "/../secret",
+            "/%2e%2e/secret",
+            "/..%2fsecret",
+            "/图/../../secret",
+            "/图/..%2f..%2fsecret",
+            "//secret",
+            "/./index.html",
+            "/link",
+            "/.hidden",
+            "/图",
+            "/图//",
+            "/index.html/",
+            "/index.html%00",
+            "/..\\secret",
+            "/etc/passwd",
+            "/-/stats",
+            "/%2fetc/passwd",
+            "/%c0%ae%c0%ae/secret",
+        ] {
+            assert!(pages.file(path).is_none(), "{path}");
+        }
+    }
+
+    #[test]
+    fn who_wants_a_channel_gets_it() {
+        let folder = folder();
+        let pages = Pages::read(&folder.path().join("site")).expect("read");
+        for (method, accept, is_file) in [
+            ("GET", "text/html,*/*", true),
+            ("HEAD", "*/*", true),
+            ("GET", "text/event-stream", false),
+            ("POST", "*/*", false),
+            ("OPTIONS", "*/*", false),
+        ] {
+            let request =
+                Request::builder().method(method).uri("/index.html").header("accept", accept).body(());
+            assert_eq!(pages.answer(&request.expect("a request")).is_some(), is_file, "{method} {accept}");
+        }
+    }
+
+    #[test]
+    fn as_much_as_may_be() {
+        let folder = tempfile::tempdir().expect("a folder");
+        for number in 0..FILES_MAX {
+            fs::write(folder.path().join(number.to_string()), "x").expect("written");
+        }
+        assert!(Pages::read(folder.path()).is_ok());
+        fs::write(folder.path().join("more"), "x").expect("written");
+        assert!(Pages::read(folder.path()).expect_err("too much").contains("1000 files"));
+
+        let folder = tempfile::tempdir().expect("a folder");
+        // Without a byte on the disk.
+        let file = fs::File::create(folder.path().join("large")).expect("a file");
+        file.set_len(BYTES_MAX + 1).expect("its length");
+        assert!(Pages::read(folder.path()).expect_err("too much").contains("64 MiB"));
+        file.set_len(BYTES_MAX).expect("its length");
+        assert!(Pages::read(folder.path()).is_ok());
+        assert!(Pages::read(&folder.path().join("none")).is_err());
+    }
+}

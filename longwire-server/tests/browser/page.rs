@@ -1,0 +1,84 @@
+//! The page at `/`: people on several channels, over whatever transport, while the server is killed and comes again.
+
+use serde_json::json;
+
+use crate::devtools::Browser;
+use crate::process::{Server, longwire};
+use crate::row;
+
+#[tokio::test]
+async fn people_talk_on_several_channels_and_miss_nothing() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let data = folder.path().to_str().expect("UTF-8");
+    let mut server = Server::start(&["--data", data]);
+    let port = server.port;
+    let mut browser = Browser::start().await;
+    let ada = browser.open(&format!("http://127.0.0.1:{port}/#茶馆")).await;
+    let lin = browser.open(&format!("http://127.0.0.1:{port}/")).await;
+    browser.picture(&lin, "page-first").await;
+    browser.until(&ada, "document.getElementById('state').textContent === 'open · websocket'").await;
+    browser.say(&ada, "有人吗？ ☕").await;
+    browser.until(&ada, &row("ol li.mine:not(.waits)", "有人吗？ ☕")).await;
+
+    // Who comes later sees what was said, and who is there.
+    browser.fill(&lin, "channel", "茶馆").await;
+    browser.click(&lin, "join").await;
+    browser.until(&lin, &row("ol li:not(.mine)", "有人吗？ ☕")).await;
+    browser.until(&lin, "document.getElementById('count').textContent === '2 there'").await;
+    assert_eq!(browser.value(&lin, "decodeURIComponent(location.hash)").await, "#茶馆");
+    browser.fill(&lin, "name", "林").await;
+    browser.say(&lin, "我在！早上好 🌤").await;
+    browser.until(&ada, &row("ol li:not(.mine)", "林: 我在！早上好 🌤")).await;
+    let markup = "<img src=x onerror=\"document.title='broken in'\"><b>bold</b>";
+    browser.say(&ada, markup).await;
+    browser.until(&lin, &row("ol li", markup)).await;
+    assert_eq!(browser.value(&lin, "document.querySelector('ol img')").await, json!(null));
+    browser.value(&lin, "(data => (data.items.add(new File([new Uint8Array([0, 1, 255])], 'a.bin')), document.getElementById('file').files = data.files, document.getElementById('file').dispatchEvent(new Event('change'))))(new DataTransfer())").await;
+    browser.until(&ada, &row("ol li.bytes", "3 B binary\n00 01 ff")).await;
+
+    // A second channel; what is said on the first is counted.
+    browser.fill(&lin, "channel", "rooms/一").await;
+    browser.click(&lin, "join").await;
+    browser.until(&lin, "document.getElementById('title').textContent === 'rooms/一'").await;
+    browser.say(&ada, "还有一件事 📎").await;
+    browser.until(&lin, "document.querySelector('.unread').textContent === '1'").await;
+    browser.picture(&lin, "page-two").await;
+    browser.press_alt_arrow(&lin, "ArrowDown").await;
+    browser.until(&lin, "document.getElementById('title').textContent === '茶馆' && document.querySelector('.unread').textContent === ''").await;
+
+    // Without the server; what is said then is sent when it is there again.
+    server.signal("KILL");
+    server.ended();
+    for tab in [&ada, &lin] {
+        browser.until(tab, &row("ol li.note", "the connection was lost (1006)")).await;
+    }
+    browser.say(&lin, "听得见吗？ 🌊").await;
+    browser.until(&lin, &row("ol li.mine.waits", "听得见吗？ 🌊")).await;
+    browser.picture(&lin, "page-offline").await;
+    let mut command = longwire();
+    command.args(["serve", "--listen", &format!("127.0.0.1:{port}"), "--data", data]);
+    let _server = Server::run(command);
+    browser.until(&lin, &row("ol li.mine:not(.waits)", "听得见吗？ 🌊")).await;
+    browser.until(&ada, &row("ol li", "听得见吗？ 🌊")).await;
+    browser.until(&ada, &row("ol li.note", "here again, and nothing is missing")).await;
+
+    // Another transport goes on where the first was.
+    browser.value(&ada, "(select => (select.value = 'sse', select.dispatchEvent(new Event('change'))))(document.getElementById('transport'))").await;
+    browser.until(&ada, "document.getElementById('state').textContent === 'open · sse'").await;
+    browser.say(&ada, "换了一条路 🛤").await;
+    browser.until(&lin, &row("ol li", "换了一条路 🛤")).await;
+    browser.until(&ada, &row("ol li.mine:not(.waits)", "换了一条路 🛤")).await;
+    let said = "[...document.querySelectorAll('ol:not([hidden]) li:not(.note) small')].map(one => Number(one.title.split('-')[1]))";
+    for tab in [&ada, &lin] {
+        assert_eq!(browser.value(tab, said).await, json!([1, 2, 3, 4, 5, 6, 7]));
+    }
+
+    browser.picture(&ada, "page-light").await;
+    browser.prefer_dark(&lin).await;
+    browser.picture(&lin, "page-dark").await;
+    browser.size(&ada, 390, 844, true).await;
+    browser.picture(&ada, "page-phone").await;
+    assert_eq!(browser.value(&ada, "document.documentElement.scrollWidth").await, json!(390));
+    assert_eq!(browser.complaints, Vec::<String>::new());
+    browser.close().await;
+}
