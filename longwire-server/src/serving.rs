@@ -17,7 +17,6 @@ use hyper::service::service_fn;
 use hyper::{Request, Response};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulConnection;
 use longwire::engine::HttpStream;
 use longwire_server::realtime::http::{Body, Http};
 use tokio::io::AsyncReadExt;
@@ -60,13 +59,15 @@ pub(crate) struct Site {
     channels: Http,
     /// Connections are to end.
     closing: watch::Receiver<bool>,
+    /// How long those may take that carry WebSockets, of which the last is told at the end of the drain.
+    farewell: Duration,
 }
 
 impl Site {
     /// And by what it is told so.
-    pub(crate) fn new(channels: Http) -> (Self, watch::Sender<bool>) {
+    pub(crate) fn new(channels: Http, drain: Duration) -> (Self, watch::Sender<bool>) {
         let (close, closing) = watch::channel(false);
-        (Self { channels: channels.closing(closing.clone()), closing }, close)
+        (Self { channels: channels.closing(closing.clone()), closing, farewell: drain + DEADLINE }, close)
     }
 
     /// Serves a connection from which `read` has been read already.
@@ -91,36 +92,45 @@ impl Site {
                 .keep_alive_interval(PING_AFTER)
                 .keep_alive_timeout(PING_TIMEOUT);
             let connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), service));
-            self.see_through(connection, &under_way).await;
+            self.see_through(connection, |connection| connection.graceful_shutdown(), &under_way).await;
             return;
         }
         let mut builder = hyper::server::conn::http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(DEADLINE).max_buf_size(BUFFER);
-        let mut connection = builder.serve_connection(TokioIo::new(io), service);
+        let mut connection = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
         // Its end flushes, and ends our direction.
-        if self.see_through(Pin::new(&mut connection), &under_way).await {
+        if self
+            .see_through(Pin::new(&mut connection), |connection| connection.graceful_shutdown(), &under_way)
+            .await
+            && let Some(parts) = connection.into_parts()
+        {
             // RFC 9112 9.6: closing while a body that nobody wants is still coming would reset the connection,
             // and the reset may overtake the answer. So the rest is dropped.
-            let mut io = connection.into_parts().io.into_inner();
+            let mut io = parts.io.into_inner();
             let _ = timeout(LINGER, tokio::io::copy(&mut io, &mut tokio::io::sink())).await;
         }
     }
 
     /// Serves until the connection is idle or is to end, and then what is under way: whether it has ended in peace.
-    async fn see_through<C: GracefulConnection>(
+    async fn see_through<C, E>(
         &self,
         mut connection: Pin<&mut C>,
+        end: impl FnOnce(Pin<&mut C>),
         under_way: &UnderWay,
-    ) -> bool {
+    ) -> bool
+    where
+        C: Future<Output = Result<(), E>>,
+    {
         let mut closing = self.closing.clone();
+        let mut patience = DEADLINE;
         tokio::select! {
             // How it ended is its client's affair.
             ended = connection.as_mut() => return ended.is_ok(),
             () = under_way.idle() => {}
-            _ = closing.wait_for(|closing| *closing) => {}
+            _ = closing.wait_for(|closing| *closing) => patience = self.farewell,
         }
-        connection.as_mut().graceful_shutdown();
-        matches!(timeout(DEADLINE, connection).await, Ok(Ok(())))
+        end(connection.as_mut());
+        matches!(timeout(patience, connection).await, Ok(Ok(())))
     }
 
     async fn answer(

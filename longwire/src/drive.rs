@@ -192,11 +192,13 @@ impl<S> WebSocket<S> {
         let error = Error::from(error);
         if let Some(lent) = &mut self.lent {
             lent.out = Outbox::new();
+            lent.unflushed = false;
         }
+        // The first says why.
+        let error = self.ending.get_or_insert_default().broken.get_or_insert(error).clone();
         if let Some(watch) = &mut self.watch {
             watch.ends(Err(error.clone()));
         }
-        self.ending.get_or_insert_default().broken = Some(error.clone());
         error
     }
 }

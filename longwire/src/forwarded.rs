@@ -4,7 +4,7 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
-use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
 use longwire_proto::handshake::Refusal;
 
 const X_FORWARDED_FOR: &str = "x-forwarded-for";
@@ -142,12 +142,17 @@ impl TrustedProxies {
     pub fn apply<B>(&self, peer: SocketAddr, request: &mut Request<B>) -> Result<SocketAddr, Refusal> {
         let forwarded = self.read(peer, request.headers())?;
         if let Some(host) = &forwarded.host {
-            let host = HeaderValue::from_str(host).map_err(|_| {
-                Refusal::new(
-                    StatusCode::BAD_REQUEST,
-                    "The host that a proxy has passed on is none (RFC 7239 5.3).",
-                )
-            })?;
+            let none = || {
+                let text = "The host that a proxy has passed on is none (RFC 7239 5.3).";
+                Refusal::new(StatusCode::BAD_REQUEST, text)
+            };
+            // RFC 9112 3.2.2, RFC 9113 8.3.1: where the target has an authority, that is the host.
+            if request.uri().authority().is_some() {
+                let mut parts = request.uri().clone().into_parts();
+                parts.authority = Some(host.parse().map_err(|_| none())?);
+                *request.uri_mut() = Uri::from_parts(parts).map_err(|_| none())?;
+            }
+            let host = HeaderValue::from_str(host).map_err(|_| none())?;
             request.headers_mut().insert(header::HOST, host);
         }
         let client = forwarded.client;
@@ -198,6 +203,8 @@ fn node_port(text: &str) -> Option<u16> {
 /// One element of a Forwarded header: what one proxy says.
 #[derive(Default)]
 struct Element {
+    /// It says anything, were it what nobody here reads: then what stands before it is another's word.
+    says: bool,
     node: Option<String>,
     proto: Option<String>,
     host: Option<String>,
@@ -226,6 +233,7 @@ fn parse(mut rest: &str, elements: &mut Vec<Element>) -> Option<()> {
             if place.replace(value).is_some() {
                 return None;
             }
+            element.says = true;
         }
         let mut chars = rest.chars();
         match chars.next() {
@@ -242,7 +250,7 @@ fn parse(mut rest: &str, elements: &mut Vec<Element>) -> Option<()> {
 }
 
 fn put(element: Element, elements: &mut Vec<Element>) {
-    if element.node.is_some() || element.proto.is_some() || element.host.is_some() {
+    if element.says {
         elements.push(element);
     }
 }

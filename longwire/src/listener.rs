@@ -329,7 +329,7 @@ impl Handle {
                     // Compressing takes its time: not while others wait for the lock.
                     queue.outbox += message.len();
                     drop(queue);
-                    let given = ws.enqueue(|core, out| core.send(message, out));
+                    let given = ws.enqueue_message(message, longwire_proto::Compress::Auto);
                     self.queue().outbox = ws.buffered_amount();
                     given
                 }

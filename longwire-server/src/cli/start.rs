@@ -50,12 +50,16 @@ impl Serve {
         let files = open_files(&config);
         let realtime = Realtime::new(config).map_err(Failure::new)?;
         realtime.count_by(&metrics::COUNTERS);
-        realtime.fetch_keys().await.map_err(Failure::new)?;
+        if let Err(error) = realtime.fetch_keys().await {
+            // Who runs the keys may be down for a moment: they are asked again when a token comes.
+            terminal::warn(&error);
+        }
 
         let server =
             Server { realtime: realtime.clone(), address, tls: tls.clone(), rfc7239: self.forwarded };
         let acceptor = server.acceptor()?;
-        let (site, close) = Site::new(server.http(&acceptor)?);
+        let farewell = realtime.config().drain.duration();
+        let (site, close) = Site::new(server.http(&acceptor)?, farewell);
         let mut running = server
             .engine(acceptor, site.clone())?
             .start(listener)
@@ -82,8 +86,13 @@ impl Serve {
         let drain = Drain::new(code, "the server stops").spread(config.drain.duration());
         running.handle().drain(&drain.timeout(FAREWELL));
         tokio::select! {
-            ended = running.ended() => ended.map_err(failed),
+            ended = running.ended() => {
+                realtime.sync().map_err(|error| Failure::new(error.to_string()))?;
+                ended.map_err(failed)
+            }
             status = signals.next() => Err(Failure::signal(status)),
+            // It never ends.
+            () = realtime.upkeep(|error| reports.warn(&error.to_string())) => Ok(()),
         }
     }
 }

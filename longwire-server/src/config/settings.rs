@@ -93,9 +93,12 @@ impl Config {
     /// What holds on the channel of this name: of the sections in their order the first whose pattern matches.
     /// `None` is a channel for which no section was written: [`Channel::default`] holds.
     pub fn channel(&self, name: &str) -> Option<&Channel> {
-        self.channel
-            .iter()
-            .find(|channel| channel.pattern.as_ref().is_some_and(|pattern| pattern.matches(name)))
+        self.channel.iter().find(|channel| {
+            channel.pattern.as_ref().is_some_and(|pattern| {
+                // The channel at `/` has no segments: what means every channel means it too.
+                pattern.matches(name) || (name == "/" && pattern.as_str() == ">")
+            })
+        })
     }
 }
 

@@ -372,10 +372,17 @@ impl Hub {
     /// Who is in a channel, as it was told last, so that the next change continues it. `None` where there is no such
     /// channel, nobody in it, or presence is off.
     pub fn presence(&self, name: &ChannelName) -> Option<Present> {
+        self.presence_with(name, |present| present)
+    }
+
+    /// As [`presence`](Self::presence), and `see` runs under the lock that changes are told under.
+    pub fn presence_with<R>(&self, name: &ChannelName, see: impl FnOnce(Option<Present>) -> R) -> R {
         let mut shard = self.lock(name);
-        let place = shard.place(name)?;
-        let (presence, mode) = shard.channel(place)?.presence()?;
-        Some(Present { counts: presence.counts(), members: presence.members(mode) })
+        let present = shard.place(name).and_then(|place| {
+            let (presence, mode) = shard.channel(place)?.presence()?;
+            Some(Present { counts: presence.counts(), members: presence.members(mode) })
+        });
+        see(present)
     }
 
     /// Bytes of all histories in memory, as [`Limits::history_memory`] counts them.

@@ -6,7 +6,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use longwire::engine::{Conn, Handler, MessageRef, Opening, Peer};
 use longwire::http::{Extensions, HeaderMap, Request, StatusCode, header};
@@ -18,6 +18,7 @@ use super::wire::{Code, Fault};
 use super::{Kind, ROOT, Realtime, SUBPROTOCOL, Who, channel};
 use crate::access::EXPIRED;
 use crate::hub::{ChannelName, Subscription};
+use crate::limits::Seat;
 use crate::pattern::name_of_path;
 
 /// Where every message is sent back to who sent it.
@@ -49,7 +50,8 @@ pub enum Place {
     #[doc(hidden)]
     Session(Rc<RefCell<Session>>),
     /// It hears what it says.
-    Echo,
+    #[doc(hidden)]
+    Echo(Option<Box<Seat>>),
 }
 
 /// Somebody who was let in, and is not there yet.
@@ -76,6 +78,10 @@ pub struct Raw {
 #[derive(Clone)]
 struct Admitted(Arc<Mutex<Option<Coming>>>);
 
+/// The seat of somebody at the echo, on the same way.
+#[derive(Clone)]
+struct Echoing(Arc<Mutex<Option<Box<Seat>>>>);
+
 impl std::fmt::Debug for Clients {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Clients").field(&self.realtime).finish()
@@ -100,6 +106,8 @@ impl Clients {
     ) -> Result<Extensions, Refusal> {
         let mut extensions = Extensions::new();
         if request.uri().path() == ECHO {
+            let seat = realtime.0.limits.connect(from.ip(), Instant::now())?;
+            extensions.insert(Echoing(Arc::new(Mutex::new(Some(Box::new(seat))))));
             return Ok(extensions);
         }
         let name = destination(&request)?;
@@ -144,8 +152,8 @@ impl Handler for Clients {
     type State = Place;
 
     fn request(&self, request: &Request<()>, _: SocketAddr, _: &mut HeaderMap) -> Result<Place, Refusal> {
-        if request.uri().path() == ECHO {
-            return Ok(Place::Echo);
+        if let Some(Echoing(seat)) = request.extensions().get() {
+            return Ok(Place::Echo(seat.lock().unwrap_or_else(PoisonError::into_inner).take()));
         }
         let admitted = request.extensions().get::<Admitted>();
         let coming =
@@ -157,9 +165,11 @@ impl Handler for Clients {
     }
 
     fn opened(&self, conn: &mut Conn<'_>, place: &mut Place, _: &Opening<'_>) {
+        // Before anybody can publish.
+        self.realtime.deliver_by(conn.engine());
         let Place::Coming(_) = place else { return };
         // Nobody is at the echo, should something be wrong below.
-        let Place::Coming(coming) = std::mem::replace(place, Place::Echo) else { return };
+        let Place::Coming(coming) = std::mem::replace(place, Place::Echo(None)) else { return };
         let Coming { who, name } = *coming;
         match name {
             None => *place = Place::Session(Session::open(&self.realtime, conn, who)),
@@ -174,8 +184,12 @@ impl Handler for Clients {
         match place {
             Place::Raw(raw) => self.hear(conn, raw, message.into_message()),
             Place::Session(session) => Session::hear(session, conn, message),
-            // There is room for one answer, or it is closing.
-            Place::Echo => drop(conn.send(message)),
+            Place::Echo(Some(seat)) => match seat.message(message.len(), Instant::now()) {
+                // There is room for one answer, or it is closing.
+                Ok(()) => drop(conn.send(message)),
+                Err(limited) => close(conn, &limited.into()),
+            },
+            Place::Echo(None) => {}
             Place::Coming(_) => {}
         }
     }
@@ -213,10 +227,10 @@ impl Clients {
 
     /// Publishes it when the webhook has said yes, behind what waits already.
     fn ask_first(&self, conn: &mut Conn<'_>, raw: &mut Raw, message: Message) -> Result<(), Fault> {
-        raw.who.seat.message(message.len(), std::time::Instant::now())?;
+        self.realtime.allow(&mut raw.who, &raw.name, message.len())?;
         let mut waiting = raw.waiting.borrow_mut();
         let bytes: usize = waiting.iter().map(Message::len).sum();
-        if waiting.len() >= WAITING_MAX || bytes + message.len() > WAITING_BYTES {
+        if waiting.len() >= WAITING_MAX || (!waiting.is_empty() && bytes + message.len() > WAITING_BYTES) {
             return Err(Fault::new(Code::RateLimited, "more is said than can be asked about"));
         }
         waiting.push_back(message);

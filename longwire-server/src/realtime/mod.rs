@@ -22,8 +22,11 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use longwire::engine::{Handle, Id, SlowConsumer};
-use longwire::http::StatusCode;
+use longwire::http::{StatusCode, header};
 use longwire::{Counters, Message, Refusal, SharedFrame, Snapshot};
+
+use tokio::task::{JoinHandle, spawn_blocking};
+use tracing::warn;
 
 use crate::access::{Access, Identity, Kind as By};
 use crate::config::{Config, OnSlow, Show, Sync};
@@ -56,8 +59,17 @@ const KEYS: Keys = Keys { count: 1000, window: Duration::from_secs(300) };
 const REPLAY_MESSAGES: usize = 1000;
 const REPLAY_BYTES: usize = 512 << 10;
 
-/// Channels of which the rate is known at a time before those that are quiet are forgotten.
+/// Channels of which the rate is known at a time before those that are quiet are forgotten, and at the most.
 const RATES: usize = 1024;
+const RATES_MAX: usize = 1 << 20;
+
+/// How fast is spoken on the channels that have a rate.
+#[derive(Default)]
+struct Rates {
+    by_name: HashMap<ChannelName, Bucket>,
+    /// With how many those that are quiet are looked for again.
+    sweep_at: usize,
+}
 
 /// The channels of a server. It clones into further handles of the same.
 #[derive(Clone)]
@@ -70,7 +82,7 @@ struct Inner {
     access: Access,
     limits: Limits,
     /// How fast all who speak on a channel may, where that is bounded.
-    rates: Mutex<HashMap<ChannelName, Bucket>>,
+    rates: Mutex<Rates>,
     engine: OnceLock<Handle>,
     counters: OnceLock<Counters>,
     stats: Stats,
@@ -208,9 +220,24 @@ impl Realtime {
     pub async fn upkeep(&self, mut trouble: impl FnMut(&Refused)) {
         let mut ticks = tokio::time::interval(UPKEEP);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let (mut synced, mut syncing) = (Instant::now(), None);
         loop {
             ticks.tick().await;
             let now = self.now();
+            if let Some(done) = syncing.take_if(|task: &mut JoinHandle<_>| task.is_finished())
+                && let Ok(Err(error)) = done.await
+            {
+                trouble(&error);
+            }
+            if let Sync::Every(age) = self.0.config.sync
+                && syncing.is_none()
+                && synced.elapsed() >= age.duration()
+            {
+                synced = Instant::now();
+                let realtime = self.clone();
+                // A disk may take its time.
+                syncing = Some(spawn_blocking(move || realtime.sync()));
+            }
             self.0.stats.sample(SystemTime::now(), || self.counted(), &self.0.hub);
             self.0.hub.take_presence_changes(now, &mut |name, change| {
                 let told = Told::Presence { channel: name, presence: (&change).into() }.text();
@@ -224,6 +251,15 @@ impl Realtime {
                 trouble(&error);
             }
         }
+    }
+
+    /// Brings what is stored to the disk.
+    ///
+    /// # Errors
+    ///
+    /// [`Refused::Store`].
+    pub fn sync(&self) -> Result<(), Refused> {
+        self.0.hub.store().map_or(Ok(()), |store| store.sync().map_err(Refused::from))
     }
 
     /// Publishes in the name of the server: nobody's rights and limits are asked for.
@@ -256,11 +292,28 @@ impl Realtime {
         let latest =
             self.0.config.channel(name).is_some_and(|channel| channel.slow.policy == OnSlow::KeepLatest);
         let key = latest.then_some("");
-        // A loop that has 64 MiB to work off counts what it drops, and positions tell of it.
         let raw = SharedFrame::new(published.message.clone());
-        let _ = engine.publish_except(&Kind::Raw.topic(name), key, &raw, except);
+        let raw = engine.publish_except(&Kind::Raw.topic(name), key, &raw, except);
         let told = SharedFrame::new(told::message(name, published));
-        let _ = engine.publish_except(&Kind::Session.topic(name), key, &told, None);
+        let told = engine.publish_except(&Kind::Session.topic(name), key, &told, None);
+        if raw.and(told).is_err() {
+            // In sessions the positions tell of it.
+            warn!(target: "longwire", channel = %name, "a loop is behind by 64 MiB: its clients miss a message");
+        }
+    }
+
+    /// Whether a client may publish so much now. It counts, whatever becomes of it.
+    fn allow(&self, who: &mut Who, name: &ChannelName, bytes: usize) -> Result<(), Fault> {
+        let most = self.max_message(name);
+        if bytes > most {
+            return Err(Fault::new(Code::TooLarge, format!("a message on {name} has at most {most} bytes")));
+        }
+        let now = Instant::now();
+        who.seat.message(bytes, now)?;
+        match self.0.config.channel(name).and_then(|channel| channel.rate) {
+            Some(rate) => self.keep_rate(name, &rate, now),
+            None => Ok(()),
+        }
     }
 
     /// Publishes for a client that may, as fast as it may.
@@ -272,16 +325,7 @@ impl Realtime {
         key: Option<&str>,
         except: Option<Id>,
     ) -> Result<Receipt, Fault> {
-        let channel = self.0.config.channel(name);
-        let most = self.max_message(name);
-        if message.len() > most {
-            return Err(Fault::new(Code::TooLarge, format!("a message on {name} has at most {most} bytes")));
-        }
-        let now = Instant::now();
-        who.seat.message(message.len(), now)?;
-        if let Some(rate) = channel.and_then(|channel| channel.rate) {
-            self.keep_rate(name, &rate, now)?;
-        }
+        self.allow(who, name, message.len())?;
         Ok(self.hand_on(name, message, who.user(), key, except)?)
     }
 
@@ -293,13 +337,20 @@ impl Realtime {
 
     fn keep_rate(&self, name: &ChannelName, rate: &Rate, now: Instant) -> Result<(), Fault> {
         let mut rates = self.0.rates.lock().unwrap_or_else(PoisonError::into_inner);
-        if rates.len() >= RATES && !rates.contains_key(name) {
-            rates.retain(|name, bucket| {
+        let Rates { by_name, sweep_at } = &mut *rates;
+        if by_name.len() >= (*sweep_at).max(RATES) && !by_name.contains_key(name) {
+            by_name.retain(|name, bucket| {
                 let rate = self.0.config.channel(name).and_then(|channel| channel.rate);
                 rate.is_some_and(|rate| !bucket.is_idle(&rate, now))
             });
+            // Not for each name that is new: so long as many are not quiet, twice as many may be known.
+            *sweep_at = by_name.len() * 2;
         }
-        let bucket = rates.entry(name.clone()).or_insert_with(|| Bucket::new(now));
+        if by_name.len() >= RATES_MAX && !by_name.contains_key(name) {
+            let text = "more channels are spoken on than can be told apart";
+            return Err(Fault::new(Code::Unavailable, text));
+        }
+        let bucket = by_name.entry(name.clone()).or_insert_with(|| Bucket::new(now));
         bucket.take(rate, 1, now).map_err(|wait| Fault {
             code: Code::RateLimited,
             message: format!("more is said on {name} than it takes"),
@@ -307,11 +358,12 @@ impl Realtime {
         })
     }
 
-    /// Who is there.
-    fn presence(&self, name: &ChannelName) -> told::Answer<'static> {
-        let present = self.0.hub.presence(name);
-        let nobody = Present { counts: Default::default(), members: None };
-        told::Answer::Presence((&present.unwrap_or(nobody)).into())
+    /// Who is there, for somebody who sees it under the lock of the channel: so what is told later continues it.
+    fn presence<R>(&self, name: &ChannelName, see: impl FnOnce(told::Answer<'static>) -> R) -> R {
+        self.0.hub.presence_with(name, |present| {
+            let nobody = Present { counts: Default::default(), members: None };
+            see(told::Answer::Presence((&present.unwrap_or(nobody)).into()))
+        })
     }
 
     /// Whether somebody may hear a channel: `Ok(false)` is that it has to be asked for.
@@ -398,6 +450,11 @@ impl From<Limited> for Fault {
 
 impl From<Refused> for Fault {
     fn from(refused: Refused) -> Self {
+        if let Refused::Store(error) = &refused {
+            // Where it is, and what is the matter, is for those who run the server.
+            warn!(target: "longwire", %error, "the store failed");
+            return Self::new(Code::Unavailable, "the history cannot be read or written now");
+        }
         let code = match refused {
             Refused::Key(_) => Code::BadRequest,
             _ => Code::Unavailable,
@@ -414,7 +471,10 @@ impl From<Refusal> for Fault {
             StatusCode::TOO_MANY_REQUESTS => Code::RateLimited,
             _ => Code::Unavailable,
         };
-        Self::new(code, refusal.text().trim_end())
+        let seconds =
+            refusal.headers().get(header::RETRY_AFTER).and_then(|after| after.to_str().ok()?.parse().ok());
+        let retry_after = seconds.map(|seconds: u64| seconds.saturating_mul(1000));
+        Self { retry_after, ..Self::new(code, refusal.text().trim_end()) }
     }
 }
 

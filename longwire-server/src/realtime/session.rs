@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use longwire::engine::{Conn, MessageRef, Peer};
-use longwire::{CloseCode, Error, Message};
+use longwire::{CloseCode, Error};
 use tokio::task::spawn_local;
 
 use super::clients::Expiry;
@@ -67,7 +67,11 @@ impl Session {
                 let limited = session.borrow_mut().who.seat.message(text.len(), Instant::now());
                 limited.map_err(Fault::from).and_then(|()| Self::act(session, id, request))
             }
-            Err(fault) => Err(fault),
+            // That it is none costs as much.
+            Err(fault) => {
+                let limited = session.borrow_mut().who.seat.message(text.len(), Instant::now());
+                Err(limited.err().map_or(fault, Fault::from))
+            }
         };
         let text = match (answered, id) {
             (Ok(None), _) => return,
@@ -75,9 +79,7 @@ impl Session {
             (Ok(Some(_)), None) => return,
             (Err(fault), id) => Told::Error { id, channel: None, fault: &fault }.text(),
         };
-        if let Err(Error::Full) = conn.send(text) {
-            let _ = conn.close(CloseCode::TRY_AGAIN, "answers are not read");
-        }
+        say(conn, text);
     }
 
     /// Does what is asked for; without an answer where that comes later, or behind what others have published.
@@ -100,14 +102,26 @@ impl Session {
                 let name = channel(&name)?;
                 let after = after.as_deref().map(position).transpose()?;
                 Self::when_heard(session, id, name, move |this, name| {
-                    let page = this.realtime.0.hub.history(name, after, limit, this.realtime.now())?;
-                    Ok(Told::Ok { id, answer: &Answer::History((&page).into()) }.text())
+                    let (realtime, name) = (this.realtime.clone(), name.clone());
+                    // A page is made when it can be sent, so that none waits.
+                    let _ = this.peer.run(move |conn| {
+                        if !conn.is_open() {
+                            return;
+                        }
+                        let text = match realtime.0.hub.history(&name, after, limit, realtime.now()) {
+                            Ok(page) => Told::Ok { id, answer: &Answer::History((&page).into()) }.text(),
+                            Err(refused) => {
+                                Told::Error { id: Some(id), channel: None, fault: &refused.into() }.text()
+                            }
+                        };
+                        say(conn, text);
+                    });
                 })
             }
             Request::Presence { channel: name } => {
                 Self::when_heard(session, id, channel(&name)?, move |this, name| {
-                    let answer = this.realtime.presence(name);
-                    Ok(Told::Ok { id, answer: &answer }.text())
+                    this.realtime
+                        .presence(name, |answer| tell(&this.peer, Told::Ok { id, answer: &answer }.text()));
                 })
             }
             Request::Token { token } => Self::renew(session, id, token).map(|()| None),
@@ -132,12 +146,14 @@ impl Session {
                 },
             );
         }
+        // Before anybody is asked: a question costs as much.
+        this.realtime.allow(&mut this.who, &name, message.len())?;
         let (identity, realtime) = (this.who.identity.clone(), this.realtime.clone());
-        this.later(session, id.unwrap_or_default(), async move |session: &RefCell<Self>| {
+        let user = this.who.user();
+        this.later(session, id.unwrap_or_default(), async move |_: &RefCell<Self>| {
             let asked = realtime.0.access.publish(&identity, &name, message.as_bytes(), SystemTime::now());
             asked.await?;
-            let this = &mut *session.borrow_mut();
-            let receipt = realtime.publish_for(&mut this.who, &name, message, key.as_deref(), None)?;
+            let receipt = realtime.hand_on(&name, message, user, key.as_deref(), None)?;
             let position = receipt.position.to_string();
             Ok(Some(Answer::Published { position, duplicate: receipt.duplicate }))
         })?;
@@ -232,18 +248,17 @@ impl Session {
         session: &Rc<RefCell<Self>>,
         id: u64,
         name: ChannelName,
-        act: impl FnOnce(&Self, &ChannelName) -> Result<String, Fault> + 'static,
+        act: impl FnOnce(&Self, &ChannelName) + 'static,
     ) -> Result<Option<Answer<'static>>, Fault> {
         let this = &mut *session.borrow_mut();
         if this.subscriptions.contains_key(&name) || this.realtime.may_subscribe(&this.who.identity, &name)? {
-            this.tell(act(this, &name)?);
+            act(this, &name);
             return Ok(None);
         }
         let (identity, realtime) = (this.who.identity.clone(), this.realtime.clone());
         this.later(session, id, async move |session: &RefCell<Self>| {
             realtime.0.access.subscribe(&identity, &name, SystemTime::now()).await?;
-            let this = session.borrow();
-            this.tell(act(&this, &name)?);
+            act(&session.borrow(), &name);
             Ok(None)
         })?;
         Ok(None)
@@ -262,17 +277,14 @@ impl Session {
 
     /// The client has shown another token. Subscriptions that it no longer allows end.
     fn is_now(&mut self, identity: Identity) {
-        self.who.identity = identity;
+        let before = std::mem::replace(&mut self.who.identity, identity);
         self.expiry = Expiry::of(&self.who, &self.peer);
         let (asks, _) = self.realtime.0.access.asks();
-        if asks {
-            // What the webhook has allowed it may still allow.
-            return;
-        }
         let identity = &self.who.identity;
+        // What the webhook has allowed it may still allow.
         let lost: Vec<_> = self
             .subscriptions
-            .extract_if(|name, _| !identity.may_subscribe(name))
+            .extract_if(|name, _| !identity.may_subscribe(name) && (!asks || before.may_subscribe(name)))
             .map(|(name, _)| name)
             .collect();
         for name in lost {
@@ -306,15 +318,22 @@ impl Session {
             };
             session.borrow_mut().waiting -= 1;
             if let Some(text) = text {
-                let _ = peer.send(text);
+                tell(&peer, text);
             }
         });
         Ok(())
     }
+}
 
-    /// Sends, behind the commands that were given before.
-    fn tell(&self, text: impl Into<Message>) {
-        let text: Message = text.into();
-        let _ = self.peer.send(text);
+/// Says an answer. Who does not read them is not kept waiting for one that never comes.
+fn say(conn: &mut Conn<'_>, text: String) {
+    if let Err(Error::Full) = conn.send(text) {
+        let _ = conn.close(CloseCode::TRY_AGAIN, "answers are not read");
     }
+}
+
+/// Says it behind the commands that were given before.
+fn tell(peer: &Peer, text: String) {
+    // The connection has ended, or the server has.
+    let _ = peer.run(move |conn| say(conn, text));
 }

@@ -53,7 +53,7 @@ impl Server {
         let acceptor = Acceptor::new().subprotocols([SUBPROTOCOL]);
         let http = Http::new(realtime.clone()).listening(Ipv4Addr::LOCALHOST.into());
         let http = set(http.websockets(acceptor.clone()));
-        let (site, close) = Site::new(http);
+        let (site, close) = Site::new(http, std::time::Duration::ZERO);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let (asked, slow) = (realtime.clone(), realtime.clone());

@@ -195,7 +195,13 @@ impl Client {
     /// Sends one more cookie (RFC 6265), as it is: the value is neither quoted nor encoded.
     #[must_use]
     pub fn cookie(self, name: impl AsRef<str>, value: impl AsRef<str>) -> Self {
-        let value = cookie(self.headers.get(header::COOKIE), name.as_ref(), value.as_ref());
+        let mut before = self.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
+        // RFC 6265 5.4: one line.
+        let before = before
+            .next()
+            .map(|first| before.fold(first.to_vec(), |line, next| [&line, &b"; "[..], next].concat()));
+        let before = before.and_then(|before| HeaderValue::from_bytes(&before).ok());
+        let value = cookie(before.as_ref(), name.as_ref(), value.as_ref());
         self.replace(header::COOKIE, value)
     }
 
@@ -308,7 +314,7 @@ impl Client {
     }
 
     /// Counts and traces a failure.
-    fn noted<T>(&self, opened: Result<T, ConnectError>) -> Result<T, ConnectError> {
+    pub(crate) fn noted<T>(&self, opened: Result<T, ConnectError>) -> Result<T, ConnectError> {
         opened.inspect_err(|error| watch::not_connected(self.counters.as_ref(), error))
     }
 

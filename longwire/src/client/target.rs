@@ -34,7 +34,14 @@ impl fmt::Debug for Target {
 impl Target {
     pub(crate) fn parse(text: &str) -> Result<Self, ConnectError> {
         // Whatever stands before an @ may be a password.
-        let shown = || text.rsplit_once('@').map_or(text.to_owned(), |(_, rest)| format!("…@{rest}"));
+        let shown = || {
+            let shown = text.rsplit_once('@').map_or(text.to_owned(), |(_, rest)| format!("…@{rest}"));
+            // And what stands behind a ? a token.
+            match shown.split_once('?') {
+                Some((front, _)) => format!("{front}?…"),
+                None => shown,
+            }
+        };
         let bad = |reason: String| ConnectError::Invalid(format!("bad URL: {reason}"));
         let url = Url::parse(text)
             .map_err(|error| bad(format!("{:?}: {error}; it looks like ws://example.com/chat", shown())))?;

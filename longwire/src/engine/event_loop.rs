@@ -513,6 +513,8 @@ impl<H: Handler> Loop<H> {
         for key in keys {
             self.drop_connection(key.index);
         }
+        // Whoever is waited for is dropped with the tasks.
+        self.local.counters.opening = 0;
         self.told.tell(&self.local.counters);
         if let Some(counters) = &self.options.acceptor.settings().counters {
             counters.leave(&self.told);

@@ -271,12 +271,13 @@ impl<H: Handler> Loop<H> {
         if self.local.now.saturating_duration_since(greeting.since) < timeout {
             return;
         }
-        if greeting.begun.is_none() {
-            self.not_opened(index, &AcceptError::Timeout);
+        let is_silent = greeting.begun.is_none();
+        self.not_opened(index, &AcceptError::Timeout);
+        if is_silent {
             return self.forget_greeting(index);
         }
         let refusal = Refusal::new(StatusCode::REQUEST_TIMEOUT, "The request was not complete in time.");
-        self.refuse(index, refusal);
+        self.tell_refused(index, refusal);
     }
 
     /// Gives the socket and what was read, the first `length` bytes of the buffer, to the HTTP service.
@@ -293,6 +294,10 @@ impl<H: Handler> Loop<H> {
 
     fn refuse(&mut self, index: u32, refusal: Refusal) {
         self.not_opened(index, &AcceptError::Refused(refusal.clone()));
+        self.tell_refused(index, refusal);
+    }
+
+    fn tell_refused(&mut self, index: u32, refusal: Refusal) {
         let Some((mut stream, seat)) = self.take_stream(index) else { return };
         drop(seat);
         let acceptor = self.options.acceptor.clone();

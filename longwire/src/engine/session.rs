@@ -15,7 +15,6 @@ use super::handler::Handler;
 use super::opening::{arrive, check, not_opened, upgrade_required};
 use super::stream::HttpStream;
 use super::wire::SLICES;
-use crate::error::AcceptError;
 use crate::tls::ServerTls;
 
 /// Bytes that one call of the system reads, at the end of the loop's buffer; what they bring goes to its front.
@@ -143,10 +142,7 @@ impl Session {
             while self.tls.wants_write() {
                 match self.tls.write_tls(&mut stream) {
                     Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
-                    Ok(count) => {
-                        out.unblock();
-                        *sent += count as u64;
-                    }
+                    Ok(_) => out.unblock(),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         out.block(now);
                         return Ok(false);
@@ -166,6 +162,7 @@ impl Session {
                 return Err(io::ErrorKind::WriteZero.into());
             }
             out.advance(count);
+            *sent += count as u64;
         }
     }
 
@@ -199,10 +196,8 @@ impl<H: Handler> Desk<H> {
         let mut handshake = match self.options.acceptor.read_request(stream).await {
             Ok(handshake) => handshake,
             Err(error) => {
-                if matches!(error, AcceptError::Refused(_) | AcceptError::Timeout) {
-                    let told = &self.engine.0.0[usize::from(self.at)].told;
-                    not_opened(told, Some(from), &error);
-                }
+                let told = &self.engine.0.0[usize::from(self.at)].told;
+                not_opened(told, Some(from), &error);
                 return Next::Nothing;
             }
         };

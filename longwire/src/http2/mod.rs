@@ -265,7 +265,11 @@ impl Http2Connection {
         client: &Client,
         path: impl AsRef<str>,
     ) -> Result<WebSocket<H2Stream>, ConnectError> {
-        let path = self.target.path_of(path.as_ref())?;
+        client.noted(self.opened(client, path.as_ref()).await)
+    }
+
+    async fn opened(&self, client: &Client, path: &str) -> Result<WebSocket<H2Stream>, ConnectError> {
+        let path = self.target.path_of(path)?;
         let request = client.connect_request(&self.target.authority, &path, self.target.secure)?;
         let place = self.place()?;
         Box::pin(timeout(client.time_to_open(), self.ask(client, &path, request, place)))

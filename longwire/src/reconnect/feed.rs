@@ -364,9 +364,8 @@ fn poll_hand_over<S: AsyncRead + AsyncWrite + Unpin>(
         ready!(receiver.with(cx, |ws, cx| ws.poll_room(cx)))?;
         let mut state = shared.state();
         let Some(message) = state.held.oldest().cloned() else { break };
-        let queued = receiver.with(cx, |ws, _| {
-            Poll::Ready(ws.enqueue(|core, out| core.send_with(message, longwire_proto::Compress::Auto, out)))
-        });
+        let queued = receiver
+            .with(cx, |ws, _| Poll::Ready(ws.enqueue_message(message, longwire_proto::Compress::Auto)));
         ready!(queued)?;
         state.held.pop();
     }

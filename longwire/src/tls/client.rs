@@ -259,7 +259,7 @@ impl Secure {
             Some(name) => name.clone(),
             None => server_name(host)?,
         };
-        self.agree(name, stream).await
+        self.agree(name, self.tls.alpn.clone(), stream).await
     }
 
     /// As [`connect`](Self::connect), with a host on the way to the server.
@@ -269,10 +269,16 @@ impl Secure {
         host: &Host<String>,
         stream: Transport,
     ) -> Result<Transport, TlsError> {
-        self.agree(server_name(host)?, stream).await
+        // HTTP/1.1 is what is spoken with it, whatever the server is to be offered.
+        self.agree(server_name(host)?, vec![b"http/1.1".to_vec()], stream).await
     }
 
-    async fn agree(&self, name: ServerName<'static>, stream: Transport) -> Result<Transport, TlsError> {
+    async fn agree(
+        &self,
+        name: ServerName<'static>,
+        alpn: Vec<Vec<u8>>,
+        stream: Transport,
+    ) -> Result<Transport, TlsError> {
         let made = self.connector.get_or_try_init(async || {
             let tls = self.tls.clone();
             // Files are read.
@@ -281,7 +287,8 @@ impl Secure {
         });
         let connector = made.await?.clone();
         let peer = stream.peer_addr();
-        let stream = connector.connect(name, stream).await.map_err(|error| TlsError::of(&error))?;
+        let stream =
+            connector.with_alpn(alpn).connect(name, stream).await.map_err(|error| TlsError::of(&error))?;
         let state = stream.get_ref().1;
         let secured = Negotiated {
             version: match state.protocol_version() {

@@ -33,7 +33,7 @@ use hyper::upgrade::OnUpgrade;
 use longwire_proto::handshake::{Origins, Refusal};
 use longwire_proto::{Config, handshake};
 
-use super::{Upgraded, answer, is_http2, is_websocket, protocol};
+use super::{Upgraded, answer, is_http2, is_websocket, protocol, refused};
 use crate::accept::Acceptor;
 use crate::error::AcceptError;
 
@@ -160,7 +160,10 @@ fn extract(parts: &mut Parts) -> Result<WebSocketUpgrade, WebSocketRejection> {
     } else {
         handshake::server::check(&request, &lax)
     };
-    checked.map_err(WebSocketRejection)?;
+    checked.map_err(|refusal| {
+        refused(&acceptor, &refusal);
+        WebSocketRejection(refusal)
+    })?;
     Ok(WebSocketUpgrade { request, on_upgrade, acceptor, on_failed: None })
 }
 

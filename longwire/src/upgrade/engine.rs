@@ -5,7 +5,6 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use http::{Extensions, HeaderMap, Request, Response};
 use hyper::upgrade::OnUpgrade;
@@ -40,6 +39,8 @@ impl Handle {
     /// }
     /// ```
     ///
+    /// What trusted proxies say of the client is to be [applied](crate::TrustedProxies::apply) before.
+    ///
     /// # Errors
     ///
     /// The response to send instead.
@@ -71,25 +72,32 @@ impl Handle {
         let acceptance = judge(settings, &head, &mut headers).map_err(refused)?;
         let on_upgrade = on_upgrade.ok_or_else(not_upgradable).map_err(refused)?;
         let invitation = self.invite(head, from).await.map_err(refused)?;
-        headers.extend(invitation.headers().clone());
+        for (name, value) in invitation.headers() {
+            headers.append(name.clone(), value.clone());
+        }
         let response = Settings::response(&acceptance, &headers).map_err(refused)?;
         let kept = request.extensions().clone();
-        let adopted = adopt(settings.handshake_timeout, on_upgrade, is_http2, invitation, acceptance, kept);
+        let adopted = adopt(acceptor.clone(), on_upgrade, is_http2, invitation, acceptance, kept);
         Ok((response.map(|()| R::default()), Adopted(Box::pin(adopted))))
     }
 }
 
 async fn adopt(
-    time: Duration,
+    acceptor: Acceptor,
     on_upgrade: OnUpgrade,
     is_http2: bool,
     invitation: Invitation,
     acceptance: server::Acceptance,
     kept: Extensions,
 ) -> Result<(), AcceptError> {
-    let upgraded = timeout(time, on_upgrade).await.map_err(|_| AcceptError::Timeout)?;
-    let stream = Upgraded::new(upgraded.map_err(io::Error::other)?, is_http2).keep(kept);
-    Ok(invitation.adopt(stream, acceptance.subprotocol(), acceptance.deflate())?)
+    let settings = acceptor.settings();
+    let adopted = async {
+        let upgraded = timeout(settings.handshake_timeout, on_upgrade).await;
+        let upgraded = upgraded.map_err(|_| AcceptError::Timeout)?.map_err(io::Error::other)?;
+        let stream = Upgraded::new(upgraded, is_http2).keep(kept);
+        Ok(invitation.adopt(stream, acceptance.subprotocol(), acceptance.deflate())?)
+    };
+    adopted.await.inspect_err(|error| watch::not_accepted(settings.counters.as_ref(), error))
 }
 
 /// The stream behind the answer of [`Handle::upgrade`], on its way to the engine: a future that is to be spawned.

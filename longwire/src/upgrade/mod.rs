@@ -80,9 +80,7 @@ pub fn upgrade<B, R: Default>(
     let mut head = Request::new(());
     // The policy is one on requests without body: lend it the head, extensions and all.
     swap_heads(&mut head, request);
-    let answer = answer(&head, on_upgrade, acceptor).inspect_err(|refusal| {
-        watch::not_accepted(acceptor.settings().counters.as_ref(), &AcceptError::Refused(refusal.clone()));
-    });
+    let answer = answer(&head, on_upgrade, acceptor);
     swap_heads(&mut head, request);
     let (response, upgrade) = answer?;
     Ok((response.map(|()| R::default()), upgrade))
@@ -117,8 +115,21 @@ fn swap_heads<A, B>(one: &mut Request<A>, other: &mut Request<B>) {
     std::mem::swap(one.extensions_mut(), other.extensions_mut());
 }
 
+/// Counts and traces a refusal.
+fn refused(acceptor: &Acceptor, refusal: &Refusal) {
+    watch::not_accepted(acceptor.settings().counters.as_ref(), &AcceptError::Refused(refusal.clone()));
+}
+
 /// Judges a request, and says what to answer and what comes behind the answer.
 fn answer(
+    request: &Request<()>,
+    on_upgrade: Option<OnUpgrade>,
+    acceptor: &Acceptor,
+) -> Result<(Response<()>, Upgrade), Refusal> {
+    judged(request, on_upgrade, acceptor).inspect_err(|refusal| refused(acceptor, refusal))
+}
+
+fn judged(
     request: &Request<()>,
     on_upgrade: Option<OnUpgrade>,
     acceptor: &Acceptor,

@@ -100,7 +100,7 @@ fn who_reads_in_time_is_told_why() {
     });
     let (mut slow, mut good) = pair(&house);
     publish(&house, &mut good, None, never);
-    assert_eq!(slow.close_frame(), (1008, "slow consumer".into()));
+    assert_eq!(slow.close_frame(), (1013, "slow consumer".into()));
     drop(slow);
     assert!(matches!(house.log.closed("/slow"), Err(Error::SlowConsumer)));
 }

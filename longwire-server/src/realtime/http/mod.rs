@@ -215,8 +215,6 @@ impl Http {
     /// 403.
     pub fn check_host<B>(&self, request: &Request<B>) -> Result<(), Refusal> {
         match self.listening {
-            // A page cannot choose what a trusted proxy says.
-            _ if is_passed_on(request) => Ok(()),
             Some(listening)
                 if !host_allowed(host(request), listening, &self.realtime.0.config.allow_host) =>
             {
@@ -235,11 +233,12 @@ impl Http {
         page: &mut Page,
     ) -> Result<(Route, SocketAddr), Denial> {
         let Some(route) = Route::of(request.uri().path()) else { return Err(Denial::not_found()) };
+        // As it was sent: a page may say X-Forwarded-Host by fetch(), but no Host that is not its own.
+        self.check_host(request)?;
         let from = match &self.proxies {
             Some(proxies) => proxies.apply(peer, request)?,
             None => peer,
         };
-        self.check_host(request)?;
         *page = Page::judge(request.headers(), host(request), &self.origins)?;
         if !route.takes(request.method()) {
             return Err(Denial::method_not_allowed(route.methods()));

@@ -74,12 +74,14 @@ impl Http {
         } else {
             Message::Binary(body)
         };
+        // Before anybody is asked: a question costs as much.
+        self.realtime.allow(&mut who, &name, message.len())?;
         if !is_allowed {
             let asked =
                 self.realtime.0.access.publish(&who.identity, &name, message.as_bytes(), SystemTime::now());
             asked.await?;
         }
-        let receipt = self.realtime.publish_for(&mut who, &name, message, key, None)?;
+        let receipt = self.realtime.hand_on(&name, message, who.user(), key, None).map_err(Fault::from)?;
         Ok(answer::json(&told::Answer::from(receipt)))
     }
 
@@ -116,13 +118,15 @@ impl Http {
     ) -> Result<Receipt, Fault> {
         let Publication { channel: name, message, key } = publication;
         let name = channel(&name)?;
-        if !self.realtime.may_publish(&who.identity, &name)? {
+        let is_allowed = self.realtime.may_publish(&who.identity, &name)?;
+        self.realtime.allow(who, &name, message.len())?;
+        if !is_allowed {
             let asked =
                 self.realtime.0.access.publish(&who.identity, &name, message.as_bytes(), SystemTime::now());
             let late = || Fault::new(Code::Unavailable, "who has to be asked takes too long");
             tokio::time::timeout_at(deadline, asked).await.map_err(|_| late())??;
         }
-        self.realtime.publish_for(who, &name, message, key.as_deref(), None)
+        Ok(self.realtime.hand_on(&name, message, who.user(), key.as_deref(), None)?)
     }
 
     /// A page of history.
@@ -145,7 +149,7 @@ impl Http {
         B: HttpBody<Error: Into<Box<dyn Error + Send + Sync>>>,
     {
         let (name, _) = self.question("presence", body, who).await?;
-        Ok(answer::json(&self.realtime.presence(&name)))
+        Ok(self.realtime.presence(&name, |answer| answer::json(&answer)))
     }
 }
 

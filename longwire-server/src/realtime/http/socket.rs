@@ -14,7 +14,11 @@ impl Http {
         let (Some(engine), Some(acceptor)) = (self.realtime.0.engine.get(), &self.websockets) else {
             return refused(Refusal::new(StatusCode::NOT_IMPLEMENTED, "no WebSocket is served here\n"));
         };
-        match engine.upgrade(&mut request, peer, acceptor).await {
+        let from = match self.proxies.as_ref().map_or(Ok(peer), |proxies| proxies.apply(peer, &mut request)) {
+            Ok(from) => from,
+            Err(refusal) => return refused(refusal),
+        };
+        match engine.upgrade(&mut request, from, acceptor).await {
             Ok((response, adopted)) => {
                 // A client that has gone by then has nobody to tell.
                 tokio::spawn(adopted);
