@@ -28,6 +28,11 @@ pub fn host_allowed(host: Option<&[u8]>, listening: IpAddr, allowed: &[String]) 
         return false;
     }
     let host = authority.host();
+    // RFC 3986 3.2.3: a port is digits.
+    let port = authority.as_str().strip_prefix(host).and_then(|rest| rest.strip_prefix(':')).unwrap_or("");
+    if !port.bytes().all(|byte| byte.is_ascii_digit()) {
+        return false;
+    }
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     if let Ok(address) = bare.parse::<IpAddr>() {
         // RFC 3986 3.2.2: brackets are what an IPv6 address has, and no other.
