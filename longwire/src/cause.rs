@@ -37,7 +37,7 @@ const FAILURES: [(&str, &str); 31] = [
     ("too_many_control_frames", "1008"),
     ("protocol_error", "1002"),
     ("message_timeout", "1008"),
-    ("slow_consumer", "1008"),
+    ("slow_consumer", "1013"),
     ("panicked", "1011"),
     ("ping_timeout", "1011"),
     ("close_timeout", "1006"),
@@ -184,7 +184,8 @@ impl Error {
     /// | `reserved_bits`, `reserved_opcode`, `length_not_minimal`, `length_too_large`, `not_masked`, `masked`, `control_fragmented`, `control_too_long`, `unexpected_continuation`, `expected_continuation`, `close_too_short`, `invalid_close_code` | 1002 | the peer broke this rule: [`ProtocolError`](crate::ProtocolError) |
     /// | `invalid_utf8`, `invalid_deflate` | 1007 | |
     /// | `message_too_big` | 1009 | a limit of [`Config`](crate::Config) |
-    /// | `too_many_fragments`, `too_many_control_frames`, `message_timeout`, `read_timeout`, `slow_consumer` | 1008 | |
+    /// | `too_many_fragments`, `too_many_control_frames`, `message_timeout`, `read_timeout` | 1008 | |
+    /// | `slow_consumer` | 1013 | |
     /// | `panicked` | 1011 | a callback of ours |
     /// | `ping_timeout` | 1011 | the peer is silent; like all who are given up, it may no longer hear of it |
     /// | `write_timeout` | 1008 | it does not read |

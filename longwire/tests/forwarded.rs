@@ -127,6 +127,8 @@ fn forwarded() {
         (&[][..], at(PEER, None, None)),
         // The examples of RFC 7239 4 and 7.1.
         (&["for=\"_gazonk\""][..], at(PEER, None, None)),
+        // The element of the proxy that is trusted says nothing of the client: what stands before is another's word.
+        (&["for=203.0.113.7;host=evil, by=10.0.0.2"], at(PEER, None, None)),
         (&["For=\"[2001:db8:cafe::17]:4711\""], at("[2001:db8:cafe::17]:4711", None, None)),
         (&["for=192.0.2.60;proto=http;by=203.0.113.43"], at("192.0.2.60:0", Some(false), None)),
         (&["for=192.0.2.43, for=198.51.100.17"], at("198.51.100.17:0", None, None)),

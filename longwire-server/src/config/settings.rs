@@ -457,7 +457,7 @@ impl Default for Slow {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnSlow {
-    /// It is closed with 1008.
+    /// It is closed with 1013.
     Close,
     /// It misses the oldest messages.
     DropOldest,

@@ -74,7 +74,7 @@ async fn broadcasts_that_nobody_reads_are_bounded() {
 /// SECURITY.md: who is subscribed to a topic of an engine and reads too slowly is closed, and told so if it
 /// reads after all.
 #[tokio::test]
-async fn a_slow_consumer_is_closed_with_1008() {
+async fn a_slow_consumer_is_closed_with_1013() {
     for size in [1_000, 15 * KIB] {
         let config = |limits| config(limits).close_timeout(Duration::from_secs(1));
         let victim = Setup::new(Target::Engine).config(config).habit(Habit::Broadcast(size)).start();
@@ -89,7 +89,7 @@ async fn a_slow_consumer_is_closed_with_1008() {
         }
         sleep(Duration::from_millis(100)).await;
         let frames = attacker.read_frames().await;
-        assert_eq!(close_code(&frames), 1008, "{size}");
+        assert_eq!(close_code(&frames), 1013, "{size}");
         let end = attacker.end().await;
         assert!(matches!(end, End::Open(Err(Error::SlowConsumer))), "{size}: {end:?}");
         let peak = victim.peak() - before;
