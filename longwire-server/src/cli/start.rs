@@ -149,13 +149,11 @@ impl Server {
 
     fn engine(self, acceptor: Acceptor, site: Site) -> Result<Engine<Clients>, Failure> {
         let proxies = self.proxies()?;
-        let (realtime, config) = (self.realtime.clone(), self.realtime.config());
-        let clients = Clients::new(realtime.clone(), accept_failed());
-        let (asked, slow) = (realtime.clone(), realtime);
-        let mut engine = Engine::new(clients)
+        let config = self.realtime.config();
+        let mut engine = self
+            .realtime
+            .engine(accept_failed())
             .acceptor(acceptor)
-            .ask(move |request, from| Clients::ask(asked.clone(), request, from))
-            .slow_consumers_of(move |topic| slow.slow_consumer(topic))
             .http(move |stream, read| site.clone().serve(stream, read));
         if let Some(proxies) = proxies {
             engine = engine.trusted_proxies(proxies);

@@ -3,6 +3,46 @@
 //! [`Realtime`] joins the hub with its rules and the engine. `clients` is what the engine calls: raw connections and
 //! sessions (`session`), whose words are in `wire` (what they ask) and `told` (what they hear). [`http`] is the same
 //! channels for those who come without WebSocket; `audience` tells them who is there.
+//!
+//! Within an application of axum, all of docs/protocol.md, WebSockets included, at the paths that its router does not know:
+//!
+//! ```
+//! use std::net::SocketAddr;
+//! use axum::Router;
+//! use axum::extract::{ConnectInfo, Request};
+//! use axum::routing::get;
+//! use longwire::Acceptor;
+//! use longwire_server::config::Config;
+//! use longwire_server::realtime::{Realtime, SUBPROTOCOL, http::Http};
+//!
+//! # #[tokio::main]
+//! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! let realtime = Realtime::new(Config::default())?;
+//! let engine = realtime.engine(|_| ()).start_without_listener()?;
+//! realtime.deliver_by(engine.handle().clone());
+//! let kept = realtime.clone();
+//! tokio::spawn(async move { kept.upkeep(|trouble| eprintln!("{trouble}")).await });
+//!
+//! let http = Http::new(realtime.clone()).websockets(Acceptor::new().subprotocols([SUBPROTOCOL]));
+//! let channels = move |ConnectInfo(from): ConnectInfo<SocketAddr>, request: Request| async move {
+//!     http.answer(request, from).await
+//! };
+//! let app = Router::new().route("/about", get(|| async { "你好" })).fallback(channels);
+//! let app = app.into_make_service_with_connect_info::<SocketAddr>();
+//! let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await?;
+//! let address = listener.local_addr()?;
+//! tokio::spawn(async move { axum::serve(listener, app).await });
+//!
+//! let mut ws = longwire::connect(format!("ws://{address}/news")).await?;
+//! # while realtime.hub().presence(&"news".parse()?).is_none_or(|there| there.counts.connections == 0) {
+//! #     tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+//! # }
+//! # tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+//! realtime.publish(&"news".parse()?, "开门了 🎉")?;
+//! assert_eq!(ws.recv().await?.as_ref().and_then(|message| message.as_text()), Some("开门了 🎉"));
+//! # Ok(())
+//! # }
+//! ```
 
 mod audience;
 mod clients;
@@ -16,12 +56,14 @@ mod wire;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::io;
+use std::marker;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use longwire::engine::{Handle, Id, SlowConsumer};
+use longwire::engine::{Engine, Handle, Id, SlowConsumer};
 use longwire::http::{StatusCode, header};
 use longwire::{Counters, Message, Refusal, SharedFrame, Snapshot};
 
@@ -171,6 +213,19 @@ impl Realtime {
     /// In words.
     pub async fn fetch_keys(&self) -> Result<(), String> {
         self.0.access.fetch_keys().await
+    }
+
+    /// An engine for these channels, on which limits, TLS and what is served besides can be said; to be started
+    /// with a listener, or without one where requests come by [`Http`](http::Http). Errors of its listening socket are
+    /// handed to `accept_failed`.
+    pub fn engine<F>(&self, accept_failed: F) -> Engine<Clients>
+    where
+        F: Fn(&io::Error) + Send + marker::Sync + 'static,
+    {
+        let (asked, slow) = (self.clone(), self.clone());
+        Engine::new(Clients::new(self.clone(), accept_failed))
+            .ask(move |request, from| Clients::ask(asked.clone(), request, from))
+            .slow_consumers_of(move |topic| slow.slow_consumer(topic))
     }
 
     /// Who is to deliver: the engine that calls [`Clients`]. Said once, before anybody connects.

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use longwire::engine::{Engine, Running};
+use longwire::engine::Running;
 use longwire::{Acceptor, Client, Config as Limits, Message, WebSocket};
 use longwire_server::config::{Config, Sources};
-use longwire_server::realtime::{Clients, Realtime, SUBPROTOCOL};
+use longwire_server::realtime::{Realtime, SUBPROTOCOL};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
@@ -39,11 +39,9 @@ impl Station {
     pub(crate) fn start(config: Config) -> Self {
         let limits = Limits::server().max_message(config.max_message.in_memory());
         let realtime = Realtime::new(config).unwrap();
-        let (asked, slow) = (realtime.clone(), realtime.clone());
-        let running = Engine::new(Clients::new(realtime.clone(), |_| ()))
+        let running = realtime
+            .engine(|_| ())
             .acceptor(Acceptor::new().subprotocols([SUBPROTOCOL]).config(limits))
-            .ask(move |request, from| Clients::ask(asked.clone(), request, from))
-            .slow_consumers_of(move |topic| slow.slow_consumer(topic))
             .threads(2)
             .listen("127.0.0.1:0")
             .unwrap();
