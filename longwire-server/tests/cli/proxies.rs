@@ -62,3 +62,22 @@ async fn as_many_connections_as_there_may_be() {
     two.send("还在").await.expect("sent");
     assert_eq!(crate::process::hear(&mut two).await.as_text(), Some("还在"));
 }
+
+/// By `fetch` a page may say whatever it likes in X-Forwarded-Host, but no Host that is not its own.
+#[test]
+fn a_page_that_was_turned_to_this_machine_cannot_speak_for_a_proxy() {
+    use std::io::{Read, Write};
+
+    let server = Server::start(&["--trust-proxy", "127.0.0.1"]);
+    for (host, status) in [("evil.example", "403"), ("localhost", "200")] {
+        let mut stream = std::net::TcpStream::connect(("127.0.0.1", server.port)).expect("connected");
+        let request = format!(
+            "POST /room HTTP/1.1\r\nHost: {host}\r\nX-Forwarded-Host: {host}\r\nContent-Length: 2\r\n\
+             Connection: close\r\n\r\nhi"
+        );
+        stream.write_all(request.as_bytes()).expect("written");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer");
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{host}: {answer}");
+    }
+}

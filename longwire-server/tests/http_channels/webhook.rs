@@ -73,3 +73,26 @@ async fn what_nothing_else_allows_is_asked_for() {
     let page = server.post("/-/history", &json!({"channel": "yes"})).await.good();
     assert_eq!(page["messages"][0]["data"], "y");
 }
+
+/// What has to be asked for is as large and as fast as all else may be, and is not asked for otherwise.
+#[tokio::test]
+async fn limits_come_before_questions() {
+    let url = backend().await;
+    let server = Server::start(&format!(
+        "max_message = \"8\"\n[access.webhook]\nurl = \"{url}\"\nconnect = false\nsubscribe = true\npublish = true\n\
+         [access.anonymous]\nsubscribe = [\"open\"]\n[[channel]]\npattern = \"yes/slow\"\nrate = \"1/h\"\n"
+    ));
+    let text = [("Content-Type", "text/plain")];
+    server.ask("POST", "/yes/a", &text, b"12345678").await.good();
+    assert_eq!(server.ask("POST", "/yes/a", &text, b"123456789").await.refusal().0, 413);
+    server.ask("POST", "/yes/slow", &text, b"1").await.good();
+    assert_eq!(server.ask("POST", "/yes/slow", &text, b"2").await.refusal().0, 429);
+    // A raw connection that is asked about is closed for the same.
+    for (path, said, code) in [("/yes/a", "123456789", 1009), ("/yes/slow", "3", 1008)] {
+        let mut raw = server.raw(path).await;
+        raw.send(said).await.expect("sent");
+        while crate::soon(raw.recv()).await.expect("a clean end").is_some() {}
+        let closed = raw.closed().and_then(|closed| closed.frame.clone()).expect("a code");
+        assert_eq!(u16::from(closed.code), code, "{path}");
+    }
+}

@@ -108,3 +108,21 @@ async fn limits_and_rules_of_a_channel() {
     assert!(raw.recv().await.unwrap().is_none());
     assert_eq!(raw.closed().unwrap().frame.as_ref().unwrap().code, 1008);
 }
+
+#[tokio::test]
+async fn the_echo_and_the_root_are_bounded_as_all_else_is() {
+    let station = Station::start(config(
+        "[limits.connection]\nmessages = \"1/h\"\n[[channel]]\npattern = \">\"\npublish = \"nobody\"\n",
+    ));
+    let mut echo = station.raw("/-/echo").await;
+    echo.send("一次 👋").await.unwrap();
+    assert_eq!(crate::station::hear(&mut echo).await, "一次 👋".into());
+    echo.send("两次").await.unwrap();
+    assert!(echo.recv().await.unwrap().is_none());
+    assert_eq!(echo.closed().unwrap().frame.as_ref().unwrap().code, 1008);
+    // What holds on every channel holds on the one without a name.
+    let mut root = station.raw("/").await;
+    root.send("说不得").await.unwrap();
+    assert!(root.recv().await.unwrap().is_none());
+    assert_eq!(root.closed().unwrap().frame.as_ref().unwrap().code, 1008);
+}

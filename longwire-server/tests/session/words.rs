@@ -64,3 +64,33 @@ async fn a_connection_has_a_thousand_channels_and_no_more() {
     ann.ask(json!({"type": "unsubscribe", "channel": "c0"})).await;
     assert_eq!(ann.ask(json!({"type": "subscribe", "channel": "更多"})).await["type"], "ok");
 }
+
+/// Pages are made when they can be sent: who asks for many and reads none holds little, and is closed; others on its loop
+/// miss nothing.
+#[tokio::test]
+async fn who_asks_for_more_than_it_reads_disturbs_nobody() {
+    let station = Station::start(config(""));
+    let mut ann = station.session("").await;
+    let mut bob = station.session("").await;
+    ann.ask(json!({"type": "subscribe", "channel": "一"})).await;
+    for _ in 0..100 {
+        bob.ask(json!({"type": "publish", "channel": "大", "data": "大".repeat(1700)})).await;
+    }
+    let mut floods = Vec::new();
+    for _ in 0..4 {
+        let mut flood = station.session("").await;
+        for id in 0..1000 {
+            let request = json!({"type": "history", "id": id, "channel": "大", "limit": 1000});
+            flood.socket.feed(request.to_string()).await.unwrap();
+        }
+        flood.socket.flush().await.unwrap();
+        floods.push(flood);
+    }
+    for offset in 1..=50 {
+        bob.ask(json!({"type": "publish", "channel": "一", "data": "在吗 👋"})).await;
+        assert_eq!(crate::station::at(&ann.event().await), offset);
+    }
+    for mut flood in floods {
+        assert_eq!(flood.end().await.0, 1013);
+    }
+}
