@@ -75,11 +75,17 @@ impl Site {
         // It has gone already.
         let Ok(peer) = stream.peer_addr() else { return };
         notice_its_end(stream.tcp());
-        let is_tls = stream.is_tls();
+        let (is_tls, secured) = (stream.is_tls(), stream.secured());
         let (from, to) = tokio::io::split(stream);
         let io = tokio::io::join(Cursor::new(read).chain(from), Patient::new(to, STUCK));
         let under_way = UnderWay::default();
-        let service = service_fn(|request| self.clone().answer(request, peer, under_way.begin()));
+        let service = service_fn(|mut request: Request<Incoming>| {
+            // As the engine has it for those that it takes itself.
+            if let Some(secured) = &secured {
+                request.extensions_mut().insert(secured.clone());
+            }
+            self.clone().answer(request, peer, under_way.begin())
+        });
         if is_tls {
             let mut builder = auto::Builder::new(TokioExecutor::new());
             builder.http1().timer(TokioTimer::new()).header_read_timeout(DEADLINE).max_buf_size(BUFFER);

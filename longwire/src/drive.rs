@@ -454,9 +454,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// When data is given up, and as what: the message that is half received, or else the next one.
     fn data_due(&mut self) -> Option<(Instant, &'static str, Error)> {
         let config = self.core.config();
-        if let Some(begun) = self.lent.as_ref().and_then(|lent| lent.begun) {
-            let due = begun.checked_add(config.message_time_limit()?)?;
-            return Some((due, "message timeout", Error::MessageTimeout));
+        let begun = self.lent.as_ref().and_then(|lent| lent.begun);
+        if let (Some(begun), Some(limit)) = (begun, config.message_time_limit()) {
+            return Some((begun.checked_add(limit)?, "message timeout", Error::MessageTimeout));
         }
         let limit = config.read_time_limit().filter(|_| self.core.is_open())?;
         let due = self.data_at.get_or_insert_with(now).checked_add(limit)?;
