@@ -33,6 +33,11 @@ pub(crate) fn answer(request: &Request<Incoming>, is_closing: bool) -> Response<
     }
 }
 
+/// Whether somebody looks whether the server lives, which tells him nothing else.
+pub(crate) fn is_probe(path: &str) -> bool {
+    path == HEALTHY || path == READY
+}
+
 /// The answer to somebody who may ask for nothing here.
 pub(crate) fn refused(refusal: longwire::Refusal) -> Response<Full<Bytes>> {
     text(refusal.status(), refusal.text().to_owned())

@@ -152,8 +152,11 @@ impl Site {
             self.channels.answer(request, peer).await
         } else {
             match self.channels.check_host(&request) {
-                Ok(()) => http::answer(&request, *self.closing.borrow()).map(BodyExt::boxed_unsync),
-                Err(refusal) => http::refused(refusal).map(BodyExt::boxed_unsync),
+                // Whoever looks whether the server lives may say no host, as balancers do.
+                Err(refusal) if !http::is_probe(request.uri().path()) => {
+                    http::refused(refusal).map(BodyExt::boxed_unsync)
+                }
+                _ => http::answer(&request, *self.closing.borrow()).map(BodyExt::boxed_unsync),
             }
         };
         Ok(response.map(|body| Said { body, _busy: busy }))

@@ -112,6 +112,16 @@ fn a_body_that_nobody_wants_does_not_cost_the_answer() {
     }
 }
 
+/// As HAProxy asks: without a host.
+#[test]
+fn whoever_looks_whether_it_lives_needs_to_say_no_host() {
+    let server = Server::start(&[]);
+    for (path, status) in [("/-/healthy", "200"), ("/-/ready", "200"), ("/-/metrics", "403"), ("/", "403")] {
+        let (head, _) = exchange(&server, &format!("GET {path} HTTP/1.0\r\n\r\n"));
+        assert!(head.contains(&format!(" {status} ")), "{path}: {head}");
+    }
+}
+
 #[test]
 fn what_is_not_there_is_not_found() {
     let server = Server::start(&[]);
