@@ -27,8 +27,6 @@ mod drain;
 mod ends;
 #[path = "../engine/failing.rs"]
 mod failing;
-#[path = "../engine/fairness.rs"]
-mod fairness;
 #[path = "../engine/handshake.rs"]
 mod handshake;
 #[path = "../engine/http.rs"]

@@ -71,7 +71,8 @@ async fn frames_that_never_come_hold_nothing_and_keepalive_ends_them() {
             let end = attacker.end().await;
             assert!(matches!(end, End::Open(Err(Error::PingTimeout))), "{bytes:?}: {end:?}");
             assert!(frames[0].is(OpCode::Ping, ""), "{bytes:?}: {frames:?}");
-            assert_eq!((frames.len(), close_code(&frames)), (2, 1011), "{bytes:?}");
+            // Where what is announced came late, there is a Ping before it too.
+            assert!(frames.len() >= 2 && close_code(&frames) == 1011, "{bytes:?}: {frames:?}");
         }
         for friend in friends {
             friend.goes_on().await;
