@@ -122,8 +122,8 @@ Examples:
   longwire serve
       Serve this machine only, on http://127.0.0.1:8080.
 
-  longwire serve --listen 0.0.0.0:8080 --threads 4
-      Serve every interface, with four threads.
+  longwire serve --listen 0.0.0.0:8080 --open --threads 4
+      Serve everybody on every interface, with four threads.
 
   longwire serve --config longwire.toml --data /var/lib/longwire
       Serve as a file says, and keep the history of channels.
@@ -137,7 +137,7 @@ Examples:
   longwire serve --deflate --deflate-threshold 1K
       Compress messages of 1 KiB and more.
 
-  longwire serve --listen 0.0.0.0:443 --tls-cert chain.pem --tls-key key.pem
+  longwire serve --listen 0.0.0.0:443 --open --tls-cert chain.pem --tls-key key.pem
       Serve https:// and wss://; a certificate that is renewed is noticed.
 
   longwire serve --tls-self-signed

@@ -109,11 +109,12 @@ fn access(config: &Config, problems: &mut Problems) {
         problems.error("access.anonymous", advice);
     }
     if !access.has_rules() && !access.open && !config.listen.is_loopback() {
-        problems.warnings.push(format!(
-            "everybody who reaches {} may do everything; set access.token, access.key or access.webhook, or say that it is \
-             meant: access.open = true",
+        let advice = format!(
+            "everybody who reaches {} could do everything; set access.token, access.key or access.webhook, or say that it is \
+             meant: --open, access.open = true",
             config.listen
-        ));
+        );
+        problems.error("listen", advice);
     }
     if access.token.cookie.is_some()
         && config.allow_origin.iter().any(|origin| origin.eq_ignore_ascii_case("any"))
@@ -294,6 +295,11 @@ mod tests {
             ("[tls]\ncert = 'c'\nkey = 'k'\nself_signed = true", &["tls.self_signed"]),
             ("[tls]\nclient_ca = 'c'", &["tls.client_ca"]),
             ("access.open = true", &[]),
+            ("listen = '0.0.0.0:80'", &["listen"]),
+            ("listen = 'example.org:80'", &["listen"]),
+            ("listen = '[::1]:80'", &[]),
+            ("listen = '0.0.0.0:80'\naccess.open = true", &[]),
+            (&format!("listen = '0.0.0.0:80'\naccess.token.secret = '{secret}'"), &[]),
             (&format!("[access]\nopen = true\ntoken.secret = '{secret}'"), &["access.open"]),
             (&format!("[access.token]\nsecret = '{secret}'\nalgorithm = 'HS512'"), &[]),
             (
@@ -354,8 +360,6 @@ mod tests {
     fn open_doors_are_warned_of() {
         for (text, warned) in [
             ("", false),
-            ("listen = '0.0.0.0:80'", true),
-            ("listen = 'example.org:80'", true),
             ("listen = '0.0.0.0:80'\naccess.open = true", false),
             ("listen = '0.0.0.0:80'\naccess.webhook.url = 'http://a'", false),
             ("allow_origin = ['any']\n[access.token]\nkey_file = 'k'\ncookie = 'c'", true),

@@ -84,7 +84,7 @@ fn a_bad_value_is_refused_in_one_line_with_advice() {
 
 #[test]
 fn a_bad_url_is_refused_in_one_line() {
-    for url in ["", "127.0.0.1:8080/lobby", "http://127.0.0.1:8080/", "ws://", "ws://127.0.0.1:8080/#part"] {
+    for url in ["", "127.0.0.1:8080/lobby", "http://127.0.0.1:1/", "ws://", "ws://127.0.0.1:8080/#part"] {
         let (status, _, stderr) = run(&["connect", url]);
         assert_eq!(status, Some(1), "{url}: {stderr:?}");
         assert_eq!(stderr.len(), 1, "{stderr:?}");

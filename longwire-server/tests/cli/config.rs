@@ -86,8 +86,9 @@ fn the_environment_wins_over_the_file_and_secrets_are_not_shown() {
     );
     let (status, _, stderr) =
         output(longwire().args(["config", "check"]).env("LONGWIRE_LISTEN", "0.0.0.0:80"));
-    assert_eq!(status, Some(0));
-    assert!(stderr.starts_with("longwire: everybody who reaches 0.0.0.0:80 may do everything"), "{stderr}");
+    assert_eq!(status, Some(1));
+    let expected = "longwire: LONGWIRE_LISTEN: everybody who reaches 0.0.0.0:80 could do everything";
+    assert!(stderr.starts_with(expected), "{stderr}");
 }
 
 #[test]
