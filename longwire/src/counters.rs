@@ -2,6 +2,7 @@
 
 use std::array::from_fn;
 use std::cell::Cell;
+#[cfg(all(unix, feature = "engine"))]
 use std::slice;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -69,6 +70,7 @@ impl Default for Told {
 }
 
 /// What a loop has counted since it was started.
+#[cfg(all(unix, feature = "engine"))]
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) http: u64,
@@ -133,6 +135,7 @@ impl Traffic {
     }
 
     /// Counts what `each` of so many got.
+    #[cfg(all(unix, feature = "engine"))]
     pub(crate) const fn add_times(&mut self, each: &Self, times: u64) {
         self.texts += each.texts * times;
         self.binaries += each.binaries * times;
@@ -159,6 +162,7 @@ impl Traffic {
 
 impl Told {
     /// Takes the place of what was told before: by the one loop whose this is.
+    #[cfg(all(unix, feature = "engine"))]
     pub(crate) fn tell(&self, tally: &Tally) {
         let Tally { http, accept_errors, dropped, replaced, tls_failed, opening, .. } = *tally;
         let received = Traffic { wire_bytes: tally.bytes_received, ..tally.received };
@@ -185,6 +189,7 @@ fn add_one(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
+#[cfg(all(unix, feature = "engine"))]
 fn store<const N: usize>(to: &[AtomicU64; N], from: [u64; N]) {
     to.iter().zip(from).for_each(|(to, from)| to.store(from, Ordering::Relaxed));
 }
@@ -249,13 +254,13 @@ impl Counters {
     }
 
     /// What a loop of an engine tells counts here too.
-    #[cfg(unix)]
+    #[cfg(all(unix, feature = "engine"))]
     pub(crate) fn join(&self, told: Arc<Told>) {
         self.loops().push(told);
     }
 
     /// The loop has ended: what it has told remains.
-    #[cfg(unix)]
+    #[cfg(all(unix, feature = "engine"))]
     pub(crate) fn leave(&self, told: &Arc<Told>) {
         let mut loops = self.loops();
         let Some(at) = loops.iter().position(|of| Arc::ptr_eq(of, told)) else { return };

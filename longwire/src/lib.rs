@@ -44,7 +44,7 @@
 //! span; its events have its `id` and its `peer`. No payload, no reason, no query and no value of another header is in them.
 
 pub mod blocking;
-#[cfg(unix)]
+#[cfg(all(unix, feature = "engine"))]
 pub mod engine;
 pub mod guide;
 pub mod listener;
@@ -92,7 +92,7 @@ pub use split::{Receiver, Sender};
 #[cfg(feature = "tls")]
 pub use tls::{Tls, TlsError};
 pub use transport::{Negotiated, Transport};
-#[cfg(all(feature = "hyper", unix))]
+#[cfg(all(unix, feature = "engine", feature = "hyper"))]
 pub use upgrade::Adopted;
 #[cfg(feature = "axum")]
 pub use upgrade::axum;

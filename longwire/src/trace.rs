@@ -131,6 +131,7 @@ mod on {
     }
 
     /// An engine has opened a connection.
+    #[cfg(all(unix, feature = "engine"))]
     pub(crate) fn engine_opened(
         id: impl Display,
         peer: SocketAddr,
@@ -142,6 +143,7 @@ mod on {
     }
 
     /// A connection of an engine has ended. `peer` is asked for only where somebody wants to know.
+    #[cfg(all(unix, feature = "engine"))]
     pub(crate) fn engine_ended(
         id: impl Display,
         peer: impl Fn() -> Option<SocketAddr>,
@@ -194,10 +196,10 @@ mod off {
 
     pub(crate) fn connecting(_: impl Display, _: u16) {}
 
-    #[cfg(unix)]
+    #[cfg(all(unix, feature = "engine"))]
     pub(crate) fn engine_opened(_: impl Display, _: SocketAddr, _: &str, _: Option<&str>, _: bool) {}
 
-    #[cfg(unix)]
+    #[cfg(all(unix, feature = "engine"))]
     pub(crate) fn engine_ended(
         _: impl Display,
         _: impl Fn() -> Option<SocketAddr>,
