@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::error::{ProtocolError, SendError};
 use crate::frame::MAX_CONTROL_PAYLOAD;
-use crate::utf8::Utf8Bytes;
+use crate::text::Utf8Bytes;
 
 /// The longest reason in bytes: a control frame's payload less the two bytes of the code.
 pub const MAX_REASON: usize = MAX_CONTROL_PAYLOAD - 2;

@@ -7,17 +7,18 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::borrowed::Outgoing;
 use crate::close::{CloseCode, CloseFrame, MAX_REASON};
 use crate::config::Config;
 use crate::deflate::{Compress, DeflateParameters};
 use crate::error::{ProtocolError, SendError, TimedOut, UncleanEof};
 use crate::frame::{MAX_CONTROL_PAYLOAD, OpCode};
+use crate::incoming::receive::{Control, Found, PartAt, Receiving};
 use crate::message::{Kind, Message};
-use crate::outbox::Outbox;
-use crate::receive::{Control, Found, PartAt, Receiving, Role};
-use crate::send::{MaskKeys, Sending};
-use crate::shared::SharedFrame;
+use crate::message_ref::Outgoing;
+use crate::outgoing::outbox::Outbox;
+use crate::outgoing::send::{MaskKeys, Sending};
+use crate::outgoing::shared::SharedFrame;
+use crate::role::Role;
 
 /// Silence of this length ends a run of control frames.
 const PAUSE: Duration = Duration::from_millis(100);

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 
-use crate::utf8::Utf8Bytes;
+use crate::text::Utf8Bytes;
 
 /// What a message carries (RFC 6455 5.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

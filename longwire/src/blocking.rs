@@ -33,9 +33,9 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 use crate::client::Client;
-use crate::error::{ConnectError, Error};
-use crate::split;
-use crate::websocket::Closed;
+use crate::connection::split;
+use crate::end::Closed;
+use crate::end::{ConnectError, Error};
 
 /// How much is received before it is asked for, in bytes of payload; each message counts 128 bytes besides.
 pub const READ_AHEAD: u32 = 256 * 1024;

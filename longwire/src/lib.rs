@@ -49,56 +49,33 @@ pub mod engine;
 pub mod guide;
 pub mod listener;
 pub mod reconnect;
-#[cfg(feature = "tls")]
-pub mod tls;
 
-mod accept;
-mod cause;
 mod client;
-mod connections;
-mod counters;
-mod drive;
-mod error;
-mod forwarded;
-mod head;
-#[cfg(feature = "http2")]
-mod http2;
-mod lent;
-mod prometheus;
-mod split;
-mod stream;
-mod timer;
-mod trace;
-mod transport;
-#[cfg(feature = "hyper")]
-mod upgrade;
-mod wanted;
-mod watch;
-mod websocket;
-mod work;
+mod connection;
+mod end;
+mod net;
+mod observe;
+mod server;
 
-pub use accept::{Acceptor, Handshake, accept};
+#[cfg(feature = "http2")]
+pub use client::http2::{H2Stream, Http2, Http2Connection, Http2Error};
 pub use client::{Client, RedirectError, Step, connect};
 #[cfg(feature = "proxy")]
 pub use client::{Proxy, ProxyError};
-pub use connections::Connections;
-pub use counters::{Counters, Ended, NotOpened, Snapshot, Traffic};
-pub use error::{AcceptError, ConnectError, Error, Phase, Response};
-pub use forwarded::{Forwarded, InvalidNetwork, TrustedProxies};
-#[cfg(feature = "http2")]
-pub use http2::{H2Stream, Http2, Http2Connection, Http2Error};
-pub use reconnect::Reconnect;
-pub use split::{Receiver, Sender};
+pub use connection::{Connections, Receiver, Sender, WebSocket};
+pub use end::{AcceptError, Closed, ConnectError, Error, Phase, Response, Side};
 #[cfg(feature = "tls")]
-pub use tls::{Tls, TlsError};
-pub use transport::{Negotiated, Transport};
+pub use net::tls::{self, Tls, TlsError};
+pub use net::transport::{Negotiated, Transport};
+pub use observe::{Counters, Ended, NotOpened, Snapshot, Traffic};
+pub use reconnect::Reconnect;
 #[cfg(all(unix, feature = "engine", feature = "hyper"))]
-pub use upgrade::Adopted;
+pub use server::upgrade::Adopted;
 #[cfg(feature = "axum")]
-pub use upgrade::axum;
+pub use server::upgrade::axum;
 #[cfg(feature = "hyper")]
-pub use upgrade::{Upgrade, Upgraded, is_websocket, upgrade};
-pub use websocket::{Closed, Side, WebSocket};
+pub use server::upgrade::{Upgrade, Upgraded, is_websocket, upgrade};
+pub use server::{Acceptor, Forwarded, Handshake, InvalidNetwork, TrustedProxies, accept};
 
 pub use longwire_proto::handshake::{HandshakeError, InvalidOrigin, Origins, Refusal};
 pub use longwire_proto::{

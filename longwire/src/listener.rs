@@ -49,8 +49,9 @@ use std::task::{Context, Poll, Waker};
 use longwire_proto::{CloseCode, CloseFrame, Message, SendError};
 
 use crate::client::Client;
-use crate::error::{ConnectError, Error, Response};
-use crate::websocket::{Closed, WebSocket};
+use crate::connection::WebSocket;
+use crate::end::Closed;
+use crate::end::{ConnectError, Error, Response};
 
 /// What a message that waits without a frame counts besides its payload, in bytes: so empty ones are bounded too.
 const MESSAGE_COST: usize = 128;

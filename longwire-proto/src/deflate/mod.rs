@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use crate::receive::Role;
+use crate::role::Role;
 
 pub(crate) mod codec;
 mod compress;

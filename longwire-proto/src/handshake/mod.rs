@@ -6,7 +6,7 @@
 //! the driver's.
 
 pub mod client;
-pub mod connect;
+pub mod http2;
 pub mod server;
 
 mod authority;

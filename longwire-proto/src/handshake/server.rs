@@ -308,7 +308,7 @@ fn negotiate_extensions(
     Ok(accepted)
 }
 
-/// An opening handshake that [`check`] or [`connect::check`](super::connect::check) has found good.
+/// An opening handshake that [`check`] or [`http2::check`](super::http2::check) has found good.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Acceptance {
     /// What answers the key of the request; a request over HTTP/2 has none.

@@ -1,14 +1,14 @@
 //! The client: from a URL to an open connection.
 
+mod connector;
 mod credentials;
 mod dial;
+mod http1;
 #[cfg(feature = "http2")]
-mod http2;
-mod opening;
+pub(crate) mod http2;
+mod progress;
 #[cfg(feature = "proxy")]
 mod proxy;
-mod reach;
-mod step;
 pub(crate) mod target;
 
 use std::fmt;
@@ -20,23 +20,24 @@ use longwire_proto::Config;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
-use crate::counters::Counters;
-use crate::error::{ConnectError, Phase};
+use crate::connection::WebSocket;
+use crate::end::{ConnectError, Phase};
+use crate::observe::counters::Counters;
+use crate::observe::recorder;
+use crate::observe::trace;
 #[cfg(feature = "tls")]
 use crate::tls::{Secure, Tls};
-use crate::websocket::WebSocket;
-use crate::{trace, watch};
 
 use self::credentials::{SECRET, basic, bearer, cookie};
-use self::opening::Answer;
+use self::http1::Answer;
+use self::progress::Watch;
 #[cfg(feature = "proxy")]
 use self::proxy::Route;
-use self::step::Watch;
 use self::target::Target;
 
+pub use self::progress::Step;
 #[cfg(feature = "proxy")]
 pub use self::proxy::{Proxy, ProxyError};
-pub use self::step::Step;
 pub use self::target::RedirectError;
 
 /// Opens a connection with the defaults of [`Client`].
@@ -315,7 +316,7 @@ impl Client {
 
     /// Counts and traces a failure.
     pub(crate) fn noted<T>(&self, opened: Result<T, ConnectError>) -> Result<T, ConnectError> {
-        opened.inspect_err(|error| watch::not_connected(self.counters.as_ref(), error))
+        opened.inspect_err(|error| recorder::not_connected(self.counters.as_ref(), error))
     }
 
     async fn follow(&self, url: &str) -> Result<WebSocket, ConnectError> {

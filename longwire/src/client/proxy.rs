@@ -13,8 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_socks::tcp::Socks5Stream;
 use url::{Host, Url};
 
-use crate::error::ConnectError;
-use crate::head::{read_head, write_all};
+use crate::end::ConnectError;
+use crate::net::http_head::{read_head, write_all};
 
 use super::credentials::{basic, percent_decoded};
 use super::target::Target;

@@ -6,7 +6,7 @@ use std::net::IpAddr;
 use http::{HeaderMap, HeaderValue, header};
 use url::{Host, Url};
 
-use crate::error::ConnectError;
+use crate::end::ConnectError;
 
 use super::credentials::{basic, percent_decoded};
 

@@ -28,8 +28,8 @@ use super::handler::Handler;
 use super::layer::{Carried, Layer};
 use super::links::{Command, Handle};
 use super::opening::{Accepted, arrive, let_in_unanswered};
-use crate::error::Error;
-use crate::lent;
+use crate::connection::scratch;
+use crate::end::Error;
 
 /// How long a stream may take no byte of what has left the loop.
 const STUCK: Duration = Duration::from_secs(30);
@@ -305,7 +305,7 @@ where
                 Err(error) => return Err(Stopped::Writing(error)),
             }
         }
-        lent::give_back(block);
+        scratch::give_back(block);
         to.flush().await.map_err(Stopped::Writing)?;
     }
 }
@@ -313,11 +313,11 @@ where
 /// Reads once; empty at the end. Waiting holds no block.
 async fn read_block<R: AsyncRead + Unpin>(from: &mut R) -> io::Result<BytesMut> {
     poll_fn(|cx| {
-        let mut block = lent::block();
+        let mut block = scratch::block();
         match poll_read_buf(Pin::new(&mut *from), cx, &mut block) {
             Poll::Ready(read) => Poll::Ready(read.map(|_| block)),
             Poll::Pending => {
-                lent::give_back(block);
+                scratch::give_back(block);
                 Poll::Pending
             }
         }

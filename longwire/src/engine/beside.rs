@@ -25,9 +25,9 @@ use super::layer::Layer;
 use super::links::{Command, Handle};
 use super::opening::{Accepted, Greeting, let_in, not_opened};
 use super::stream::HttpStream;
-use crate::accept::Handshake;
-use crate::error::AcceptError;
-use crate::head::read_some;
+use crate::end::AcceptError;
+use crate::net::http_head::read_some;
+use crate::server::accept::Handshake;
 
 /// Bytes that are taken of a client while the verdict on it is waited for, and one block more; then it is not read
 /// from.

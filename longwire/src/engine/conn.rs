@@ -16,9 +16,9 @@ use super::links::{Handle, Id, Peer};
 use super::slab::Key;
 use super::slow::{Backlog, Published, Relief, Waiting};
 use super::topics::{Log, Logged, NOBODY, Subscriptions, Topics};
-use crate::counters::Tally;
-use crate::error::Error;
-use crate::websocket::{Closed, Side};
+use crate::end::Error;
+use crate::end::{Closed, Side};
+use crate::observe::counters::Tally;
 
 /// A WebSocket of a loop. One that is idle holds this and nothing else.
 pub(super) struct Entry {

@@ -8,7 +8,7 @@ use super::conn::{Conn, Entry};
 use super::event_loop::{Loop, Place, What};
 use super::handler::Handler;
 use super::topics::NOBODY;
-use crate::counters::Traffic;
+use crate::observe::counters::Traffic;
 
 /// Stands for several topics at once.
 const SEVERAL: u16 = u16::MAX;

@@ -28,8 +28,8 @@ use super::opening::Greeting;
 use super::slab::{Key, Slab};
 use super::wheel::{Tick, Wheel};
 use super::writer::Writer;
-use crate::counters::Told;
-use crate::timer::{Timer, now};
+use crate::connection::timer::{Timer, now};
+use crate::observe::counters::Told;
 
 pub(super) const LISTENER: Token = Token(usize::MAX);
 pub(super) const WAKER: Token = Token(usize::MAX - 1);

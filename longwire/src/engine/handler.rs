@@ -10,8 +10,8 @@ use longwire_proto::handshake::Refusal;
 
 use super::conn::Conn;
 use super::links::{Handle, Id};
-use crate::error::Error;
-use crate::websocket::Closed;
+use crate::end::Closed;
+use crate::end::Error;
 
 /// The callbacks of an [`Engine`](super::Engine): one value for all connections on all threads.
 ///

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
 
-use crate::error::Error;
+use crate::end::Error;
 
 #[derive(Debug)]
 pub(super) enum Layer {

@@ -12,8 +12,8 @@ use mio::Waker;
 use super::adopt::{Adoption, Invite};
 use super::conn::Conn;
 use super::slab::Key;
-use crate::counters::{Snapshot, Told};
-use crate::error::Error;
+use crate::end::Error;
+use crate::observe::counters::{Snapshot, Told};
 
 /// Bytes of messages that may wait to be taken by a loop.
 const WAITING_MAX: usize = 64 * 1024 * 1024;

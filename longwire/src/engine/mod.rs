@@ -59,8 +59,8 @@ use http::{Extensions, Request};
 use longwire_proto::handshake::Refusal;
 use mio::{Poll, Waker};
 
-use crate::accept::Acceptor;
-use crate::forwarded::TrustedProxies;
+use crate::server::accept::Acceptor;
+use crate::server::forwarded::TrustedProxies;
 #[cfg(feature = "tls")]
 use crate::tls::ServerTls;
 

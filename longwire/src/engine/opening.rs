@@ -22,11 +22,11 @@ use super::handler::{Handler, Opening};
 use super::layer::Layer;
 use super::links::Id;
 use super::stream::HttpStream;
-use crate::accept::Settings;
-use crate::cause;
-use crate::counters::Told;
-use crate::error::AcceptError;
-use crate::trace;
+use crate::end::AcceptError;
+use crate::end::cause;
+use crate::observe::counters::Told;
+use crate::observe::trace;
+use crate::server::accept::Settings;
 
 /// When those who were not let in may come again, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("10");

@@ -15,9 +15,9 @@ use super::handler::Handler;
 use super::links::Id;
 use super::slow::Backlog;
 use super::wire::{Brought, flush, flush_last, read};
-use crate::cause;
-use crate::error::Error;
-use crate::trace;
+use crate::end::Error;
+use crate::end::cause;
+use crate::observe::trace;
 
 /// Bytes that are gathered before they are written, in the middle of a read's messages if need be.
 const GATHER: usize = 256 * 1024;

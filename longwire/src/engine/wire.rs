@@ -12,7 +12,7 @@ use super::conn::Held;
 use super::event_loop::{Place, READ, What};
 #[cfg(feature = "tls")]
 use super::layer::Layer;
-use crate::error::Error;
+use crate::end::Error;
 
 /// Buffers that one call writes.
 pub(super) const SLICES: usize = 64;

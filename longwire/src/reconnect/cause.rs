@@ -10,10 +10,10 @@ use longwire_proto::{CloseCode, SendError};
 use super::backoff::{Pause, retry_after};
 #[cfg(feature = "proxy")]
 use crate::client::ProxyError;
-use crate::error::{ConnectError, Error};
+use crate::end::Closed;
+use crate::end::{ConnectError, Error};
 #[cfg(feature = "tls")]
 use crate::tls::TlsError;
-use crate::websocket::Closed;
 
 /// Why a [`Feed`](super::Feed) has no connection.
 #[derive(Debug)]
@@ -214,8 +214,8 @@ mod tests {
     use longwire_proto::{CloseFrame, ProtocolError};
 
     use super::*;
-    use crate::error::Response;
-    use crate::websocket::Side;
+    use crate::end::Response;
+    use crate::end::Side;
 
     fn closed(code: u16) -> Cause {
         let frame = (code != 1005).then(|| CloseFrame::new(code, "再见 👋"));

@@ -15,10 +15,11 @@ use tokio::time::{Instant, Sleep, sleep, timeout};
 use super::cause::Cause;
 use super::sender::{Link, NotSent, Sender, Shared};
 use super::{Attempt, Reconnect};
-use crate::error::Error;
-use crate::split::Receiver;
-use crate::transport::Transport;
-use crate::websocket::{Closed, WebSocket};
+use crate::connection::WebSocket;
+use crate::connection::split::Receiver;
+use crate::end::Closed;
+use crate::end::Error;
+use crate::net::transport::Transport;
 
 /// What happens on a [`Feed`].
 #[derive(Debug)]

@@ -65,9 +65,9 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::client::Client;
-use crate::error::ConnectError;
-use crate::transport::Transport;
-use crate::websocket::WebSocket;
+use crate::connection::WebSocket;
+use crate::end::ConnectError;
+use crate::net::transport::Transport;
 
 pub use self::backoff::Backoff;
 pub use self::cause::Cause;

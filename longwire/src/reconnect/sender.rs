@@ -8,9 +8,9 @@ use longwire_proto::{CloseCode, CloseFrame, Message, SendError};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::offline::{Held, NotHeld, Offline};
-use crate::error::Error;
-use crate::split;
-use crate::transport::Transport;
+use crate::connection::split;
+use crate::end::Error;
+use crate::net::transport::Transport;
 
 /// Sends on a [`Feed`](super::Feed), whichever connection it has. Clone it for each place that sends.
 ///

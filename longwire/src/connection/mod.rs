@@ -1,0 +1,16 @@
+//! An open connection: what it offers, the driver that reads and writes its stream, and what it borrows from its
+//! thread while it is not idle.
+
+mod coop_budget;
+mod driver;
+mod futures;
+mod receive_mode;
+pub(crate) mod scratch;
+pub(crate) mod shutdown;
+pub(crate) mod split;
+pub(crate) mod timer;
+mod websocket;
+
+pub use shutdown::Connections;
+pub use split::{Receiver, Sender};
+pub use websocket::WebSocket;

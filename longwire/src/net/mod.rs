@@ -1,0 +1,6 @@
+//! Below WebSocket: the heads of HTTP/1.1, the stream that carries a connection, and TLS.
+
+pub(crate) mod http_head;
+#[cfg(feature = "tls")]
+pub mod tls;
+pub(crate) mod transport;
