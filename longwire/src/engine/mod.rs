@@ -82,7 +82,20 @@ mod slow;
 mod stream;
 mod topics;
 mod turn;
-#[cfg(target_os = "linux")]
+// Where the crate io-uring has bindings; as in Cargo.toml.
+#[cfg_attr(
+    not(all(
+        target_os = "linux",
+        any(
+            target_arch = "aarch64",
+            target_arch = "loongarch64",
+            target_arch = "powerpc64",
+            target_arch = "riscv64",
+            target_arch = "x86_64"
+        )
+    )),
+    path = "no_uring.rs"
+)]
 mod uring;
 mod wheel;
 mod wire;
