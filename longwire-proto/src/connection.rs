@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
-use crate::close::{CloseCode, CloseFrame, MAX_REASON};
+use crate::close::{CloseCode, CloseFrame};
 use crate::config::Config;
 use crate::deflate::{Compress, DeflateParameters};
 use crate::error::{ProtocolError, SendError, TimedOut, UncleanEof};
@@ -404,11 +404,10 @@ impl Connection {
     /// Fails the connection for a reason of the caller's, such as a limit (RFC 6455 7.1.7).
     pub fn fail(&mut self, code: CloseCode, reason: &str, out: &mut Outbox, now: Instant) {
         if self.is_open() {
-            let end = reason.floor_char_boundary(MAX_REASON);
             let mut payload = Vec::new();
             // RFC 6455 7.4.1: 1005, 1006 and the like are never on the wire.
             if code.is_sendable() {
-                CloseFrame::new(code, &reason[..end]).encode(&mut payload);
+                CloseFrame::truncated(code, reason).encode(&mut payload);
             }
             self.sending.close(&payload, out);
         }
