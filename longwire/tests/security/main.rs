@@ -89,7 +89,7 @@ fn rows() -> Vec<(&'static str, Vec<Source>)> {
         ("Input that is not DEFLATE", vec![setting(&Deflate::new(), "receive_window_bits")]),
         ("Between messages", vec![MEASURED]),
         ("Compressing takes time", vec![LEVEL, NotCompared("measured by `bench --codec`"), LEVEL]),
-        ("A compressed message that is never", vec![MEASURED, MEASURED]),
+        ("An unfinished compressed message", vec![MEASURED, MEASURED]),
         ("A message has a limited number", vec![setting(&server, "max_fragments")]),
         ("Consecutive control frames", vec![setting(&server, "max_control_run")]),
         ("Queued Pongs", vec![proto("PONGS_MAX")]),
