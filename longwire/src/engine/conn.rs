@@ -486,7 +486,7 @@ impl Conn<'_> {
         self.local.counters.replaced += relief.replaced;
         if relief.close {
             let Local { out, now, .. } = &mut *self.local;
-            self.entry.core.fail(CloseCode::TRY_AGAIN, "slow consumer", out, *now);
+            self.entry.core.fail(longwire_proto::Cause::SlowConsumer, out, *now);
             self.entry.end(Err(Error::SlowConsumer));
         }
     }

@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 use std::task::Poll as TaskPoll;
 use std::time::{Duration, Instant};
 
-use longwire_proto::{Assembler, Class, Outbox};
+use longwire_proto::{Assembler, BatchClass, Outbox};
 use mio::event::Events;
 use mio::net::TcpListener;
 use mio::unix::SourceFd;
@@ -110,7 +110,7 @@ pub(super) struct Loop<H: Handler> {
     /// What was published is being delivered: nobody is called.
     pub(super) delivering: bool,
     /// To whom the same bytes are written, and what became of it; empty but for their memory.
-    pub(super) alike: Vec<(u32, Class)>,
+    pub(super) alike: Vec<(u32, BatchClass)>,
     pub(super) written: Vec<io::Result<usize>>,
     pub(super) writer: Writer,
     pub(super) told: Arc<Told>,
