@@ -22,12 +22,12 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_util::io::poll_read_buf;
 
-use super::beside::{Admission, Desk, Seat};
 use super::event_loop::Loop;
+use super::event_loop::admission::{Admission, Desk, Seat};
+use super::event_loop::opening::{Accepted, arrive, let_in_unanswered};
 use super::handler::Handler;
-use super::layer::{Carried, Layer};
-use super::links::{Command, Handle};
-use super::opening::{Accepted, arrive, let_in_unanswered};
+use super::mailbox::{Command, Handle};
+use super::socket::layer::{Carried, Layer};
 use crate::connection::scratch;
 use crate::end::Error;
 
@@ -156,7 +156,7 @@ impl Drop for Invitation {
 }
 
 /// A request to let somebody in.
-pub(super) struct Invite {
+pub(crate) struct Invite {
     request: Request<()>,
     from: SocketAddr,
     seat: Seat,
@@ -164,7 +164,7 @@ pub(super) struct Invite {
 }
 
 /// The stream of somebody who was let in.
-pub(super) struct Adoption {
+pub(crate) struct Adoption {
     ticket: u64,
     socket: TcpStream,
     failed: Arc<OnceLock<Error>>,
@@ -173,7 +173,7 @@ pub(super) struct Adoption {
 }
 
 /// Those who were let in and have no stream yet.
-pub(super) struct Invited<S> {
+pub(crate) struct Invited<S> {
     next: u64,
     by_ticket: HashMap<u64, (Accepted<S>, SocketAddr, Seat)>,
 }
@@ -191,7 +191,7 @@ impl<S> Invited<S> {
         self.next
     }
 
-    pub(super) fn take(&mut self, ticket: u64) -> Option<(Accepted<S>, SocketAddr, Seat)> {
+    pub(crate) fn take(&mut self, ticket: u64) -> Option<(Accepted<S>, SocketAddr, Seat)> {
         self.by_ticket.remove(&ticket)
     }
 }
@@ -212,12 +212,13 @@ impl<H: Handler> Desk<H> {
 }
 
 impl<H: Handler> Loop<H> {
-    pub(super) fn invite(&self, invite: Invite) {
+    pub(crate) fn invite(&self, invite: Invite) {
         let Invite { request, from, seat, mut reply } = invite;
         let (desk, at) = (self.desk(), self.local.at);
         self.spawn(async move {
             let closing = desk.beside.closing.clone();
-            let asked = super::beside::unless(desk.invite(request, from, seat), reply.closed());
+            let asked =
+                super::event_loop::admission::unless(desk.invite(request, from, seat), reply.closed());
             let Some(Some(invited)) = closing.run_until_cancelled(Box::pin(asked)).await else { return };
             // Should nobody take it any more, it is dropped, and says so to this loop.
             let engine = Some(desk.engine.clone());
@@ -226,7 +227,7 @@ impl<H: Handler> Loop<H> {
         });
     }
 
-    pub(super) fn adopt(&mut self, adoption: Adoption) {
+    pub(crate) fn adopt(&mut self, adoption: Adoption) {
         let Adoption { ticket, socket, failed, subprotocol, deflate } = adoption;
         let invited = self.beside.invited.borrow_mut().take(ticket);
         let Some((mut accepted, from, seat)) = invited else { return };

@@ -11,61 +11,61 @@ use longwire_proto::{
     SharedFrame,
 };
 
-use super::layer::Layer;
-use super::links::{Handle, Id, Peer};
+use super::mailbox::{Handle, Id, Peer};
 use super::slab::Key;
-use super::slow::{Backlog, Published, Relief, Waiting};
+use super::socket::layer::Layer;
+use super::topics::backlog::{Backlog, Published, Relief, Waiting};
 use super::topics::{Log, Logged, NOBODY, Subscriptions, Topics};
 use crate::end::Error;
 use crate::end::{Closed, Side};
 use crate::observe::counters::Tally;
 
 /// A WebSocket of a loop. One that is idle holds this and nothing else.
-pub(super) struct Entry {
-    pub(super) core: Connection,
-    pub(super) subscriptions: Subscriptions,
-    pub(super) held: Option<Box<Held>>,
+pub(crate) struct Entry {
+    pub(crate) core: Connection,
+    pub(crate) subscriptions: Subscriptions,
+    pub(crate) held: Option<Box<Held>>,
     /// How far it has heard what was published in this turn, where that is not all or nothing.
-    pub(super) heard: u32,
+    pub(crate) heard: u32,
 }
 
 /// What a connection holds while something is half received, waits to be written, or comes to its end.
 #[derive(Debug, Default)]
-pub(super) struct Held {
-    pub(super) out: Outbox,
+pub(crate) struct Held {
+    pub(crate) out: Outbox,
     /// What was published and sent behind that.
-    pub(super) backlog: Backlog,
-    pub(super) assembler: Assembler,
+    pub(crate) backlog: Backlog,
+    pub(crate) assembler: Assembler,
     /// What was read and not worked off: the beginning of a header or control frame, or all that came
     /// while there is no room for answers.
-    pub(super) input: Vec<u8>,
+    pub(crate) input: Vec<u8>,
     /// `input` waits for room.
-    pub(super) paused: bool,
+    pub(crate) paused: bool,
     /// A write has found no room, or who sends has been told so, since all was written.
-    pub(super) was_blocked: bool,
+    pub(crate) was_blocked: bool,
     /// Since when a message or a header is half received.
-    pub(super) begun: Option<Instant>,
+    pub(crate) begun: Option<Instant>,
     /// The Close frame that we sent first.
-    pub(super) sent: Option<CloseFrame>,
-    pub(super) ending: Option<Ending>,
+    pub(crate) sent: Option<CloseFrame>,
+    pub(crate) ending: Option<Ending>,
     /// The stream takes no more bytes. What the peer said before may still be read.
-    pub(super) broken: Option<Error>,
+    pub(crate) broken: Option<Error>,
     /// What lies between the socket and this connection, from its beginning to its end.
-    pub(super) layer: Option<Layer>,
+    pub(crate) layer: Option<Layer>,
 }
 
 /// How a connection ends.
 #[derive(Debug)]
-pub(super) struct Ending {
-    pub(super) result: Result<Closed, Error>,
+pub(crate) struct Ending {
+    pub(crate) result: Result<Closed, Error>,
     /// Not worth waiting for the peer.
-    pub(super) hopeless: bool,
+    pub(crate) hopeless: bool,
     /// Our direction of TCP is ended.
-    pub(super) shut: bool,
+    pub(crate) shut: bool,
 }
 
 impl Held {
-    pub(super) fn is_needed(&self) -> bool {
+    pub(crate) fn is_needed(&self) -> bool {
         self.was_blocked
             || self.paused
             || !self.out.is_empty()
@@ -81,26 +81,26 @@ impl Held {
 }
 
 impl Entry {
-    pub(super) fn new(core: Connection) -> Self {
+    pub(crate) fn new(core: Connection) -> Self {
         Self { core, subscriptions: Subscriptions::default(), held: None, heard: 0 }
     }
 
-    pub(super) fn held(&mut self) -> &mut Held {
+    pub(crate) fn held(&mut self) -> &mut Held {
         self.held.get_or_insert_default()
     }
 
     /// So much waits to be written that nothing more is read.
-    pub(super) fn is_behind(&self) -> bool {
+    pub(crate) fn is_behind(&self) -> bool {
         let limit = self.core.config().write_buffer_limit();
         self.held.as_ref().is_some_and(|held| held.out.remaining() + held.backlog.bytes() >= limit)
     }
 
-    pub(super) fn is_ending(&self) -> bool {
+    pub(crate) fn is_ending(&self) -> bool {
         self.held.as_ref().is_some_and(|held| held.ending.is_some())
     }
 
     /// How the stream that is carried to the socket has failed, if it has.
-    pub(super) fn carrier_failed(&self) -> Option<Error> {
+    pub(crate) fn carrier_failed(&self) -> Option<Error> {
         match self.held.as_ref()?.layer.as_ref()? {
             Layer::Carried(carried) => carried.failed.get().cloned(),
             #[cfg(feature = "tls")]
@@ -109,7 +109,7 @@ impl Entry {
     }
 
     /// Notes how it ends; the first to say so counts.
-    pub(super) fn end(&mut self, result: Result<Closed, Error>) {
+    pub(crate) fn end(&mut self, result: Result<Closed, Error>) {
         let hopeless = !matches!(
             result,
             Ok(_)
@@ -130,7 +130,7 @@ impl Entry {
     }
 
     /// Both Close frames have passed: the first of them says by whom and why.
-    pub(super) fn closed_by(&mut self, frame: Option<CloseFrame>) {
+    pub(crate) fn closed_by(&mut self, frame: Option<CloseFrame>) {
         let sent = self.held.as_mut().and_then(|held| held.sent.take());
         let closed = match sent {
             Some(sent) => Closed { by: Side::Us, frame: (sent.code != CloseCode::NO_STATUS).then_some(sent) },
@@ -140,7 +140,7 @@ impl Entry {
     }
 
     /// When something is to be done if nothing comes before.
-    pub(super) fn due(&self) -> Option<Instant> {
+    pub(crate) fn due(&self) -> Option<Instant> {
         static NOTHING: Outbox = Outbox::new();
         let Some(held) = &self.held else { return self.core.poll_timeout(&NOTHING) };
         let own = self.core.poll_timeout(&held.out);
@@ -148,32 +148,32 @@ impl Entry {
     }
 
     /// When the message that is half received is given up.
-    pub(super) fn message_due(&self) -> Option<Instant> {
+    pub(crate) fn message_due(&self) -> Option<Instant> {
         self.held.as_ref()?.begun?.checked_add(self.core.config().message_time_limit()?)
     }
 }
 
 /// What belongs to a loop and a callback may use.
-pub(super) struct Local {
-    pub(super) at: u16,
-    pub(super) engine: Handle,
-    pub(super) now: Instant,
+pub(crate) struct Local {
+    pub(crate) at: u16,
+    pub(crate) engine: Handle,
+    pub(crate) now: Instant,
     /// What the connection that is worked on has to write.
-    pub(super) out: Outbox,
-    pub(super) topics: Topics,
-    pub(super) log: Log,
+    pub(crate) out: Outbox,
+    pub(crate) topics: Topics,
+    pub(crate) log: Log,
     /// Connections that have heard a part of the log, or are not to hear all of it.
-    pub(super) apart: Vec<u32>,
-    pub(super) counters: Tally,
-    pub(super) slow: Arc<super::SlowPolicy>,
+    pub(crate) apart: Vec<u32>,
+    pub(crate) counters: Tally,
+    pub(crate) slow: Arc<super::SlowPolicy>,
 }
 
 /// A connection, in a callback about it.
 pub struct Conn<'a> {
-    pub(super) key: Key,
-    pub(super) entry: &'a mut Entry,
-    pub(super) stream: &'a TcpStream,
-    pub(super) local: &'a mut Local,
+    pub(crate) key: Key,
+    pub(crate) entry: &'a mut Entry,
+    pub(crate) stream: &'a TcpStream,
+    pub(crate) local: &'a mut Local,
 }
 
 impl std::fmt::Debug for Conn<'_> {
@@ -329,7 +329,7 @@ impl Conn<'_> {
         self.close_with(CloseFrame::new(code, reason))
     }
 
-    pub(super) fn close_with(&mut self, frame: CloseFrame) -> Result<(), Error> {
+    pub(crate) fn close_with(&mut self, frame: CloseFrame) -> Result<(), Error> {
         frame.check()?;
         if !self.is_open() {
             return Ok(());
@@ -395,7 +395,7 @@ impl Conn<'_> {
         for (_, link) in others {
             let topic = Arc::clone(name.get_or_insert_with(|| topic.into()));
             let (key, frame) = (key.clone(), frame.clone());
-            let command = super::links::Command::Publish { topic, key, frame, except: None };
+            let command = super::mailbox::Command::Publish { topic, key, frame, except: None };
             if link.push(command).is_err() {
                 self.local.counters.dropped += 1;
             }
@@ -414,12 +414,12 @@ impl Conn<'_> {
     }
 
     /// Publishes to the others of its own loop.
-    pub(super) fn publish_to_others(&mut self, topic: &str, key: Option<Arc<str>>, frame: &SharedFrame) {
+    pub(crate) fn publish_to_others(&mut self, topic: &str, key: Option<Arc<str>>, frame: &SharedFrame) {
         self.publish_beside(topic, key, frame, self.key.index);
     }
 
     /// From here on this connection's place in the log is its own.
-    pub(super) fn stand_apart(&mut self) {
+    pub(crate) fn stand_apart(&mut self) {
         if self.entry.heard == 0 {
             self.local.apart.push(self.key.index);
             self.entry.heard = 1;
@@ -428,7 +428,7 @@ impl Conn<'_> {
 
     /// Takes what was published in this turn, so that what it is sent now comes behind.
     #[inline]
-    pub(super) fn hear(&mut self) {
+    pub(crate) fn hear(&mut self) {
         if !self.local.log.entries.is_empty() && !self.entry.subscriptions.is_empty() {
             self.stand_apart();
             self.hear_apart();
@@ -443,7 +443,7 @@ impl Conn<'_> {
     }
 
     #[inline(never)]
-    pub(super) fn hear_apart(&mut self) {
+    pub(crate) fn hear_apart(&mut self) {
         // Out of the way, for it is taken from while the connection is given.
         let log = std::mem::take(&mut self.local.log);
         let from = (self.entry.heard as usize).saturating_sub(1);
@@ -457,7 +457,7 @@ impl Conn<'_> {
     }
 
     /// Gives it a published message: to the outbox, or behind what waits.
-    pub(super) fn deliver(&mut self, logged: &Logged) {
+    pub(crate) fn deliver(&mut self, logged: &Logged) {
         if !self.is_open() {
             return;
         }
@@ -481,7 +481,7 @@ impl Conn<'_> {
         self.relieved(relief);
     }
 
-    pub(super) fn relieved(&mut self, relief: Relief) {
+    pub(crate) fn relieved(&mut self, relief: Relief) {
         self.local.counters.dropped += relief.dropped;
         self.local.counters.replaced += relief.replaced;
         if relief.close {
@@ -492,7 +492,7 @@ impl Conn<'_> {
     }
 
     /// Moves what waits to the outbox, until that has `most` bytes.
-    pub(super) fn write_backlog(&mut self, most: usize) {
+    pub(crate) fn write_backlog(&mut self, most: usize) {
         let Some(held) = &mut self.entry.held else { return };
         while self.local.out.remaining() < most
             && let Some(waiting) = held.backlog.pop()
@@ -510,7 +510,7 @@ impl Conn<'_> {
 }
 
 /// What was published from outside of a connection.
-pub(super) fn publish_here(local: &mut Local, topic: &str, key: Option<Arc<str>>, frame: SharedFrame) {
+pub(crate) fn publish_here(local: &mut Local, topic: &str, key: Option<Arc<str>>, frame: SharedFrame) {
     if let Some(topic) = local.topics.find(topic) {
         local.log.push(Logged { topic, frame, key, except: NOBODY });
     }

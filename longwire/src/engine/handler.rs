@@ -9,7 +9,7 @@ use longwire_proto::MessageRef;
 use longwire_proto::handshake::Refusal;
 
 use super::conn::Conn;
-use super::links::{Handle, Id};
+use super::mailbox::{Handle, Id};
 use crate::end::Closed;
 use crate::end::Error;
 
@@ -81,9 +81,9 @@ pub trait Handler: Send + Sync + 'static {
 /// The opening handshake of a connection that has just been opened.
 #[derive(Debug)]
 pub struct Opening<'a> {
-    pub(super) request: &'a Request<()>,
-    pub(super) subprotocol: Option<&'a str>,
-    pub(super) deflate: Option<DeflateParameters>,
+    pub(crate) request: &'a Request<()>,
+    pub(crate) subprotocol: Option<&'a str>,
+    pub(crate) deflate: Option<DeflateParameters>,
 }
 
 impl Opening<'_> {

@@ -65,40 +65,27 @@ use crate::server::forwarded::TrustedProxies;
 use crate::tls::ServerTls;
 
 mod adopt;
-mod beside;
 mod conn;
-mod deliver;
-mod drain;
 mod event_loop;
 mod handler;
-mod layer;
-mod links;
-mod opening;
+mod mailbox;
 mod running;
-#[cfg(feature = "tls")]
-mod session;
 mod slab;
-mod slow;
-mod stream;
+mod socket;
 mod topics;
-mod turn;
-#[cfg(target_os = "linux")]
-mod uring;
 mod wheel;
-mod wire;
-mod writer;
 
 pub use adopt::Invitation;
 pub use conn::Conn;
 pub use handler::{Handler, Opening};
-pub use links::{Drain, Handle, Id, Peer};
 pub use longwire_proto::{MessageRef, Outgoing};
+pub use mailbox::{Drain, Handle, Id, Peer};
 pub use running::Running;
-pub use slow::SlowConsumer;
-pub use stream::HttpStream;
+pub use socket::http_stream::HttpStream;
+pub use topics::backlog::SlowConsumer;
 
 use event_loop::{Loop, WAKER};
-use links::{Link, Links};
+use mailbox::{Link, Links};
 
 /// Takes a connection that asks for no WebSocket, and the bytes that were read from it.
 type HttpService = dyn Fn(HttpStream, Bytes) -> Pin<Box<dyn Future<Output = ()>>> + Send + Sync;

@@ -8,7 +8,7 @@ use std::thread::{Builder, JoinHandle};
 use tokio::runtime;
 use tokio::sync::mpsc;
 
-use super::links::Handle;
+use super::mailbox::Handle;
 
 /// An engine that runs. Dropped, it is [stopped](Handle::stop).
 pub struct Running {
@@ -30,13 +30,13 @@ impl fmt::Debug for Running {
 }
 
 impl Running {
-    pub(super) fn new(address: Option<SocketAddr>, handle: Handle) -> Self {
+    pub(crate) fn new(address: Option<SocketAddr>, handle: Handle) -> Self {
         let (holds, ended) = mpsc::channel(1);
         Self { address, handle, threads: Vec::new(), ended, holds }
     }
 
     /// Runs what `start` makes on a thread of its own, in a runtime of its own.
-    pub(super) fn spawn<F, T>(&mut self, at: u16, start: F) -> io::Result<()>
+    pub(crate) fn spawn<F, T>(&mut self, at: u16, start: F) -> io::Result<()>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Future<Output = io::Result<()>>,

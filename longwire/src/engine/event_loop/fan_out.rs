@@ -4,10 +4,10 @@ use std::collections::HashMap;
 
 use longwire_proto::{Batch, Class};
 
-use super::conn::{Conn, Entry};
-use super::event_loop::{Loop, Place, What};
-use super::handler::Handler;
-use super::topics::NOBODY;
+use crate::engine::conn::{Conn, Entry};
+use crate::engine::event_loop::{Loop, Place, What};
+use crate::engine::handler::Handler;
+use crate::engine::topics::NOBODY;
 use crate::observe::counters::Traffic;
 
 /// Stands for several topics at once.
@@ -15,7 +15,7 @@ const SEVERAL: u16 = u16::MAX;
 
 impl<H: Handler> Loop<H> {
     /// Delivers the log.
-    pub(super) fn deliver(&mut self) {
+    pub(crate) fn deliver(&mut self) {
         if !self.local.log.entries.is_empty() {
             self.delivering = true;
             self.deliver_batches();
@@ -130,7 +130,7 @@ impl<H: Handler> Loop<H> {
         if entry.heard == 0 {
             return;
         }
-        let aside = super::turn::lend_outbox(entry, &mut self.local);
+        let aside = crate::engine::event_loop::turn::lend_outbox(entry, &mut self.local);
         let conn = &mut Conn { key, entry, stream, local: &mut self.local };
         conn.hear_apart();
         let Entry { heard, .. } = conn.entry;

@@ -1,5 +1,11 @@
 //! One loop: waits for its sockets, works them off one after the other, delivers what was published.
 
+pub(crate) mod admission;
+mod drain;
+mod fan_out;
+pub(crate) mod opening;
+pub(crate) mod turn;
+
 use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -18,27 +24,27 @@ use mio::unix::SourceFd;
 use mio::{Interest, Poll, Registry, Token};
 use tokio::io::unix::AsyncFd;
 
-use super::Options;
-use super::beside::Beside;
-use super::conn::{Conn, Entry, Local};
-use super::drain::Draining;
-use super::handler::Handler;
-use super::links::{Command, Handle, Links, less_busy};
-use super::opening::Greeting;
-use super::slab::{Key, Slab};
-use super::wheel::{Tick, Wheel};
-use super::writer::Writer;
 use crate::connection::timer::{Timer, now};
+use crate::engine::Options;
+use crate::engine::conn::{Conn, Entry, Local};
+use crate::engine::event_loop::admission::Beside;
+use crate::engine::event_loop::drain::Draining;
+use crate::engine::event_loop::opening::Greeting;
+use crate::engine::handler::Handler;
+use crate::engine::mailbox::{Command, Handle, Links, less_busy};
+use crate::engine::slab::{Key, Slab};
+use crate::engine::socket::writer::Writer;
+use crate::engine::wheel::{Tick, Wheel};
 use crate::observe::counters::Told;
 
-pub(super) const LISTENER: Token = Token(usize::MAX);
-pub(super) const WAKER: Token = Token(usize::MAX - 1);
+pub(crate) const LISTENER: Token = Token(usize::MAX);
+pub(crate) const WAKER: Token = Token(usize::MAX - 1);
 
 /// Bytes that one read takes. Large enough for a message of 64 KiB, small enough to stay in the cache.
-pub(super) const READ: usize = 128 * 1024;
+pub(crate) const READ: usize = 128 * 1024;
 
 /// What may be left of the read before: a header and a control frame.
-pub(super) const REST: usize = 256;
+pub(crate) const REST: usize = 256;
 
 /// Memory that is kept for what is written.
 const GATHER: u32 = 256 * 1024;
@@ -60,32 +66,32 @@ const DEADLINES: usize = 4096;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a loop has in its slab: a connection, from its beginning.
-pub(super) struct Place<S> {
-    pub(super) stream: TcpStream,
-    pub(super) what: What<S>,
+pub(crate) struct Place<S> {
+    pub(crate) stream: TcpStream,
+    pub(crate) what: What<S>,
     /// When the wheel looks at it next.
-    pub(super) armed: Tick,
+    pub(crate) armed: Tick,
     /// Which topic of those that are delivered it belongs to, while they are.
-    pub(super) mark: u16,
+    pub(crate) mark: u16,
     /// It waits for its turn.
     queued: bool,
-    pub(super) readable: bool,
-    pub(super) writable: bool,
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
     /// The peer has ended its direction of TCP: the end is still to be read.
-    pub(super) read_closed: bool,
+    pub(crate) read_closed: bool,
     /// Something that was read is to be worked off.
-    pub(super) again: bool,
+    pub(crate) again: bool,
 }
 
-pub(super) enum What<S> {
+pub(crate) enum What<S> {
     Greeting(Greeting),
     Open(Entry, S),
 }
 
-pub(super) struct Loop<H: Handler> {
-    pub(super) options: Arc<Options<H>>,
-    pub(super) registry: Registry,
-    pub(super) slab: Slab<Place<H::State>>,
+pub(crate) struct Loop<H: Handler> {
+    pub(crate) options: Arc<Options<H>>,
+    pub(crate) registry: Registry,
+    pub(crate) slab: Slab<Place<H::State>>,
     wheel: Wheel,
     /// Whose turn it is.
     ready: Vec<u32>,
@@ -96,29 +102,29 @@ pub(super) struct Loop<H: Handler> {
     /// Of how many sockets the system has told since all deadlines were looked at.
     told_of: usize,
     more_commands: bool,
-    pub(super) buffer: Box<[u8]>,
+    pub(crate) buffer: Box<[u8]>,
     /// That of all connections that have nothing half received.
-    pub(super) assembler: Assembler,
-    pub(super) local: Local,
+    pub(crate) assembler: Assembler,
+    pub(crate) local: Local,
     listener: Option<TcpListener>,
     accepting: bool,
     accept_again: Option<Instant>,
     /// Held by each task.
-    pub(super) beside: Rc<Beside<H::State>>,
-    pub(super) draining: Option<Draining>,
-    pub(super) stopped: bool,
+    pub(crate) beside: Rc<Beside<H::State>>,
+    pub(crate) draining: Option<Draining>,
+    pub(crate) stopped: bool,
     /// What was published is being delivered: nobody is called.
-    pub(super) delivering: bool,
+    pub(crate) delivering: bool,
     /// To whom the same bytes are written, and what became of it; empty but for their memory.
-    pub(super) alike: Vec<(u32, Class)>,
-    pub(super) written: Vec<io::Result<usize>>,
-    pub(super) writer: Writer,
-    pub(super) told: Arc<Told>,
+    pub(crate) alike: Vec<(u32, Class)>,
+    pub(crate) written: Vec<io::Result<usize>>,
+    pub(crate) writer: Writer,
+    pub(crate) told: Arc<Told>,
 }
 
 impl<H: Handler> Loop<H> {
     /// The `at`th loop of an engine, whose sockets `poll` waits for.
-    pub(super) fn new(
+    pub(crate) fn new(
         at: u16,
         options: Arc<Options<H>>,
         links: Arc<Links>,
@@ -173,7 +179,7 @@ impl<H: Handler> Loop<H> {
     }
 
     /// Runs until it is drained or stopped.
-    pub(super) async fn run(mut self, mut poll: Poll) -> io::Result<()> {
+    pub(crate) async fn run(mut self, mut poll: Poll) -> io::Result<()> {
         let watched = watch(&poll)?;
         let mut events = Events::with_capacity(EVENTS);
         let mut timer = Timer::default();
@@ -287,7 +293,7 @@ impl<H: Handler> Loop<H> {
     }
 
     /// Gives it a turn.
-    pub(super) fn queue(&mut self, index: u32) {
+    pub(crate) fn queue(&mut self, index: u32) {
         if let Some(place) = self.slab.at(index)
             && !place.queued
         {
@@ -340,7 +346,7 @@ impl<H: Handler> Loop<H> {
             Command::Publish { topic, key, frame, except } => {
                 match except.filter(|except| self.is_up(*except)) {
                     Some(except) => self.on(except, |conn| conn.publish_to_others(&topic, key, &frame)),
-                    None => super::conn::publish_here(&mut self.local, &topic, key, frame),
+                    None => crate::engine::conn::publish_here(&mut self.local, &topic, key, frame),
                 }
                 if self.local.log.is_full() {
                     self.deliver();
@@ -358,13 +364,13 @@ impl<H: Handler> Loop<H> {
     }
 
     /// Does something with an open connection that is not worked on.
-    pub(super) fn on(&mut self, key: Key, act: impl FnOnce(&mut Conn<'_>)) {
+    pub(crate) fn on(&mut self, key: Key, act: impl FnOnce(&mut Conn<'_>)) {
         let Some(Place { what: What::Open(entry, _), stream, .. }) = self.slab.get(key) else { return };
         if entry.is_ending() {
             return;
         }
-        let aside = super::turn::lend_outbox(entry, &mut self.local);
-        super::turn::guard(&mut Conn { key, entry, stream, local: &mut self.local }, act);
+        let aside = turn::lend_outbox(entry, &mut self.local);
+        turn::guard(&mut Conn { key, entry, stream, local: &mut self.local }, act);
         self.settle(key.index, aside);
     }
 
@@ -425,7 +431,7 @@ impl<H: Handler> Loop<H> {
     }
 
     /// Puts a socket into a place of its own, and has it watched.
-    pub(super) fn put(&mut self, stream: TcpStream, what: What<H::State>) -> Option<u32> {
+    pub(crate) fn put(&mut self, stream: TcpStream, what: What<H::State>) -> Option<u32> {
         let fd = stream.as_raw_fd();
         let place = Place {
             stream,
@@ -449,12 +455,12 @@ impl<H: Handler> Loop<H> {
         Some(key.index)
     }
 
-    pub(super) fn uncount(&self) {
+    pub(crate) fn uncount(&self) {
         self.local.engine.0.0[usize::from(self.local.at)].connections.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Puts a connection into the wheel for what is due first.
-    pub(super) fn arm(&mut self, index: u32) {
+    pub(crate) fn arm(&mut self, index: u32) {
         let Some(place) = self.slab.at(index) else { return };
         let due = match &place.what {
             What::Greeting(greeting) => greeting.since.checked_add(self.options.handshake_timeout()),
@@ -499,7 +505,7 @@ impl<H: Handler> Loop<H> {
         self.drain_on();
     }
 
-    pub(super) fn stop_accepting(&mut self) {
+    pub(crate) fn stop_accepting(&mut self) {
         if let Some(mut listener) = self.listener.take() {
             // It is closed, and so forgotten in any case.
             let _ = self.registry.deregister(&mut listener);

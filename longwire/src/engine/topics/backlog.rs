@@ -20,13 +20,13 @@ const ITEM: usize = 128;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlowConsumer {
-    pub(super) bytes: usize,
-    pub(super) age: Option<Duration>,
-    pub(super) then: Then,
+    pub(crate) bytes: usize,
+    pub(crate) age: Option<Duration>,
+    pub(crate) then: Then,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Then {
+pub(crate) enum Then {
     Close,
     DropOldest,
     KeepLatest,
@@ -63,7 +63,7 @@ impl SlowConsumer {
 
 /// What a connection that takes nothing waits for, in order.
 #[derive(Debug, Default)]
-pub(super) struct Backlog {
+pub(crate) struct Backlog {
     items: VecDeque<Item>,
     /// The number of the first item; numbers rise.
     first: u64,
@@ -83,7 +83,7 @@ struct Item {
 
 /// A message that waits.
 #[derive(Debug)]
-pub(super) enum Waiting {
+pub(crate) enum Waiting {
     /// Sent to this connection.
     Direct(Message, Compress),
     /// Sent to this connection, encoded.
@@ -93,33 +93,33 @@ pub(super) enum Waiting {
 }
 
 #[derive(Debug)]
-pub(super) struct Published {
-    pub(super) frame: SharedFrame,
-    pub(super) topic: Arc<str>,
-    pub(super) key: Option<Arc<str>>,
-    pub(super) slow: SlowConsumer,
+pub(crate) struct Published {
+    pub(crate) frame: SharedFrame,
+    pub(crate) topic: Arc<str>,
+    pub(crate) key: Option<Arc<str>>,
+    pub(crate) slow: SlowConsumer,
 }
 
 /// What was done to make room.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Relief {
-    pub(super) dropped: u64,
-    pub(super) replaced: u64,
+pub(crate) struct Relief {
+    pub(crate) dropped: u64,
+    pub(crate) replaced: u64,
     /// There is none: the connection is to be closed.
-    pub(super) close: bool,
+    pub(crate) close: bool,
 }
 
 impl Backlog {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 
     /// Bytes that wait, and what the messages cost besides.
-    pub(super) const fn bytes(&self) -> usize {
+    pub(crate) const fn bytes(&self) -> usize {
         self.bytes
     }
 
-    pub(super) fn push(&mut self, what: Waiting, now: Instant) {
+    pub(crate) fn push(&mut self, what: Waiting, now: Instant) {
         self.put(Item { bytes: ITEM + what.size(), what, since: now });
     }
 
@@ -133,7 +133,7 @@ impl Backlog {
     }
 
     /// Adds a published message by the policy of its topic. `ahead` are the bytes that wait in front of it.
-    pub(super) fn publish(&mut self, published: Published, ahead: usize, now: Instant) -> Relief {
+    pub(crate) fn publish(&mut self, published: Published, ahead: usize, now: Instant) -> Relief {
         let mut relief = Relief::default();
         let SlowConsumer { bytes, then, .. } = published.slow;
         let size = ITEM + published.frame.payload_len();
@@ -189,7 +189,7 @@ impl Backlog {
         }
     }
 
-    pub(super) fn pop(&mut self) -> Option<Waiting> {
+    pub(crate) fn pop(&mut self) -> Option<Waiting> {
         let item = self.items.pop_front()?;
         self.forget(&item);
         self.first += 1;
@@ -207,12 +207,12 @@ impl Backlog {
     }
 
     /// When something may be too old.
-    pub(super) const fn due(&self) -> Option<Instant> {
+    pub(crate) const fn due(&self) -> Option<Instant> {
         self.due
     }
 
     /// Drops what is too old.
-    pub(super) fn expire(&mut self, now: Instant) -> Relief {
+    pub(crate) fn expire(&mut self, now: Instant) -> Relief {
         let mut relief = Relief::default();
         if self.due.is_none_or(|due| now < due) {
             return relief;

@@ -9,10 +9,10 @@ use std::time::Duration;
 use longwire_proto::{CloseCode, CloseFrame, Compress, Message, Outgoing, SendError, SharedFrame};
 use mio::Waker;
 
-use super::adopt::{Adoption, Invite};
-use super::conn::Conn;
-use super::slab::Key;
 use crate::end::Error;
+use crate::engine::adopt::{Adoption, Invite};
+use crate::engine::conn::Conn;
+use crate::engine::slab::Key;
 use crate::observe::counters::{Snapshot, Told};
 
 /// Bytes of messages that may wait to be taken by a loop.
@@ -21,11 +21,11 @@ const WAITING_MAX: usize = 64 * 1024 * 1024;
 /// What each command costs besides, in bytes.
 const COMMAND: usize = 128;
 
-/// Names a connection of an [`Engine`](super::Engine), also after it is gone.
+/// Names a connection of an [`Engine`](crate::engine::Engine), also after it is gone.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Id {
-    pub(super) at: u16,
-    pub(super) key: Key,
+    pub(crate) at: u16,
+    pub(crate) key: Key,
 }
 
 /// Such as `0-17-42`: the loop, the place there, and how many were opened there before.
@@ -45,7 +45,7 @@ impl fmt::Debug for Id {
 type Act = dyn FnOnce(&mut Conn<'_>) + Send;
 
 /// What a loop is told.
-pub(super) enum Command {
+pub(crate) enum Command {
     Begin(TcpStream, SocketAddr),
     /// A task has something for it.
     Look,
@@ -88,12 +88,12 @@ impl Command {
 }
 
 /// One loop, as others see it.
-pub(super) struct Link {
+pub(crate) struct Link {
     queue: Mutex<Queue>,
     waker: Waker,
-    pub(super) told: Arc<Told>,
+    pub(crate) told: Arc<Told>,
     /// Its connections, those that are on their way to it included.
-    pub(super) connections: Arc<AtomicUsize>,
+    pub(crate) connections: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
@@ -105,7 +105,7 @@ struct Queue {
 }
 
 impl Link {
-    pub(super) fn new(waker: Waker) -> Self {
+    pub(crate) fn new(waker: Waker) -> Self {
         Self { queue: Mutex::default(), waker, told: Arc::default(), connections: Arc::default() }
     }
 
@@ -114,7 +114,7 @@ impl Link {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn push(&self, command: Command) -> Result<(), Error> {
+    pub(crate) fn push(&self, command: Command) -> Result<(), Error> {
         let size = command.size();
         let mut queue = self.lock();
         if queue.closed {
@@ -136,7 +136,7 @@ impl Link {
     }
 
     /// The next commands, at most so many, and whether there are more.
-    pub(super) fn take(&self, most: usize) -> (Vec<Command>, bool) {
+    pub(crate) fn take(&self, most: usize) -> (Vec<Command>, bool) {
         let mut queue = self.lock();
         if queue.commands.len() <= most {
             queue.bytes = 0;
@@ -148,18 +148,18 @@ impl Link {
         (taken, true)
     }
 
-    pub(super) fn end(&self) {
+    pub(crate) fn end(&self) {
         let mut queue = self.lock();
         *queue = Queue { closed: true, ..Queue::default() };
     }
 }
 
 /// All loops of an engine.
-pub(super) struct Links(pub(super) Box<[Link]>);
+pub(crate) struct Links(pub(crate) Box<[Link]>);
 
 /// A handle on an engine that is running: it clones, and may be used from any thread.
 #[derive(Clone)]
-pub struct Handle(pub(super) Arc<Links>);
+pub struct Handle(pub(crate) Arc<Links>);
 
 impl fmt::Debug for Handle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -179,7 +179,7 @@ impl Handle {
     }
 
     /// As [`publish`](Self::publish), with a key such as the name of a quote: see
-    /// [`SlowConsumer::keep_latest`](super::SlowConsumer::keep_latest).
+    /// [`SlowConsumer::keep_latest`](crate::engine::SlowConsumer::keep_latest).
     ///
     /// # Errors
     ///
@@ -275,9 +275,9 @@ impl Handle {
 /// ```
 #[derive(Clone, Debug)]
 pub struct Drain {
-    pub(super) frame: CloseFrame,
-    pub(super) spread: Duration,
-    pub(super) timeout: Duration,
+    pub(crate) frame: CloseFrame,
+    pub(crate) spread: Duration,
+    pub(crate) timeout: Duration,
 }
 
 impl Default for Drain {
@@ -344,7 +344,7 @@ impl Peer {
     }
 
     /// Sends a message. One for which the connection has no room, as
-    /// [`Conn::send`](super::Conn::send) says, is dropped and [counted](Snapshot::dropped).
+    /// [`Conn::send`](crate::engine::Conn::send) says, is dropped and [counted](Snapshot::dropped).
     ///
     /// # Errors
     ///
@@ -412,7 +412,7 @@ impl Peer {
 }
 
 /// The loop with the fewest connections, if it has so many fewer than loop `at` that it is worth the way.
-pub(super) fn less_busy(links: &Links, at: usize) -> Option<usize> {
+pub(crate) fn less_busy(links: &Links, at: usize) -> Option<usize> {
     let connections = |link: &Link| link.connections.load(Ordering::Relaxed);
     let mine = connections(&links.0[at]);
     let (least, fewest) =

@@ -17,15 +17,15 @@ use tokio::io::AsyncRead;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::Options;
-use super::adopt::Invited;
-use super::event_loop::{Loop, What};
-use super::handler::Handler;
-use super::layer::Layer;
-use super::links::{Command, Handle};
-use super::opening::{Accepted, Greeting, let_in, not_opened};
-use super::stream::HttpStream;
 use crate::end::AcceptError;
+use crate::engine::Options;
+use crate::engine::adopt::Invited;
+use crate::engine::event_loop::opening::{Accepted, Greeting, let_in, not_opened};
+use crate::engine::event_loop::{Loop, What};
+use crate::engine::handler::Handler;
+use crate::engine::mailbox::{Command, Handle};
+use crate::engine::socket::http_stream::HttpStream;
+use crate::engine::socket::layer::Layer;
 use crate::net::http_head::read_some;
 use crate::server::accept::Handshake;
 
@@ -38,22 +38,22 @@ const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0)
 
 /// One of a bounded or counted number, given back when it is dropped.
 #[derive(Default)]
-pub(super) struct Seat(Option<Arc<AtomicUsize>>);
+pub(crate) struct Seat(Option<Arc<AtomicUsize>>);
 
 impl Seat {
     /// One more.
-    pub(super) fn new(count: Arc<AtomicUsize>) -> Self {
+    pub(crate) fn new(count: Arc<AtomicUsize>) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         Self::taken(count)
     }
 
     /// One that is counted already.
-    pub(super) const fn taken(count: Arc<AtomicUsize>) -> Self {
+    pub(crate) const fn taken(count: Arc<AtomicUsize>) -> Self {
         Self(Some(count))
     }
 
     /// It stays counted: somebody else gives it back.
-    pub(super) fn keep(mut self) {
+    pub(crate) fn keep(mut self) {
         self.0 = None;
     }
 }
@@ -67,16 +67,16 @@ impl Drop for Seat {
 }
 
 /// What a loop and the tasks beside it share.
-pub(super) struct Beside<S> {
+pub(crate) struct Beside<S> {
     admitted: RefCell<Vec<Admission<S>>>,
-    pub(super) invited: RefCell<Invited<S>>,
+    pub(crate) invited: RefCell<Invited<S>>,
     opening: Cell<u64>,
     #[cfg(feature = "tls")]
     http: Cell<u64>,
     #[cfg(feature = "tls")]
-    pub(super) tls_failed: Cell<u64>,
+    pub(crate) tls_failed: Cell<u64>,
     /// Nobody is let in any more.
-    pub(super) closing: CancellationToken,
+    pub(crate) closing: CancellationToken,
 }
 
 impl<S> Default for Beside<S> {
@@ -95,17 +95,17 @@ impl<S> Default for Beside<S> {
 }
 
 /// A connection that is let in.
-pub(super) struct Admission<S> {
-    pub(super) stream: std::net::TcpStream,
-    pub(super) layer: Option<Layer>,
-    pub(super) accepted: Accepted<S>,
+pub(crate) struct Admission<S> {
+    pub(crate) stream: std::net::TcpStream,
+    pub(crate) layer: Option<Layer>,
+    pub(crate) accepted: Accepted<S>,
     /// What has come behind the request.
-    pub(super) input: Bytes,
-    pub(super) seat: Seat,
+    pub(crate) input: Bytes,
+    pub(crate) seat: Seat,
 }
 
 /// What a connection is for.
-pub(super) enum Next<S> {
+pub(crate) enum Next<S> {
     #[cfg(feature = "tls")]
     Http(HttpStream, Bytes),
     Admit(HttpStream, Bytes, Box<Accepted<S>>),
@@ -114,11 +114,11 @@ pub(super) enum Next<S> {
 }
 
 /// Where a task is that opens connections.
-pub(super) struct Desk<H: Handler> {
-    pub(super) options: Arc<Options<H>>,
-    pub(super) beside: Rc<Beside<H::State>>,
-    pub(super) engine: Handle,
-    pub(super) at: u16,
+pub(crate) struct Desk<H: Handler> {
+    pub(crate) options: Arc<Options<H>>,
+    pub(crate) beside: Rc<Beside<H::State>>,
+    pub(crate) engine: Handle,
+    pub(crate) at: u16,
 }
 
 impl<H: Handler> Drop for Desk<H> {
@@ -131,13 +131,13 @@ impl<H: Handler> Drop for Desk<H> {
     }
 }
 
-pub(super) fn count(cell: &Cell<u64>) {
+pub(crate) fn count(cell: &Cell<u64>) {
     cell.set(cell.get() + 1);
 }
 
 impl<H: Handler> Desk<H> {
     /// Lets in a client whose request is good, or not.
-    pub(super) async fn decide(
+    pub(crate) async fn decide(
         &self,
         mut handshake: Handshake<HttpStream>,
         from: SocketAddr,
@@ -159,7 +159,7 @@ impl<H: Handler> Desk<H> {
     }
 
     /// Asks whom the application wants to be asked, and puts into the request what they say.
-    pub(super) async fn ask(&self, request: &mut Request<()>, from: SocketAddr) -> Result<(), Refusal> {
+    pub(crate) async fn ask(&self, request: &mut Request<()>, from: SocketAddr) -> Result<(), Refusal> {
         let Some(ask) = &self.options.ask else { return Ok(()) };
         let asked = timeout(self.options.handshake_timeout(), ask(request.clone(), from)).await;
         // RFC 9110 15.6.4.
@@ -173,7 +173,7 @@ impl<H: Handler> Desk<H> {
     }
 
     /// Does what is next.
-    pub(super) async fn go_on(self, next: Next<H::State>, seat: Seat) {
+    pub(crate) async fn go_on(self, next: Next<H::State>, seat: Seat) {
         match next {
             Next::Nothing => {}
             Next::Admit(stream, input, accepted) => {
@@ -202,13 +202,13 @@ impl<H: Handler> Desk<H> {
     }
 
     /// Gives it to the loop, which looks when this is dropped.
-    pub(super) fn admit(&self, admission: Admission<H::State>) {
+    pub(crate) fn admit(&self, admission: Admission<H::State>) {
         self.beside.admitted.borrow_mut().push(admission);
     }
 }
 
 /// What comes of `future`, unless `end` comes first.
-pub(super) async fn unless<T>(future: impl Future<Output = T>, end: impl Future<Output = ()>) -> Option<T> {
+pub(crate) async fn unless<T>(future: impl Future<Output = T>, end: impl Future<Output = ()>) -> Option<T> {
     let (mut future, mut end) = (pin!(future), pin!(end));
     poll_fn(|cx| match future.as_mut().poll(cx) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
@@ -228,7 +228,7 @@ async fn leaves<S: AsyncRead + Unpin>(stream: &mut S, input: &mut BytesMut) {
 }
 
 impl<H: Handler> Loop<H> {
-    pub(super) fn desk(&self) -> Desk<H> {
+    pub(crate) fn desk(&self) -> Desk<H> {
         count(&self.beside.opening);
         Desk {
             options: Arc::clone(&self.options),
@@ -239,7 +239,7 @@ impl<H: Handler> Loop<H> {
     }
 
     /// Asks about a client, whose request is good and in the first `head` of `length` bytes in the buffer.
-    pub(super) fn wait_for_verdict(
+    pub(crate) fn wait_for_verdict(
         &mut self,
         index: u32,
         request: Request<()>,
@@ -263,7 +263,7 @@ impl<H: Handler> Loop<H> {
         });
     }
 
-    pub(super) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         let held = Rc::clone(&self.beside);
         tokio::task::spawn_local(async move {
             task.await;
@@ -272,14 +272,14 @@ impl<H: Handler> Loop<H> {
     }
 
     /// Takes what the tasks have let in.
-    pub(super) fn look_beside(&mut self) {
+    pub(crate) fn look_beside(&mut self) {
         for admission in self.beside.admitted.take() {
             self.take_in(admission);
         }
     }
 
     /// A WebSocket begins here whose request has been accepted elsewhere.
-    pub(super) fn take_in(&mut self, admission: Admission<H::State>) {
+    pub(crate) fn take_in(&mut self, admission: Admission<H::State>) {
         let Admission { stream, layer, accepted, input, seat } = admission;
         // Of what has come, no more than a block and a head was read.
         if self.draining.is_some() || input.len() > self.buffer.len() {
@@ -298,7 +298,7 @@ impl<H: Handler> Loop<H> {
     }
 
     /// What the tasks have done since they were asked.
-    pub(super) fn count_beside(&mut self) {
+    pub(crate) fn count_beside(&mut self) {
         let (counters, beside) = (&mut self.local.counters, &self.beside);
         counters.opening = beside.opening.get();
         #[cfg(feature = "tls")]

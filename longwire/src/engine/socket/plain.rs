@@ -8,18 +8,18 @@ use bytes::Buf;
 use longwire_proto::Outbox;
 use rustix::buffer::spare_capacity;
 
-use super::conn::Held;
-use super::event_loop::{Place, READ, What};
-#[cfg(feature = "tls")]
-use super::layer::Layer;
 use crate::end::Error;
+use crate::engine::conn::Held;
+use crate::engine::event_loop::{Place, READ, What};
+#[cfg(feature = "tls")]
+use crate::engine::socket::layer::Layer;
 
 /// Buffers that one call writes.
-pub(super) const SLICES: usize = 64;
+pub(crate) const SLICES: usize = 64;
 
 /// Writes what waits: whether that was all. What lies between is in `held`.
 #[inline]
-pub(super) fn flush(
+pub(crate) fn flush(
     stream: &TcpStream,
     held: &mut Option<Box<Held>>,
     out: &mut Outbox,
@@ -71,7 +71,7 @@ fn flush_plain(mut stream: &TcpStream, out: &mut Outbox, sent: &mut u64, now: In
 }
 
 /// As [`flush`], for the last time: the layer is told of the end behind what waits.
-pub(super) fn flush_last(
+pub(crate) fn flush_last(
     stream: &TcpStream,
     held: &mut Held,
     sent: &mut u64,
@@ -88,7 +88,7 @@ pub(super) fn flush_last(
 }
 
 /// What a read brought.
-pub(super) enum Brought {
+pub(crate) enum Brought {
     Nothing,
     End(Error),
     /// Behind this many bytes that were there.
@@ -104,7 +104,7 @@ pub(super) enum Brought {
 }
 
 /// Reads once: into the message's own buffer if much of it is to come, else behind what is left.
-pub(super) fn read<S>(place: &mut Place<S>, buffer: &mut [u8]) -> Brought {
+pub(crate) fn read<S>(place: &mut Place<S>, buffer: &mut [u8]) -> Brought {
     let Place { what: What::Open(entry, _), stream, .. } = place else { return Brought::Nothing };
     let mut broken = false;
     let mut before = 0;

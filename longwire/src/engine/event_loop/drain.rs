@@ -2,16 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use super::event_loop::{Loop, Place, What};
-use super::handler::Handler;
-use super::links::Drain;
-use super::slab::Key;
+use crate::engine::event_loop::{Loop, Place, What};
+use crate::engine::handler::Handler;
+use crate::engine::mailbox::Drain;
+use crate::engine::slab::Key;
 
 /// How often it is looked whether all have gone.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// A drain under way.
-pub(super) struct Draining {
+pub(crate) struct Draining {
     drain: Drain,
     since: Instant,
     /// Those to be closed, and how many of them are.
@@ -20,7 +20,7 @@ pub(super) struct Draining {
 }
 
 impl Draining {
-    pub(super) fn next_due(&self, now: Instant) -> Instant {
+    pub(crate) fn next_due(&self, now: Instant) -> Instant {
         let left = self.keys.len() - self.closed;
         let step = if left > 0 { self.drain.spread / self.keys.len() as u32 } else { LOOK };
         now + step.clamp(Duration::from_millis(1), LOOK)
@@ -38,7 +38,7 @@ impl Draining {
 }
 
 impl<H: Handler> Loop<H> {
-    pub(super) fn begin_to_drain(&mut self, drain: Drain) {
+    pub(crate) fn begin_to_drain(&mut self, drain: Drain) {
         if self.draining.is_some() {
             return;
         }
@@ -57,7 +57,7 @@ impl<H: Handler> Loop<H> {
     }
 
     /// Closes those whose time has come.
-    pub(super) fn drain_on(&mut self) {
+    pub(crate) fn drain_on(&mut self) {
         let Some(mut draining) = self.draining.take() else { return };
         let now = self.local.now;
         let wanted = draining.wanted(now);

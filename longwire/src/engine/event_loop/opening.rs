@@ -14,16 +14,16 @@ use longwire_proto::handshake::{HeadLimits, HeadReader, Refusal, server};
 use longwire_proto::{Connection, DeflateParameters, Role};
 use mio::unix::SourceFd;
 
-use super::Options;
-use super::beside::Seat;
-use super::conn::{Conn, Entry};
-use super::event_loop::{Loop, Place, What};
-use super::handler::{Handler, Opening};
-use super::layer::Layer;
-use super::links::Id;
-use super::stream::HttpStream;
 use crate::end::AcceptError;
 use crate::end::cause;
+use crate::engine::Options;
+use crate::engine::conn::{Conn, Entry};
+use crate::engine::event_loop::admission::Seat;
+use crate::engine::event_loop::{Loop, Place, What};
+use crate::engine::handler::{Handler, Opening};
+use crate::engine::mailbox::Id;
+use crate::engine::socket::http_stream::HttpStream;
+use crate::engine::socket::layer::Layer;
 use crate::observe::counters::Told;
 use crate::observe::trace;
 use crate::server::accept::Settings;
@@ -32,9 +32,9 @@ use crate::server::accept::Settings;
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("10");
 
 /// A connection whose request has not come, or not whole.
-pub(super) struct Greeting {
+pub(crate) struct Greeting {
     from: SocketAddr,
-    pub(super) since: Instant,
+    pub(crate) since: Instant,
     begun: Option<Box<Begun>>,
 }
 
@@ -45,21 +45,21 @@ struct Begun {
 }
 
 impl Greeting {
-    pub(super) const fn new(from: SocketAddr, since: Instant) -> Self {
+    pub(crate) const fn new(from: SocketAddr, since: Instant) -> Self {
         Self { from, since, begun: None }
     }
 }
 
 /// A request that the application has let in.
-pub(super) struct Accepted<S> {
+pub(crate) struct Accepted<S> {
     request: Request<()>,
     /// The head that answers it; empty where somebody else answers.
     answer: Vec<u8>,
-    pub(super) subprotocol: Option<Box<str>>,
-    pub(super) deflate: Option<DeflateParameters>,
+    pub(crate) subprotocol: Option<Box<str>>,
+    pub(crate) deflate: Option<DeflateParameters>,
     state: S,
     from: SocketAddr,
-    /// One of [`max_connections`](super::Engine::max_connections).
+    /// One of [`max_connections`](crate::engine::Engine::max_connections).
     room: Seat,
 }
 
@@ -70,7 +70,7 @@ fn guard<T>(run: impl FnOnce() -> Result<T, Refusal>) -> Result<T, Refusal> {
 }
 
 /// Whether the request is a good one, and the headers that are added to its answer.
-pub(super) fn check<H>(
+pub(crate) fn check<H>(
     options: &Options<H>,
     request: &Request<()>,
 ) -> Result<(server::Acceptance, HeaderMap), Refusal> {
@@ -80,7 +80,7 @@ pub(super) fn check<H>(
 }
 
 /// Lets it in, if the application wants to and there is room.
-pub(super) fn let_in<H: Handler>(
+pub(crate) fn let_in<H: Handler>(
     options: &Options<H>,
     request: Request<()>,
     from: SocketAddr,
@@ -98,7 +98,7 @@ pub(super) fn let_in<H: Handler>(
 }
 
 /// As [`let_in`], of a request that somebody else answers, with these headers besides.
-pub(super) fn let_in_unanswered<H: Handler>(
+pub(crate) fn let_in_unanswered<H: Handler>(
     options: &Options<H>,
     request: Request<()>,
     from: SocketAddr,
@@ -111,7 +111,7 @@ pub(super) fn let_in_unanswered<H: Handler>(
 }
 
 /// Counts and traces a handshake that has failed.
-pub(super) fn not_opened(told: &Told, from: Option<SocketAddr>, error: &AcceptError) {
+pub(crate) fn not_opened(told: &Told, from: Option<SocketAddr>, error: &AcceptError) {
     told.not_opened(cause::reason(error.status(), error.cause()));
     trace::not_opened(Role::Server, from, error.status(), error.cause());
 }
@@ -128,7 +128,7 @@ fn room<H>(options: &Options<H>) -> Result<Seat, Refusal> {
 }
 
 /// Who a request is from, and what trusted proxies say of it.
-pub(super) fn arrive<H>(
+pub(crate) fn arrive<H>(
     options: &Options<H>,
     request: &mut Request<()>,
     from: SocketAddr,
@@ -140,7 +140,7 @@ pub(super) fn arrive<H>(
 }
 
 /// The answer where there is no HTTP service: that no upgrade is asked for is what is wrong.
-pub(super) fn upgrade_required() -> Refusal {
+pub(crate) fn upgrade_required() -> Refusal {
     Refusal::new(
         StatusCode::UPGRADE_REQUIRED,
         "This is a WebSocket endpoint: the request needs Upgrade: websocket (RFC 6455 4.2.1).",
@@ -149,7 +149,7 @@ pub(super) fn upgrade_required() -> Refusal {
 
 impl<H: Handler> Loop<H> {
     /// Reads on, and answers when the request is whole.
-    pub(super) fn greet(&mut self, index: u32) {
+    pub(crate) fn greet(&mut self, index: u32) {
         let Some(place) = self.slab.at(index) else { return };
         let What::Greeting(greeting) = &mut place.what else { return };
         let mut stream = &place.stream;
@@ -227,7 +227,7 @@ impl<H: Handler> Loop<H> {
     }
 
     /// A WebSocket begins in this place. What has come behind the request is in the buffer, from `start` to `length`.
-    pub(super) fn open(
+    pub(crate) fn open(
         &mut self,
         index: u32,
         accepted: Accepted<H::State>,
@@ -258,13 +258,13 @@ impl<H: Handler> Loop<H> {
         let Place { what: What::Open(entry, state), stream, .. } = place else { return };
         let handler = &self.options.handler;
         let mut conn = Conn { key, entry, stream, local: &mut self.local };
-        super::turn::guard(&mut conn, |conn| handler.opened(conn, state, &opening));
+        crate::engine::event_loop::turn::guard(&mut conn, |conn| handler.opened(conn, state, &opening));
         self.arm(index);
         self.work_off(index, start, length);
     }
 
     /// The request is not whole in time.
-    pub(super) fn greeting_due(&mut self, index: u32) {
+    pub(crate) fn greeting_due(&mut self, index: u32) {
         let timeout = self.options.handshake_timeout();
         let Some(place) = self.slab.at(index) else { return };
         let What::Greeting(greeting) = &place.what else { return };
@@ -316,7 +316,7 @@ impl<H: Handler> Loop<H> {
     }
 
     /// Takes the socket out of the loop, for the runtime beside it, and the seat that it has had there.
-    pub(super) fn take_stream(&mut self, index: u32) -> Option<(tokio::net::TcpStream, Seat)> {
+    pub(crate) fn take_stream(&mut self, index: u32) -> Option<(tokio::net::TcpStream, Seat)> {
         let place = self.slab.remove(index)?;
         let seat = self.seat();
         self.registry.deregister(&mut SourceFd(&place.stream.as_raw_fd())).ok()?;
@@ -324,12 +324,12 @@ impl<H: Handler> Loop<H> {
     }
 
     /// That of a connection which was counted.
-    pub(super) fn seat(&self) -> Seat {
+    pub(crate) fn seat(&self) -> Seat {
         let connections: &Arc<AtomicUsize> = &self.local.engine.0.0[usize::from(self.local.at)].connections;
         Seat::taken(Arc::clone(connections))
     }
 
-    pub(super) fn forget_greeting(&mut self, index: u32) {
+    pub(crate) fn forget_greeting(&mut self, index: u32) {
         if self.slab.remove(index).is_some() {
             self.uncount();
         }

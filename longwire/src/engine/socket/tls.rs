@@ -9,12 +9,12 @@ use longwire_proto::Outbox;
 use rustls::ServerConnection;
 use tokio::net::TcpStream;
 
-use super::beside::{Desk, Next, count};
-use super::event_loop::Loop;
-use super::handler::Handler;
-use super::opening::{arrive, check, not_opened, upgrade_required};
-use super::stream::HttpStream;
-use super::wire::SLICES;
+use crate::engine::event_loop::Loop;
+use crate::engine::event_loop::admission::{Desk, Next, count};
+use crate::engine::event_loop::opening::{arrive, check, not_opened, upgrade_required};
+use crate::engine::handler::Handler;
+use crate::engine::socket::http_stream::HttpStream;
+use crate::engine::socket::plain::SLICES;
 use crate::tls::ServerTls;
 
 /// Bytes that one call of the system reads, at the end of the loop's buffer; what they bring goes to its front.
@@ -29,25 +29,25 @@ const READS: usize = 4;
 /// A connection's TLS, behind its handshake. It holds what has not come whole of a record, and at most 64 KiB, and
 /// what ends a handshake, of what was sealed and not taken.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(crate) struct Session {
     tls: ServerConnection,
     /// What has ended reading, behind what was read before.
     failed: Option<io::Error>,
 }
 
 impl Session {
-    pub(super) const fn new(tls: ServerConnection) -> Self {
+    pub(crate) const fn new(tls: ServerConnection) -> Self {
         Self { tls, failed: None }
     }
 
     /// Something is sealed and not taken.
-    pub(super) fn is_behind(&self) -> bool {
+    pub(crate) fn is_behind(&self) -> bool {
         self.tls.wants_write()
     }
 
     /// Reads behind the first `before` bytes of the buffer: how many there are then, and whether there may be more
     /// that nothing tells of; `None` at the end.
-    pub(super) fn read(
+    pub(crate) fn read(
         &mut self,
         stream: &std::net::TcpStream,
         buffer: &mut [u8],
@@ -131,7 +131,7 @@ impl Session {
     }
 
     /// Writes what waits: whether that was all, and the socket has taken it.
-    pub(super) fn flush(
+    pub(crate) fn flush(
         &mut self,
         mut stream: &std::net::TcpStream,
         out: &mut Outbox,
@@ -167,7 +167,7 @@ impl Session {
     }
 
     /// Says that nothing more comes (RFC 8446 6.1), behind what waits.
-    pub(super) fn close_notify(&mut self) {
+    pub(crate) fn close_notify(&mut self) {
         self.tls.send_close_notify();
     }
 }
@@ -222,7 +222,7 @@ impl<H: Handler> Desk<H> {
 
 impl<H: Handler> Loop<H> {
     /// A connection begins here that speaks TLS. It is counted already.
-    pub(super) fn secure(&self, tls: ServerTls, stream: std::net::TcpStream, from: SocketAddr) {
+    pub(crate) fn secure(&self, tls: ServerTls, stream: std::net::TcpStream, from: SocketAddr) {
         let (desk, seat) = (self.desk(), self.seat());
         self.spawn(async move {
             let Ok(stream) = TcpStream::from_std(stream) else { return };

@@ -9,14 +9,14 @@ use std::time::Instant;
 use bytes::Buf;
 use longwire_proto::{CloseCode, Lent, Outbox, ProtocolError};
 
-use super::conn::{Conn, Entry, Local};
-use super::event_loop::{Loop, Place, What};
-use super::handler::Handler;
-use super::links::Id;
-use super::slow::Backlog;
-use super::wire::{Brought, flush, flush_last, read};
 use crate::end::Error;
 use crate::end::cause;
+use crate::engine::conn::{Conn, Entry, Local};
+use crate::engine::event_loop::{Loop, Place, What};
+use crate::engine::handler::Handler;
+use crate::engine::mailbox::Id;
+use crate::engine::socket::plain::{Brought, flush, flush_last, read};
+use crate::engine::topics::backlog::Backlog;
 use crate::observe::trace;
 
 /// Bytes that are gathered before they are written, in the middle of a read's messages if need be.
@@ -34,7 +34,7 @@ const COMPRESSED_STEP: usize = 16 * 1024;
 
 /// Calls the application. Should it panic, only this connection fails.
 #[inline]
-pub(super) fn guard(conn: &mut Conn<'_>, call: impl FnOnce(&mut Conn<'_>)) {
+pub(crate) fn guard(conn: &mut Conn<'_>, call: impl FnOnce(&mut Conn<'_>)) {
     if catch_unwind(AssertUnwindSafe(|| call(conn))).is_err() {
         let Local { out, now, .. } = &mut *conn.local;
         conn.entry.core.fail(CloseCode::INTERNAL, "", out, *now);
@@ -43,7 +43,7 @@ pub(super) fn guard(conn: &mut Conn<'_>, call: impl FnOnce(&mut Conn<'_>)) {
 }
 
 /// Puts what the connection has to write in the place of what the loop gathers, which is given back.
-pub(super) fn lend_outbox(entry: &mut Entry, local: &mut Local) -> Option<Outbox> {
+pub(crate) fn lend_outbox(entry: &mut Entry, local: &mut Local) -> Option<Outbox> {
     match &mut entry.held {
         Some(held) if !held.out.is_empty() || held.out.blocked().is_some() => {
             Some(std::mem::replace(&mut local.out, std::mem::take(&mut held.out)))
@@ -54,7 +54,7 @@ pub(super) fn lend_outbox(entry: &mut Entry, local: &mut Local) -> Option<Outbox
 
 impl<H: Handler> Loop<H> {
     /// One turn of an open connection.
-    pub(super) fn turn(&mut self, index: u32) {
+    pub(crate) fn turn(&mut self, index: u32) {
         let Some(place) = self.slab.at(index) else { return };
         let What::Open(entry, _) = &mut place.what else { return };
         if entry.is_ending() {
@@ -128,7 +128,7 @@ impl<H: Handler> Loop<H> {
     }
 
     /// There may be more to read that nothing will tell of.
-    pub(super) fn read_on(&mut self, index: u32, full: bool) {
+    pub(crate) fn read_on(&mut self, index: u32, full: bool) {
         if let Some(place) = self.slab.at(index)
             && (full || place.read_closed)
         {
@@ -150,7 +150,7 @@ impl<H: Handler> Loop<H> {
     }
 
     /// Works off what is in the buffer, and calls the application.
-    pub(super) fn work_off(&mut self, index: u32, start: usize, length: usize) {
+    pub(crate) fn work_off(&mut self, index: u32, start: usize, length: usize) {
         let Some(key) = self.slab.key(index) else { return };
         let Self { slab, buffer, local, assembler: spare, options, .. } = self;
         let Some(Place { what: What::Open(entry, state), stream, again, .. }) = slab.at(index) else {
@@ -245,7 +245,7 @@ impl<H: Handler> Loop<H> {
     }
 
     /// Writes what the connection has to write, and keeps of it what it must.
-    pub(super) fn settle(&mut self, index: u32, aside: Option<Outbox>) {
+    pub(crate) fn settle(&mut self, index: u32, aside: Option<Outbox>) {
         let Some(key) = self.slab.key(index) else { return };
         let Some(Place { what: What::Open(entry, state), stream, readable, writable, again, .. }) =
             self.slab.at(index)
@@ -328,7 +328,7 @@ impl<H: Handler> Loop<H> {
     }
 
     /// A deadline may have passed.
-    pub(super) fn due(&mut self, index: u32) {
+    pub(crate) fn due(&mut self, index: u32) {
         let now = self.local.now;
         let Some(key) = self.slab.key(index) else { return };
         let Some(Place { what: What::Open(entry, _), stream, .. }) = self.slab.at(index) else { return };
@@ -409,7 +409,7 @@ impl<H: Handler> Loop<H> {
     }
 
     /// It is gone from here on, and the application told why.
-    pub(super) fn drop_connection(&mut self, index: u32) {
+    pub(crate) fn drop_connection(&mut self, index: u32) {
         let Some(key) = self.slab.key(index) else { return };
         let Some(place) = self.slab.remove(index) else { return };
         self.uncount();
