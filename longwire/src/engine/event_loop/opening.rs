@@ -14,14 +14,16 @@ use longwire_proto::handshake::{HeadLimits, HeadReader, Refusal, server};
 use longwire_proto::{Connection, DeflateParameters, Role};
 use mio::unix::SourceFd;
 
+use super::Loop;
+use super::admission::Permit;
+use super::place::{Place, Stage};
 use crate::end::AcceptError;
 use crate::end::cause;
-use crate::engine::Options;
-use crate::engine::conn::{Conn, Entry};
-use crate::engine::event_loop::admission::Seat;
-use crate::engine::event_loop::{Loop, Place, What};
+use crate::engine::conn::Conn;
+use crate::engine::entry::Entry;
 use crate::engine::handler::{Handler, Opening};
-use crate::engine::mailbox::Id;
+use crate::engine::mailbox::id::Id;
+use crate::engine::options::Options;
 use crate::engine::socket::http_stream::HttpStream;
 use crate::engine::socket::layer::Layer;
 use crate::observe::counters::Told;
@@ -32,21 +34,21 @@ use crate::server::accept::Settings;
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("10");
 
 /// A connection whose request has not come, or not whole.
-pub(crate) struct Greeting {
+pub(crate) struct PendingRequest {
     from: SocketAddr,
     pub(crate) since: Instant,
-    begun: Option<Box<Begun>>,
+    partial: Option<Box<PartialHead>>,
 }
 
 /// The beginning of a head.
-struct Begun {
+struct PartialHead {
     input: Vec<u8>,
     reader: HeadReader,
 }
 
-impl Greeting {
+impl PendingRequest {
     pub(crate) const fn new(from: SocketAddr, since: Instant) -> Self {
-        Self { from, since, begun: None }
+        Self { from, since, partial: None }
     }
 }
 
@@ -60,7 +62,7 @@ pub(crate) struct Accepted<S> {
     state: S,
     from: SocketAddr,
     /// One of [`max_connections`](crate::engine::Engine::max_connections).
-    room: Seat,
+    room: Permit,
 }
 
 /// Runs what belongs to the application; should it panic, the client is told.
@@ -88,7 +90,7 @@ pub(crate) fn let_in<H: Handler>(
 ) -> Result<Accepted<H::State>, Refusal> {
     let room = room(options)?;
     guard(|| {
-        let state = options.handler.request(&request, from, &mut headers)?;
+        let state = options.handler.on_request(&request, from, &mut headers)?;
         let response = Settings::response(&acceptance, &headers)?;
         let mut answer = Vec::new();
         server::encode_response(&response, &mut answer);
@@ -105,7 +107,7 @@ pub(crate) fn let_in_unanswered<H: Handler>(
 ) -> Result<(Accepted<H::State>, HeaderMap), Refusal> {
     let room = room(options)?;
     let mut headers = HeaderMap::new();
-    let state = guard(|| options.handler.request(&request, from, &mut headers))?;
+    let state = guard(|| options.handler.on_request(&request, from, &mut headers))?;
     let (answer, subprotocol, deflate) = (Vec::new(), None, None);
     Ok((Accepted { request, answer, subprotocol, deflate, state, from, room }, headers))
 }
@@ -116,11 +118,11 @@ pub(crate) fn not_opened(told: &Told, from: Option<SocketAddr>, error: &AcceptEr
     trace::not_opened(Role::Server, from, error.status(), error.cause());
 }
 
-fn room<H>(options: &Options<H>) -> Result<Seat, Refusal> {
-    let Some(most) = options.max_connections else { return Ok(Seat::default()) };
-    let seat = Seat::new(Arc::clone(&options.connections));
+fn room<H>(options: &Options<H>) -> Result<Permit, Refusal> {
+    let Some(most) = options.max_connections else { return Ok(Permit::default()) };
+    let permit = Permit::acquire(Arc::clone(&options.connections));
     if options.connections.load(Ordering::Relaxed) <= most {
-        return Ok(seat);
+        return Ok(permit);
     }
     // RFC 9110 15.6.4 and 10.2.3.
     let text = "This server has as many connections as it may have: come again later.";
@@ -149,41 +151,41 @@ pub(crate) fn upgrade_required() -> Refusal {
 
 impl<H: Handler> Loop<H> {
     /// Reads on, and answers when the request is whole.
-    pub(crate) fn greet(&mut self, index: u32) {
+    pub(crate) fn read_request(&mut self, index: u32) {
         let Some(place) = self.slab.at(index) else { return };
-        let What::Greeting(greeting) = &mut place.what else { return };
+        let Stage::Pending(pending) = &mut place.stage else { return };
         let mut stream = &place.stream;
         if !std::mem::take(&mut place.readable) {
             return;
         }
         // No head that is within its limits fills the buffer.
-        let before = greeting.begun.as_ref().map_or(0, |begun| begun.input.len());
-        if let Some(begun) = &greeting.begun {
-            self.buffer[..before].copy_from_slice(&begun.input);
+        let before = pending.partial.as_ref().map_or(0, |partial| partial.input.len());
+        if let Some(partial) = &pending.partial {
+            self.buffer[..before].copy_from_slice(&partial.input);
         }
         let count = match stream.read(&mut self.buffer[before..]) {
             Ok(0) => {
                 self.not_opened(index, &AcceptError::Eof);
-                return self.forget_greeting(index);
+                return self.drop_pending(index);
             }
             Ok(count) => count,
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock) => return,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return self.read_again(index),
             Err(error) => {
                 self.not_opened(index, &error.into());
-                return self.forget_greeting(index);
+                return self.drop_pending(index);
             }
         };
         let length = before + count;
         let limits = HeadLimits::default();
-        let reader = greeting.begun.take().map(|begun| begun.reader);
+        let reader = pending.partial.take().map(|partial| partial.reader);
         let mut reader = reader.unwrap_or_else(|| HeadReader::for_request(limits));
         self.read_on(index, length == self.buffer.len());
         match reader.scan(&self.buffer[..length]) {
             Ok(None) => {
                 let input = self.buffer[..length].to_vec();
-                if let Some(Place { what: What::Greeting(greeting), .. }) = self.slab.at(index) {
-                    greeting.begun = Some(Box::new(Begun { input, reader }));
+                if let Some(Place { stage: Stage::Pending(pending), .. }) = self.slab.at(index) {
+                    pending.partial = Some(Box::new(PartialHead { input, reader }));
                 }
             }
             Ok(Some(head)) => self.answer(index, head, length),
@@ -201,8 +203,8 @@ impl<H: Handler> Loop<H> {
     /// The request is in the first `head` of `length` bytes in the buffer.
     fn answer(&mut self, index: u32, head: usize, length: usize) {
         let Some(place) = self.slab.at(index) else { return };
-        let What::Greeting(greeting) = &place.what else { return };
-        let from = greeting.from;
+        let Stage::Pending(pending) = &place.stage else { return };
+        let from = pending.from;
         let mut request = match server::parse_request(&self.buffer[..head], HeadLimits::default()) {
             Ok(request) => request,
             Err(refusal) => return self.refuse(index, refusal),
@@ -214,7 +216,7 @@ impl<H: Handler> Loop<H> {
         let checked =
             arrive(options, &mut request, from).and_then(|from| Ok((from, check(options, &request)?)));
         let accepted = match checked {
-            Ok((from, checked)) if options.ask.is_some() => {
+            Ok((from, checked)) if options.on_request.is_some() => {
                 return self.wait_for_verdict(index, request, from, checked, head, length);
             }
             Ok((from, checked)) => let_in(options, request, from, checked),
@@ -247,34 +249,34 @@ impl<H: Handler> Loop<H> {
         if layer.is_some() {
             entry.held().layer = layer;
         }
-        place.what = What::Open(entry, state);
-        room.keep();
+        place.stage = Stage::Open(entry, state);
+        room.forget();
         self.told.opened();
         let id = Id { at: self.local.at, key };
         trace::engine_opened(id, from, request.uri().path(), subprotocol.as_deref(), deflate.is_some());
         self.local.counters.bytes_received += (length - start) as u64;
         self.local.out.append_head(&answer);
         let opening = Opening { request: &request, subprotocol: subprotocol.as_deref(), deflate };
-        let Place { what: What::Open(entry, state), stream, .. } = place else { return };
+        let Place { stage: Stage::Open(entry, state), stream, .. } = place else { return };
         let handler = &self.options.handler;
         let mut conn = Conn { key, entry, stream, local: &mut self.local };
-        crate::engine::event_loop::turn::guard(&mut conn, |conn| handler.opened(conn, state, &opening));
+        crate::engine::entry::guard(&mut conn, |conn| handler.opened(conn, state, &opening));
         self.arm(index);
         self.work_off(index, start, length);
     }
 
     /// The request is not whole in time.
-    pub(crate) fn greeting_due(&mut self, index: u32) {
+    pub(crate) fn check_request_deadline(&mut self, index: u32) {
         let timeout = self.options.handshake_timeout();
         let Some(place) = self.slab.at(index) else { return };
-        let What::Greeting(greeting) = &place.what else { return };
-        if self.local.now.saturating_duration_since(greeting.since) < timeout {
+        let Stage::Pending(pending) = &place.stage else { return };
+        if self.local.now.saturating_duration_since(pending.since) < timeout {
             return;
         }
-        let is_silent = greeting.begun.is_none();
+        let is_silent = pending.partial.is_none();
         self.not_opened(index, &AcceptError::Timeout);
         if is_silent {
-            return self.forget_greeting(index);
+            return self.drop_pending(index);
         }
         let refusal = Refusal::new(StatusCode::REQUEST_TIMEOUT, "The request was not complete in time.");
         self.tell_refused(index, refusal);
@@ -286,8 +288,8 @@ impl<H: Handler> Loop<H> {
         let http = Arc::clone(http);
         let read = Bytes::copy_from_slice(&self.buffer[..length]);
         self.local.counters.http += 1;
-        let Some((stream, seat)) = self.take_stream(index) else { return };
-        drop(seat);
+        let Some((stream, permit)) = self.take_stream(index) else { return };
+        drop(permit);
         // Called in the task: should it panic, only that ends.
         self.spawn(async move { http(HttpStream::from(stream), read).await });
     }
@@ -298,8 +300,8 @@ impl<H: Handler> Loop<H> {
     }
 
     fn tell_refused(&mut self, index: u32, refusal: Refusal) {
-        let Some((mut stream, seat)) = self.take_stream(index) else { return };
-        drop(seat);
+        let Some((mut stream, permit)) = self.take_stream(index) else { return };
+        drop(permit);
         let acceptor = self.options.acceptor.clone();
         self.spawn(async move {
             acceptor.settings().refuse(&mut stream, refusal).await;
@@ -308,28 +310,28 @@ impl<H: Handler> Loop<H> {
 
     /// Counts and traces a handshake that has failed.
     fn not_opened(&mut self, index: u32, error: &AcceptError) {
-        let from = match self.slab.at(index).map(|place| &place.what) {
-            Some(What::Greeting(greeting)) => Some(greeting.from),
+        let from = match self.slab.at(index).map(|place| &place.stage) {
+            Some(Stage::Pending(pending)) => Some(pending.from),
             _ => None,
         };
         not_opened(&self.told, from, error);
     }
 
-    /// Takes the socket out of the loop, for the runtime beside it, and the seat that it has had there.
-    pub(crate) fn take_stream(&mut self, index: u32) -> Option<(tokio::net::TcpStream, Seat)> {
+    /// Takes the socket out of the loop, for the runtime beside it, and the permit that it has had there.
+    pub(crate) fn take_stream(&mut self, index: u32) -> Option<(tokio::net::TcpStream, Permit)> {
         let place = self.slab.remove(index)?;
-        let seat = self.seat();
+        let permit = self.permit();
         self.registry.deregister(&mut SourceFd(&place.stream.as_raw_fd())).ok()?;
-        Some((tokio::net::TcpStream::from_std(place.stream).ok()?, seat))
+        Some((tokio::net::TcpStream::from_std(place.stream).ok()?, permit))
     }
 
     /// That of a connection which was counted.
-    pub(crate) fn seat(&self) -> Seat {
-        let connections: &Arc<AtomicUsize> = &self.local.engine.0.0[usize::from(self.local.at)].connections;
-        Seat::taken(Arc::clone(connections))
+    pub(crate) fn permit(&self) -> Permit {
+        let connections: &Arc<AtomicUsize> = &self.local.engine.mailbox(self.local.at).connections;
+        Permit::of_counted(Arc::clone(connections))
     }
 
-    pub(crate) fn forget_greeting(&mut self, index: u32) {
+    pub(crate) fn drop_pending(&mut self, index: u32) {
         if self.slab.remove(index).is_some() {
             self.uncount();
         }

@@ -81,7 +81,7 @@ impl HttpStream {
             #[cfg(feature = "tls")]
             Inner::Tls(stream) => {
                 let (stream, session) = stream.into_inner();
-                let session = Box::new(crate::engine::socket::tls::Session::new(session));
+                let session = Box::new(crate::engine::socket::tls::TlsSession::new(session));
                 Ok((stream.into_std()?, Some(Layer::Tls(session))))
             }
         }

@@ -9,7 +9,7 @@ use crate::end::Error;
 #[derive(Debug)]
 pub(crate) enum Layer {
     #[cfg(feature = "tls")]
-    Tls(Box<crate::engine::socket::tls::Session>),
+    Tls(Box<crate::engine::socket::tls::TlsSession>),
     Carried(Box<Carried>),
 }
 

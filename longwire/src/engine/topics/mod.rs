@@ -233,7 +233,7 @@ pub(crate) struct Logged {
     pub(crate) topic: u32,
     pub(crate) frame: SharedFrame,
     pub(crate) key: Option<Arc<str>>,
-    /// The connection that has said it, and does not hear it.
+    /// The connection that has said it, and does not catch_up it.
     pub(crate) except: u32,
 }
 
