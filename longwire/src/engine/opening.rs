@@ -23,7 +23,6 @@ use super::layer::Layer;
 use super::links::Id;
 use super::stream::HttpStream;
 use crate::end::AcceptError;
-use crate::end::cause;
 use crate::observe::counters::Told;
 use crate::observe::trace;
 use crate::server::accept::Settings;
@@ -112,8 +111,8 @@ pub(super) fn let_in_unanswered<H: Handler>(
 
 /// Counts and traces a handshake that has failed.
 pub(super) fn not_opened(told: &Told, from: Option<SocketAddr>, error: &AcceptError) {
-    told.not_opened(cause::reason(error.status(), error.cause()));
-    trace::not_opened(Role::Server, from, error.status(), error.cause());
+    told.not_opened(error.reason());
+    trace::not_opened(Role::Server, from, error.reason());
 }
 
 fn room<H>(options: &Options<H>) -> Result<Seat, Refusal> {

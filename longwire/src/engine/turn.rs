@@ -15,9 +15,8 @@ use super::handler::Handler;
 use super::links::Id;
 use super::slow::Backlog;
 use super::wire::{Brought, flush, flush_last, read};
-use crate::end::Error;
-use crate::end::cause;
 use crate::end::outcome::outcome;
+use crate::end::{Error, cause_of};
 use crate::observe::trace;
 
 /// Bytes that are gathered before they are written, in the middle of a read's messages if need be.
@@ -434,7 +433,7 @@ impl<H: Handler> Loop<H> {
         // Who has none by now was not asked: the engine was stopped.
         let stopped = || Err(Error::from(io::Error::from(io::ErrorKind::ConnectionAborted)));
         let result = ending.map_or_else(stopped, |ending| ending.result);
-        self.told.ended(cause::end_of(&result));
+        self.told.ended(cause_of(Some(&result)));
         let id = Id { at: self.local.at, key };
         trace::engine_ended(id, || place.stream.peer_addr().ok(), &result);
         // Before the application is told: it may look whether the descriptor is there.
