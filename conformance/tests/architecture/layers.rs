@@ -16,7 +16,9 @@ impl Layers {
     /// The block that begins with `title`, if there is one.
     pub(crate) fn stated(text: &str, title: &str) -> Option<Self> {
         let mut lines = text.lines();
-        lines.find(|line| line.strip_prefix(title).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric)))?;
+        lines.find(|line| {
+            line.strip_prefix(title).is_some_and(|rest| !rest.starts_with(char::is_alphanumeric))
+        })?;
         let mut layers = Self::default();
         // The folders that the current line is in: indentation, path, and its lines.
         let mut within: Vec<(usize, String, Vec<usize>)> = Vec::new();
@@ -28,7 +30,8 @@ impl Layers {
                 continue;
             }
             within.retain(|(outer, ..)| *outer < indent);
-            let (path, outer) = within.last().map_or_else(Default::default, |(_, path, at)| (path.clone(), at.clone()));
+            let (path, outer) =
+                within.last().map_or_else(Default::default, |(_, path, at)| (path.clone(), at.clone()));
             let position = [&outer[..], &[at]].concat();
             let names = names.split("  ").next().unwrap_or_default();
             for name in names.split(' ') {

@@ -87,7 +87,8 @@ pub(crate) fn rings(imports: &BTreeMap<String, BTreeSet<String>>) -> Vec<BTreeSe
     let mut rings = BTreeSet::new();
     for (file, below) in &reached {
         if below.contains(*file) {
-            let ring = below.iter().filter(|other| reached.get(other).is_some_and(|back| back.contains(*file)));
+            let ring =
+                below.iter().filter(|other| reached.get(other).is_some_and(|back| back.contains(*file)));
             rings.insert(ring.cloned().collect::<BTreeSet<_>>());
         }
     }
@@ -125,7 +126,8 @@ fn statements(text: &str) -> impl Iterator<Item = &str> {
 
 /// `pub use` or `pub(crate) use`: it hands on, and imports nothing.
 fn is_export(statement: &str) -> bool {
-    let words = statement.lines().filter(|line| !line.trim_start().starts_with("#[")).flat_map(str::split_whitespace);
+    let words =
+        statement.lines().filter(|line| !line.trim_start().starts_with("#[")).flat_map(str::split_whitespace);
     let words: Vec<_> = words.take(2).collect();
     matches!(*words, [public, "use"] if public.starts_with("pub"))
 }
@@ -141,7 +143,9 @@ fn paths(code: &str) -> Vec<Vec<String>> {
         for (at, _) in code.match_indices(start) {
             // A part of a longer path is found with its beginning.
             let before = code[..at].chars().next_back();
-            if before.is_none_or(|before| !before.is_alphanumeric() && before != '_' && before != ':' && before != '$') {
+            if before.is_none_or(|before| {
+                !before.is_alphanumeric() && before != '_' && before != ':' && before != '$'
+            }) {
                 found.extend(expand(&code[at..]));
             }
         }
@@ -154,7 +158,8 @@ fn expand(tree: &str) -> Vec<Vec<String>> {
     let tree = tree.trim_start();
     let end = tree.find(|c: char| !(c.is_alphanumeric() || c == '_')).unwrap_or(tree.len());
     let (name, rest) = tree.split_at(end);
-    if let Some(group) = rest.strip_prefix("::").map(str::trim_start).and_then(|rest| rest.strip_prefix('{')) {
+    if let Some(group) = rest.strip_prefix("::").map(str::trim_start).and_then(|rest| rest.strip_prefix('{'))
+    {
         let inner = group_of(group).into_iter().flat_map(expand);
         return inner.map(|path| [vec![name.to_owned()], path].concat()).collect();
     }
@@ -165,7 +170,8 @@ fn expand(tree: &str) -> Vec<Vec<String>> {
         // `use a as b` is known as b.
         _ => match rest.trim_start().strip_prefix("as ") {
             Some(alias) if !name.is_empty() => {
-                let alias: String = alias.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+                let alias: String =
+                    alias.trim().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
                 vec![vec![name.to_owned(), format!("as {alias}")]]
             }
             _ => vec![vec![name.to_owned()]],
@@ -210,7 +216,8 @@ fn named(mut path: Vec<String>) -> (Vec<String>, String) {
 
 /// A path as seen from the root of the crate.
 fn absolute(module: &str, path: &[String]) -> Vec<String> {
-    let mut base: Vec<String> = module.split("::").filter(|part| !part.is_empty()).map(str::to_owned).collect();
+    let mut base: Vec<String> =
+        module.split("::").filter(|part| !part.is_empty()).map(str::to_owned).collect();
     let mut rest = path.iter().filter(|part| !part.starts_with("as ")).peekable();
     match rest.peek().map(|first| first.as_str()) {
         Some("crate") => {

@@ -6,9 +6,9 @@ use std::slice;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use longwire_proto::Kind;
+use longwire_proto::{Cause, CauseClass, Counted, Kind};
 
-use crate::end::cause::{self, ENDS, NOT_STATUS, REASONS};
+use crate::end::{Failure, NotOpenedReason};
 
 /// Threads that count beside each other without waiting for one another.
 const SHARDS: usize = 16;
@@ -51,8 +51,8 @@ pub(crate) struct Told {
     simple: [AtomicU64; 6],
     received: [AtomicU64; 7],
     sent: [AtomicU64; 7],
-    ended: [AtomicU64; ENDS],
-    not_opened: [AtomicU64; REASONS.len()],
+    ended: [AtomicU64; Cause::COUNT],
+    not_opened: [AtomicU64; NotOpenedReason::COUNT],
 }
 
 impl Default for Told {
@@ -172,12 +172,12 @@ impl Told {
         add_one(&self.opened);
     }
 
-    pub(crate) fn ended(&self, end: usize) {
-        add_one(&self.ended[end]);
+    pub(crate) fn ended(&self, cause: Cause) {
+        add_one(&self.ended[cause.index()]);
     }
 
-    pub(crate) fn not_opened(&self, reason: usize) {
-        add_one(&self.not_opened[reason]);
+    pub(crate) fn not_opened(&self, reason: NotOpenedReason) {
+        add_one(&self.not_opened[reason.index()]);
     }
 }
 
@@ -230,11 +230,11 @@ impl Counters {
         self.shard().opened();
     }
 
-    pub(crate) fn ended(&self, end: usize) {
-        self.shard().ended(end);
+    pub(crate) fn ended(&self, cause: Cause) {
+        self.shard().ended(cause);
     }
 
-    pub(crate) fn not_opened(&self, reason: usize) {
+    pub(crate) fn not_opened(&self, reason: NotOpenedReason) {
         self.shard().not_opened(reason);
     }
 
@@ -352,28 +352,30 @@ impl Snapshot {
         let reasons = sum(told, |told| &told.not_opened);
         let [http, accept_errors, dropped, replaced, tls_failed, opening] = sum(told, |told| &told.simple);
         let opened = told.iter().map(|told| told.opened.load(Ordering::Relaxed)).sum::<u64>();
-        let ended: Vec<_> = (0..ENDS)
+        let ended: Vec<_> = (0..Cause::COUNT)
             .map(|at| {
-                let (cause, code) = cause::end(at);
-                Ended { cause, code, count: ends[at] }
+                let Counted { name, code, .. } = Cause::counted(at);
+                Ended { cause: name, code, count: ends[at] }
             })
             .collect();
-        let all = |wanted: &dyn Fn(&Ended) -> bool| {
-            ended.iter().filter(|ended| wanted(ended)).map(|ended| ended.count).sum::<u64>()
+        let of = |class: CauseClass| -> u64 {
+            ends.iter()
+                .enumerate()
+                .filter(|(at, _)| Cause::counted(*at).class == class)
+                .map(|(_, count)| count)
+                .sum()
         };
-        let closed = all(&|ended| ended.cause.starts_with("closed_by_"));
-        let slow_consumers = all(&|ended| ended.cause == "slow_consumer");
-        let timeouts = all(&|ended| ended.cause.ends_with("_timeout"));
-        let lost = all(&|ended| ended.code == "1006" || ended.cause == "panicked")
-            - all(&|ended| ended.code == "1006" && ended.cause.ends_with("_timeout"));
-        let total = all(&|_| true);
-        let not_opened: Vec<_> =
-            REASONS.into_iter().zip(reasons).map(|(reason, count)| NotOpened { reason, count }).collect();
-        let handshake_timeouts = reasons[NOT_STATUS];
+        let total = ends.iter().sum::<u64>();
+        let not_opened: Vec<_> = reasons
+            .iter()
+            .enumerate()
+            .map(|(at, count)| NotOpened { reason: NotOpenedReason::name(at), count: *count })
+            .collect();
+        let handshake_timeouts = reasons[NotOpenedReason::Failure(Failure::Timeout).index()];
         Self {
             open: opened.saturating_sub(total),
             opened,
-            refused: reasons[..NOT_STATUS].iter().sum::<u64>() + handshake_timeouts,
+            refused: reasons[..NotOpenedReason::STATUS_COUNT].iter().sum::<u64>() + handshake_timeouts,
             handshake_timeouts,
             opening,
             tls_failed,
@@ -383,11 +385,11 @@ impl Snapshot {
             sent: Traffic::from_array(sum(told, |told| &told.sent)),
             dropped,
             replaced,
-            closed,
-            slow_consumers,
-            protocol_errors: total - closed - slow_consumers - timeouts - lost,
-            timeouts,
-            lost,
+            closed: of(CauseClass::Closed),
+            slow_consumers: of(CauseClass::Slow),
+            protocol_errors: of(CauseClass::Protocol),
+            timeouts: of(CauseClass::Timeout),
+            lost: of(CauseClass::Lost) + of(CauseClass::Internal),
             ended,
             not_opened,
         }

@@ -3,9 +3,7 @@
 
 use longwire_proto::{Kind, Role};
 
-use crate::end::Closed;
-use crate::end::cause;
-use crate::end::{AcceptError, ConnectError, Error};
+use crate::end::{AcceptError, Closed, ConnectError, Error, cause_of};
 use crate::observe::counters::{Counters, Traffic};
 use crate::observe::trace::Span;
 
@@ -101,7 +99,7 @@ impl Watch {
         self.tell();
         let end = self.end.as_ref();
         if let Some(counters) = &self.counters {
-            counters.ended(end.map_or_else(|| cause::end_called(cause::DROPPED), cause::end_of));
+            counters.ended(cause_of(end));
         }
         self.span.ended(end, &self.received, &self.sent);
     }
@@ -116,17 +114,17 @@ impl Drop for Watch {
 /// A server has opened no connection.
 pub(crate) fn not_accepted(counters: Option<&Counters>, error: &AcceptError) {
     if let Some(counters) = counters {
-        counters.not_opened(cause::reason(error.status(), error.cause()));
+        counters.not_opened(error.reason());
     }
-    crate::observe::trace::not_opened(Role::Server, None, error.status(), error.cause());
+    crate::observe::trace::not_opened(Role::Server, None, error.reason());
 }
 
 /// A client has got none.
 pub(crate) fn not_connected(counters: Option<&Counters>, error: &ConnectError) {
     if let Some(counters) = counters {
-        counters.not_opened(cause::reason(error.status(), error.cause()));
+        counters.not_opened(error.reason());
     }
-    crate::observe::trace::not_opened(Role::Client, None, error.status(), error.cause());
+    crate::observe::trace::not_opened(Role::Client, None, error.reason());
 }
 
 #[cfg(test)]
