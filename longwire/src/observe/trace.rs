@@ -1,7 +1,7 @@
-//! What `tracing` is told, with the feature of that name; without it all of this is nothing.
+//! Spans and events for `tracing`, with the feature of that name. Without the feature, all functions are empty.
 //!
-//! Events are `longwire`'s by their target. They have sizes, causes and addresses, the path without its query,
-//! and the subprotocol: never a payload, the reason of a Close frame, or the value of another header.
+//! The target of all events is `longwire`. They contain sizes, causes, addresses, the path without its query, and the
+//! subprotocol. They never contain a payload, the reason of a Close frame, or the value of any other header.
 
 #[cfg(feature = "tracing")]
 pub(crate) use on::*;
@@ -20,7 +20,7 @@ mod on {
     use crate::end::{Closed, Error, NotOpenedReason, cause_of};
     use crate::observe::counters::Traffic;
 
-    /// The span of a connection: a child of the one in which it was opened.
+    /// The span of a connection, a child of the span in which it was opened.
     #[derive(Clone, Debug)]
     pub(crate) struct Span(Inner);
 
@@ -38,7 +38,7 @@ mod on {
             subprotocol: Option<&str>,
             deflate: Option<DeflateParameters>,
         ) -> Self {
-            // As an end that is warned of: whoever wants no more than that gets its context too.
+            // At the level of the most severe event, so that a subscriber that only wants warnings gets their context.
             Self(warn_span!(
                 target: "longwire",
                 "websocket",
@@ -67,7 +67,7 @@ mod on {
             trace!(target: "longwire", parent: &self.0, direction, ?kind, bytes, "message");
         }
 
-        /// `None`: it was dropped before it had ended.
+        /// Reports the end; `None` if the connection was dropped before it had ended.
         pub(crate) fn ended(&self, end: Option<&Result<Closed, Error>>, received: &Traffic, sent: &Traffic) {
             let (cause, code) = cause_and_code(end);
             macro_rules! ended {
@@ -110,7 +110,7 @@ mod on {
         }
     }
 
-    /// A client begins to connect.
+    /// A client starts to connect.
     pub(crate) fn connecting(host: impl Display, port: u16) {
         debug!(target: "longwire", side = "client", %host, port, "connecting");
     }
@@ -126,7 +126,7 @@ mod on {
         debug!(target: "longwire", side = "server", %id, %peer, path, subprotocol, deflate, "opened");
     }
 
-    /// A connection of an engine has ended. `peer` is asked for only where somebody wants to know.
+    /// A connection of an engine has ended. `peer` is called only if the event is enabled.
     pub(crate) fn engine_ended(
         id: impl Display,
         peer: impl Fn() -> Option<SocketAddr>,
