@@ -76,7 +76,7 @@ pub use client::http2::{H2Stream, Http2, Http2Connection, Http2Error};
 pub use client::{Client, RedirectError, Step, connect};
 #[cfg(feature = "proxy")]
 pub use client::{Proxy, ProxyError};
-pub use connection::{Connections, Receiver, Sender, WebSocket};
+pub use connection::{Connections, Receiver, Sender, Shutdown, WebSocket};
 pub use end::{AcceptError, Closed, ConnectError, Error, Phase, Response, Side};
 #[cfg(feature = "tls")]
 pub use net::tls::{self, Tls, TlsError};
@@ -93,8 +93,8 @@ pub use server::{Acceptor, Forwarded, Handshake, InvalidNetwork, TrustedProxies,
 
 pub use longwire_proto::handshake::{HandshakeError, InvalidOrigin, Origins, Refusal};
 pub use longwire_proto::{
-    CloseCode, CloseFrame, Compress, Config, Deflate, DeflateParameters, Kind, Message, Part, ProtocolError,
-    Role, SendError, SharedFrame, Utf8Bytes,
+    Cause, CauseClass, CloseCode, CloseFrame, Compress, Config, Deflate, DeflateParameters, Kind, Message,
+    Part, ProtocolError, Role, SendError, SharedFrame, Utf8Bytes,
 };
 
 pub use bytes::Bytes;
