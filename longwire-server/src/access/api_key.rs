@@ -2,6 +2,8 @@
 //!
 //! A key is 32 random bytes, so that its hash needs no salt and no work: nobody can guess it.
 
+use std::io;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
@@ -21,7 +23,7 @@ const SHOWN_MAX: usize = 256;
 /// # Errors
 ///
 /// If the system gives no random bytes.
-pub fn generate() -> Result<(String, String), getrandom::Error> {
+pub fn generate() -> io::Result<(String, String)> {
     let mut random = [0; 32];
     getrandom::fill(&mut random)?;
     let key = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(random));
