@@ -333,7 +333,8 @@ impl Lifecycle {
 
     /// Writing has failed. Whether this error is the one that counts so far.
     pub(crate) fn write_failed(&mut self, kind: io::ErrorKind) -> bool {
-        let counts = !self.has_ended() && self.broken().is_none();
+        let is_told = self.cause().is_some_and(|cause| !matches!(cause, Cause::Closed { .. }));
+        let counts = !is_told && self.broken().is_none();
         self.cold().broken.get_or_insert(kind);
         counts
     }
