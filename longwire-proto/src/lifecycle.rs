@@ -30,7 +30,8 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crate::cause::{Cause, Farewell, Initiator};
-use crate::close::{CloseCode, CloseFrame};
+use crate::close::CloseFrame;
+use crate::close_code::CloseCode;
 use crate::config::Config;
 use crate::role::Role;
 
