@@ -44,6 +44,7 @@ pub mod mask;
 mod buffer_pool;
 mod cause;
 mod close;
+mod close_code;
 mod config;
 mod connection;
 mod deflate;
@@ -57,7 +58,8 @@ mod role;
 mod text;
 
 pub use cause::{Cause, CauseClass, Counted, Initiator};
-pub use close::{CloseCode, CloseFrame, MAX_REASON};
+pub use close::CloseFrame;
+pub use close_code::{CloseCode, MAX_REASON};
 pub use config::Config;
 pub use connection::{Connection, Event, Received};
 pub use deflate::{Compress, Deflate, DeflateParameters};

@@ -10,7 +10,7 @@ use crate::deflate::codec::with_compressor;
 use crate::deflate::{Compress, WINDOW_BITS};
 use crate::message::{Kind, Message};
 use crate::message_ref::Outgoing;
-use crate::outgoing::send::{First, is_worth_it, settings};
+use crate::outgoing::send::{FrameStart, is_worth_it, settings};
 
 /// A message encoded once, to be sent by many server connections without encoding or copying it again.
 ///
@@ -57,7 +57,7 @@ impl SharedFrame {
     pub fn new_with<'m>(message: impl Into<Outgoing<'m>>, compress: Compress) -> Self {
         let message = message.into();
         let kind = message.kind();
-        let plain = encode(First::plain(kind), message.as_bytes());
+        let plain = encode(FrameStart::plain(kind), message.as_bytes());
         Self(Arc::new(Shared { kind, compress, plain, deflated: OnceLock::new() }))
     }
 
@@ -101,7 +101,7 @@ impl SharedFrame {
             with_compressor(|compressor, payload| {
                 compressor.message(message.as_bytes(), level, window_bits, payload);
                 let smaller = payload.len() < message.len();
-                smaller.then(|| encode(First::compressed(self.0.kind), payload))
+                smaller.then(|| encode(FrameStart::compressed(self.0.kind), payload))
             })
         });
         frames.as_deref()
@@ -109,8 +109,8 @@ impl SharedFrame {
 }
 
 /// A server's frames for `payload`.
-fn encode(mut first: First, payload: &[u8]) -> Frames {
-    let one = |first: First, fin, piece: &[u8]| {
+fn encode(mut first: FrameStart, payload: &[u8]) -> Frames {
+    let one = |first: FrameStart, fin, piece: &[u8]| {
         let header = first.header(fin, piece.len()).encode();
         let mut frame = Vec::with_capacity(header.len() + piece.len());
         frame.extend_from_slice(&header);
@@ -124,7 +124,7 @@ fn encode(mut first: First, payload: &[u8]) -> Frames {
     let mut frames = Vec::new();
     while let Some(piece) = pieces.next() {
         frames.push(one(first, pieces.peek().is_none(), piece));
-        first = First::CONTINUES;
+        first = FrameStart::CONTINUES;
     }
     frames.into()
 }

@@ -87,12 +87,9 @@ impl<H: Handler> Turn<'_, H> {
             buffer[..before].copy_from_slice(&buffers.input);
             socket::read(self.stream, buffer, before)
         };
-        match outcome {
+        if let ReadOutcome::InBuffer { .. } = outcome {
             // Its bytes are in the loop's buffer now.
-            ReadOutcome::InBuffer { .. } => buffers.input = Vec::new(),
-            // Nothing can be written, and there is nothing more to learn.
-            ReadOutcome::Nothing if self.entry.core.write_failure().is_some() => return ReadOutcome::End,
-            _ => {}
+            buffers.input = Vec::new();
         }
         outcome
     }
