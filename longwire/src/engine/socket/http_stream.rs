@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::engine::socket::layer::Layer;
+use super::Layer;
 #[cfg(feature = "tls")]
 use crate::tls::TlsStream;
 
@@ -81,7 +81,7 @@ impl HttpStream {
             #[cfg(feature = "tls")]
             Inner::Tls(stream) => {
                 let (stream, session) = stream.into_inner();
-                let session = Box::new(crate::engine::socket::tls::TlsSession::new(session));
+                let session = Box::new(super::TlsSession::new(session));
                 Ok((stream.into_std()?, Some(Layer::Tls(session))))
             }
         }
