@@ -16,3 +16,8 @@ pub mod realtime;
 pub mod store;
 
 mod value;
+
+/// The examples of the README are compiled.
+#[cfg(all(doctest, unix))]
+#[doc = include_str!("../README.md")]
+struct Readme;

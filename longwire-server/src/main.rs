@@ -6,6 +6,8 @@
 mod cli;
 #[cfg(unix)]
 mod http;
+// Only `serve` logs, and it needs Unix.
+#[cfg_attr(not(unix), allow(dead_code))]
 mod log;
 #[cfg(unix)]
 mod metrics;

@@ -23,6 +23,7 @@ pub(crate) fn failure(text: &str) {
 }
 
 /// What whoever runs the program has to know, at a terminal or not.
+#[cfg(unix)]
 pub(crate) fn notice(text: &str) {
     line(Colour::Green, "longwire", &format!(": {text}"));
 }

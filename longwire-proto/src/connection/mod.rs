@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::cause::Cause;
 use crate::close::CloseFrame;
-use crate::close_code::{CloseCode, MAX_REASON};
+use crate::close_code::CloseCode;
 use crate::config::Config;
 use crate::deflate::{Compress, DeflateParameters};
 use crate::error::{ProtocolError, SendError};
@@ -373,9 +373,8 @@ impl Connection {
     fn send_failure(&mut self, code: CloseCode, reason: &str, out: &mut Outbox) {
         // RFC 6455 7.4.1: 1005, 1006 and the like are never on the wire.
         if self.is_open() && code.is_sendable() {
-            let end = reason.floor_char_boundary(MAX_REASON);
             let mut payload = Vec::new();
-            CloseFrame::new(code, &reason[..end]).encode(&mut payload);
+            CloseFrame::truncated(code, reason).encode(&mut payload);
             self.sending.close(&payload, out);
         }
     }

@@ -3,6 +3,8 @@
 mod config;
 mod connect;
 mod lines;
+// Its checks of a request are for `serve`, which needs Unix.
+#[cfg_attr(not(unix), allow(dead_code))]
 mod origin;
 mod output;
 mod reach;
@@ -64,7 +66,6 @@ impl Failure {
     }
 
     /// The options do not go together.
-    #[cfg(unix)]
     fn usage(text: impl Into<String>) -> Self {
         Self { status: 2, text: text.into() }
     }
@@ -100,7 +101,9 @@ fn run_server(serve: serve::Serve) -> Result<(), Failure> {
 }
 
 #[cfg(not(unix))]
-fn run_server(_: serve::Serve) -> Result<(), Failure> {
+fn run_server(serve: serve::Serve) -> Result<(), Failure> {
+    // Invalid options are reported on every system.
+    serve.settings()?;
     Err(Failure::new("serve needs a Unix system, such as Linux or macOS"))
 }
 

@@ -396,7 +396,7 @@ mod tests {
 
     /// `docs/longwire.toml` as it is, and with what it holds as comments switched on.
     fn example() -> (String, String) {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/longwire.toml");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/longwire.toml");
         let text = std::fs::read_to_string(path).expect("the example");
         let full = text.lines().map(|line| match line.strip_prefix('#') {
             Some(rest) if rest.starts_with(|c: char| c == '[' || c.is_ascii_lowercase()) => rest,

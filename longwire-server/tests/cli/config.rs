@@ -23,7 +23,7 @@ fn output(command: &mut Command) -> (Option<i32>, String, String) {
 
 #[test]
 fn the_example_is_valid_and_so_is_what_is_shown_of_it() {
-    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/longwire.toml");
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/longwire.toml");
     let (status, shown, stderr) = run(&["config", "check", example]);
     assert_eq!((status, stderr), (Some(0), vec![]));
     assert!(shown.contains("max_message = \"1M\"  # ") && shown.contains("docs/longwire.toml:"), "{shown}");

@@ -3,14 +3,14 @@
 //! hyper reads the request and writes the answer; which it is, the [`Acceptor`] says. What becomes of the
 //! connection behind the answer is [`Upgraded`].
 
-#[cfg(unix)]
+#[cfg(all(unix, feature = "engine"))]
 mod engine;
 mod stream;
 
 #[cfg(feature = "axum")]
 pub mod axum;
 
-#[cfg(unix)]
+#[cfg(all(unix, feature = "engine"))]
 pub use engine::Adopted;
 pub use stream::Upgraded;
 
