@@ -120,7 +120,7 @@ struct Cold {
 
 #[derive(Debug)]
 struct Unfinished {
-    /// When its first bytes came.
+    /// When the driver began to wait for the rest.
     begun: Instant,
     /// Bytes received since, of whatever.
     received: u64,
@@ -209,14 +209,14 @@ impl Lifecycle {
 
     /// The input was worked off as far as possible.
     #[inline]
-    pub(crate) fn note_input(&mut self, delivered: bool, unfinished: bool) {
+    pub(crate) fn note_input(&mut self, delivered: bool, unfinished: bool, now: Instant) {
         if unfinished || self.cold.is_some() {
-            self.note_unfinished(delivered, unfinished);
+            self.note_unfinished(delivered, unfinished, now);
         }
     }
 
     #[cold]
-    fn note_unfinished(&mut self, delivered: bool, unfinished: bool) {
+    fn note_unfinished(&mut self, delivered: bool, unfinished: bool, now: Instant) {
         if self.stage > Stage::Pinged {
             return;
         }
@@ -226,7 +226,7 @@ impl Lifecycle {
             cold.unfinished = None;
         }
         if unfinished {
-            cold.unfinished.get_or_insert(Unfinished { begun: since, received: 0 });
+            cold.unfinished.get_or_insert(Unfinished { begun: now, received: 0 });
         }
         if delivered && let Some(at) = &mut cold.data_at {
             *at = since;

@@ -386,7 +386,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     fn note_input(&mut self, joins: bool) {
         let Some(lent) = &mut self.lent else { return };
         let unfinished = !lent.input.is_empty() || (joins && self.core.is_within_message());
-        self.core.note_input(std::mem::take(&mut lent.delivered), unfinished);
+        self.core.note_input(std::mem::take(&mut lent.delivered), unfinished, now());
     }
 
     /// Ready when a deadline has passed and was acted upon.
