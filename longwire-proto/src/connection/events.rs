@@ -30,11 +30,11 @@ impl Connection {
 
     /// Reports that the input was worked off: `delivered`, a message or a part was handed out since the
     /// last call; `unfinished`, the driver keeps the beginning of a frame, or of a message that it joins,
-    /// and waits for the rest. [`Config::message_timeout`](crate::Config::message_timeout) and
-    /// [`Config::read_timeout`](crate::Config::read_timeout) count from the read before.
+    /// and waits for the rest. [`Config::message_timeout`](crate::Config::message_timeout) counts from `now`,
+    /// [`Config::read_timeout`](crate::Config::read_timeout) from the read before.
     #[inline]
-    pub fn note_input(&mut self, delivered: bool, unfinished: bool) {
-        self.lifecycle.note_input(delivered, unfinished);
+    pub fn note_input(&mut self, delivered: bool, unfinished: bool, now: Instant) {
+        self.lifecycle.note_input(delivered, unfinished, now);
     }
 
     /// Reports that the driver stops reading, because too much waits to be written. The peer is not held
