@@ -178,8 +178,7 @@ fn printable(text: &str) -> String {
 
 fn demo() -> Result<()> {
     let (running, address) = start("127.0.0.1:0")?;
-    let enter =
-        |room: &str, name: &str| blocking::connect(format!("ws://{address}/{room}?name={name}"));
+    let enter = |room: &str, name: &str| blocking::connect(format!("ws://{address}/{room}?name={name}"));
 
     let mut ming = enter("茶馆", "小明")?;
     hears(&mut ming, "* 小明 comes in 👋")?;

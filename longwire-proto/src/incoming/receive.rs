@@ -207,7 +207,11 @@ impl ReceiveHalf {
 
     /// Does what [`any_frame`](Self::any_frame) does by [`begin`](Self::begin) and [`payload`](Self::payload).
     #[inline]
-    fn short_frame(&mut self, frame: ShortFrame, input: &mut [u8]) -> Result<(usize, Option<Item>), ProtocolError> {
+    fn short_frame(
+        &mut self,
+        frame: ShortFrame,
+        input: &mut [u8],
+    ) -> Result<(usize, Option<Item>), ProtocolError> {
         let ShortFrame { kind, key, start, end } = frame;
         self.control_run = 0;
         let payload = &mut input[start..end];

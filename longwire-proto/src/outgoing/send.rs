@@ -366,7 +366,13 @@ impl SendHalf {
     }
 
     #[inline(never)]
-    fn copied_fragments(&mut self, mut first: FrameStart, payload: &[u8], frame_size: usize, out: &mut Outbox) {
+    fn copied_fragments(
+        &mut self,
+        mut first: FrameStart,
+        payload: &[u8],
+        frame_size: usize,
+        out: &mut Outbox,
+    ) {
         let mut pieces = payload.chunks(frame_size).peekable();
         while let Some(piece) = pieces.next() {
             self.copied(pieces.peek().is_none(), first, piece, out);

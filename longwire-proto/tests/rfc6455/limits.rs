@@ -114,15 +114,18 @@ pub(crate) fn rows() -> Vec<Row> {
         )
         .config(three)
         .seen([Seen::Binary([vec![7; 351], vec![b'!']].concat())]),
-        row("4 small ones among them", [
-            binary([7; 32]).more(),
-            continuation([7; 31]).more(),
-            continuation([7; 32]).more(),
-            continuation("").more(),
-            continuation("").more(),
-            continuation([7; 32]).more(),
-            continuation([7; 31]),
-        ])
+        row(
+            "4 small ones among them",
+            [
+                binary([7; 32]).more(),
+                continuation([7; 31]).more(),
+                continuation([7; 32]).more(),
+                continuation("").more(),
+                continuation("").more(),
+                continuation([7; 32]).more(),
+                continuation([7; 31]),
+            ],
+        )
         .config(three)
         .fails(too_many(3), 1008),
         row("2 fragments of 1", [binary("1").more(), continuation("2")])
