@@ -13,7 +13,7 @@ use crate::end::Error;
 use crate::engine::conn::Conn;
 use crate::engine::entry::{Entry, Local, guard};
 use crate::engine::handler::Handler;
-#[cfg(feature = "tls")]
+#[cfg(any(feature = "tls", test))]
 use crate::engine::socket::Layer;
 use crate::engine::socket::{self, ReadOutcome};
 
@@ -78,6 +78,11 @@ impl<H: Handler> Turn<'_, H> {
                 let outcome = session.read(self.stream, buffer, before);
                 buffers.was_blocked |= session.is_behind();
                 break 'read outcome;
+            }
+            #[cfg(test)]
+            if let Some(Layer::Scripted(scripted)) = &buffers.layer {
+                buffer[..before].copy_from_slice(&buffers.input);
+                break 'read scripted.read(buffer, before);
             }
             if before == 0
                 && let Some(landing) = buffers.assembler.landing_buffer(&self.entry.core)
