@@ -19,7 +19,7 @@ use self::lifecycle_rows::{Act, Row, ms, opcodes, rows};
 use super::admission::Admission;
 use super::opening::accept_unanswered;
 use super::{Loop, WAKER};
-use crate::end::{Closed, Error};
+use crate::end::{Closed, Error, cause_of};
 use crate::engine::Conn;
 use crate::engine::handler::{Handler, Opening};
 use crate::engine::mailbox::handle::{ConnHandle, Handle};
@@ -122,12 +122,12 @@ async fn run(row: &Row) {
     running.await.unwrap().unwrap();
 
     let (name, expected) = (row.name, &row.end);
-    let (cause, code) = match &end {
-        Ok(closed) => (closed.cause(), closed.frame.as_ref().map(|frame| u16::from(frame.code))),
-        Err(Error::Protocol(error)) => (error.name(), Some(u16::from(error.close_code()))),
-        Err(error) => (error.cause(), None),
+    let code = match &end {
+        Ok(closed) => closed.frame.as_ref().map(|frame| u16::from(frame.code)),
+        Err(Error::Protocol(error)) => Some(u16::from(error.close_code())),
+        Err(_) => None,
     };
-    assert_eq!(cause, expected.cause, "{name}: {end:?}");
+    assert_eq!(cause_of(Some(&end)).name(), expected.cause, "{name}: {end:?}");
     if let Some(code) = code {
         assert_eq!(code, expected.code, "{name}");
     }
