@@ -5,15 +5,15 @@
 
 mod cli;
 #[cfg(unix)]
-mod http;
+mod health;
 mod log;
 #[cfg(unix)]
 mod metrics;
 #[cfg(unix)]
-mod patient;
+mod write_timeout;
 #[cfg(unix)]
-mod serving;
-mod stop;
+mod http_server;
+mod signals;
 mod terminal;
 
 use std::process::ExitCode;

@@ -11,10 +11,10 @@ use longwire::{CloseCode, Closed, Config, ConnectError, Error, Receiver, Sender}
 use tokio::sync::mpsc;
 
 use super::Failure;
-use super::lines::{self, Batch};
+use super::stdin::{self, Batch};
 use super::output::Output;
-use super::reach::{self, Reach};
-use crate::stop::Signals;
+use super::client_options::{self, Reach};
+use crate::signals::Signals;
 use crate::terminal;
 
 /// How long Ctrl-C waits for the closing handshake.
@@ -124,12 +124,12 @@ impl Connect {
         let subprotocol =
             socket.subprotocol().map(|name| format!(", subprotocol {name}")).unwrap_or_default();
         let deflate = if socket.deflate().is_some() { ", compressed" } else { "" };
-        let url = terminal::excerpt(&reach::shown(&self.url));
+        let url = terminal::excerpt(&client_options::shown(&self.url));
         terminal::event("connected", &format!(" to {url}{subprotocol}{deflate}"));
 
         let (sender, receiver) = socket.split();
         let mut listening = pin!(listen(receiver, Output::new(self.binary), self.echo));
-        let input = if self.no_input { None } else { Some(lines::read()) };
+        let input = if self.no_input { None } else { Some(stdin::read()) };
         let (talked, patience) = tokio::select! {
             end = &mut listening => return judge(end),
             talked = talk(input, &sender) => (talked, Duration::MAX),
@@ -149,7 +149,7 @@ impl Connect {
 
     pub(super) fn refused(&self, error: &ConnectError) -> Failure {
         let text = match error {
-            ConnectError::Io(error) => format!("cannot connect to {}: {error}", reach::shown(&self.url)),
+            ConnectError::Io(error) => format!("cannot connect to {}: {error}", client_options::shown(&self.url)),
             other => other.to_string(),
         };
         Failure::new(terminal::excerpt(&text))

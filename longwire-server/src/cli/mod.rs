@@ -2,10 +2,10 @@
 
 mod config;
 mod connect;
-mod lines;
+mod stdin;
 mod origin;
 mod output;
-mod reach;
+mod client_options;
 mod reconnect;
 mod serve;
 #[cfg(unix)]

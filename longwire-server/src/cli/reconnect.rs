@@ -14,9 +14,9 @@ use tokio::sync::{mpsc, watch};
 
 use super::Failure;
 use super::connect::{Connect, End, INTERRUPTED, judge};
-use super::lines::{self, Batch};
+use super::stdin::{self, Batch};
 use super::output::Output;
-use crate::stop::Signals;
+use crate::signals::Signals;
 use crate::terminal;
 
 /// Which connection is open, counted from 1.
@@ -28,7 +28,7 @@ pub(super) async fn run(connect: &Connect, client: Client, signals: &mut Signals
     let sender = feed.sender();
     let (opened, open) = watch::channel(None);
     let mut listening = pin!(listen(feed, opened, &connect.url, Output::new(connect.binary), connect.echo));
-    let input = if connect.no_input { None } else { Some(lines::read()) };
+    let input = if connect.no_input { None } else { Some(stdin::read()) };
     let (talked, patience) = tokio::select! {
         end = &mut listening => return conclude(connect, end),
         talked = talk(input, &sender, open) => (talked, Duration::MAX),
@@ -167,7 +167,7 @@ async fn show(
                 let again = if attempt.opened > 0 { " again" } else { "" };
                 terminal::event(
                     "connected",
-                    &format!("{again} to {}", terminal::excerpt(&super::reach::shown(url))),
+                    &format!("{again} to {}", terminal::excerpt(&super::client_options::shown(url))),
                 );
                 open.send_replace(Some(attempt.opened + 1));
             }

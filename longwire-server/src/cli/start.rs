@@ -14,8 +14,8 @@ use tokio::runtime;
 
 use super::serve::Serve;
 use super::{Failure, origin};
-use crate::serving::Site;
-use crate::stop::Signals;
+use crate::http_server::Site;
+use crate::signals::Signals;
 use crate::{log, metrics, terminal};
 
 /// How long closing handshakes and HTTP requests may take when the server stops.

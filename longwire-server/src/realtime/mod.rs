@@ -44,15 +44,15 @@
 //! # }
 //! ```
 
-mod audience;
-mod clients;
+mod presence_broadcast;
+mod connections;
 pub mod http;
-mod pages;
+mod static_files;
 mod session;
-mod site;
+mod assets;
 mod stats;
-mod told;
-mod wire;
+mod server_events;
+mod requests;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -80,13 +80,13 @@ use crate::limits::{Bucket, Limited, Limits, Rate, Seat};
 use crate::pattern;
 use crate::store::{Store, Sync as StoreSync};
 
-pub use clients::Clients;
+pub use connections::Clients;
 
-use audience::Audience;
-use pages::Pages;
+use presence_broadcast::Audience;
+use static_files::Pages;
 use stats::Stats;
-use told::Told;
-use wire::{Code, Fault};
+use server_events::Told;
+use requests::{Code, Fault};
 
 /// The subprotocol of sessions.
 pub const SUBPROTOCOL: &str = "longwire.v1";
@@ -349,7 +349,7 @@ impl Realtime {
         let key = latest.then_some("");
         let raw = SharedFrame::new(published.message.clone());
         let raw = engine.publish_except(&Kind::Raw.topic(name), key, &raw, except);
-        let told = SharedFrame::new(told::message(name, published));
+        let told = SharedFrame::new(server_events::message(name, published));
         let told = engine.publish_except(&Kind::Session.topic(name), key, &told, None);
         if raw.and(told).is_err() {
             // In sessions the positions tell of it.
@@ -414,10 +414,10 @@ impl Realtime {
     }
 
     /// Who is there, for somebody who sees it under the lock of the channel: so what is told later continues it.
-    fn presence<R>(&self, name: &ChannelName, see: impl FnOnce(told::Answer<'static>) -> R) -> R {
+    fn presence<R>(&self, name: &ChannelName, see: impl FnOnce(server_events::Answer<'static>) -> R) -> R {
         self.0.hub.presence_with(name, |present| {
             let nobody = Present { counts: Default::default(), members: None };
-            see(told::Answer::Presence((&present.unwrap_or(nobody)).into()))
+            see(server_events::Answer::Presence((&present.unwrap_or(nobody)).into()))
         })
     }
 

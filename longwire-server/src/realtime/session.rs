@@ -9,9 +9,9 @@ use longwire::engine::{Conn, MessageRef, Peer};
 use longwire::{CloseCode, Error};
 use tokio::task::spawn_local;
 
-use super::clients::Expiry;
-use super::told::{self, Answer, Told};
-use super::wire::{self, Code, Fault, Publication, Request};
+use super::connections::Expiry;
+use super::server_events::{self, Answer, Told};
+use super::requests::{self, Code, Fault, Publication, Request};
 use super::{Kind, Realtime, Who, channel, position};
 use crate::access::Identity;
 use crate::hub::{ChannelName, Position, Recovery, Subscription};
@@ -59,7 +59,7 @@ impl Session {
             let _ = conn.close(CloseCode::UNSUPPORTED, "a session speaks JSON, as text");
             return;
         };
-        let (id, request) = wire::request(text);
+        let (id, request) = requests::request(text);
         let answered = match request {
             // What a publication costs is told when it is published.
             Ok(Request::Publish(publication)) => Self::publish(session, id, publication),
@@ -210,7 +210,7 @@ impl Session {
                     Answer::Subscribed { position: subscribed.position.to_string(), recovered, presence };
                 let mut sent = conn.send(Told::Ok { id, answer: &answer }.text());
                 for published in &missed {
-                    sent = sent.and_then(|()| conn.send(told::message(&name, published)));
+                    sent = sent.and_then(|()| conn.send(server_events::message(&name, published)));
                 }
                 if sent.is_err() {
                     // That the channel goes on would hide what is missing.

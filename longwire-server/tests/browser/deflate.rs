@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::counted::Proxy;
+use crate::counting_proxy::Proxy;
 use crate::devtools::{Browser, Tab};
 use crate::process::Server;
 

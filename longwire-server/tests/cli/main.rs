@@ -4,11 +4,11 @@
 mod arguments;
 mod config;
 mod connect;
-mod endings;
-mod observe;
-mod plain_http;
+mod shutdown;
+mod metrics_and_log;
+mod http;
 mod proxies;
-mod reach;
+mod client_options;
 mod reconnect;
 mod serve;
 mod tls;

@@ -11,12 +11,12 @@ mod access;
 mod axum;
 mod client;
 mod cors;
-mod ends;
+mod connections;
 mod http2;
-mod many;
-mod matrix;
+mod many_channels;
+mod all_transports;
 mod operators;
-mod paused;
+mod timing;
 mod poll;
 mod post;
 mod server;
@@ -24,12 +24,12 @@ mod sse;
 mod webhook;
 
 // What the binary serves connections with.
-#[path = "../../src/http.rs"]
-mod http;
-#[path = "../../src/patient.rs"]
-mod patient;
-#[path = "../../src/serving.rs"]
-mod serving;
+#[path = "../../src/health.rs"]
+mod health;
+#[path = "../../src/write_timeout.rs"]
+mod write_timeout;
+#[path = "../../src/http_server.rs"]
+mod http_server;
 
 use std::time::Duration;
 

@@ -14,7 +14,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::client::{Answer, Connection};
-use crate::serving::Site;
+use crate::http_server::Site;
 use crate::soon;
 
 pub(crate) struct Server {

@@ -5,7 +5,7 @@ mod cursors;
 mod limits;
 mod model;
 mod presence;
-mod rates;
+mod benchmarks;
 mod threads;
 
 use std::sync::Arc;

@@ -1,15 +1,15 @@
 //! Sessions (`longwire.v1`, docs/protocol.md) and raw connections on the same channels, over real sockets.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
-mod many;
+mod concurrency;
 mod presence;
-mod rights;
-mod station;
-mod words;
+mod authorisation;
+mod server;
+mod invalid_requests;
 
 use serde_json::{Value, json};
 
-use station::{Station, at, config};
+use server::{Station, at, config};
 
 /// The rules for names are those of the path, and the document's examples are taken as they stand.
 #[tokio::test]
@@ -44,11 +44,11 @@ async fn what_is_published_is_heard_by_all_in_order_and_answered_with_its_positi
         assert!(heard.iter().all(|message| message.get("user").is_none()));
     }
     // Who is raw hears the others, and not itself.
-    assert_eq!(station::hear(&mut raw).await, "你好 👋".into());
-    assert_eq!(station::hear(&mut raw).await, longwire::Message::from(vec![0, 1, 2]));
+    assert_eq!(server::hear(&mut raw).await, "你好 👋".into());
+    assert_eq!(server::hear(&mut raw).await, longwire::Message::from(vec![0, 1, 2]));
     let last = ann.ask(json!({"type": "publish", "channel": "rooms/一", "data": "末"})).await;
     assert_eq!(at(&last), 4);
-    assert_eq!(station::hear(&mut raw).await, "末".into());
+    assert_eq!(server::hear(&mut raw).await, "末".into());
 }
 
 #[tokio::test]

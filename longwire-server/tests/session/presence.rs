@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use crate::rights::{TOKENS, token};
-use crate::station::{Station, config};
+use crate::authorisation::{TOKENS, token};
+use crate::server::{Station, config};
 
 #[tokio::test]
 async fn who_is_there_is_told_once_and_then_its_changes() {

@@ -4,7 +4,7 @@ use longwire::Origins;
 use longwire::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use super::Body;
-use super::answer::{Denial, empty};
+use super::response::{Denial, empty};
 
 /// How long a browser may remember what it was told, in seconds: two hours are the most that any remembers.
 const REMEMBERED: &str = "7200";

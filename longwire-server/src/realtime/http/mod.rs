@@ -5,14 +5,14 @@
 //! stream of and `poll` one answer; `post` is what is done by POST. How connections are served is the caller's: the
 //! bounds of heads, of writes that get stuck and of idle connections are his.
 
-mod answer;
+mod response;
 mod cors;
-mod events;
-mod hearing;
+mod many_channels;
+mod subscriptions;
 mod poll;
 mod post;
 mod query;
-mod socket;
+mod websocket;
 mod sse;
 
 use std::convert::Infallible;
@@ -29,13 +29,13 @@ use longwire::{Acceptor, Bytes, Forwarded, Origins, Refusal, TrustedProxies};
 use tokio::sync::watch;
 use tokio::time::Sleep;
 
-use super::site::{self, Asset};
-use super::wire::{Code, Fault};
+use super::assets::{self, Asset};
+use super::requests::{Code, Fault};
 use super::{Realtime, Who, channel};
 use crate::access::{Identity, host_allowed};
 use crate::hub::ChannelName;
 use crate::pattern::name_of_path;
-use answer::Denial;
+use response::Denial;
 use cors::Page;
 use query::Query;
 
@@ -286,9 +286,9 @@ impl Http {
                     Route::Stats => {
                         let mut query = request.uri().query().unwrap_or_default().split('&');
                         let after = query.find_map(|pair| pair.strip_prefix("after=")?.parse().ok());
-                        answer::json(&self.realtime.told_stats(after.unwrap_or(0)))
+                        response::json(&self.realtime.told_stats(after.unwrap_or(0)))
                     }
-                    Route::Metrics => site::text(self.realtime.counted().prometheus("longwire")),
+                    Route::Metrics => assets::text(self.realtime.counted().prometheus("longwire")),
                     _ => Asset::Dashboard.answer(request.headers()),
                 })
             }
@@ -297,13 +297,13 @@ impl Http {
     }
 
     async fn get(&self, route: Route, request: &Request<()>, who: Who) -> Result<Response<Body>, Denial> {
-        let wants_stream = answer::wants_stream(request.headers())?;
+        let wants_stream = response::wants_stream(request.headers())?;
         let query = Query::parse(request.uri().query().unwrap_or_default())?;
         let is_head = request.method() == Method::HEAD;
         match route {
             Route::Events if is_head => {
                 query.many()?;
-                Ok(answer::head(wants_stream))
+                Ok(response::head(wants_stream))
             }
             Route::Events if wants_stream => self.stream_of_many(&query, who).await,
             Route::Events => self.poll_many(&query, who).await,
@@ -311,7 +311,7 @@ impl Http {
                 let name = at_path(request.uri().path())?;
                 self.may_hear(&who.identity, &name).await?;
                 if is_head {
-                    Ok(answer::head(wants_stream))
+                    Ok(response::head(wants_stream))
                 } else if wants_stream {
                     self.stream_of_one(name, &query, request.headers(), who)
                 } else {

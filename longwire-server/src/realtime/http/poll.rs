@@ -6,10 +6,10 @@ use longwire::http::Response;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::super::told::{Answer, Said, Told};
+use super::super::server_events::{Answer, Said, Told};
 use super::super::{REPLAY_BYTES, REPLAY_MESSAGES, Who, position};
-use super::answer::{self, Denial};
-use super::hearing::{Channel, Event, Hearing, How};
+use super::response::{self, Denial};
+use super::subscriptions::{Channel, Event, Hearing, How};
 use super::query::Query;
 use super::{Body, End, Http};
 use crate::hub::{ChannelName, Refused};
@@ -49,7 +49,7 @@ impl Http {
             }
         }
         let messages = messages.iter().map(Said::from).collect();
-        Ok(answer::json(&Polled { position: position.to_string(), recovered, messages }))
+        Ok(response::json(&Polled { position: position.to_string(), recovered, messages }))
     }
 
     /// Many channels, each of which may be heard or not.
@@ -75,7 +75,7 @@ impl Http {
                 Event::Presence(change) => change.as_ref().to_owned(),
             });
         }
-        Ok(answer::json_text(format!("{{\"events\":[{}]}}", events.join(","))))
+        Ok(response::json_text(format!("{{\"events\":[{}]}}", events.join(","))))
     }
 }
 

@@ -10,10 +10,10 @@ use longwire::{Bytes, Message, Utf8Bytes};
 use serde::Serialize;
 use tokio::time::timeout;
 
-use super::super::told;
-use super::super::wire::{self, Code, Fault, KEY_MAX, Publication};
+use super::super::server_events;
+use super::super::requests::{self, Code, Fault, KEY_MAX, Publication};
 use super::super::{Who, channel, position};
-use super::answer::{self, Denial};
+use super::response::{self, Denial};
 use super::{Body, Http, at_path};
 use crate::hub::{ChannelName, Receipt};
 
@@ -33,7 +33,7 @@ const QUESTION_MAX: usize = 4096;
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Outcome {
-    Published(told::Answer<'static>),
+    Published(server_events::Answer<'static>),
     Failed { error: Fault },
 }
 
@@ -82,7 +82,7 @@ impl Http {
             asked.await?;
         }
         let receipt = self.realtime.hand_on(&name, message, who.user(), key, None).map_err(Fault::from)?;
-        Ok(answer::json(&told::Answer::from(receipt)))
+        Ok(response::json(&server_events::Answer::from(receipt)))
     }
 
     /// Many messages, in order, each with its own outcome.
@@ -96,7 +96,7 @@ impl Http {
         }
         let most = self.realtime.0.config.max_message.in_memory().saturating_mul(BATCH);
         let body = read(body, most).await?;
-        let publications = wire::batch(&body)?;
+        let publications = requests::batch(&body)?;
         drop(body);
         let deadline = tokio::time::Instant::now() + ASKING;
         let mut results = Vec::with_capacity(publications.len());
@@ -107,7 +107,7 @@ impl Http {
             };
             results.push(published.into());
         }
-        Ok(answer::json(&Results { results }))
+        Ok(response::json(&Results { results }))
     }
 
     async fn publish(
@@ -135,12 +135,12 @@ impl Http {
         B: HttpBody<Error: Into<Box<dyn Error + Send + Sync>>>,
     {
         let request = self.question("history", body, who).await?;
-        let (name, wire::Request::History { after, limit, .. }) = request else {
+        let (name, requests::Request::History { after, limit, .. }) = request else {
             return Err(Denial::not_found());
         };
         let after = after.as_deref().map(position).transpose()?;
         let page = self.realtime.0.hub.history(&name, after, limit, self.realtime.now())?;
-        Ok(answer::json(&told::Answer::History((&page).into())))
+        Ok(response::json(&server_events::Answer::History((&page).into())))
     }
 
     /// Who is there.
@@ -149,7 +149,7 @@ impl Http {
         B: HttpBody<Error: Into<Box<dyn Error + Send + Sync>>>,
     {
         let (name, _) = self.question("presence", body, who).await?;
-        Ok(self.realtime.presence(&name, |answer| answer::json(&answer)))
+        Ok(self.realtime.presence(&name, |answer| response::json(&answer)))
     }
 }
 
@@ -160,14 +160,14 @@ impl Http {
         kind: &str,
         body: B,
         mut who: Who,
-    ) -> Result<(ChannelName, wire::Request), Denial>
+    ) -> Result<(ChannelName, requests::Request), Denial>
     where
         B: HttpBody<Error: Into<Box<dyn Error + Send + Sync>>>,
     {
         let body = read(body, QUESTION_MAX).await?;
         who.seat.message(body.len(), Instant::now()).map_err(Fault::from)?;
-        let request = wire::posted(kind, &body)?;
-        let (wire::Request::History { channel: name, .. } | wire::Request::Presence { channel: name }) =
+        let request = requests::posted(kind, &body)?;
+        let (requests::Request::History { channel: name, .. } | requests::Request::Presence { channel: name }) =
             &request
         else {
             return Err(Denial::not_found());
@@ -190,7 +190,7 @@ where
     match timeout(BODY_TIME, Limited::new(body, most).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large().into()),
-        Ok(Err(error)) => Err(answer::unreadable(&*error)),
+        Ok(Err(error)) => Err(response::unreadable(&*error)),
         Err(_) => Err(Denial::too_slow(&format!("the body takes longer than {} s", BODY_TIME.as_secs()))),
     }
 }

@@ -1,6 +1,6 @@
 //! What an address asks for: `?after=…&wait=…`, and many channels with theirs.
 
-use super::super::wire::{Code, Fault};
+use super::super::requests::{Code, Fault};
 
 /// Channels of one stream, or of one poll.
 pub(super) const CHANNELS_MAX: usize = 100;

@@ -13,10 +13,10 @@ use longwire::Bytes;
 use longwire::http::{HeaderMap, Response};
 use tokio::time::{Interval, MissedTickBehavior};
 
-use super::super::told::{Answer, Told};
+use super::super::server_events::{Answer, Told};
 use super::super::{Who, position};
-use super::answer::{self, Denial};
-use super::hearing::{Channel, Event, Hearing, How};
+use super::response::{self, Denial};
+use super::subscriptions::{Channel, Event, Hearing, How};
 use super::query::Query;
 use super::{Body, End, Http};
 use crate::hub::{ChannelName, Position, Published};
@@ -88,7 +88,7 @@ impl Http {
             let events = stream.next().await?;
             Some((Ok::<_, Infallible>(Frame::data(Bytes::from(events))), stream))
         });
-        answer::stream(StreamBody::new(frames).boxed_unsync())
+        response::stream(StreamBody::new(frames).boxed_unsync())
     }
 }
 

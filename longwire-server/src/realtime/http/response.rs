@@ -7,7 +7,7 @@ use longwire::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use longwire::{Bytes, Refusal};
 use serde::Serialize;
 
-use super::super::wire::{Code, Fault};
+use super::super::requests::{Code, Fault};
 use super::Body;
 use crate::hub::Refused;
 

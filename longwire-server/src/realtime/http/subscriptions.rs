@@ -3,8 +3,8 @@
 use futures_util::future::select_all;
 
 use super::super::Realtime;
-use super::super::audience::{Change, Listener, Missed};
-use super::super::told::{There, Told};
+use super::super::presence_broadcast::{Change, Listener, Missed};
+use super::super::server_events::{There, Told};
 use crate::hub::{Batch, ChannelName, Cursor, Position, Present, Published, Refused, Subscription, User};
 
 /// What comes next on a channel.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::devtools::{Browser, Tab};
 use crate::process::{Server, longwire};
-use crate::relay::Relay;
+use crate::faulty_network::Relay;
 
 const TRANSPORTS: [&str; 3] = ["websocket", "sse", "poll"];
 

@@ -8,7 +8,7 @@ use std::path::Path;
 use longwire::http::{HeaderMap, Method, Request, Response, header};
 
 use super::http::Body;
-use super::site::Kept;
+use super::assets::Kept;
 use crate::pattern::name_of_path;
 
 /// Files, and the bytes of all of them.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use crate::plain_http::get;
+use crate::http::get;
 use crate::process::{PATIENCE, Server, run};
 
 /// A sample of the metrics, as soon as it is what is expected.

@@ -7,7 +7,7 @@ use longwire::{Client, ConnectError};
 use longwire_server::realtime::SUBPROTOCOL;
 use serde_json::{Value, json};
 
-use crate::station::{Station, config};
+use crate::server::{Station, config};
 
 const SECRET: &str = "三十二个字节以上的秘密, and then some";
 
@@ -116,7 +116,7 @@ async fn the_echo_and_the_root_are_bounded_as_all_else_is() {
     ));
     let mut echo = station.raw("/-/echo").await;
     echo.send("一次 👋").await.unwrap();
-    assert_eq!(crate::station::hear(&mut echo).await, "一次 👋".into());
+    assert_eq!(crate::server::hear(&mut echo).await, "一次 👋".into());
     echo.send("两次").await.unwrap();
     assert!(echo.recv().await.unwrap().is_none());
     assert_eq!(echo.closed().unwrap().frame.as_ref().unwrap().code, 1008);

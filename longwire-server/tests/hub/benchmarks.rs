@@ -1,5 +1,5 @@
 //! What a channel and a subscriber cost, and how fast the hub is. Run it by hand, optimised:
-//! `cargo nextest run --cargo-profile ci -p longwire-server --test hub --run-ignored only --no-capture rates`
+//! `cargo nextest run --cargo-profile ci -p longwire-server --test hub --run-ignored only --no-capture benchmarks`
 
 use std::hint::black_box;
 use std::sync::Arc;

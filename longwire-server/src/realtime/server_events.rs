@@ -3,7 +3,7 @@
 use longwire::Message;
 use serde::Serialize;
 
-use super::wire::{Fault, Payload};
+use super::requests::{Fault, Payload};
 use crate::hub::{Members, Page, Position, PresenceChange, Present, Published, Receipt, User};
 
 /// One JSON object.

@@ -3,7 +3,7 @@
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::station::{Session, Station, at, config};
+use crate::server::{Session, Station, at, config};
 
 const PUBLISHERS: usize = 4;
 const EACH: usize = 100;

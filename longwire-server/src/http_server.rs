@@ -24,8 +24,8 @@ use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
-use crate::http;
-use crate::patient::Patient;
+use crate::health;
+use crate::write_timeout::Patient;
 
 /// For a head, and for what is under way when a connection is to end, so that a client that writes a byte at a time holds
 /// nothing for long.
@@ -153,10 +153,10 @@ impl Site {
         } else {
             match self.channels.check_host(&request) {
                 // Whoever looks whether the server lives may say no host, as balancers do.
-                Err(refusal) if !http::is_probe(request.uri().path()) => {
-                    http::refused(refusal).map(BodyExt::boxed_unsync)
+                Err(refusal) if !health::is_probe(request.uri().path()) => {
+                    health::refused(refusal).map(BodyExt::boxed_unsync)
                 }
-                _ => http::answer(&request, *self.closing.borrow()).map(BodyExt::boxed_unsync),
+                _ => health::answer(&request, *self.closing.borrow()).map(BodyExt::boxed_unsync),
             }
         };
         Ok(response.map(|body| Said { body, _busy: busy }))

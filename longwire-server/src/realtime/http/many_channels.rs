@@ -4,11 +4,11 @@ use std::collections::HashSet;
 
 use futures_util::future::join_all;
 
-use super::super::told::{Answer, Told};
-use super::super::wire::{Code, Fault};
+use super::super::server_events::{Answer, Told};
+use super::super::requests::{Code, Fault};
 use super::super::{Who, channel, position};
 use super::Http;
-use super::hearing::{Begun, Channel, How};
+use super::subscriptions::{Begun, Channel, How};
 use super::query::{Query, Wanted};
 use crate::hub::{ChannelName, Position};
 

@@ -14,7 +14,7 @@ use longwire::{CloseCode, Message, Refusal};
 use tokio::task::{AbortHandle, spawn_local};
 
 use super::session::Session;
-use super::wire::{Code, Fault};
+use super::requests::{Code, Fault};
 use super::{Kind, ROOT, Realtime, SUBPROTOCOL, Who, channel};
 use crate::access::EXPIRED;
 use crate::hub::{ChannelName, Subscription};

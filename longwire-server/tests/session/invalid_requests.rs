@@ -3,7 +3,7 @@
 use longwire::Message;
 use serde_json::json;
 
-use crate::station::{Station, config};
+use crate::server::{Station, config};
 
 #[tokio::test]
 async fn each_fault_has_its_code_and_the_session_goes_on() {
@@ -88,7 +88,7 @@ async fn who_asks_for_more_than_it_reads_disturbs_nobody() {
     }
     for offset in 1..=50 {
         bob.ask(json!({"type": "publish", "channel": "一", "data": "在吗 👋"})).await;
-        assert_eq!(crate::station::at(&ann.event().await), offset);
+        assert_eq!(crate::server::at(&ann.event().await), offset);
     }
     for mut flood in floods {
         assert_eq!(flood.end().await.0, 1013);
