@@ -84,7 +84,7 @@ impl Site {
             if let Some(secured) = &secured {
                 request.extensions_mut().insert(secured.clone());
             }
-            self.clone().answer(request, peer, under_way.begin())
+            self.clone().handle(request, peer, under_way.begin())
         });
         if is_tls {
             let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -139,7 +139,7 @@ impl Site {
         matches!(timeout(patience, connection).await, Ok(Ok(())))
     }
 
-    async fn answer(
+    async fn handle(
         self,
         mut request: Request<Incoming>,
         peer: SocketAddr,
@@ -148,8 +148,8 @@ impl Site {
         let busy = Arc::new(busy);
         // A stream that becomes a WebSocket lives on behind its answer, and this with it.
         request.extensions_mut().insert(Arc::clone(&busy));
-        let response = if Http::is_for(&request) {
-            self.channels.answer(request, peer).await
+        let response = if Http::handles(&request) {
+            self.channels.handle(request, peer).await
         } else {
             match self.channels.check_host(&request) {
                 // Whoever looks whether the server lives may say no host, as balancers do.

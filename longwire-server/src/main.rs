@@ -6,15 +6,15 @@
 mod cli;
 #[cfg(unix)]
 mod health;
+#[cfg(unix)]
+mod http_server;
 mod log;
 #[cfg(unix)]
 mod metrics;
-#[cfg(unix)]
-mod write_timeout;
-#[cfg(unix)]
-mod http_server;
 mod signals;
 mod terminal;
+#[cfg(unix)]
+mod write_timeout;
 
 use std::process::ExitCode;
 

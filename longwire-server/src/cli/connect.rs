@@ -11,9 +11,9 @@ use longwire::{CloseCode, Closed, Config, ConnectError, Error, Receiver, Sender}
 use tokio::sync::mpsc;
 
 use super::Failure;
-use super::stdin::{self, Batch};
-use super::output::Output;
 use super::client_options::{self, Reach};
+use super::output::Output;
+use super::stdin::{self, Batch};
 use crate::signals::Signals;
 use crate::terminal;
 
@@ -149,7 +149,9 @@ impl Connect {
 
     pub(super) fn refused(&self, error: &ConnectError) -> Failure {
         let text = match error {
-            ConnectError::Io(error) => format!("cannot connect to {}: {error}", client_options::shown(&self.url)),
+            ConnectError::Io(error) => {
+                format!("cannot connect to {}: {error}", client_options::shown(&self.url))
+            }
             other => other.to_string(),
         };
         Failure::new(terminal::excerpt(&text))

@@ -1,15 +1,15 @@
 //! The command line: which command, and how its end becomes an exit status.
 
+mod client_options;
 mod config;
 mod connect;
-mod stdin;
 mod origin;
 mod output;
-mod client_options;
 mod reconnect;
 mod serve;
 #[cfg(unix)]
 mod start;
+mod stdin;
 #[cfg(unix)]
 mod tls;
 

@@ -14,8 +14,8 @@ use tokio::sync::{mpsc, watch};
 
 use super::Failure;
 use super::connect::{Connect, End, INTERRUPTED, judge};
-use super::stdin::{self, Batch};
 use super::output::Output;
+use super::stdin::{self, Batch};
 use crate::signals::Signals;
 use crate::terminal;
 

@@ -9,7 +9,7 @@ use longwire::tls::ServerTls;
 use longwire::{Acceptor, CloseCode, Config as Limits, Deflate, TrustedProxies};
 use longwire_server::config::{Config, Listen, Loaded};
 use longwire_server::realtime::http::Http;
-use longwire_server::realtime::{Clients, Realtime, SUBPROTOCOL};
+use longwire_server::realtime::{ConnectionHandler, Realtime, SUBPROTOCOL};
 use tokio::runtime;
 
 use super::serve::Serve;
@@ -49,7 +49,7 @@ impl Serve {
             .map_err(|error| Failure::new(format!("cannot start the log: {error}")))?;
         let files = open_files(&config);
         let realtime = Realtime::new(config).map_err(Failure::new)?;
-        realtime.count_by(&metrics::COUNTERS);
+        realtime.set_counters(&metrics::COUNTERS);
         if let Err(error) = realtime.fetch_keys().await {
             // Who runs the keys may be down for a moment: they are asked again when a token comes.
             terminal::warn(&error);
@@ -64,7 +64,7 @@ impl Serve {
             .engine(acceptor, site.clone())?
             .start(listener)
             .map_err(|error| Failure::new(format!("cannot start the threads: {error}")))?;
-        realtime.deliver_by(running.handle().clone());
+        realtime.set_engine(running.handle().clone());
         announce(address, tls.is_some())
             .map_err(|error| Failure::new(format!("cannot write to standard output: {error}")))?;
         if let Some(files) = files {
@@ -147,7 +147,7 @@ impl Server {
         Ok(Some(proxies.rfc7239(self.rfc7239)))
     }
 
-    fn engine(self, acceptor: Acceptor, site: Site) -> Result<Engine<Clients>, Failure> {
+    fn engine(self, acceptor: Acceptor, site: Site) -> Result<Engine<ConnectionHandler>, Failure> {
         let proxies = self.proxies()?;
         let config = self.realtime.config();
         let mut engine = self

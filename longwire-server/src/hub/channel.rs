@@ -9,13 +9,13 @@ use super::history::History;
 use super::keys::Keys;
 use super::options::{CURSOR_BACKLOG, ChannelOptions, History as Bounds, Limits, Presence as Mode};
 use super::presence::Presence;
-use super::{Page, Publish, Receipt, Recovery, Refused};
+use super::{HubError, Page, PublishOptions, PublishReceipt, Recovery};
 use crate::store::{Log, Store, StoreError};
 use crate::value::{ChannelName, Epoch, Position, Published, Time, User};
 
 /// What a channel is counted with in the accounts of all.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Weight {
+pub(super) struct Usage {
     /// Bytes of history.
     pub(super) bytes: usize,
     pub(super) keys: usize,
@@ -33,10 +33,10 @@ pub(super) struct Channel {
     pub(super) used: Time,
     subscribers: u32,
     /// Its place among the histories of its shard.
-    pub(super) before: u32,
-    pub(super) behind: u32,
+    pub(super) older: u32,
+    pub(super) newer: u32,
     /// The history was cut and is still in the store.
-    cut: bool,
+    evict: bool,
     history: History,
     // What most channels do not have is a pointer to it.
     keys: Option<Box<Keys>>,
@@ -57,9 +57,9 @@ impl Channel {
             latest: now,
             used: now,
             subscribers: 0,
-            before: u32::MAX,
-            behind: u32::MAX,
-            cut: false,
+            older: u32::MAX,
+            newer: u32::MAX,
+            evict: false,
             history: History::default(),
             keys: None,
             presence: None,
@@ -86,7 +86,7 @@ impl Channel {
             history.push(published);
             history.expire(&bounds, Time::default());
         })?;
-        self.cut = false;
+        self.evict = false;
         let Some((log, epoch)) = loaded else {
             // It had none, or somebody has taken the files away.
             self.log = None;
@@ -104,8 +104,8 @@ impl Channel {
     }
 
     /// Its history has to be loaded before it is looked at.
-    pub(super) const fn is_cut(&self) -> bool {
-        self.cut
+    pub(super) const fn is_evicted(&self) -> bool {
+        self.evict
     }
 
     /// The store keeps it. A channel without history is as fleeting as the process.
@@ -154,22 +154,22 @@ impl Channel {
     pub(super) fn publish(
         &mut self,
         message: Message,
-        how: Publish<'_>,
-        room: Result<(), Refused>,
+        how: PublishOptions<'_>,
+        room: Result<(), HubError>,
         store: Option<&Store>,
         deliver: &mut dyn FnMut(&Published),
-    ) -> Result<Receipt, Refused> {
+    ) -> Result<PublishReceipt, HubError> {
         self.expire(how.now);
         if let Some(key) = how.key
             && let Some(offset) = self.keys.as_ref().and_then(|keys| keys.offset(key))
         {
             let position = Position { epoch: self.epoch, offset };
-            return Ok(Receipt { position, duplicate: true });
+            return Ok(PublishReceipt { position, duplicate: true });
         }
         if how.key.is_some() {
             room?;
         }
-        let offset = self.head.checked_add(1).ok_or(Refused::Exhausted)?;
+        let offset = self.head.checked_add(1).ok_or(HubError::Exhausted)?;
         let position = Position { epoch: self.epoch, offset };
         let published = Published { position, at: self.latest, from: how.from, message };
         if self.is_stored()
@@ -193,7 +193,7 @@ impl Channel {
             wake.send_replace(offset);
         }
         deliver(&published);
-        Ok(Receipt { position, duplicate: false })
+        Ok(PublishReceipt { position, duplicate: false })
     }
 
     /// What came after a position can be told.
@@ -217,7 +217,7 @@ impl Channel {
                 return Recovery::Lost;
             }
         }
-        Recovery::Whole(missed.cloned().collect())
+        Recovery::Complete(missed.cloned().collect())
     }
 
     /// What came after a position, as far as it goes into a page.
@@ -243,8 +243,8 @@ impl Channel {
 
     /// The last messages, as far as they are kept and go into a page.
     pub(super) fn latest(&self, limit: usize, limits: &Limits) -> Page {
-        let behind = self.head.saturating_sub(limit as u64).max(self.first() - 1);
-        self.page(Some(Position { epoch: self.epoch, offset: behind }), limit, limits)
+        let oldest_wanted = self.head.saturating_sub(limit as u64).max(self.first() - 1);
+        self.page(Some(Position { epoch: self.epoch, offset: oldest_wanted }), limit, limits)
     }
 
     pub(super) fn join(&mut self, user: Option<&User>) {
@@ -272,7 +272,7 @@ impl Channel {
     }
 
     /// Presence is told of, even if nobody has come yet.
-    pub(super) fn tells_presence(&self) -> bool {
+    pub(super) fn has_presence(&self) -> bool {
         self.options.presence != Mode::Off
     }
 
@@ -288,14 +288,14 @@ impl Channel {
         self.wake.get_or_insert_with(|| watch::Sender::new(self.head)).subscribe()
     }
 
-    pub(super) fn weight(&self) -> Weight {
-        Weight { bytes: self.history.cost(), keys: self.keys.as_ref().map_or(0, |keys| keys.len()) }
+    pub(super) fn usage(&self) -> Usage {
+        Usage { bytes: self.history.cost(), keys: self.keys.as_ref().map_or(0, |keys| keys.len()) }
     }
 
     /// Gives up its history, in memory.
-    pub(super) fn cut(&mut self) {
+    pub(super) fn evict(&mut self) {
         self.history = History::default();
-        self.cut = self.log.is_some();
+        self.evict = self.log.is_some();
     }
 
     /// Nobody is here.
@@ -307,7 +307,7 @@ impl Channel {
 
     /// Nothing would be lost with it but its epoch.
     pub(super) fn keeps_nothing(&self) -> bool {
-        !self.cut && self.history.is_empty() && self.keys.is_none()
+        !self.evict && self.history.is_empty() && self.keys.is_none()
     }
 
     /// It is in the store.
@@ -316,7 +316,7 @@ impl Channel {
     }
 
     /// Gives back what it can get again.
-    pub(super) fn rest(&mut self) {
+    pub(super) fn release_resources(&mut self) {
         if !self.has_cursors() {
             self.wake = None;
         }

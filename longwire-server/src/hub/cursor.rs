@@ -2,7 +2,7 @@
 
 use tokio::sync::watch;
 
-use super::{Hub, Refused};
+use super::{Hub, HubError};
 use crate::value::{ChannelName, Position, Published, Time};
 
 /// A place in a channel, for who reads in batches: server-sent events, long polling. It holds no messages. While
@@ -42,7 +42,7 @@ impl Cursor {
     /// # Errors
     ///
     /// As [`read`](Self::read).
-    pub fn look(&mut self, now: Time) -> Result<(Position, bool), Refused> {
+    pub fn resume(&mut self, now: Time) -> Result<(Position, bool), HubError> {
         let page = self.hub.history(&self.name, Some(self.at), 1, now)?;
         // The channel lives while it has a cursor.
         let Some(head) = page.position else { return Ok((self.at, true)) };
@@ -61,8 +61,8 @@ impl Cursor {
     ///
     /// # Errors
     ///
-    /// [`Refused::Store`] where they are to be read from a store that fails; the cursor stands where it stood.
-    pub fn read(&mut self, limit: usize, now: Time) -> Result<Batch, Refused> {
+    /// [`HubError::Store`] where they are to be read from a store that fails; the cursor stands where it stood.
+    pub fn read(&mut self, limit: usize, now: Time) -> Result<Batch, HubError> {
         let page = self.hub.history(&self.name, Some(self.at), limit.max(1), now)?;
         // The channel lives while it has a cursor.
         let Some(head) = page.position else { return Ok(Batch::Nothing) };

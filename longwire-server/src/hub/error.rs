@@ -8,7 +8,7 @@ use crate::value::InvalidName;
 /// Nothing was done; the channel is as it was.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Refused {
+pub enum HubError {
     /// The idempotency key breaks the rule for names.
     Key(InvalidName),
     /// There are [`Limits::channels`](super::Limits::channels) in memory.
@@ -21,7 +21,7 @@ pub enum Refused {
     Store(StoreError),
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for HubError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Key(why) => write!(f, "not an idempotency key: {why}"),
@@ -40,7 +40,7 @@ impl fmt::Display for Refused {
     }
 }
 
-impl std::error::Error for Refused {
+impl std::error::Error for HubError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Key(why) => Some(why),
@@ -50,7 +50,7 @@ impl std::error::Error for Refused {
     }
 }
 
-impl From<StoreError> for Refused {
+impl From<StoreError> for HubError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }

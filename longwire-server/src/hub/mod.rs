@@ -9,20 +9,20 @@
 //!
 //! ```
 //! use std::sync::Arc;
-//! use longwire_server::hub::{ChannelName, ChannelOptions, Clock, Hub, Limits, Publish, Recovery};
+//! use longwire_server::hub::{ChannelName, ChannelOptions, Clock, Hub, Limits, PublishOptions, Recovery};
 //!
 //! let options = Arc::new(ChannelOptions::default());
 //! let hub = Hub::new(Limits::default(), move |_| options.clone());
 //! let (clock, room) = (Clock::start(), ChannelName::new("房间")?);
 //!
 //! let (alice, position) = hub.subscribe(&room, None, None, clock.now(), |subscribed| subscribed.position)?;
-//! hub.publish(&room, "你好 👋".into(), Publish::at(clock.now()), &mut |published| {
+//! hub.publish(&room, "你好 👋".into(), PublishOptions::at(clock.now()), &mut |published| {
 //!     println!("{}: {:?}", published.position, published.message);
 //! })?;
 //! drop(alice);
 //!
 //! let (_again, missed) = hub.subscribe(&room, None, Some(position), clock.now(), |subscribed| subscribed.recovery)?;
-//! assert!(matches!(missed, Recovery::Whole(messages) if messages.len() == 1));
+//! assert!(matches!(missed, Recovery::Complete(messages) if messages.len() == 1));
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 
@@ -46,7 +46,7 @@ use std::thread;
 use longwire::Message;
 
 pub use cursor::{Batch, Cursor};
-pub use error::Refused;
+pub use error::HubError;
 pub use options::{CURSOR_BACKLOG, ChannelOptions, History, Keys, Limits, MESSAGE_COST, Presence};
 pub use presence::{Counts, Members, PresenceChange};
 
@@ -55,7 +55,7 @@ pub use crate::value::{
 };
 
 use crate::store::Store;
-use channel::{Channel, Weight};
+use channel::{Channel, Usage};
 use shard::Shard;
 
 /// Locks for all channels: so many that threads seldom meet.
@@ -81,7 +81,7 @@ struct Inner {
     /// The latest time that was heard, in milliseconds.
     latest: AtomicU64,
     /// Held by who cuts histories.
-    cutting: Mutex<()>,
+    evicting: Mutex<()>,
     sweep: Mutex<upkeep::Sweep>,
 }
 
@@ -96,7 +96,7 @@ const NEVER: u64 = u64::MAX;
 
 /// How a message is published.
 #[derive(Clone, Debug)]
-pub struct Publish<'a> {
+pub struct PublishOptions<'a> {
     /// Who does.
     pub from: Option<User>,
     /// Names the message: published again with the same key, within [`Keys`], it is not delivered again.
@@ -105,7 +105,7 @@ pub struct Publish<'a> {
     pub now: Time,
 }
 
-impl Publish<'_> {
+impl PublishOptions<'_> {
     /// By nobody who is told, without a key.
     pub const fn at(now: Time) -> Self {
         Self { from: None, key: None, now }
@@ -114,7 +114,7 @@ impl Publish<'_> {
 
 /// What became of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Receipt {
+pub struct PublishReceipt {
     /// Where it stands.
     pub position: Position,
     /// It was published before with the same key, and stands there.
@@ -138,7 +138,7 @@ pub enum Recovery {
     /// It gave none.
     New,
     /// These, and no other.
-    Whole(Vec<Published>),
+    Complete(Vec<Published>),
     /// It cannot be told: some of it is gone or too much, or the position is of another epoch.
     Lost,
 }
@@ -158,7 +158,7 @@ pub struct Page {
 
 /// Who is in a channel, as it was told last.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Present {
+pub struct PresenceSnapshot {
     /// How many.
     pub counts: Counts,
     /// The users, sorted; `None` where they are not listed.
@@ -191,19 +191,19 @@ impl Drop for Subscription {
         let now = Time::from_millis(self.hub.0.latest.load(Ordering::Relaxed));
         let user = self.user.as_ref();
         // It is there while it has a subscriber, and nothing is read for this.
-        let _ = self.hub.visit(&self.name, Visit::Present, now, |channel, _| channel.leave(user));
+        let _ = self.hub.visit(&self.name, IfAbsent::Skip, now, |channel, _| channel.leave(user));
     }
 }
 
 /// What to do with a channel that is not in memory, or whose history is not.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Visit {
+enum IfAbsent {
     /// Nothing.
-    Present,
+    Skip,
     /// Load it from the store.
-    Stored,
+    Load,
     /// Make it if it is not there.
-    Made,
+    Create,
 }
 
 impl Hub {
@@ -236,7 +236,7 @@ impl Hub {
             keys: AtomicUsize::new(0),
             channels: AtomicUsize::new(0),
             latest: AtomicU64::new(0),
-            cutting: Mutex::new(()),
+            evicting: Mutex::new(()),
             sweep: Mutex::default(),
         }))
     }
@@ -246,71 +246,75 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// [`Refused`]: then it has no place and was not delivered.
+    /// [`HubError`]: then it has no place and was not delivered.
     pub fn publish(
         &self,
         name: &ChannelName,
         message: Message,
-        how: Publish<'_>,
+        how: PublishOptions<'_>,
         deliver: &mut dyn FnMut(&Published),
-    ) -> Result<Receipt, Refused> {
+    ) -> Result<PublishReceipt, HubError> {
         if let Some(key) = how.key {
-            crate::value::validate(key).map_err(Refused::Key)?;
+            crate::value::validate(key).map_err(HubError::Key)?;
         }
         let (inner, now) = (&*self.0, how.now);
         let most = inner.limits.keys;
         let full = inner.keys.load(Ordering::Relaxed) >= most;
-        let room = if full { Err(Refused::TooManyKeys(most)) } else { Ok(()) };
+        let room = if full { Err(HubError::TooManyKeys(most)) } else { Ok(()) };
         let store = inner.store.as_ref();
-        unwound(self.made(name, now, |channel, _| channel.publish(message, how, room, store, deliver))?)
+        resume_panic(
+            self.visit_or_create(name, now, |channel, _| {
+                channel.publish(message, how, room, store, deliver)
+            })?,
+        )
     }
 
-    /// Subscribes: `seat` is told what was missed and where the channel stands, under the lock that what is delivered
-    /// later is handed on under. So who enqueues the subscription in `seat`, and messages in `deliver`, has them in order.
+    /// Subscribes: `on_subscribed` is told what was missed and where the channel stands, under the lock that what is delivered
+    /// later is handed on under. So who enqueues the subscription in `on_subscribed`, and messages in `deliver`, has them in order.
     ///
     /// # Errors
     ///
-    /// [`Refused`]: then `seat` was not called.
+    /// [`HubError`]: then `on_subscribed` was not called.
     pub fn subscribe<R>(
         &self,
         name: &ChannelName,
         user: Option<User>,
         after: Option<Position>,
         now: Time,
-        seat: impl FnOnce(Subscribed) -> R,
-    ) -> Result<(Subscription, R), Refused> {
-        self.subscribe_and_see(name, user, after, now, |subscribed, _| seat(subscribed))
+        on_subscribed: impl FnOnce(Subscribed) -> R,
+    ) -> Result<(Subscription, R), HubError> {
+        self.subscribe_with_presence(name, user, after, now, |subscribed, _| on_subscribed(subscribed))
     }
 
-    /// As [`subscribe`](Self::subscribe), and `seat` may see who is there, as [`presence`](Self::presence) tells it.
+    /// As [`subscribe`](Self::subscribe), and `on_subscribed` may see who is there, as [`presence`](Self::presence) tells it.
     ///
     /// # Errors
     ///
     /// As [`subscribe`](Self::subscribe).
-    pub fn subscribe_and_see<R>(
+    pub fn subscribe_with_presence<R>(
         &self,
         name: &ChannelName,
         user: Option<User>,
         after: Option<Position>,
         now: Time,
-        seat: impl FnOnce(Subscribed, &dyn Fn() -> Option<Present>) -> R,
-    ) -> Result<(Subscription, R), Refused> {
-        let seated = self.made(name, now, |channel, limits| {
+        on_subscribed: impl FnOnce(Subscribed, &dyn Fn() -> Option<PresenceSnapshot>) -> R,
+    ) -> Result<(Subscription, R), HubError> {
+        let subscribed_result = self.visit_or_create(name, now, |channel, limits| {
             channel.expire(now);
             let counts = channel
-                .tells_presence()
+                .has_presence()
                 .then(|| channel.presence().map_or_else(Counts::default, |(presence, _)| presence.counts()));
             channel.join(user.as_ref());
             let recovery = channel.recover(after, limits);
             let present = || {
                 let (presence, mode) = channel.presence()?;
-                Some(Present { counts: presence.counts(), members: presence.members(mode) })
+                Some(PresenceSnapshot { counts: presence.counts(), members: presence.members(mode) })
             };
-            seat(Subscribed { position: channel.position(), recovery, counts }, &present)
+            on_subscribed(Subscribed { position: channel.position(), recovery, counts }, &present)
         })?;
-        // It leaves, too, if `seat` has panicked.
+        // It leaves, too, if `on_subscribed` has panicked.
         let subscription = Subscription { hub: self.clone(), name: name.clone(), user };
-        Ok((subscription, unwound(seated)))
+        Ok((subscription, resume_panic(subscribed_result)))
     }
 
     /// A page of history, from the oldest message or behind a position: at most `limit` messages, and no more than
@@ -318,14 +322,14 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// [`Refused::Store`].
+    /// [`HubError::Store`].
     pub fn history(
         &self,
         name: &ChannelName,
         after: Option<Position>,
         limit: usize,
         now: Time,
-    ) -> Result<Page, Refused> {
+    ) -> Result<Page, HubError> {
         self.page(name, now, after.is_none(), |channel, limits| channel.page(after, limit, limits))
     }
 
@@ -334,8 +338,8 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// [`Refused::Store`].
-    pub fn latest(&self, name: &ChannelName, limit: usize, now: Time) -> Result<Page, Refused> {
+    /// [`HubError::Store`].
+    pub fn latest(&self, name: &ChannelName, limit: usize, now: Time) -> Result<Page, HubError> {
         self.page(name, now, true, |channel, limits| channel.latest(limit, limits))
     }
 
@@ -346,41 +350,41 @@ impl Hub {
         now: Time,
         recovered: bool,
         read: impl FnOnce(&Channel, &Limits) -> Page,
-    ) -> Result<Page, Refused> {
-        let page = self.visit(name, Visit::Stored, now, |channel, limits| {
+    ) -> Result<Page, HubError> {
+        let page = self.visit(name, IfAbsent::Load, now, |channel, limits| {
             channel.expire(now);
             read(channel, limits)
         })?;
         let none = || Page { messages: Vec::new(), position: None, more: false, recovered };
-        Ok(page.map_or_else(none, unwound))
+        Ok(page.map_or_else(none, resume_panic))
     }
 
     /// A cursor behind a position, or behind the last message.
     ///
     /// # Errors
     ///
-    /// [`Refused`].
-    pub fn cursor(&self, name: &ChannelName, after: Option<Position>, now: Time) -> Result<Cursor, Refused> {
-        let visited = self.made(name, now, |channel, _| {
+    /// [`HubError`].
+    pub fn cursor(&self, name: &ChannelName, after: Option<Position>, now: Time) -> Result<Cursor, HubError> {
+        let visited = self.visit_or_create(name, now, |channel, _| {
             channel.expire(now);
             (channel.position(), channel.watch())
         })?;
-        let (position, head) = unwound(visited);
+        let (position, head) = resume_panic(visited);
         Ok(Cursor::new(self.clone(), name.clone(), after.unwrap_or(position), head))
     }
 
     /// Who is in a channel, as it was told last, so that the next change continues it. `None` where there is no such
     /// channel, nobody in it, or presence is off.
-    pub fn presence(&self, name: &ChannelName) -> Option<Present> {
+    pub fn presence(&self, name: &ChannelName) -> Option<PresenceSnapshot> {
         self.presence_with(name, |present| present)
     }
 
     /// As [`presence`](Self::presence), and `see` runs under the lock that changes are told under.
-    pub fn presence_with<R>(&self, name: &ChannelName, see: impl FnOnce(Option<Present>) -> R) -> R {
+    pub fn presence_with<R>(&self, name: &ChannelName, see: impl FnOnce(Option<PresenceSnapshot>) -> R) -> R {
         let mut shard = self.lock(name);
-        let present = shard.place(name).and_then(|place| {
-            let (presence, mode) = shard.channel(place)?.presence()?;
-            Some(Present { counts: presence.counts(), members: presence.members(mode) })
+        let present = shard.index(name).and_then(|index| {
+            let (presence, mode) = shard.channel(index)?.presence()?;
+            Some(PresenceSnapshot { counts: presence.counts(), members: presence.members(mode) })
         });
         see(present)
     }
@@ -405,19 +409,19 @@ impl Hub {
     }
 
     fn lock(&self, name: &ChannelName) -> MutexGuard<'_, Shard> {
-        held(&self.slot(name).shard)
+        lock_unpoisoned(&self.slot(name).shard)
     }
 
     /// Visits a channel, which is made if need be.
-    fn made<R>(
+    fn visit_or_create<R>(
         &self,
         name: &ChannelName,
         now: Time,
         visit: impl FnOnce(&mut Channel, &Limits) -> R,
-    ) -> Result<thread::Result<R>, Refused> {
-        let visited = self.visit(name, Visit::Made, now, visit)?;
+    ) -> Result<thread::Result<R>, HubError> {
+        let visited = self.visit(name, IfAbsent::Create, now, visit)?;
         // It is there, or the visit was refused.
-        visited.ok_or(Refused::TooManyChannels(self.0.limits.channels))
+        visited.ok_or(HubError::TooManyChannels(self.0.limits.channels))
     }
 
     /// The one way to a channel: finds, loads or makes it, and keeps the accounts of what the visit has changed.
@@ -425,24 +429,24 @@ impl Hub {
     fn visit<R>(
         &self,
         name: &ChannelName,
-        how: Visit,
+        how: IfAbsent,
         now: Time,
         visit: impl FnOnce(&mut Channel, &Limits) -> R,
-    ) -> Result<Option<thread::Result<R>>, Refused> {
+    ) -> Result<Option<thread::Result<R>>, HubError> {
         let inner = &*self.0;
         inner.latest.fetch_max(now.as_millis(), Ordering::Relaxed);
         let slot = self.slot(name);
-        let mut shard = held(&slot.shard);
-        let place = match shard.place(name) {
-            Some(place) => place,
-            None if how == Visit::Present => return Ok(None),
+        let mut shard = lock_unpoisoned(&slot.shard);
+        let index = match shard.index(name) {
+            Some(index) => index,
+            None if how == IfAbsent::Skip => return Ok(None),
             None => {
                 let mut channel = Channel::fresh(name.clone(), (inner.options)(name), now);
                 let loaded = match &inner.store {
                     Some(store) => channel.load(store, now)?,
                     None => false,
                 };
-                if !loaded && how != Visit::Made {
+                if !loaded && how != IfAbsent::Create {
                     return Ok(None);
                 }
                 let most = inner.limits.channels;
@@ -450,42 +454,42 @@ impl Hub {
                     .channels
                     .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < most).then_some(n + 1));
                 if counted.is_err() {
-                    return Err(Refused::TooManyChannels(most));
+                    return Err(HubError::TooManyChannels(most));
                 }
-                let place = shard.insert(channel);
-                self.settle(slot, &mut shard, place, Weight::default());
-                place
+                let index = shard.insert(channel);
+                self.update_accounts(slot, &mut shard, index, Usage::default());
+                index
             }
         };
-        let Some(channel) = shard.channel(place) else { return Ok(None) };
-        let before = channel.weight();
+        let Some(channel) = shard.channel(index) else { return Ok(None) };
+        let before = channel.usage();
         let mut loaded = Ok(());
-        if channel.is_cut()
-            && how != Visit::Present
+        if channel.is_evicted()
+            && how != IfAbsent::Skip
             && let Some(store) = &inner.store
         {
             loaded = channel.load(store, now).map(drop);
         }
         channel.used = channel.used.max(now);
         let visited = loaded.map(|()| catch_unwind(AssertUnwindSafe(|| visit(channel, &inner.limits))));
-        self.settle(slot, &mut shard, place, before);
+        self.update_accounts(slot, &mut shard, index, before);
         drop(shard);
-        self.cut();
+        self.evict();
         Ok(Some(visited?))
     }
 
     /// Keeps the accounts after a channel has changed, which weighed `before`.
-    fn settle(&self, slot: &Slot, shard: &mut Shard, place: u32, before: Weight) {
-        let Some(channel) = shard.channel(place) else { return };
-        self.account(before, channel.weight());
-        if channel.presence_mut().is_some_and(|(presence, _)| presence.is_news()) {
-            shard.presence_changed(place);
+    fn update_accounts(&self, slot: &Slot, shard: &mut Shard, index: u32, before: Usage) {
+        let Some(channel) = shard.channel(index) else { return };
+        self.account(before, channel.usage());
+        if channel.presence_mut().is_some_and(|(presence, _)| presence.needs_report()) {
+            shard.presence_changed(index);
         }
-        shard.used(place);
-        slot.note(shard);
+        shard.used(index);
+        slot.record_oldest_use(shard);
     }
 
-    fn account(&self, before: Weight, after: Weight) {
+    fn account(&self, before: Usage, after: Usage) {
         let change = |count: &AtomicUsize, before: usize, after: usize| match after.checked_sub(before) {
             Some(0) => {}
             Some(more) => drop(count.fetch_add(more, Ordering::Relaxed)),
@@ -497,7 +501,7 @@ impl Hub {
 }
 
 impl Slot {
-    fn note(&self, shard: &mut Shard) {
+    fn record_oldest_use(&self, shard: &mut Shard) {
         self.oldest.store(shard.oldest_use().map_or(NEVER, Time::as_millis), Ordering::Relaxed);
     }
 }
@@ -512,11 +516,11 @@ impl fmt::Debug for Hub {
 }
 
 /// A lock that no panic of another thread takes away: every visit leaves its channel whole.
-fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock_unpoisoned<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
     lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a visitor has returned; goes on with its panic.
-fn unwound<R>(visited: thread::Result<R>) -> R {
+fn resume_panic<R>(visited: thread::Result<R>) -> R {
     visited.unwrap_or_else(|panic| resume_unwind(panic))
 }

@@ -45,16 +45,16 @@ pub enum Members {
 #[derive(Debug, Default)]
 pub(super) struct Presence {
     now: Counts,
-    told: Counts,
+    reported: Counts,
     /// Subscriptions of each user.
     users: HashMap<User, u32>,
     /// Users whose subscriptions have changed, and whether they were told to be there.
-    touched: HashMap<User, bool>,
+    changed: HashMap<User, bool>,
     /// What was told last is not a list of all, or can no longer be continued.
     unlisted: bool,
     /// A change waits to be told, and whether that was said.
     pending: bool,
-    said: bool,
+    is_queued: bool,
 }
 
 impl Presence {
@@ -62,7 +62,7 @@ impl Presence {
         self.now.connections += 1;
         self.pending = true;
         if let Some(user) = user {
-            self.touch(user, mode);
+            self.remember_state(user, mode);
             *self.users.entry(user.clone()).or_default() += 1;
             self.now.users = self.users.len();
         }
@@ -74,7 +74,7 @@ impl Presence {
         self.pending = true;
         let Some(user) = user else { return };
         let Some(&connections) = self.users.get(user) else { return };
-        self.touch(user, mode);
+        self.remember_state(user, mode);
         if connections > 1 {
             self.users.insert(user.clone(), connections - 1);
         } else {
@@ -84,37 +84,37 @@ impl Presence {
     }
 
     /// Remembers how it was with a user, once.
-    fn touch(&mut self, user: &User, mode: Mode) {
+    fn remember_state(&mut self, user: &User, mode: Mode) {
         let Mode::Members(most) = mode else { return };
-        if self.unlisted || self.touched.contains_key(user) {
+        if self.unlisted || self.changed.contains_key(user) {
             return;
         }
-        if self.touched.len() >= most.saturating_mul(2) {
+        if self.changed.len() >= most.saturating_mul(2) {
             // As many as may have left and come: a list is shorter than the changes.
             self.unlisted = true;
-            self.touched = HashMap::new();
+            self.changed = HashMap::new();
             return;
         }
-        self.touched.insert(user.clone(), self.users.contains_key(user));
+        self.changed.insert(user.clone(), self.users.contains_key(user));
     }
 
     /// Something has changed, for the first time since it was told.
-    pub(super) fn is_news(&mut self) -> bool {
-        self.pending && !std::mem::replace(&mut self.said, true)
+    pub(super) fn needs_report(&mut self) -> bool {
+        self.pending && !std::mem::replace(&mut self.is_queued, true)
     }
 
     /// Tells what has changed, and begins anew. `None` if in the end nothing has.
     pub(super) fn take(&mut self, mode: Mode) -> Option<PresenceChange> {
-        (self.pending, self.said) = (false, false);
-        let (counts, touched) = (self.now, std::mem::take(&mut self.touched));
-        let same = std::mem::replace(&mut self.told, counts) == counts;
+        (self.pending, self.is_queued) = (false, false);
+        let (counts, changed) = (self.now, std::mem::take(&mut self.changed));
+        let same = std::mem::replace(&mut self.reported, counts) == counts;
         let members = match mode {
             Mode::Members(most) if self.users.len() <= most => {
                 if std::mem::replace(&mut self.unlisted, false) {
                     Members::All(sorted(self.users.keys().cloned()))
                 } else {
                     let (mut joined, mut left) = (Vec::new(), Vec::new());
-                    for (user, was) in touched {
+                    for (user, was) in changed {
                         match (was, self.users.contains_key(&user)) {
                             (false, true) => joined.push(user),
                             (true, false) => left.push(user),
@@ -140,7 +140,7 @@ impl Presence {
 
     /// The counts that were told last.
     pub(super) const fn counts(&self) -> Counts {
-        self.told
+        self.reported
     }
 
     /// The users that were told last; `None` while they are not listed.
@@ -149,9 +149,9 @@ impl Presence {
         if self.unlisted {
             return None;
         }
-        let untouched = self.users.keys().filter(|user| !self.touched.contains_key(*user));
-        let touched = self.touched.iter().filter(|(_, was)| **was).map(|(user, _)| user);
-        Some(sorted(untouched.chain(touched).cloned()))
+        let untouched = self.users.keys().filter(|user| !self.changed.contains_key(*user));
+        let changed = self.changed.iter().filter(|(_, was)| **was).map(|(user, _)| user);
+        Some(sorted(untouched.chain(changed).cloned()))
     }
 
     /// Nobody is there, and all know it.

@@ -5,8 +5,8 @@ use std::sync::TryLockError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::channel::{Channel, Weight};
-use super::{Hub, NEVER, PresenceChange, Refused, SHARDS, Slot, held};
+use super::channel::{Channel, Usage};
+use super::{Hub, HubError, NEVER, PresenceChange, SHARDS, Slot, lock_unpoisoned};
 use crate::value::{ChannelName, Time};
 
 /// In so long every channel is looked at once.
@@ -27,12 +27,12 @@ pub(super) struct Sweep {
 
 impl Hub {
     /// Tells of the changes of presence that were gathered for [`Limits::presence_interval`], each of a channel as one.
-    /// Call it a few times in every such interval. `tell` runs under the lock of the channel.
+    /// Call it a few times in every such interval. `report` runs under the lock of the channel.
     ///
     /// [`Limits::presence_interval`]: super::Limits::presence_interval
-    pub fn take_presence_changes(&self, now: Time, tell: &mut dyn FnMut(&ChannelName, PresenceChange)) {
+    pub fn take_presence_changes(&self, now: Time, report: &mut dyn FnMut(&ChannelName, PresenceChange)) {
         for slot in &self.0.shards {
-            held(&slot.shard).tell_presence(now, self.0.limits.presence_interval, tell);
+            lock_unpoisoned(&slot.shard).take_presence_changes(now, self.0.limits.presence_interval, report);
         }
     }
 
@@ -41,10 +41,10 @@ impl Hub {
     ///
     /// # Errors
     ///
-    /// [`Refused::Store`] with the first failure to remove a file; everything else was done.
-    pub fn tick(&self, now: Time) -> Result<(), Refused> {
+    /// [`HubError::Store`] with the first failure to remove a file; everything else was done.
+    pub fn tick(&self, now: Time) -> Result<(), HubError> {
         self.0.latest.fetch_max(now.as_millis(), Ordering::Relaxed);
-        let mut sweep = held(&self.0.sweep);
+        let mut sweep = lock_unpoisoned(&self.0.sweep);
         let passed = now.as_millis().saturating_sub(sweep.last.unwrap_or(now).as_millis());
         sweep.last = Some(now);
         let share = u128::from(passed) * SHARDS as u128 / ROUND.as_millis();
@@ -58,34 +58,34 @@ impl Hub {
         done.and(self.sweep_store(now))
     }
 
-    fn sweep(&self, slot: &Slot, now: Time) -> Result<(), Refused> {
-        let places = held(&slot.shard).places();
+    fn sweep(&self, slot: &Slot, now: Time) -> Result<(), HubError> {
+        let indices = lock_unpoisoned(&slot.shard).indices();
         let mut done = Ok(());
-        for first in places.clone().step_by(PORTION) {
-            let end = places.end.min(first + PORTION as u32);
+        for first in indices.clone().step_by(PORTION) {
+            let end = indices.end.min(first + PORTION as u32);
             done = done.and(self.sweep_portion(slot, first..end, now));
         }
         done
     }
 
-    fn sweep_portion(&self, slot: &Slot, places: Range<u32>, now: Time) -> Result<(), Refused> {
-        let mut shard = held(&slot.shard);
+    fn sweep_portion(&self, slot: &Slot, indices: Range<u32>, now: Time) -> Result<(), HubError> {
+        let mut shard = lock_unpoisoned(&slot.shard);
         let mut done = Ok(());
-        for place in places {
-            let Some(channel) = shard.channel(place) else { continue };
-            let before = channel.weight();
+        for index in indices {
+            let Some(channel) = shard.channel(index) else { continue };
+            let before = channel.usage();
             channel.expire(now);
-            let after = channel.weight();
+            let after = channel.usage();
             self.account(before, after);
             let unused = channel.used.after(self.0.limits.linger) <= now;
             if unused {
-                channel.rest();
+                channel.release_resources();
             }
             let idle = unused && channel.is_idle();
             if before.bytes > 0 && after.bytes == 0 {
-                shard.used(place);
+                shard.used(index);
             }
-            let Some(channel) = shard.channel(place).filter(|_| idle) else { continue };
+            let Some(channel) = shard.channel(index).filter(|_| idle) else { continue };
             let (nothing, stored) = (channel.keeps_nothing(), channel.has_log());
             if !nothing && !stored {
                 // It is kept here only.
@@ -99,16 +99,16 @@ impl Hub {
                 done = done.and(Err(error.into()));
                 continue;
             }
-            self.account(after, Weight::default());
+            self.account(after, Usage::default());
             self.0.channels.fetch_sub(1, Ordering::Relaxed);
-            shard.remove(place);
+            shard.remove(index);
         }
-        slot.note(&mut shard);
+        slot.record_oldest_use(&mut shard);
         done
     }
 
     /// Removes channels from the store that are not in memory, and of which nothing is wanted.
-    fn sweep_store(&self, now: Time) -> Result<(), Refused> {
+    fn sweep_store(&self, now: Time) -> Result<(), HubError> {
         let Some(store) = &self.0.store else { return Ok(()) };
         let mut done = Ok(());
         store.sweep(FILES, &mut |name, written| {
@@ -118,7 +118,7 @@ impl Hub {
                 return;
             }
             let shard = self.lock(&name);
-            if shard.place(&name).is_some() {
+            if shard.index(&name).is_some() {
                 return;
             }
             // The times of files are another clock's, which may have been set; so it is looked into. What is wrong with
@@ -132,7 +132,7 @@ impl Hub {
                 && let Err(error) = store.remove(&channel.name)
                 && done.is_ok()
             {
-                done = Err(Refused::from(error));
+                done = Err(HubError::from(error));
             }
         })?;
         done
@@ -140,13 +140,13 @@ impl Hub {
 
     /// Cuts the histories that were used least recently while all together are beyond the budget, and a little more, so
     /// that it is not done for each message.
-    pub(super) fn cut(&self) {
+    pub(super) fn evict(&self) {
         let (bytes, budget) = (&self.0.bytes, self.0.limits.history_memory);
         if bytes.load(Ordering::Relaxed) <= budget {
             return;
         }
         // One thread does it for all.
-        let cutting = match self.0.cutting.try_lock() {
+        let evicting = match self.0.evicting.try_lock() {
             Ok(guard) => guard,
             Err(TryLockError::Poisoned(guard)) => guard.into_inner(),
             Err(TryLockError::WouldBlock) => return,
@@ -156,10 +156,10 @@ impl Hub {
             let Some(slot) = oldest.filter(|slot| slot.oldest.load(Ordering::Relaxed) != NEVER) else {
                 break;
             };
-            let mut shard = held(&slot.shard);
-            bytes.fetch_sub(shard.cut_oldest(), Ordering::Relaxed);
-            slot.note(&mut shard);
+            let mut shard = lock_unpoisoned(&slot.shard);
+            bytes.fetch_sub(shard.evict_oldest(), Ordering::Relaxed);
+            slot.record_oldest_use(&mut shard);
         }
-        drop(cutting);
+        drop(evicting);
     }
 }

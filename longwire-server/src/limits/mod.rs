@@ -15,17 +15,17 @@ use longwire::Refusal;
 use longwire::http::{HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 
-use table::{Place, Table};
+use table::{EntryPermit, Table};
 
 pub use bucket::{Bucket, Rate};
 
 /// Addresses, and users, of which something is known at a time.
-pub const KNOWN_MAX: usize = 100_000;
+pub const TRACKED_MAX: usize = 100_000;
 
 /// What one address or one user may have. Nothing is limited but what is said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Shared {
+pub struct SharedRules {
     /// Open connections at a time; 0 is no limit.
     pub connections: u32,
     /// New connections.
@@ -42,7 +42,7 @@ pub struct Shared {
 /// What one connection may send. Nothing is limited but what is said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Own {
+pub struct ConnectionRules {
     /// Messages.
     #[serde(with = "crate::config::off")]
     pub messages: Option<Rate>,
@@ -56,11 +56,11 @@ pub struct Own {
 #[serde(default, deny_unknown_fields)]
 pub struct Rules {
     /// Of each connection.
-    pub connection: Own,
+    pub connection: ConnectionRules,
     /// Of all connections from one address together.
-    pub address: Shared,
+    pub address: SharedRules,
     /// Of all connections of one user together.
-    pub user: Shared,
+    pub user: SharedRules,
 }
 
 /// Keeps the limits of one server.
@@ -75,8 +75,8 @@ impl Limits {
     pub fn new(rules: Rules) -> Self {
         Self {
             rules,
-            addresses: Table::new(rules.address, KNOWN_MAX),
-            users: Table::new(rules.user, KNOWN_MAX),
+            addresses: Table::new(rules.address, TRACKED_MAX),
+            users: Table::new(rules.user, TRACKED_MAX),
         }
     }
 
@@ -85,12 +85,12 @@ impl Limits {
     /// # Errors
     ///
     /// If the address has too many, or comes too often.
-    pub fn connect(&self, from: IpAddr, now: Instant) -> Result<Seat, Limited> {
+    pub fn connect(&self, from: IpAddr, now: Instant) -> Result<Permit, LimitExceeded> {
         let address =
             self.addresses.enter(network(from), now).map_err(|limited| limited.of(Scope::Address))?;
         let rules = self.rules.connection;
         let meter = || Box::new(Meter { rules, messages: Bucket::new(now), bytes: Bucket::new(now) });
-        Ok(Seat { own: (rules != Own::default()).then(meter), address, user: None })
+        Ok(Permit { connection: (rules != ConnectionRules::default()).then(meter), address, user: None })
     }
 
     /// Says whose the connection is, once that is known.
@@ -98,20 +98,20 @@ impl Limits {
     /// # Errors
     ///
     /// If the user has too many connections, or comes too often.
-    pub fn user(&self, seat: &mut Seat, user: &str, now: Instant) -> Result<(), Limited> {
-        seat.user = self.users.enter(user.into(), now).map_err(|limited| limited.of(Scope::User))?;
+    pub fn user(&self, permit: &mut Permit, user: &str, now: Instant) -> Result<(), LimitExceeded> {
+        permit.user = self.users.enter(user.into(), now).map_err(|limited| limited.of(Scope::User))?;
         Ok(())
     }
 
     /// How many addresses and users are known.
-    pub fn known(&self) -> (usize, usize) {
+    pub fn tracked(&self) -> (usize, usize) {
         (self.addresses.len(), self.users.len())
     }
 }
 
 impl fmt::Debug for Limits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Limits").field("rules", &self.rules).field("known", &self.known()).finish()
+        f.debug_struct("Limits").field("rules", &self.rules).field("known", &self.tracked()).finish()
     }
 }
 
@@ -126,36 +126,36 @@ pub fn network(address: IpAddr) -> IpAddr {
 
 /// The place of one connection. Dropped, it is free again. 24 bytes, and more only for what is limited.
 #[derive(Debug)]
-pub struct Seat {
-    own: Option<Box<Meter>>,
-    address: Option<Place>,
-    user: Option<Place>,
+pub struct Permit {
+    connection: Option<Box<Meter>>,
+    address: Option<EntryPermit>,
+    user: Option<EntryPermit>,
 }
 
 /// What a connection has sent.
 #[derive(Debug)]
 struct Meter {
-    rules: Own,
+    rules: ConnectionRules,
     messages: Bucket,
     bytes: Bucket,
 }
 
-impl Seat {
+impl Permit {
     /// The connection has sent a message with this many bytes of payload.
     ///
     /// # Errors
     ///
     /// If that is too much for the connection, its address or its user. What the narrower of them has granted by then is
     /// used up.
-    pub fn message(&mut self, bytes: usize, now: Instant) -> Result<(), Limited> {
+    pub fn message(&mut self, bytes: usize, now: Instant) -> Result<(), LimitExceeded> {
         let bytes = bytes as u64;
-        let limited = |what| move |wait| Limited { scope: Scope::Connection, what, wait };
-        if let Some(own) = &mut self.own {
-            if let Some(rate) = &own.rules.messages {
-                own.messages.take(rate, 1, now).map_err(limited(What::Messages))?;
+        let limited = |resource| move |wait| LimitExceeded { scope: Scope::Connection, resource, wait };
+        if let Some(connection) = &mut self.connection {
+            if let Some(rate) = &connection.rules.messages {
+                connection.messages.take(rate, 1, now).map_err(limited(Resource::Messages))?;
             }
-            if let Some(rate) = &own.rules.bytes {
-                own.bytes.take(rate, bytes, now).map_err(limited(What::Bytes))?;
+            if let Some(rate) = &connection.rules.bytes {
+                connection.bytes.take(rate, bytes, now).map_err(limited(Resource::Bytes))?;
             }
         }
         if let Some(address) = &self.address {
@@ -170,11 +170,11 @@ impl Seat {
 
 /// Too much, or too often.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limited {
+pub struct LimitExceeded {
     /// Whose limit it was.
     pub scope: Scope,
     /// Of what.
-    pub what: What,
+    pub resource: Resource,
     /// How long it is until it may be tried again. For a number of open connections that is a guess.
     pub wait: Duration,
 }
@@ -192,7 +192,7 @@ pub enum Scope {
 
 /// What was too much.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum Resource {
     /// Open connections.
     Connections,
     /// New connections, in a time.
@@ -201,35 +201,35 @@ pub enum What {
     Messages,
     /// Bytes of messages, in a time.
     Bytes,
-    /// So many addresses or users are connected that no other can be told from them ([`KNOWN_MAX`]).
-    Known,
+    /// So many addresses or users are connected that no other can be told from them ([`TRACKED_MAX`]).
+    TooManyClients,
 }
 
-impl Limited {
+impl LimitExceeded {
     fn of(self, scope: Scope) -> Self {
         Self { scope, ..self }
     }
 }
 
-impl fmt::Display for Limited {
+impl fmt::Display for LimitExceeded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scope = match self.scope {
             Scope::Connection => "connection",
             Scope::Address => "address",
             Scope::User => "user",
         };
-        match self.what {
-            What::Connections => write!(f, "too many open connections of this {scope}"),
-            What::Connects => write!(f, "too many new connections of this {scope}"),
-            What::Messages => write!(f, "too many messages of this {scope}"),
-            What::Bytes => write!(f, "too many bytes of this {scope}"),
-            What::Known => f.write_str("too many are connected"),
+        match self.resource {
+            Resource::Connections => write!(f, "too many open connections of this {scope}"),
+            Resource::Connects => write!(f, "too many new connections of this {scope}"),
+            Resource::Messages => write!(f, "too many messages of this {scope}"),
+            Resource::Bytes => write!(f, "too many bytes of this {scope}"),
+            Resource::TooManyClients => f.write_str("too many are connected"),
         }?;
         write!(f, "; try again in {} s", seconds(self.wait))
     }
 }
 
-impl std::error::Error for Limited {}
+impl std::error::Error for LimitExceeded {}
 
 /// RFC 9110 10.2.3 knows whole seconds only; never too early.
 fn seconds(wait: Duration) -> u64 {
@@ -237,10 +237,10 @@ fn seconds(wait: Duration) -> u64 {
 }
 
 /// 429 (RFC 6585 4), or 503 where it is nobody's own doing, with Retry-After.
-impl From<Limited> for Refusal {
-    fn from(limited: Limited) -> Self {
-        let status = match limited.what {
-            What::Known => StatusCode::SERVICE_UNAVAILABLE,
+impl From<LimitExceeded> for Refusal {
+    fn from(limited: LimitExceeded) -> Self {
+        let status = match limited.resource {
+            Resource::TooManyClients => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::TOO_MANY_REQUESTS,
         };
         Self::new(status, format!("{limited}\n"))
@@ -274,19 +274,19 @@ mod tests {
 
     #[test]
     fn connections_are_capped_and_seats_are_given_back() {
-        let shared = Shared { connections: 2, ..Shared::default() };
+        let shared = SharedRules { connections: 2, ..SharedRules::default() };
         let limits = Limits::new(Rules { address: shared, user: shared, ..Rules::default() });
         let now = Instant::now();
         let mut first = limits.connect(address("2001:db8::1"), now).expect("a seat");
         let second = limits.connect(address("2001:db8::2"), now).expect("a seat");
         let limited = limits.connect(address("2001:db8::3"), now).expect_err("two are all");
-        assert_eq!((limited.scope, limited.what), (Scope::Address, What::Connections));
+        assert_eq!((limited.scope, limited.resource), (Scope::Address, Resource::Connections));
         let mut other = limits.connect(address("2001:db8:0:1::1"), now).expect("another network");
         limits.user(&mut first, "李雷", now).expect("a seat");
         limits.user(&mut other, "李雷", now).expect("a seat");
         let mut third = limits.connect(address("10.0.0.1"), now).expect("another address");
         let limited = limits.user(&mut third, "李雷", now).expect_err("two are all");
-        assert_eq!((limited.scope, limited.what), (Scope::User, What::Connections));
+        assert_eq!((limited.scope, limited.resource), (Scope::User, Resource::Connections));
         limits.user(&mut third, "韩梅梅", now).expect("another user");
         drop(second);
         let back = limits.connect(address("2001:db8::3"), now).expect("a free seat");
@@ -296,24 +296,24 @@ mod tests {
 
     #[test]
     fn rates_hold_for_all_connections_of_an_address_together() {
-        let shared = Shared {
+        let shared = SharedRules {
             connects: Some(Rate::per_second(2)),
             messages: Some(Rate::per_second(5)),
             bytes: Some(Rate::per_second(100)),
-            ..Shared::default()
+            ..SharedRules::default()
         };
         let limits = Limits::new(Rules { address: shared, ..Rules::default() });
         let (now, from) = (Instant::now(), address("10.0.0.1"));
         let mut one = limits.connect(from, now).expect("a seat");
         let mut two = limits.connect(from, now).expect("a seat");
         let limited = limits.connect(from, now).expect_err("too often");
-        assert_eq!((limited.what, limited.wait), (What::Connects, SECOND / 2));
+        assert_eq!((limited.resource, limited.wait), (Resource::Connects, SECOND / 2));
         for _ in 0..2 {
             one.message(10, now).expect("few");
             two.message(10, now).expect("few");
         }
-        assert_eq!(one.message(61, now).expect_err("bytes").what, What::Bytes);
-        assert_eq!(two.message(0, now).expect_err("the refused one counts").what, What::Messages);
+        assert_eq!(one.message(61, now).expect_err("bytes").resource, Resource::Bytes);
+        assert_eq!(two.message(0, now).expect_err("the refused one counts").resource, Resource::Messages);
         assert_eq!(two.message(10, now + SECOND), Ok(()));
         // Going and coming again makes nobody new.
         drop((one, two));
@@ -324,36 +324,42 @@ mod tests {
 
     #[test]
     fn a_seat_is_small() {
-        assert_eq!(size_of::<Seat>(), 24);
+        assert_eq!(size_of::<Permit>(), 24);
     }
 
     #[test]
     fn a_connection_has_limits_of_its_own() {
-        let own = Own { messages: Some(Rate::per_second(2)), bytes: Some("10/s".parse().expect("a rate")) };
-        let limits = Limits::new(Rules { connection: own, ..Rules::default() });
+        let connection = ConnectionRules {
+            messages: Some(Rate::per_second(2)),
+            bytes: Some("10/s".parse().expect("a rate")),
+        };
+        let limits = Limits::new(Rules { connection: connection, ..Rules::default() });
         let (now, from) = (Instant::now(), address("10.0.0.1"));
         let mut one = limits.connect(from, now).expect("a seat");
         let mut two = limits.connect(from, now).expect("a seat");
         assert_eq!(one.message(10, now), Ok(()));
         let limited = one.message(1, now).expect_err("bytes");
-        assert_eq!((limited.scope, limited.what), (Scope::Connection, What::Bytes));
-        assert_eq!(one.message(0, now).expect_err("messages").what, What::Messages);
+        assert_eq!((limited.scope, limited.resource), (Scope::Connection, Resource::Bytes));
+        assert_eq!(one.message(0, now).expect_err("messages").resource, Resource::Messages);
         assert_eq!(two.message(10, now), Ok(()));
         // Where no address and no user is limited, none is known.
-        assert_eq!(limits.known(), (0, 0));
+        assert_eq!(limits.tracked(), (0, 0));
     }
 
     #[test]
     fn refusals_say_when_to_come_again() {
-        let limited =
-            Limited { scope: Scope::Address, what: What::Connects, wait: Duration::from_millis(1200) };
+        let limited = LimitExceeded {
+            scope: Scope::Address,
+            resource: Resource::Connects,
+            wait: Duration::from_millis(1200),
+        };
         let refusal = Refusal::from(limited);
         assert_eq!(refusal.status(), StatusCode::TOO_MANY_REQUESTS);
         assert_eq!(refusal.headers().get(header::RETRY_AFTER), Some(&HeaderValue::from_static("2")));
-        let known = Limited { what: What::Known, wait: Duration::ZERO, ..limited };
-        assert_eq!(Refusal::from(known).status(), StatusCode::SERVICE_UNAVAILABLE);
+        let tracked = LimitExceeded { resource: Resource::TooManyClients, wait: Duration::ZERO, ..limited };
+        assert_eq!(Refusal::from(tracked).status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(
-            Refusal::from(known).headers().get(header::RETRY_AFTER),
+            Refusal::from(tracked).headers().get(header::RETRY_AFTER),
             Some(&HeaderValue::from_static("1"))
         );
     }

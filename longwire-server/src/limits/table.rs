@@ -5,17 +5,17 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::{Bucket, Limited, Scope, Shared, What};
+use super::{Bucket, LimitExceeded, Resource, Scope, SharedRules};
 
 /// Entries that are looked at whenever one is added, so that forgetting keeps up with what comes.
-const SWEPT: usize = 4;
+const SWEPT_PER_INSERT: usize = 4;
 
 /// When to come again where that depends on others.
-const LATER: Duration = Duration::from_secs(5);
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// Counts by key. Where nothing is limited, nothing is kept.
 pub(super) struct Table<K> {
-    rules: Option<Shared>,
+    rules: Option<SharedRules>,
     max: usize,
     entries: Mutex<Entries<K>>,
 }
@@ -29,7 +29,7 @@ struct Entries<K> {
 
 #[derive(Debug)]
 struct Entry {
-    rules: Shared,
+    rules: SharedRules,
     used: Mutex<Used>,
 }
 
@@ -43,16 +43,16 @@ struct Used {
 
 /// One connection's place in an entry.
 #[derive(Debug)]
-pub(super) struct Place(Arc<Entry>);
+pub(super) struct EntryPermit(Arc<Entry>);
 
 impl<K: Clone + Eq + Hash> Table<K> {
-    pub(super) fn new(rules: Shared, max: usize) -> Self {
+    pub(super) fn new(rules: SharedRules, max: usize) -> Self {
         let entries = Entries { by_key: HashMap::new(), keys: Vec::new(), next: 0 };
-        Self { rules: (rules != Shared::default()).then_some(rules), max, entries: Mutex::new(entries) }
+        Self { rules: (rules != SharedRules::default()).then_some(rules), max, entries: Mutex::new(entries) }
     }
 
     /// A connection more of this key.
-    pub(super) fn enter(&self, key: K, now: Instant) -> Result<Option<Place>, Limited> {
+    pub(super) fn enter(&self, key: K, now: Instant) -> Result<Option<EntryPermit>, LimitExceeded> {
         let Some(rules) = self.rules else { return Ok(None) };
         // The lock is held until the connection is counted, so that no sweep comes between.
         let mut entries = lock(&self.entries);
@@ -61,7 +61,7 @@ impl<K: Clone + Eq + Hash> Table<K> {
             None => entries.add(key, rules, self.max, now)?,
         };
         entry.enter(now)?;
-        Ok(Some(Place(entry)))
+        Ok(Some(EntryPermit(entry)))
     }
 
     pub(super) fn len(&self) -> usize {
@@ -70,8 +70,14 @@ impl<K: Clone + Eq + Hash> Table<K> {
 }
 
 impl<K: Clone + Eq + Hash> Entries<K> {
-    fn add(&mut self, key: K, rules: Shared, max: usize, now: Instant) -> Result<Arc<Entry>, Limited> {
-        for _ in 0..SWEPT {
+    fn add(
+        &mut self,
+        key: K,
+        rules: SharedRules,
+        max: usize,
+        now: Instant,
+    ) -> Result<Arc<Entry>, LimitExceeded> {
+        for _ in 0..SWEPT_PER_INSERT {
             self.sweep(|entry| entry.is_idle(now));
         }
         // Full of those that are not quiet. One that has no connection has its burst anew when it comes again: with fewer
@@ -82,7 +88,7 @@ impl<K: Clone + Eq + Hash> Entries<K> {
             }
         }
         if self.keys.len() >= max {
-            return Err(limited(What::Known, LATER));
+            return Err(limited(Resource::TooManyClients, RETRY_AFTER));
         }
         let new = || Bucket::new(now);
         let used = Used { connections: 0, connects: new(), messages: new(), bytes: new() };
@@ -93,12 +99,12 @@ impl<K: Clone + Eq + Hash> Entries<K> {
     }
 
     /// Looks at the next entry, and forgets it if it may be; whether it was.
-    fn sweep(&mut self, may_go: impl Fn(&Entry) -> bool) -> bool {
+    fn sweep(&mut self, can_remove: impl Fn(&Entry) -> bool) -> bool {
         if self.next >= self.keys.len() {
             self.next = 0;
         }
         let Some(key) = self.keys.get(self.next) else { return false };
-        if self.by_key.get(key).is_some_and(|entry| !may_go(entry)) {
+        if self.by_key.get(key).is_some_and(|entry| !can_remove(entry)) {
             self.next += 1;
             return false;
         }
@@ -109,12 +115,12 @@ impl<K: Clone + Eq + Hash> Entries<K> {
 }
 
 impl Entry {
-    fn enter(&self, now: Instant) -> Result<(), Limited> {
+    fn enter(&self, now: Instant) -> Result<(), LimitExceeded> {
         let mut used = lock(&self.used);
         if self.rules.connections > 0 && used.connections >= self.rules.connections {
-            return Err(limited(What::Connections, LATER));
+            return Err(limited(Resource::Connections, RETRY_AFTER));
         }
-        take(&mut used.connects, self.rules.connects, 1, now, What::Connects)?;
+        take(&mut used.connects, self.rules.connects, 1, now, Resource::Connects)?;
         used.connections += 1;
         Ok(())
     }
@@ -129,19 +135,19 @@ impl Entry {
     }
 }
 
-impl Place {
-    pub(super) fn message(&self, bytes: u64, now: Instant) -> Result<(), Limited> {
+impl EntryPermit {
+    pub(super) fn message(&self, bytes: u64, now: Instant) -> Result<(), LimitExceeded> {
         let Entry { rules, used } = &*self.0;
         if rules.messages.is_none() && rules.bytes.is_none() {
             return Ok(());
         }
         let mut used = lock(used);
-        take(&mut used.messages, rules.messages, 1, now, What::Messages)?;
-        take(&mut used.bytes, rules.bytes, bytes, now, What::Bytes)
+        take(&mut used.messages, rules.messages, 1, now, Resource::Messages)?;
+        take(&mut used.bytes, rules.bytes, bytes, now, Resource::Bytes)
     }
 }
 
-impl Drop for Place {
+impl Drop for EntryPermit {
     fn drop(&mut self) {
         lock(&self.0.used).connections -= 1;
     }
@@ -152,17 +158,17 @@ fn take(
     rate: Option<super::Rate>,
     amount: u64,
     now: Instant,
-    what: What,
-) -> Result<(), Limited> {
+    resource: Resource,
+) -> Result<(), LimitExceeded> {
     match rate {
-        Some(rate) => bucket.take(&rate, amount, now).map_err(|wait| limited(what, wait)),
+        Some(rate) => bucket.take(&rate, amount, now).map_err(|wait| limited(resource, wait)),
         None => Ok(()),
     }
 }
 
 /// Whose limit it is, the caller knows.
-fn limited(what: What, wait: Duration) -> Limited {
-    Limited { scope: Scope::Address, what, wait }
+fn limited(resource: Resource, wait: Duration) -> LimitExceeded {
+    LimitExceeded { scope: Scope::Address, resource, wait }
 }
 
 /// What is locked here is counted without a panic in between.
@@ -179,7 +185,7 @@ mod tests {
 
     #[test]
     fn who_is_quiet_is_forgotten() {
-        let rules = Shared { connects: Some(Rate::per_second(1)), ..Shared::default() };
+        let rules = SharedRules { connects: Some(Rate::per_second(1)), ..SharedRules::default() };
         let (table, start) = (Table::new(rules, 1000), Instant::now());
         for key in 0..100 {
             drop(table.enter(key, start));
@@ -198,12 +204,15 @@ mod tests {
 
     #[test]
     fn what_is_known_is_bounded() {
-        let rules =
-            Shared { connections: 1, connects: Some("1/h".parse().expect("a rate")), ..Shared::default() };
+        let rules = SharedRules {
+            connections: 1,
+            connects: Some("1/h".parse().expect("a rate")),
+            ..SharedRules::default()
+        };
         let (table, now) = (Table::new(rules, 3), Instant::now());
         let places: Vec<_> = (0..3).map(|key| table.enter(key, now).expect("a place")).collect();
         // All of them are connected.
-        assert_eq!(table.enter(3, now).expect_err("full").what, What::Known);
+        assert_eq!(table.enter(3, now).expect_err("full").resource, Resource::TooManyClients);
         drop(places);
         // None is quiet, yet one without a connection makes room.
         let place = table.enter(3, now).expect("a place");
@@ -217,7 +226,7 @@ mod tests {
 
     #[test]
     fn connections_are_counted_across_threads() {
-        let rules = Shared { connections: 50, ..Shared::default() };
+        let rules = SharedRules { connections: 50, ..SharedRules::default() };
         let (table, now) = (Table::new(rules, 1000), Instant::now());
         std::thread::scope(|scope| {
             for _ in 0..4 {

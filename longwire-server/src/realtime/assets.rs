@@ -15,12 +15,13 @@ const PAGE: &str = include_str!("../web/page.html");
 const RAW: &str = include_str!("../web/raw.html");
 const DASHBOARD: &str = include_str!("../web/dashboard.html");
 
-static TYPES: LazyLock<Kept> =
-    LazyLock::new(|| Kept::new(include_str!("../web/longwire.d.ts").into(), "text/plain; charset=utf-8"));
+static TYPES: LazyLock<CachedFile> = LazyLock::new(|| {
+    CachedFile::new(include_str!("../web/longwire.d.ts").into(), "text/plain; charset=utf-8")
+});
 
 /// The module, small enough for a packet or seven.
-static MODULE: LazyLock<Kept> = LazyLock::new(|| {
-    Kept::new(squeeze(include_str!("../web/longwire.js")).into(), "text/javascript; charset=utf-8")
+static MODULE: LazyLock<CachedFile> = LazyLock::new(|| {
+    CachedFile::new(minify(include_str!("../web/longwire.js")).into(), "text/javascript; charset=utf-8")
 });
 
 /// What there is.
@@ -35,10 +36,10 @@ pub(super) enum Asset {
 
 /// What a browser may keep, and asks whether it has changed.
 #[derive(Debug)]
-pub(super) struct Kept {
+pub(super) struct CachedFile {
     body: Bytes,
-    kind: &'static str,
-    tag: String,
+    media_type: &'static str,
+    etag: String,
 }
 
 impl Asset {
@@ -52,38 +53,38 @@ impl Asset {
         }
     }
 
-    pub(super) fn answer(self, headers: &HeaderMap) -> Response<Body> {
+    pub(super) fn respond_to(self, headers: &HeaderMap) -> Response<Body> {
         match self {
             Self::Page => page(PAGE),
             Self::Raw => page(RAW),
             Self::Dashboard => page(DASHBOARD),
-            Self::Module => MODULE.answer(headers),
-            Self::Types => TYPES.answer(headers),
+            Self::Module => MODULE.respond_to(headers),
+            Self::Types => TYPES.respond_to(headers),
         }
     }
 }
 
-impl Kept {
-    pub(super) fn new(body: Bytes, kind: &'static str) -> Self {
+impl CachedFile {
+    pub(super) fn new(body: Bytes, media_type: &'static str) -> Self {
         let hash: String = Sha256::digest(&body).iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-        Self { body, kind, tag: format!("\"{hash}\"") }
+        Self { body, media_type, etag: format!("\"{hash}\"") }
     }
 
-    pub(super) fn answer(&self, asked: &HeaderMap) -> Response<Body> {
+    pub(super) fn respond_to(&self, headers_in: &HeaderMap) -> Response<Body> {
         // RFC 9110 13.1.2.
-        let known = asked.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+        let known = headers_in.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
         let mut known = known.flat_map(|value| value.split(','));
-        let mut response = if known.any(|one| one.trim().trim_start_matches("W/") == self.tag) {
-            let mut unchanged = respond(self.kind, Bytes::new());
+        let mut response = if known.any(|one| one.trim().trim_start_matches("W/") == self.etag) {
+            let mut unchanged = build_response(self.media_type, Bytes::new());
             *unchanged.status_mut() = StatusCode::NOT_MODIFIED;
             unchanged
         } else {
-            respond(self.kind, self.body.clone())
+            build_response(self.media_type, self.body.clone())
         };
         let headers = response.headers_mut();
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-        if let Ok(tag) = HeaderValue::try_from(&self.tag) {
-            headers.insert(header::ETAG, tag);
+        if let Ok(etag) = HeaderValue::try_from(&self.etag) {
+            headers.insert(header::ETAG, etag);
         }
         response
     }
@@ -91,7 +92,7 @@ impl Kept {
 
 /// A text for programs.
 pub(super) fn text(text: String) -> Response<Body> {
-    respond("text/plain; charset=utf-8", text.into())
+    build_response("text/plain; charset=utf-8", text.into())
 }
 
 fn page(page: &str) -> Response<Body> {
@@ -103,7 +104,7 @@ fn page(page: &str) -> Response<Body> {
         return failed;
     }
     let nonce = format!("{:032x}", u128::from_be_bytes(random));
-    let mut response = respond("text/html; charset=utf-8", page.replace("{nonce}", &nonce).into());
+    let mut response = build_response("text/html; charset=utf-8", page.replace("{nonce}", &nonce).into());
     // What a script with the nonce imports is fetched with it.
     let policy = format!(
         "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src data:; \
@@ -115,7 +116,7 @@ fn page(page: &str) -> Response<Body> {
     response
 }
 
-fn respond(kind: &'static str, body: Bytes) -> Response<Body> {
+fn build_response(kind: &'static str, body: Bytes) -> Response<Body> {
     let mut response = Response::new(Full::new(body).boxed_unsync());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(kind));
@@ -130,9 +131,9 @@ fn respond(kind: &'static str, body: Bytes) -> Response<Body> {
 /// A module without what only its readers need: comments, indentation, spaces around signs, and long names of what is
 /// private. It is written so that this is all it takes: a comment stands on a line of its own or behind two spaces, each
 /// statement ends with a semicolon, and what is private begins with an underscore.
-fn squeeze(module: &str) -> String {
+fn minify(module: &str) -> String {
     let mut names = Vec::new();
-    let mut squeezed = String::with_capacity(module.len());
+    let mut minified = String::with_capacity(module.len());
     for line in module.lines().map(str::trim) {
         if line.is_empty() || line.starts_with("//") || (line.starts_with("/**") && line.ends_with("*/")) {
             continue;
@@ -144,40 +145,43 @@ fn squeeze(module: &str) -> String {
             match quote {
                 Some(end) => {
                     quote = quote.filter(|_| letter != end);
-                    squeezed.push(letter);
+                    minified.push(letter);
                 }
                 None if matches!(letter, '\'' | '`') => {
                     quote = Some(letter);
-                    squeezed.push(letter);
+                    minified.push(letter);
                 }
                 None if letter == ' ' => {
-                    let is_sign = |letter: Option<char>| letter.is_none_or(|letter| SIGNS.contains(letter));
-                    if !is_sign(squeezed.chars().next_back()) && !is_sign(rest[1..].chars().next()) {
-                        squeezed.push(' ');
+                    let is_punctuation =
+                        |letter: Option<char>| letter.is_none_or(|letter| PUNCTUATION.contains(letter));
+                    if !is_punctuation(minified.chars().next_back())
+                        && !is_punctuation(rest[1..].chars().next())
+                    {
+                        minified.push(' ');
                     }
                 }
-                None if is_private(rest) && !squeezed.ends_with(is_of_name) => {
-                    let end = rest.find(|letter| !is_of_name(letter)).unwrap_or(rest.len());
-                    squeezed.push_str(&short(&mut names, &rest[..end]));
+                None if is_private(rest) && !minified.ends_with(is_identifier_character) => {
+                    let end = rest.find(|letter| !is_identifier_character(letter)).unwrap_or(rest.len());
+                    minified.push_str(&short_name(&mut names, &rest[..end]));
                     rest = &rest[end..];
                     continue;
                 }
-                None => squeezed.push(letter),
+                None => minified.push(letter),
             }
             rest = &rest[letter.len_utf8()..];
         }
         // A word at the end of a line, and what follows, are two.
-        if squeezed.ends_with(is_of_name) {
-            squeezed.push(' ');
+        if minified.ends_with(is_identifier_character) {
+            minified.push(' ');
         }
     }
-    squeezed.replace(";}", "}")
+    minified.replace(";}", "}")
 }
 
 /// Between which and anything no space is needed.
-const SIGNS: &str = "{}()[]=,;:?<>&|*!+/%-";
+const PUNCTUATION: &str = "{}()[]=,;:?<>&|*!+/%-";
 
-const fn is_of_name(letter: char) -> bool {
+const fn is_identifier_character(letter: char) -> bool {
     letter.is_ascii_alphanumeric() || matches!(letter, '_' | '$')
 }
 
@@ -186,7 +190,7 @@ fn is_private(code: &str) -> bool {
 }
 
 /// The short name of a long one: `_a` for the first, and so on.
-fn short<'a>(names: &mut Vec<&'a str>, name: &'a str) -> String {
+fn short_name<'a>(names: &mut Vec<&'a str>, name: &'a str) -> String {
     let at = names.iter().position(|known| *known == name).unwrap_or_else(|| {
         names.push(name);
         names.len() - 1
@@ -210,16 +214,16 @@ mod tests {
     #[test]
     fn what_only_readers_need_is_left_out() {
         let code = "// 注释\n/** 类 */\nclass A {\n  _long = 'a  = b';    // why\n  f(x) { return x + this._long; }\n}\nconst\n  b = 1;\n";
-        assert_eq!(squeeze(code), "class A{_a='a  = b';f(x){return x+this._a}}const b=1;");
+        assert_eq!(minify(code), "class A{_a='a  = b';f(x){return x+this._a}}const b=1;");
         let code = "a._b(c._d, c._b, `x _b`);";
-        assert_eq!(squeeze(code), "a._a(c._b,c._a,`x _b`);");
+        assert_eq!(minify(code), "a._a(c._b,c._a,`x _b`);");
     }
 
     #[test]
     fn names_stay_apart() {
         let code: String = (0..200).map(|n| format!("_n{n};")).collect();
-        let short = squeeze(&code);
-        let mut names: Vec<_> = short.split(';').filter(|name| !name.is_empty()).collect();
+        let short_name = minify(&code);
+        let mut names: Vec<_> = short_name.split(';').filter(|name| !name.is_empty()).collect();
         names.sort_unstable();
         names.dedup();
         assert_eq!(names.len(), 200);
@@ -227,12 +231,12 @@ mod tests {
 
     #[test]
     fn a_browser_that_has_it_is_told_so() {
-        let first = Asset::Module.answer(&HeaderMap::new());
-        let tag = first.headers()[header::ETAG].clone();
-        for (known, status) in [(tag, 304), (HeaderValue::from_static("\"x\""), 200)] {
-            let mut asked = HeaderMap::new();
-            asked.insert(header::IF_NONE_MATCH, known);
-            assert_eq!(Asset::Module.answer(&asked).status(), status);
+        let first = Asset::Module.respond_to(&HeaderMap::new());
+        let etag = first.headers()[header::ETAG].clone();
+        for (known, status) in [(etag, 304), (HeaderValue::from_static("\"x\""), 200)] {
+            let mut headers_in = HeaderMap::new();
+            headers_in.insert(header::IF_NONE_MATCH, known);
+            assert_eq!(Asset::Module.respond_to(&headers_in).status(), status);
         }
     }
 }

@@ -13,12 +13,12 @@ use longwire::http::{Extensions, HeaderMap, Request, StatusCode, header};
 use longwire::{CloseCode, Message, Refusal};
 use tokio::task::{AbortHandle, spawn_local};
 
+use super::requests::{ErrorCode, RequestError};
 use super::session::Session;
-use super::requests::{Code, Fault};
-use super::{Kind, ROOT, Realtime, SUBPROTOCOL, Who, channel};
+use super::{Client, ROOT, Realtime, SUBPROTOCOL, Topic, channel};
 use crate::access::EXPIRED;
 use crate::hub::{ChannelName, Subscription};
-use crate::limits::Seat;
+use crate::limits::Permit;
 use crate::pattern::name_of_path;
 
 /// Where every message is sent back to who sent it.
@@ -28,36 +28,36 @@ const ECHO: &str = "/-/echo";
 const SESSION: &str = "/-/session";
 
 /// Messages of a raw connection that wait for the webhook's word, and their bytes.
-const WAITING_MAX: usize = 64;
-const WAITING_BYTES: usize = 4 << 20;
+const PENDING_MAX: usize = 64;
+const PENDING_BYTES: usize = 4 << 20;
 
 /// Told of an error of the listening socket.
 type AcceptFailed = dyn Fn(&io::Error) + Send + Sync;
 
 /// The callbacks of an engine for the channels of a [`Realtime`].
-pub struct Clients {
+pub struct ConnectionHandler {
     realtime: Realtime,
     accept_failed: Box<AcceptFailed>,
 }
 
 /// What a connection is for.
 #[derive(Debug)]
-pub enum Place {
+pub enum Connection {
     #[doc(hidden)]
-    Coming(Box<Coming>),
+    Admitted(Box<Admitted>),
     #[doc(hidden)]
     Raw(Box<Raw>),
     #[doc(hidden)]
     Session(Rc<RefCell<Session>>),
     /// It hears what it says.
     #[doc(hidden)]
-    Echo(Option<Box<Seat>>),
+    Echo(Option<Box<Permit>>),
 }
 
 /// Somebody who was let in, and is not there yet.
 #[derive(Debug)]
-pub struct Coming {
-    who: Who,
+pub struct Admitted {
+    client: Client,
     /// The channel at the path; a session has none.
     name: Option<ChannelName>,
 }
@@ -66,64 +66,64 @@ pub struct Coming {
 #[derive(Debug)]
 pub struct Raw {
     name: ChannelName,
-    who: Who,
+    client: Client,
     /// It leaves with this.
     _subscription: Subscription,
     _expiry: Option<Expiry>,
     /// What the webhook has not judged yet, in order; a task is at it while there is anything.
-    waiting: Rc<RefCell<VecDeque<Message>>>,
+    pending: Rc<RefCell<VecDeque<Message>>>,
 }
 
-/// Who is let in, on the way from [`Clients::ask`] to the callbacks: it is taken once.
+/// Who is let in, on the way from [`ConnectionHandler::authorise`] to the callbacks: it is taken once.
 #[derive(Clone)]
-struct Admitted(Arc<Mutex<Option<Coming>>>);
+struct AdmittedSlot(Arc<Mutex<Option<Admitted>>>);
 
 /// The seat of somebody at the echo, on the same way.
 #[derive(Clone)]
-struct Echoing(Arc<Mutex<Option<Box<Seat>>>>);
+struct EchoSlot(Arc<Mutex<Option<Box<Permit>>>>);
 
-impl std::fmt::Debug for Clients {
+impl std::fmt::Debug for ConnectionHandler {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Clients").field(&self.realtime).finish()
     }
 }
 
-impl Clients {
+impl ConnectionHandler {
     /// Callbacks that tell `accept_failed` of errors of the listening socket.
     pub fn new(realtime: Realtime, accept_failed: impl Fn(&io::Error) + Send + Sync + 'static) -> Self {
         Self { realtime, accept_failed: Box::new(accept_failed) }
     }
 
-    /// What [`Engine::ask`](longwire::engine::Engine::ask) is to be given.
+    /// What [`Engine::authorise`](longwire::engine::Engine::ask) is to be given.
     ///
     /// # Errors
     ///
     /// The answer to somebody who is not let in.
-    pub async fn ask(
+    pub async fn authorise(
         realtime: Realtime,
         request: Request<()>,
         from: SocketAddr,
     ) -> Result<Extensions, Refusal> {
         let mut extensions = Extensions::new();
         if request.uri().path() == ECHO {
-            let seat = realtime.0.limits.connect(from.ip(), Instant::now())?;
-            extensions.insert(Echoing(Arc::new(Mutex::new(Some(Box::new(seat))))));
+            let permit = realtime.0.limits.connect(from.ip(), Instant::now())?;
+            extensions.insert(EchoSlot(Arc::new(Mutex::new(Some(Box::new(permit))))));
             return Ok(extensions);
         }
-        let name = destination(&request)?;
-        let who = realtime.admit(&request, from.ip()).await?;
+        let name = requested_channel(&request)?;
+        let client = realtime.admit(&request, from.ip()).await?;
         if let Some(name) = &name
-            && !realtime.may_subscribe(&who.identity, name).is_ok_and(|may| may)
+            && !realtime.may_subscribe(&client.identity, name).is_ok_and(|may| may)
         {
-            realtime.0.access.subscribe(&who.identity, name, SystemTime::now()).await?;
+            realtime.0.access.subscribe(&client.identity, name, SystemTime::now()).await?;
         }
-        extensions.insert(Admitted(Arc::new(Mutex::new(Some(Coming { who, name })))));
+        extensions.insert(AdmittedSlot(Arc::new(Mutex::new(Some(Admitted { client, name })))));
         Ok(extensions)
     }
 }
 
 /// The channel that a request is for; `None` is a session.
-fn destination(request: &Request<()>) -> Result<Option<ChannelName>, Refusal> {
+fn requested_channel(request: &Request<()>) -> Result<Option<ChannelName>, Refusal> {
     let path = request.uri().path();
     let offered = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL);
     let offered = offered.iter().filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
@@ -144,53 +144,60 @@ fn destination(request: &Request<()>) -> Result<Option<ChannelName>, Refusal> {
         name_of_path(path).map_err(|error| Refusal::new(StatusCode::BAD_REQUEST, format!("{error}\n")))?;
     match channel(&name) {
         Ok(name) => Ok(Some(name)),
-        Err(fault) => Err(Refusal::new(StatusCode::BAD_REQUEST, format!("{}\n", fault.message))),
+        Err(error) => Err(Refusal::new(StatusCode::BAD_REQUEST, format!("{}\n", error.message))),
     }
 }
 
-impl Handler for Clients {
-    type State = Place;
+impl Handler for ConnectionHandler {
+    type State = Connection;
 
-    fn request(&self, request: &Request<()>, _: SocketAddr, _: &mut HeaderMap) -> Result<Place, Refusal> {
-        if let Some(Echoing(seat)) = request.extensions().get() {
-            return Ok(Place::Echo(seat.lock().unwrap_or_else(PoisonError::into_inner).take()));
+    fn request(
+        &self,
+        request: &Request<()>,
+        _: SocketAddr,
+        _: &mut HeaderMap,
+    ) -> Result<Connection, Refusal> {
+        if let Some(EchoSlot(permit)) = request.extensions().get() {
+            return Ok(Connection::Echo(permit.lock().unwrap_or_else(PoisonError::into_inner).take()));
         }
-        let admitted = request.extensions().get::<Admitted>();
-        let coming =
+        let admitted = request.extensions().get::<AdmittedSlot>();
+        let admitted =
             admitted.and_then(|admitted| admitted.0.lock().unwrap_or_else(PoisonError::into_inner).take());
-        match coming {
-            Some(coming) => Ok(Place::Coming(Box::new(coming))),
+        match admitted {
+            Some(admitted) => Ok(Connection::Admitted(Box::new(admitted))),
             None => Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "nobody was asked\n")),
         }
     }
 
-    fn opened(&self, conn: &mut Conn<'_>, place: &mut Place, _: &Opening<'_>) {
+    fn opened(&self, conn: &mut Conn<'_>, connection: &mut Connection, _: &Opening<'_>) {
         // Before anybody can publish.
-        self.realtime.deliver_by(conn.engine());
-        let Place::Coming(_) = place else { return };
+        self.realtime.set_engine(conn.engine());
+        let Connection::Admitted(_) = connection else { return };
         // Nobody is at the echo, should something be wrong below.
-        let Place::Coming(coming) = std::mem::replace(place, Place::Echo(None)) else { return };
-        let Coming { who, name } = *coming;
+        let Connection::Admitted(admitted) = std::mem::replace(connection, Connection::Echo(None)) else {
+            return;
+        };
+        let Admitted { client, name } = *admitted;
         match name {
-            None => *place = Place::Session(Session::open(&self.realtime, conn, who)),
-            Some(name) => match self.enter(conn, who, name) {
-                Ok(raw) => *place = Place::Raw(Box::new(raw)),
-                Err(fault) => close(conn, &fault),
+            None => *connection = Connection::Session(Session::open(&self.realtime, conn, client)),
+            Some(name) => match self.subscribe(conn, client, name) {
+                Ok(raw) => *connection = Connection::Raw(Box::new(raw)),
+                Err(error) => close(conn, &error),
             },
         }
     }
 
-    fn message(&self, conn: &mut Conn<'_>, place: &mut Place, message: MessageRef<'_>) {
-        match place {
-            Place::Raw(raw) => self.hear(conn, raw, message.into_message()),
-            Place::Session(session) => Session::hear(session, conn, message),
-            Place::Echo(Some(seat)) => match seat.message(message.len(), Instant::now()) {
+    fn message(&self, conn: &mut Conn<'_>, connection: &mut Connection, message: MessageRef<'_>) {
+        match connection {
+            Connection::Raw(raw) => self.on_message(conn, raw, message.into_message()),
+            Connection::Session(session) => Session::on_message(session, conn, message),
+            Connection::Echo(Some(permit)) => match permit.message(message.len(), Instant::now()) {
                 // There is room for one answer, or it is closing.
                 Ok(()) => drop(conn.send(message)),
                 Err(limited) => close(conn, &limited.into()),
             },
-            Place::Echo(None) => {}
-            Place::Coming(_) => {}
+            Connection::Echo(None) => {}
+            Connection::Admitted(_) => {}
         }
     }
 
@@ -199,65 +206,71 @@ impl Handler for Clients {
     }
 }
 
-impl Clients {
+impl ConnectionHandler {
     /// Takes its seat on the channel.
-    fn enter(&self, conn: &mut Conn<'_>, who: Who, name: ChannelName) -> Result<Raw, Fault> {
+    fn subscribe(&self, conn: &mut Conn<'_>, client: Client, name: ChannelName) -> Result<Raw, RequestError> {
         let realtime = &self.realtime;
-        let topic = Kind::Raw.topic(&name);
-        let (subscription, ()) = realtime.0.hub.subscribe(&name, who.user(), None, realtime.now(), |_| ())?;
+        let topic = Topic::Raw.topic(&name);
+        let (subscription, ()) =
+            realtime.0.hub.subscribe(&name, client.user(), None, realtime.now(), |_| ())?;
         conn.subscribe(&topic);
-        let expiry = Expiry::of(&who, &conn.peer());
-        Ok(Raw { name, who, _subscription: subscription, _expiry: expiry, waiting: Rc::default() })
+        let expiry = Expiry::of(&client, &conn.peer());
+        Ok(Raw { name, client, _subscription: subscription, _expiry: expiry, pending: Rc::default() })
     }
 
     /// It has said something.
-    fn hear(&self, conn: &mut Conn<'_>, raw: &mut Raw, message: Message) {
-        let said = match self.realtime.may_publish(&raw.who.identity, &raw.name) {
+    fn on_message(&self, conn: &mut Conn<'_>, raw: &mut Raw, message: Message) {
+        let result = match self.realtime.may_publish(&raw.client.identity, &raw.name) {
             Ok(true) => {
                 let id = Some(conn.id());
-                self.realtime.publish_for(&mut raw.who, &raw.name, message, None, id).map(drop)
+                self.realtime.publish_for(&mut raw.client, &raw.name, message, None, id).map(drop)
             }
-            Ok(false) => self.ask_first(conn, raw, message),
-            Err(fault) => Err(fault),
+            Ok(false) => self.publish_after_webhook(conn, raw, message),
+            Err(error) => Err(error),
         };
-        if let Err(fault) = said {
-            close(conn, &fault);
+        if let Err(error) = result {
+            close(conn, &error);
         }
     }
 
     /// Publishes it when the webhook has said yes, behind what waits already.
-    fn ask_first(&self, conn: &mut Conn<'_>, raw: &mut Raw, message: Message) -> Result<(), Fault> {
-        self.realtime.allow(&mut raw.who, &raw.name, message.len())?;
-        let mut waiting = raw.waiting.borrow_mut();
-        let bytes: usize = waiting.iter().map(Message::len).sum();
-        if waiting.len() >= WAITING_MAX || (!waiting.is_empty() && bytes + message.len() > WAITING_BYTES) {
-            return Err(Fault::new(Code::RateLimited, "more is said than can be asked about"));
+    fn publish_after_webhook(
+        &self,
+        conn: &mut Conn<'_>,
+        raw: &mut Raw,
+        message: Message,
+    ) -> Result<(), RequestError> {
+        self.realtime.check_limits(&mut raw.client, &raw.name, message.len())?;
+        let mut pending = raw.pending.borrow_mut();
+        let bytes: usize = pending.iter().map(Message::len).sum();
+        if pending.len() >= PENDING_MAX || (!pending.is_empty() && bytes + message.len() > PENDING_BYTES) {
+            return Err(RequestError::new(ErrorCode::RateLimited, "more is said than can be asked about"));
         }
-        waiting.push_back(message);
-        if waiting.len() > 1 {
+        pending.push_back(message);
+        if pending.len() > 1 {
             return Ok(());
         }
-        let (realtime, name, waiting) = (self.realtime.clone(), raw.name.clone(), Rc::clone(&raw.waiting));
-        let (identity, user, peer) = (raw.who.identity.clone(), raw.who.user(), conn.peer());
+        let (realtime, name, pending) = (self.realtime.clone(), raw.name.clone(), Rc::clone(&raw.pending));
+        let (identity, user, peer) = (raw.client.identity.clone(), raw.client.user(), conn.peer());
         spawn_local(async move {
             // The first stays where it is until it is judged: so nobody else begins.
             loop {
-                let Some(message) = waiting.borrow().front().cloned() else { return };
-                let asked =
+                let Some(message) = pending.borrow().front().cloned() else { return };
+                let decision =
                     realtime.0.access.publish(&identity, &name, message.as_bytes(), SystemTime::now());
-                let published = match asked.await {
+                let published = match decision.await {
                     Ok(()) => realtime
-                        .hand_on(&name, message, user.clone(), None, Some(peer.id()))
+                        .publish_unchecked(&name, message, user.clone(), None, Some(peer.id()))
                         .map(drop)
-                        .map_err(Fault::from),
+                        .map_err(RequestError::from),
                     Err(refusal) => Err(refusal.into()),
                 };
-                if let Err(fault) = published {
-                    let (code, reason) = ending(&fault);
+                if let Err(error) = published {
+                    let (code, reason) = close_frame_for(&error);
                     let _ = peer.close(code, reason);
                     return;
                 }
-                waiting.borrow_mut().pop_front();
+                pending.borrow_mut().pop_front();
             }
         });
         Ok(())
@@ -265,23 +278,23 @@ impl Clients {
 }
 
 /// With what a raw connection is closed, which can be told nothing else.
-fn ending(fault: &Fault) -> (CloseCode, &str) {
-    let code = match fault.code {
-        Code::TooLarge => CloseCode::TOO_BIG,
-        Code::Unavailable => CloseCode::TRY_AGAIN,
-        Code::Unauthorized => CloseCode::from(EXPIRED),
+fn close_frame_for(error: &RequestError) -> (CloseCode, &str) {
+    let code = match error.code {
+        ErrorCode::TooLarge => CloseCode::TOO_BIG,
+        ErrorCode::Unavailable => CloseCode::TRY_AGAIN,
+        ErrorCode::Unauthorized => CloseCode::from(EXPIRED),
         _ => CloseCode::POLICY,
     };
     // A reason has at most 123 bytes (RFC 6455 5.5).
-    let mut end = fault.message.len().min(123);
-    while !fault.message.is_char_boundary(end) {
+    let mut end = error.message.len().min(123);
+    while !error.message.is_char_boundary(end) {
         end -= 1;
     }
-    (code, &fault.message[..end])
+    (code, &error.message[..end])
 }
 
-fn close(conn: &mut Conn<'_>, fault: &Fault) {
-    let (code, reason) = ending(fault);
+fn close(conn: &mut Conn<'_>, error: &RequestError) {
+    let (code, reason) = close_frame_for(error);
     // It is closing already.
     let _ = conn.close(code, reason);
 }
@@ -291,8 +304,8 @@ fn close(conn: &mut Conn<'_>, fault: &Fault) {
 pub(super) struct Expiry(AbortHandle);
 
 impl Expiry {
-    pub(super) fn of(who: &Who, peer: &Peer) -> Option<Self> {
-        let left = who.identity.expires()?.duration_since(SystemTime::now()).unwrap_or_default();
+    pub(super) fn of(client: &Client, peer: &Peer) -> Option<Self> {
+        let left = client.identity.expires()?.duration_since(SystemTime::now()).unwrap_or_default();
         let peer = peer.clone();
         let task = spawn_local(async move {
             tokio::time::sleep(left).await;

@@ -13,27 +13,27 @@ const BACKLOG: usize = 16;
 /// A change, as it is told.
 pub(super) type Change = Arc<str>;
 
-type Channels = HashMap<ChannelName, broadcast::Sender<Change>>;
+type Senders = HashMap<ChannelName, broadcast::Sender<Change>>;
 
 /// All who listen.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Audience(Arc<Mutex<Channels>>);
+pub(super) struct PresenceBroadcast(Arc<Mutex<Senders>>);
 
-impl Audience {
-    fn channels(&self) -> MutexGuard<'_, Channels> {
+impl PresenceBroadcast {
+    fn senders(&self) -> MutexGuard<'_, Senders> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// One more listener. Called under the lock of the channel, it hears what changes from then on.
-    pub(super) fn join(&self, name: &ChannelName) -> Listener {
-        let mut channels = self.channels();
-        let sender = channels.entry(name.clone()).or_insert_with(|| broadcast::Sender::new(BACKLOG));
-        Listener { changes: sender.subscribe(), name: name.clone(), audience: self.clone() }
+    pub(super) fn subscribe(&self, name: &ChannelName) -> PresenceReceiver {
+        let mut senders = self.senders();
+        let sender = senders.entry(name.clone()).or_insert_with(|| broadcast::Sender::new(BACKLOG));
+        PresenceReceiver { changes: sender.subscribe(), name: name.clone(), broadcast: self.clone() }
     }
 
     /// Tells those who listen. Called under the lock of the channel.
-    pub(super) fn tell(&self, name: &ChannelName, change: &str) {
-        if let Some(sender) = self.channels().get(name) {
+    pub(super) fn send(&self, name: &ChannelName, change: &str) {
+        if let Some(sender) = self.senders().get(name) {
             // The last one may be about to leave.
             let _ = sender.send(change.into());
         }
@@ -42,47 +42,47 @@ impl Audience {
 
 /// Somebody who listens, until it is dropped.
 #[derive(Debug)]
-pub(super) struct Listener {
+pub(super) struct PresenceReceiver {
     changes: broadcast::Receiver<Change>,
     name: ChannelName,
-    audience: Audience,
+    broadcast: PresenceBroadcast,
 }
 
 /// Changes were missed: ask who is there.
-pub(super) struct Missed;
+pub(super) struct Lagged;
 
-impl Listener {
+impl PresenceReceiver {
     /// The next change, if there is one.
-    pub(super) fn take(&mut self) -> Option<Result<Change, Missed>> {
+    pub(super) fn try_next(&mut self) -> Option<Result<Change, Lagged>> {
         match self.changes.try_recv() {
             Ok(change) => Some(Ok(change)),
-            Err(TryRecvError::Lagged(_)) => Some(Err(self.catch_up())),
+            Err(TryRecvError::Lagged(_)) => Some(Err(self.resubscribe())),
             Err(TryRecvError::Empty | TryRecvError::Closed) => None,
         }
     }
 
     /// The next change. Cancel-safe.
-    pub(super) async fn next(&mut self) -> Result<Change, Missed> {
+    pub(super) async fn next(&mut self) -> Result<Change, Lagged> {
         match self.changes.recv().await {
             Ok(change) => Ok(change),
-            Err(RecvError::Lagged(_)) => Err(self.catch_up()),
+            Err(RecvError::Lagged(_)) => Err(self.resubscribe()),
             // It has a sender while it is here.
             Err(RecvError::Closed) => std::future::pending().await,
         }
     }
 
     /// What comes from now on continues what is asked for after this.
-    fn catch_up(&mut self) -> Missed {
+    fn resubscribe(&mut self) -> Lagged {
         self.changes = self.changes.resubscribe();
-        Missed
+        Lagged
     }
 }
 
-impl Drop for Listener {
+impl Drop for PresenceReceiver {
     fn drop(&mut self) {
-        let mut channels = self.audience.channels();
-        if channels.get(&self.name).is_some_and(|sender| sender.receiver_count() <= 1) {
-            channels.remove(&self.name);
+        let mut senders = self.broadcast.senders();
+        if senders.get(&self.name).is_some_and(|sender| sender.receiver_count() <= 1) {
+            senders.remove(&self.name);
         }
     }
 }
@@ -93,28 +93,28 @@ mod tests {
 
     #[test]
     fn changes_are_kept_for_the_slow_up_to_a_bound_and_nothing_is_kept_for_nobody() {
-        let (audience, room) = (Audience::default(), ChannelName::new("房间").expect("a name"));
-        audience.tell(&room, "before");
-        let mut quick = audience.join(&room);
-        let mut slow = audience.join(&room);
+        let (broadcast, room) = (PresenceBroadcast::default(), ChannelName::new("房间").expect("a name"));
+        broadcast.send(&room, "before");
+        let mut quick = broadcast.subscribe(&room);
+        let mut slow = broadcast.subscribe(&room);
         for change in 0..BACKLOG {
-            audience.tell(&room, &change.to_string());
-            assert!(matches!(quick.take(), Some(Ok(told)) if *told == *change.to_string()));
+            broadcast.send(&room, &change.to_string());
+            assert!(matches!(quick.try_next(), Some(Ok(change)) if *change == *change.to_string()));
         }
-        assert!(quick.take().is_none());
+        assert!(quick.try_next().is_none());
         // As many as are kept.
-        assert!(matches!(slow.take(), Some(Ok(told)) if &*told == "0"));
+        assert!(matches!(slow.try_next(), Some(Ok(change)) if &*change == "0"));
         for change in 0..2 {
-            audience.tell(&room, &change.to_string());
+            broadcast.send(&room, &change.to_string());
         }
         // One more than that.
-        assert!(matches!(slow.take(), Some(Err(Missed))));
-        assert!(slow.take().is_none());
-        audience.tell(&room, "after");
-        assert!(matches!(slow.take(), Some(Ok(told)) if &*told == "after"));
+        assert!(matches!(slow.try_next(), Some(Err(Lagged))));
+        assert!(slow.try_next().is_none());
+        broadcast.send(&room, "after");
+        assert!(matches!(slow.try_next(), Some(Ok(change)) if &*change == "after"));
         drop(quick);
-        assert_eq!(audience.channels().len(), 1);
+        assert_eq!(broadcast.senders().len(), 1);
         drop(slow);
-        assert!(audience.channels().is_empty());
+        assert!(broadcast.senders().is_empty());
     }
 }

@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 pub(super) const KEY_MAX: usize = 64;
 
 /// Messages of one page of history, and how many there are if none are said.
-pub(super) const LIMIT_MAX: usize = 1000;
-const LIMIT: usize = 100;
+pub(super) const PAGE_MAX: usize = 1000;
+const PAGE_DEFAULT: usize = 100;
 
 /// The largest number that JavaScript has for an `id`.
 const ID_MAX: u64 = 1 << 53;
@@ -37,8 +37,8 @@ pub(super) struct Publication {
 
 /// Why something was not done: a code of docs/protocol.md, and what to tell people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Fault {
-    pub(super) code: Code,
+pub(super) struct RequestError {
+    pub(super) code: ErrorCode,
     pub(super) message: String,
     /// Milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -47,7 +47,7 @@ pub(super) struct Fault {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(super) enum Code {
+pub(super) enum ErrorCode {
     BadRequest,
     BadChannel,
     BadPosition,
@@ -61,20 +61,20 @@ pub(super) enum Code {
     Unavailable,
 }
 
-impl Fault {
-    pub(super) fn new(code: Code, message: impl Into<String>) -> Self {
+impl RequestError {
+    pub(super) fn new(code: ErrorCode, message: impl Into<String>) -> Self {
         Self { code, message: message.into(), retry_after: None }
     }
 
     fn bad_request(message: impl Into<String>) -> Self {
-        Self::new(Code::BadRequest, message)
+        Self::new(ErrorCode::BadRequest, message)
     }
 }
 
 /// All that may stand in a request. Keys that are not known are ignored.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Fields {
+struct RawRequest {
     r#type: String,
     id: Option<u64>,
     channel: Option<String>,
@@ -88,40 +88,43 @@ struct Fields {
 }
 
 /// Reads a request: its `id`, as far as there is one, and what it asks for.
-pub(super) fn request(text: &str) -> (Option<u64>, Result<Request, Fault>) {
-    match serde_json::from_str::<Fields>(text) {
-        Ok(fields) => (fields.id, fields.read()),
-        Err(error) => (None, Err(Fault::bad_request(format!("no request: {error}")))),
+pub(super) fn parse_request(text: &str) -> (Option<u64>, Result<Request, RequestError>) {
+    match serde_json::from_str::<RawRequest>(text) {
+        Ok(fields) => (fields.id, fields.validate()),
+        Err(error) => (None, Err(RequestError::bad_request(format!("no request: {error}")))),
     }
 }
 
 /// Reads what is asked for by POST at `/-/history` and `/-/presence`: a request without `type` and `id`.
-pub(super) fn posted(kind: &str, body: &[u8]) -> Result<Request, Fault> {
-    let mut fields: Fields =
-        serde_json::from_slice(body).map_err(|error| Fault::bad_request(format!("no request: {error}")))?;
+pub(super) fn parse_body(kind: &str, body: &[u8]) -> Result<Request, RequestError> {
+    let mut fields: RawRequest = serde_json::from_slice(body)
+        .map_err(|error| RequestError::bad_request(format!("no request: {error}")))?;
     kind.clone_into(&mut fields.r#type);
     fields.id = Some(0);
-    fields.read()
+    fields.validate()
 }
 
 /// Reads the body of `/-/publish`.
-pub(super) fn batch(body: &[u8]) -> Result<Vec<Result<Publication, Fault>>, Fault> {
+pub(super) fn parse_batch(body: &[u8]) -> Result<Vec<Result<Publication, RequestError>>, RequestError> {
     #[derive(Deserialize)]
     struct Batch {
-        messages: Vec<Fields>,
+        messages: Vec<RawRequest>,
     }
-    let batch: Batch =
-        serde_json::from_slice(body).map_err(|error| Fault::bad_request(format!("no batch: {error}")))?;
-    if batch.messages.len() > LIMIT_MAX {
-        return Err(Fault::new(Code::TooMany, format!("a batch has at most {LIMIT_MAX} messages")));
+    let parse_batch: Batch = serde_json::from_slice(body)
+        .map_err(|error| RequestError::bad_request(format!("no batch: {error}")))?;
+    if parse_batch.messages.len() > PAGE_MAX {
+        return Err(RequestError::new(
+            ErrorCode::TooMany,
+            format!("a batch has at most {PAGE_MAX} messages"),
+        ));
     }
-    Ok(batch.messages.into_iter().map(Fields::publication).collect())
+    Ok(parse_batch.messages.into_iter().map(RawRequest::publication).collect())
 }
 
-impl Fields {
-    fn read(mut self) -> Result<Request, Fault> {
+impl RawRequest {
+    fn validate(mut self) -> Result<Request, RequestError> {
         if self.id.is_none_or(|id| id > ID_MAX) {
-            return Err(Fault::bad_request("`id` is a number from 0 to 2^53"));
+            return Err(RequestError::bad_request("`id` is a number from 0 to 2^53"));
         }
         match &*self.r#type {
             "subscribe" => {
@@ -131,41 +134,41 @@ impl Fields {
             "unsubscribe" => Ok(Request::Unsubscribe { channel: self.channel()? }),
             "publish" => Ok(Request::Publish(self.publication()?)),
             "history" => {
-                let limit = self.limit.unwrap_or(LIMIT);
-                if !(1..=LIMIT_MAX).contains(&limit) {
-                    return Err(Fault::bad_request(format!("`limit` is 1 to {LIMIT_MAX}")));
+                let limit = self.limit.unwrap_or(PAGE_DEFAULT);
+                if !(1..=PAGE_MAX).contains(&limit) {
+                    return Err(RequestError::bad_request(format!("`limit` is 1 to {PAGE_MAX}")));
                 }
                 Ok(Request::History { channel: self.channel()?, after: self.after, limit })
             }
             "presence" => Ok(Request::Presence { channel: self.channel()? }),
             "token" => {
-                let token = self.token.ok_or_else(|| Fault::bad_request("`token` is missing"))?;
+                let token = self.token.ok_or_else(|| RequestError::bad_request("`token` is missing"))?;
                 Ok(Request::Token { token })
             }
             "ping" => Ok(Request::Ping),
-            other => Err(Fault::bad_request(format!(
+            other => Err(RequestError::bad_request(format!(
                 "`type` is subscribe, unsubscribe, publish, history, presence, token or ping, not {:?}",
                 other.chars().take(32).collect::<String>()
             ))),
         }
     }
 
-    fn channel(&mut self) -> Result<String, Fault> {
-        self.channel.take().ok_or_else(|| Fault::bad_request("`channel` is missing"))
+    fn channel(&mut self) -> Result<String, RequestError> {
+        self.channel.take().ok_or_else(|| RequestError::bad_request("`channel` is missing"))
     }
 
-    fn publication(mut self) -> Result<Publication, Fault> {
+    fn publication(mut self) -> Result<Publication, RequestError> {
         if self.key.as_ref().is_some_and(|key| key.is_empty() || key.len() > KEY_MAX) {
-            return Err(Fault::bad_request(format!("`key` has 1 to {KEY_MAX} bytes")));
+            return Err(RequestError::bad_request(format!("`key` has 1 to {KEY_MAX} bytes")));
         }
         let message = match (self.data.take(), self.base64.take()) {
             (Some(text), None) => Message::from(text),
             (None, Some(text)) => {
                 let bytes = STANDARD.decode(text);
-                let bytes = bytes.map_err(|error| Fault::bad_request(format!("`base64`: {error}")))?;
+                let bytes = bytes.map_err(|error| RequestError::bad_request(format!("`base64`: {error}")))?;
                 Message::Binary(Bytes::from(bytes))
             }
-            _ => return Err(Fault::bad_request("a message is in `data` or in `base64`, one of them")),
+            _ => return Err(RequestError::bad_request("a message is in `data` or in `base64`, one of them")),
         };
         Ok(Publication { channel: self.channel()?, message, key: self.key })
     }

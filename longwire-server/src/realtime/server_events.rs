@@ -3,13 +3,15 @@
 use longwire::Message;
 use serde::Serialize;
 
-use super::requests::{Fault, Payload};
-use crate::hub::{Members, Page, Position, PresenceChange, Present, Published, Receipt, User};
+use super::requests::{Payload, RequestError};
+use crate::hub::{
+    Members, Page, Position, PresenceChange, PresenceSnapshot, PublishReceipt, Published, User,
+};
 
 /// One JSON object.
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
-pub(super) enum Told<'a> {
+pub(super) enum ServerEvent<'a> {
     Welcome {
         connection: String,
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -20,7 +22,7 @@ pub(super) enum Told<'a> {
     Ok {
         id: u64,
         #[serde(flatten)]
-        answer: &'a Answer<'a>,
+        reply: &'a Reply<'a>,
     },
     Error {
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -28,33 +30,33 @@ pub(super) enum Told<'a> {
         #[serde(skip_serializing_if = "Option::is_none")]
         channel: Option<&'a str>,
         #[serde(flatten)]
-        fault: &'a Fault,
+        error: &'a RequestError,
     },
     Message {
         channel: &'a str,
         #[serde(flatten)]
-        message: Said<'a>,
+        message: MessageData<'a>,
     },
     Presence {
         channel: &'a str,
         #[serde(flatten)]
-        presence: There,
+        presence: PresenceData,
     },
     Unsubscribed {
         channel: &'a str,
         #[serde(flatten)]
-        fault: &'a Fault,
+        error: &'a RequestError,
     },
     Subscribed {
         channel: &'a str,
         #[serde(flatten)]
-        answer: &'a Answer<'a>,
+        reply: &'a Reply<'a>,
     },
 }
 
-impl Told<'_> {
+impl ServerEvent<'_> {
     /// As it is sent.
-    pub(super) fn text(&self) -> String {
+    pub(super) fn to_json(&self) -> String {
         // Nothing in it can fail: no map has keys that are no text.
         serde_json::to_string(self).unwrap_or_default()
     }
@@ -63,21 +65,21 @@ impl Told<'_> {
 /// What a request is answered, where it was good.
 #[derive(Serialize)]
 #[serde(untagged)]
-pub(super) enum Answer<'a> {
+pub(super) enum Reply<'a> {
     Subscribed {
         position: String,
         #[serde(skip_serializing_if = "Option::is_none")]
         recovered: Option<bool>,
         #[serde(skip_serializing_if = "Option::is_none")]
-        presence: Option<There>,
+        presence: Option<PresenceData>,
     },
     Published {
         position: String,
         #[serde(skip_serializing_if = "is_false")]
         duplicate: bool,
     },
-    History(Pages<'a>),
-    Presence(There),
+    History(HistoryPage<'a>),
+    Presence(PresenceData),
     Token {
         #[serde(skip_serializing_if = "Option::is_none")]
         expires: Option<u64>,
@@ -85,24 +87,24 @@ pub(super) enum Answer<'a> {
     Done {},
 }
 
-impl From<Receipt> for Answer<'_> {
-    fn from(receipt: Receipt) -> Self {
+impl From<PublishReceipt> for Reply<'_> {
+    fn from(receipt: PublishReceipt) -> Self {
         Self::Published { position: receipt.position.to_string(), duplicate: receipt.duplicate }
     }
 }
 
 /// A page of history.
 #[derive(Serialize)]
-pub(super) struct Pages<'a> {
+pub(super) struct HistoryPage<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     position: Option<String>,
     recovered: bool,
     more: bool,
-    messages: Vec<Kept<'a>>,
+    messages: Vec<HistoryMessage<'a>>,
 }
 
 #[derive(Serialize)]
-struct Kept<'a> {
+struct HistoryMessage<'a> {
     position: String,
     #[serde(flatten)]
     payload: Payload<'a>,
@@ -111,9 +113,9 @@ struct Kept<'a> {
     time: u64,
 }
 
-impl<'a> From<&'a Page> for Pages<'a> {
+impl<'a> From<&'a Page> for HistoryPage<'a> {
     fn from(page: &'a Page) -> Self {
-        let kept = page.messages.iter().map(|published| Kept {
+        let messages = page.messages.iter().map(|published| HistoryMessage {
             position: published.position.to_string(),
             payload: Payload::from(&published.message),
             user: published.from.as_deref(),
@@ -123,14 +125,14 @@ impl<'a> From<&'a Page> for Pages<'a> {
             position: page.position.as_ref().map(Position::to_string),
             recovered: page.recovered,
             more: page.more,
-            messages: kept.collect(),
+            messages: messages.collect(),
         }
     }
 }
 
 /// Who is there, or what has changed of it.
 #[derive(Serialize)]
-pub(super) struct There {
+pub(super) struct PresenceData {
     count: usize,
     #[serde(skip_serializing_if = "Option::is_none")]
     users: Option<Vec<String>>,
@@ -144,14 +146,14 @@ fn names(users: &[User]) -> Vec<String> {
     users.iter().map(ToString::to_string).collect()
 }
 
-impl From<&Present> for There {
-    fn from(present: &Present) -> Self {
+impl From<&PresenceSnapshot> for PresenceData {
+    fn from(present: &PresenceSnapshot) -> Self {
         let users = present.members.as_deref().map(names);
         Self { count: present.counts.connections, users, joined: Vec::new(), left: Vec::new() }
     }
 }
 
-impl From<&PresenceChange> for There {
+impl From<&PresenceChange> for PresenceData {
     fn from(change: &PresenceChange) -> Self {
         let (users, joined, left) = match &change.members {
             Members::All(users) => (Some(names(users)), Vec::new(), Vec::new()),
@@ -164,7 +166,7 @@ impl From<&PresenceChange> for There {
 
 /// A message of a channel.
 #[derive(Serialize)]
-pub(super) struct Said<'a> {
+pub(super) struct MessageData<'a> {
     position: String,
     #[serde(flatten)]
     payload: Payload<'a>,
@@ -172,7 +174,7 @@ pub(super) struct Said<'a> {
     user: Option<&'a str>,
 }
 
-impl<'a> From<&'a Published> for Said<'a> {
+impl<'a> From<&'a Published> for MessageData<'a> {
     fn from(published: &'a Published) -> Self {
         Self {
             position: published.position.to_string(),
@@ -184,7 +186,7 @@ impl<'a> From<&'a Published> for Said<'a> {
 
 /// A message as those are told who have many channels.
 pub(super) fn message(channel: &str, published: &Published) -> Message {
-    Told::Message { channel, message: published.into() }.text().into()
+    ServerEvent::Message { channel, message: published.into() }.to_json().into()
 }
 
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]

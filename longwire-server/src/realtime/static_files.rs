@@ -7,8 +7,8 @@ use std::path::Path;
 
 use longwire::http::{HeaderMap, Method, Request, Response, header};
 
+use super::assets::CachedFile;
 use super::http::Body;
-use super::assets::Kept;
 use crate::pattern::name_of_path;
 
 /// Files, and the bytes of all of them.
@@ -20,28 +20,28 @@ const INDEX: &str = "index.html";
 
 /// The files of a folder, by their path within it.
 #[derive(Debug, Default)]
-pub(super) struct Pages(HashMap<String, Kept>);
+pub(super) struct StaticFiles(HashMap<String, CachedFile>);
 
-impl Pages {
+impl StaticFiles {
     /// Reads a folder and those in it. What is hidden (`.git`), and what is a link, is left out.
     ///
     /// # Errors
     ///
     /// In words, if something cannot be read, or there is too much.
     pub(super) fn read(folder: &Path) -> Result<Self, String> {
-        let mut pages = Self::default();
-        pages.read_folder(folder, "", &mut 0)?;
-        Ok(pages)
+        let mut files = Self::default();
+        files.read_folder(folder, "", &mut 0)?;
+        Ok(files)
     }
 
-    fn read_folder(&mut self, folder: &Path, within: &str, bytes: &mut u64) -> Result<(), String> {
+    fn read_folder(&mut self, folder: &Path, prefix: &str, bytes: &mut u64) -> Result<(), String> {
         let failed = |error: std::io::Error| format!("cannot read {}: {error}", folder.display());
         for entry in fs::read_dir(folder).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let Ok(name) = entry.file_name().into_string() else { continue };
             // Of the entry itself: a link is neither a file nor a folder.
             let kind = entry.file_type().map_err(failed)?;
-            let path = format!("{within}{name}");
+            let path = format!("{prefix}{name}");
             if name.starts_with('.') {
                 continue;
             } else if kind.is_dir() {
@@ -53,25 +53,25 @@ impl Pages {
                     return Err(format!("{} holds too much: {most}", folder.display()));
                 }
                 let content = fs::read(entry.path()).map_err(failed)?;
-                self.0.insert(path, Kept::new(content.into(), media_type(&name)));
+                self.0.insert(path, CachedFile::new(content.into(), media_type(&name)));
             }
         }
         Ok(())
     }
 
     /// The file that a request is for, if it is for one. Whoever wants a stream of events wants the channel of that name.
-    pub(super) fn answer(&self, request: &Request<()>) -> Option<Response<Body>> {
+    pub(super) fn respond_to(&self, request: &Request<()>) -> Option<Response<Body>> {
         let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
         if self.0.is_empty() || !is_read || wants_stream(request.headers()) {
             return None;
         }
-        let mut response = self.file(request.uri().path())?.answer(request.headers());
+        let mut response = self.file(request.uri().path())?.respond_to(request.headers());
         // Whose pages they are decides what they may do.
         response.headers_mut().remove(header::CONTENT_SECURITY_POLICY);
         Some(response)
     }
 
-    fn file(&self, path: &str) -> Option<&Kept> {
+    fn file(&self, path: &str) -> Option<&CachedFile> {
         if path.starts_with("/-/") {
             return None;
         }
@@ -135,9 +135,9 @@ mod tests {
     #[test]
     fn what_is_in_the_folder_and_nothing_else() {
         let folder = folder();
-        let pages = Pages::read(&folder.path().join("site")).expect("read");
+        let files = StaticFiles::read(&folder.path().join("site")).expect("read");
         for path in ["/", "/index.html", "/%E5%9B%BE/", "/图/a%20b.svg"] {
-            assert!(pages.file(path).is_some(), "{path}");
+            assert!(files.file(path).is_some(), "{path}");
         }
         for path in [
             "",
@@ -161,14 +161,14 @@ mod tests {
             "/%2fetc/passwd",
             "/%c0%ae%c0%ae/secret",
         ] {
-            assert!(pages.file(path).is_none(), "{path}");
+            assert!(files.file(path).is_none(), "{path}");
         }
     }
 
     #[test]
     fn who_wants_a_channel_gets_it() {
         let folder = folder();
-        let pages = Pages::read(&folder.path().join("site")).expect("read");
+        let files = StaticFiles::read(&folder.path().join("site")).expect("read");
         for (method, accept, is_file) in [
             ("GET", "text/html,*/*", true),
             ("HEAD", "*/*", true),
@@ -178,7 +178,11 @@ mod tests {
         ] {
             let request =
                 Request::builder().method(method).uri("/index.html").header("accept", accept).body(());
-            assert_eq!(pages.answer(&request.expect("a request")).is_some(), is_file, "{method} {accept}");
+            assert_eq!(
+                files.respond_to(&request.expect("a request")).is_some(),
+                is_file,
+                "{method} {accept}"
+            );
         }
     }
 
@@ -188,17 +192,17 @@ mod tests {
         for number in 0..FILES_MAX {
             fs::write(folder.path().join(number.to_string()), "x").expect("written");
         }
-        assert!(Pages::read(folder.path()).is_ok());
+        assert!(StaticFiles::read(folder.path()).is_ok());
         fs::write(folder.path().join("more"), "x").expect("written");
-        assert!(Pages::read(folder.path()).expect_err("too much").contains("1000 files"));
+        assert!(StaticFiles::read(folder.path()).expect_err("too much").contains("1000 files"));
 
         let folder = tempfile::tempdir().expect("a folder");
         // Without a byte on the disk.
         let file = fs::File::create(folder.path().join("large")).expect("a file");
         file.set_len(BYTES_MAX + 1).expect("its length");
-        assert!(Pages::read(folder.path()).expect_err("too much").contains("64 MiB"));
+        assert!(StaticFiles::read(folder.path()).expect_err("too much").contains("64 MiB"));
         file.set_len(BYTES_MAX).expect("its length");
-        assert!(Pages::read(folder.path()).is_ok());
-        assert!(Pages::read(&folder.path().join("none")).is_err());
+        assert!(StaticFiles::read(folder.path()).is_ok());
+        assert!(StaticFiles::read(&folder.path().join("none")).is_err());
     }
 }

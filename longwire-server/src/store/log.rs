@@ -19,7 +19,7 @@ pub const ROLL: u64 = 64 << 10;
 /// The end of a channel's files.
 #[derive(Debug)]
 pub(crate) struct Log {
-    file: Option<Open>,
+    file: Option<CountedFile>,
     /// Bytes of sound records in `.log`; 0 where there is none.
     len: u64,
     /// There may be more in the file than `len`: of a write that failed.
@@ -32,9 +32,9 @@ pub(crate) struct Log {
 
 /// A file that counts itself.
 #[derive(Debug)]
-struct Open(File, Arc<AtomicUsize>);
+struct CountedFile(File, Arc<AtomicUsize>);
 
-impl Drop for Open {
+impl Drop for CountedFile {
     fn drop(&mut self) {
         self.1.fetch_sub(1, Ordering::Relaxed);
     }
@@ -67,7 +67,7 @@ impl Log {
             log.len = current.at();
             log.torn = torn;
             if torn {
-                log.cut(store, name)?;
+                log.truncate(store, name)?;
                 tracing::warn!(file = %store.path(name, "log").display(), at = log.len, "cut an unfinished record");
             }
         }
@@ -131,7 +131,7 @@ impl Log {
         wanted: u64,
     ) -> Result<(), StoreError> {
         if self.torn {
-            self.cut(store, name)?;
+            self.truncate(store, name)?;
         }
         if self.len >= ROLL && self.old.is_none_or(|last| last < wanted) {
             self.roll(store, name)?;
@@ -145,7 +145,7 @@ impl Log {
             self.file = None;
             self.torn = true;
             // Whether or not this works now, it is done before anything else is appended.
-            let _ = self.cut(store, name);
+            let _ = self.truncate(store, name);
             return Err(error);
         }
         self.len += bytes.len() as u64;
@@ -163,12 +163,12 @@ impl Log {
 
     fn write(&mut self, store: &Store, name: &ChannelName, bytes: &[u8]) -> Result<(), StoreError> {
         let path = || store.path(name, "log");
-        let Open(file, _) = match &mut self.file {
+        let CountedFile(file, _) = match &mut self.file {
             Some(open) => open,
             None => {
                 let file = store.append_to(name)?;
                 store.open.fetch_add(1, Ordering::Relaxed);
-                self.file.insert(Open(file, store.open.clone()))
+                self.file.insert(CountedFile(file, store.open.clone()))
             }
         };
         file.write_all(bytes).map_err(|error| StoreError::Io { doing: "write to", file: path(), error })?;
@@ -186,14 +186,18 @@ impl Log {
     }
 
     /// Cuts off what is in `.log` behind its sound records.
-    fn cut(&mut self, store: &Store, name: &ChannelName) -> Result<(), StoreError> {
+    fn truncate(&mut self, store: &Store, name: &ChannelName) -> Result<(), StoreError> {
         let path = store.path(name, "log");
-        let cut = match OpenOptions::new().write(true).open(&path) {
+        let truncate = match OpenOptions::new().write(true).open(&path) {
             Ok(file) => file.set_len(self.len),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && self.len == 0 => Ok(()),
             Err(error) => Err(error),
         };
-        cut.map_err(|error| StoreError::Io { doing: "cut off an unfinished record of", file: path, error })?;
+        truncate.map_err(|error| StoreError::Io {
+            doing: "cut off an unfinished record of",
+            file: path,
+            error,
+        })?;
         self.torn = false;
         Ok(())
     }

@@ -110,7 +110,7 @@ impl Store {
     ///
     /// [`StoreError::Io`] of the first file that failed; what failed is tried again by the next call.
     pub fn sync(&self) -> Result<(), StoreError> {
-        let files = std::mem::take(&mut *held(&self.unsynced));
+        let files = std::mem::take(&mut *lock_unpoisoned(&self.unsynced));
         // A file that is new is only there when its directory says so, and that when the one above does.
         let shelves: HashSet<_> = files.iter().filter_map(|file| file.parent()).map(PathBuf::from).collect();
         let mut first = Ok(());
@@ -120,7 +120,7 @@ impl Store {
                 // The channel was given up.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
-                    held(&self.unsynced).extend(files.iter().cloned());
+                    lock_unpoisoned(&self.unsynced).extend(files.iter().cloned());
                     first = first.and(Err(StoreError::Io { doing: "sync", file: file.clone(), error }));
                 }
             }
@@ -168,7 +168,7 @@ impl Store {
         count: usize,
         each: &mut dyn FnMut(ChannelName, Time),
     ) -> Result<(), StoreError> {
-        let mut sweep = held(&self.sweep);
+        let mut sweep = lock_unpoisoned(&self.sweep);
         let Sweep { next, reading } = &mut *sweep;
         for _ in 0..count {
             let entry = match reading {
@@ -221,7 +221,7 @@ impl Store {
     }
 
     fn unsynced(&self, file: PathBuf) {
-        held(&self.unsynced).insert(file);
+        lock_unpoisoned(&self.unsynced).insert(file);
     }
 
     /// Opens a channel's `.log` for appending; makes it, and the directory it is in, if need be.
@@ -249,7 +249,7 @@ impl Store {
 }
 
 /// A lock that no panic of another thread takes away.
-fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+fn lock_unpoisoned<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
     lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

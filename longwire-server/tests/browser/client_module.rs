@@ -7,8 +7,8 @@ use jsonwebtoken::{EncodingKey, Header};
 use serde_json::{Value, json};
 
 use crate::devtools::{Browser, Tab};
-use crate::process::{Server, longwire};
 use crate::faulty_network::Relay;
+use crate::process::{Server, longwire};
 
 const TRANSPORTS: [&str; 3] = ["websocket", "sse", "poll"];
 

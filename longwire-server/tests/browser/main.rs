@@ -1,15 +1,15 @@
 //! The raw page in a real browser: people in two tabs talk, and see how their connections end.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
 
+mod chat_page;
+mod client_module;
 mod counting_proxy;
 mod dashboard;
 mod deflate;
 mod devtools;
 mod examples;
-mod http2;
-mod client_module;
-mod chat_page;
 mod faulty_network;
+mod http2;
 
 #[path = "../process/mod.rs"]
 mod process;

@@ -2,15 +2,15 @@
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
 
 mod arguments;
+mod client_options;
 mod config;
 mod connect;
-mod shutdown;
-mod metrics_and_log;
 mod http;
+mod metrics_and_log;
 mod proxies;
-mod client_options;
 mod reconnect;
 mod serve;
+mod shutdown;
 mod tls;
 
 #[path = "../process/mod.rs"]

@@ -18,7 +18,7 @@ use crate::{soon, until};
 async fn channels_are_what_a_router_falls_back_to() {
     let http = Http::new(Realtime::new(config("")).expect("channels"));
     let channels = move |ConnectInfo(from): ConnectInfo<SocketAddr>, request: Request| async move {
-        http.answer(request, from).await
+        http.handle(request, from).await
     };
     let router = Router::new().route("/own", get(|| async { "我的" })).fallback(channels);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
@@ -51,7 +51,7 @@ async fn a_websocket_keeps_what_the_router_has_given_to_its_request() {
     let channels = async move |ConnectInfo(from): ConnectInfo<SocketAddr>, mut request: Request| {
         let given = given.lock().expect("no panic").take().expect("one request");
         request.extensions_mut().insert(given);
-        http.answer(request, from).await
+        http.handle(request, from).await
     };
     let channels = Arc::new(channels);
     let router = Router::new().fallback(move |from, request| {

@@ -8,28 +8,28 @@
 )]
 
 mod access;
+mod all_transports;
 mod axum;
 mod client;
-mod cors;
 mod connections;
+mod cors;
 mod http2;
 mod many_channels;
-mod all_transports;
 mod operators;
-mod timing;
 mod poll;
 mod post;
 mod server;
 mod sse;
+mod timing;
 mod webhook;
 
 // What the binary serves connections with.
 #[path = "../../src/health.rs"]
 mod health;
-#[path = "../../src/write_timeout.rs"]
-mod write_timeout;
 #[path = "../../src/http_server.rs"]
 mod http_server;
+#[path = "../../src/write_timeout.rs"]
+mod write_timeout;
 
 use std::time::Duration;
 

@@ -8,7 +8,7 @@ use longwire::{Acceptor, Client, Message, WebSocket};
 use longwire_server::config::Config;
 use longwire_server::hub::ChannelName;
 use longwire_server::realtime::http::Http;
-use longwire_server::realtime::{Clients, Realtime, SUBPROTOCOL};
+use longwire_server::realtime::{ConnectionHandler, Realtime, SUBPROTOCOL};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -57,9 +57,9 @@ impl Server {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let (asked, slow) = (realtime.clone(), realtime.clone());
-        let mut engine = Engine::new(Clients::new(realtime.clone(), |_| ()))
+        let mut engine = Engine::new(ConnectionHandler::new(realtime.clone(), |_| ()))
             .acceptor(acceptor)
-            .ask(move |request, from| Clients::ask(asked.clone(), request, from))
+            .ask(move |request, from| ConnectionHandler::authorise(asked.clone(), request, from))
             .slow_consumers_of(move |topic| slow.slow_consumer(topic))
             .http(move |stream, read| site.clone().serve(stream, read))
             .threads(1);
@@ -67,7 +67,7 @@ impl Server {
             engine = engine.tls(tls);
         }
         let running = engine.start(listener).expect("an engine");
-        realtime.deliver_by(running.handle().clone());
+        realtime.set_engine(running.handle().clone());
         let kept = realtime.clone();
         let upkeep = tokio::spawn(async move { kept.upkeep(|refused| panic!("{refused}")).await });
         Self { port, realtime, close, _running: running, upkeep }

@@ -26,7 +26,7 @@ async fn get(http: &Http, path: &str, accept: &str) -> Response<Body> {
         Request::builder().uri(path).header("accept", accept).body(Empty::<Bytes>::new()).expect("a request");
     let http = http.clone();
     // Whoever serves it may do so on any thread.
-    tokio::spawn(async move { http.answer(request, ([192, 0, 2, 1], 1).into()).await })
+    tokio::spawn(async move { http.handle(request, ([192, 0, 2, 1], 1).into()).await })
         .await
         .expect("an answer")
 }
@@ -128,7 +128,7 @@ async fn a_body_has_half_a_minute() {
     for path in ["/a", "/-/publish", "/-/history", "/-/presence"] {
         let request = Request::builder().method(Method::POST).uri(path).body(Stuck).expect("a request");
         let began = Instant::now();
-        let response = http.answer(request, ([192, 0, 2, 1], 1).into()).await;
+        let response = http.handle(request, ([192, 0, 2, 1], 1).into()).await;
         assert_eq!(response.status(), 408);
         assert_eq!(response.headers().get("connection").map(|close| close.as_bytes()), Some(&b"close"[..]));
         assert!(began.elapsed() >= Duration::from_secs(30) && began.elapsed() < Duration::from_secs(31));
@@ -158,7 +158,7 @@ async fn paths_that_are_no_channels_are_nobodys_here() {
         ("*", false),
         ("", false),
     ] {
-        assert_eq!(Http::serves(path), serves, "{path}");
+        assert_eq!(Http::has_route(path), serves, "{path}");
     }
     assert_eq!(get(&http, "/-/healthy", "*/*").await.status(), 404);
 }

@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
 
-use longwire_server::hub::{ChannelOptions, Hub, Limits, Position, Presence, Publish, Recovery, User};
+use longwire_server::hub::{ChannelOptions, Hub, Limits, Position, Presence, PublishOptions, Recovery, User};
 use longwire_server::store::{Store, Sync};
 
 use super::{at, hub, name};
@@ -87,9 +87,10 @@ fn rates(what: &str, hub: &Hub) {
         let messages = 300_000;
         for n in 0..messages {
             let now = at(n as u64 / 1000);
-            let published = hub.publish(&rooms[n % count], text.clone(), Publish::at(now), &mut |it| {
-                black_box(it);
-            });
+            let published =
+                hub.publish(&rooms[n % count], text.clone(), PublishOptions::at(now), &mut |it| {
+                    black_box(it);
+                });
             published.expect("published");
         }
         println!("{what}: publish to {spread}: {:.0}/s", messages as f64 / begun.elapsed().as_secs_f64());
@@ -100,7 +101,7 @@ fn rates(what: &str, hub: &Hub) {
     for _ in 0..resumes {
         let (_it, recovery) =
             hub.subscribe(&rooms[0], None, Some(after), at(300), |first| first.recovery).expect("subscribed");
-        assert!(matches!(recovery, Recovery::Whole(missed) if missed.len() == 100));
+        assert!(matches!(recovery, Recovery::Complete(missed) if missed.len() == 100));
     }
     println!("{what}: resume behind 100 messages: {:.0}/s", resumes as f64 / begun.elapsed().as_secs_f64());
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use longwire_server::hub::{
-    Batch, CURSOR_BACKLOG, ChannelOptions, Cursor, History, Limits, Position, Publish,
+    Batch, CURSOR_BACKLOG, ChannelOptions, Cursor, History, Limits, Position, PublishOptions,
 };
 
 use super::{at, hub, hub_within, name, publish, texts};
@@ -115,7 +115,7 @@ fn a_cursor_keeps_its_channel() {
     for minute in 0..100 {
         hub.tick(at(minute * 60_000)).expect("upkeep");
     }
-    hub.publish(&room, "你好".into(), Publish::at(at(6_000_000)), &mut |_| ()).expect("published");
+    hub.publish(&room, "你好".into(), PublishOptions::at(at(6_000_000)), &mut |_| ()).expect("published");
     assert_eq!(read(&mut cursor, 1, 6_000_000), ["你好"]);
     drop(cursor);
     for minute in 101..110 {

@@ -1,8 +1,8 @@
 //! Each limit of the hub, reached and passed.
 
 use longwire_server::hub::{
-    ChannelOptions, History, Hub, InvalidName, Keys, Limits, MESSAGE_COST, Publish, Receipt, Recovery,
-    Refused,
+    ChannelOptions, History, Hub, HubError, InvalidName, Keys, Limits, MESSAGE_COST, PublishOptions,
+    PublishReceipt, Recovery,
 };
 
 use super::{at, hub, hub_within, name, publish, seconds, texts};
@@ -15,8 +15,8 @@ fn kept(hub: &Hub, now: u64) -> usize {
     hub.history(&name("room"), None, 1000, at(now)).expect("a page").messages.len()
 }
 
-fn keyed(hub: &Hub, key: &str, now: u64) -> Receipt {
-    let how = Publish { from: None, key: Some(key), now: at(now) };
+fn keyed(hub: &Hub, key: &str, now: u64) -> PublishReceipt {
+    let how = PublishOptions { from: None, key: Some(key), now: at(now) };
     hub.publish(&name("room"), "text".into(), how, &mut |_| ()).expect("published")
 }
 
@@ -73,7 +73,7 @@ fn keys_are_bounded_in_number_and_age() {
     let first = keyed(&hub, "a", 0);
     assert!(!first.duplicate);
     keyed(&hub, "b", 5000);
-    assert_eq!(keyed(&hub, "a", 9999), Receipt { duplicate: true, ..first });
+    assert_eq!(keyed(&hub, "a", 9999), PublishReceipt { duplicate: true, ..first });
     assert!(!keyed(&hub, "a", 10_000).duplicate);
     assert!(keyed(&hub, "b", 10_000).duplicate);
     assert!(!keyed(&hub, "c", 10_000).duplicate);
@@ -82,9 +82,9 @@ fn keys_are_bounded_in_number_and_age() {
     assert!(!keyed(&hub, "b", 10_000).duplicate);
 
     let refuse = |key: &str| {
-        let how = Publish { from: None, key: Some(key), now: at(0) };
+        let how = PublishOptions { from: None, key: Some(key), now: at(0) };
         match hub.publish(&name("room"), "".into(), how, &mut |_| panic!("delivered")) {
-            Err(Refused::Key(why)) => why,
+            Err(HubError::Key(why)) => why,
             other => panic!("{other:?}"),
         }
     };
@@ -100,9 +100,9 @@ fn keys_are_bounded_over_all_channels() {
     let (room, window) = (name("other"), ChannelOptions::default().keys.window);
     keyed(&hub, "a", 0);
     keyed(&hub, "b", 1);
-    let how = |now| Publish { from: None, key: Some("c"), now };
+    let how = |now| PublishOptions { from: None, key: Some("c"), now };
     let refused = hub.publish(&room, "text".into(), how(at(2)), &mut |_| panic!("delivered"));
-    assert!(matches!(refused, Err(Refused::TooManyKeys(2))), "{refused:?}");
+    assert!(matches!(refused, Err(HubError::TooManyKeys(2))), "{refused:?}");
     // Those that are known are, and who has none goes on.
     assert!(keyed(&hub, "a", 2).duplicate);
     publish(&hub, &room, "text", at(2));
@@ -121,7 +121,7 @@ fn a_replay_is_bounded_in_messages_and_bytes() {
         let (_it, recovery) =
             hub.subscribe(&room, None, Some(after), at(0), |first| first.recovery).expect("subscribed");
         match recovery {
-            Recovery::Whole(messages) => Some(messages.len()),
+            Recovery::Complete(messages) => Some(messages.len()),
             _ => None,
         }
     };
@@ -156,7 +156,7 @@ fn the_histories_used_least_recently_are_cut() {
     assert_eq!(count(&hub, 0, 10), 1);
     let (_it, recovery) =
         hub.subscribe(&rooms[1], None, Some(first[1]), at(11), |first| first.recovery).expect("subscribed");
-    assert_eq!(recovery, Recovery::Whole(Vec::new()));
+    assert_eq!(recovery, Recovery::Complete(Vec::new()));
     publish(&hub, &rooms[9], "", at(12));
     assert!(hub.history_memory() <= budget);
     // One would have been enough for the budget, but not for a little more.
@@ -182,10 +182,11 @@ fn channels_are_bounded_and_dropped_when_nothing_is_left_of_them() {
     let position = publish(&hub, &kept, "text", at(0));
     let (subscription, ()) = hub.subscribe(&held, None, None, at(0), drop).expect("subscribed");
     assert_eq!(hub.history(&name("third"), None, 9, at(0)).expect("a page").position, None);
-    let refused = hub.publish(&name("third"), "".into(), Publish::at(at(0)), &mut |_| panic!("delivered"));
-    assert!(matches!(refused, Err(Refused::TooManyChannels(2))), "{refused:?}");
+    let refused =
+        hub.publish(&name("third"), "".into(), PublishOptions::at(at(0)), &mut |_| panic!("delivered"));
+    assert!(matches!(refused, Err(HubError::TooManyChannels(2))), "{refused:?}");
     let refused = hub.subscribe(&name("third"), None, None, at(0), |_| panic!("seated"));
-    assert!(matches!(refused, Err(Refused::TooManyChannels(2))), "{refused:?}");
+    assert!(matches!(refused, Err(HubError::TooManyChannels(2))), "{refused:?}");
 
     // Every channel is looked at in each of these.
     let round = |now| (0..256).for_each(|_| hub.tick(at(now)).expect("upkeep"));
@@ -216,7 +217,7 @@ fn a_callback_that_panics_leaves_the_hub_whole() {
     let (hub, room) = (hub(ChannelOptions::default()), name("room"));
     let panics = |act: &dyn Fn()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(act)).is_err();
     assert!(panics(&|| {
-        let _ = hub.publish(&room, "one".into(), Publish::at(at(0)), &mut |_| panic!("on purpose"));
+        let _ = hub.publish(&room, "one".into(), PublishOptions::at(at(0)), &mut |_| panic!("on purpose"));
     }));
     assert!(panics(&|| {
         let _ = hub.subscribe(&room, None, None, at(0), |_| panic!("on purpose"));

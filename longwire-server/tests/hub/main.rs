@@ -1,17 +1,19 @@
 //! The hub against models, from many threads, and at its limits.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
 
+mod benchmarks;
 mod cursors;
 mod limits;
 mod model;
 mod presence;
-mod benchmarks;
 mod threads;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use longwire_server::hub::{ChannelName, ChannelOptions, Hub, Limits, Position, Publish, Published, Time};
+use longwire_server::hub::{
+    ChannelName, ChannelOptions, Hub, Limits, Position, PublishOptions, Published, Time,
+};
 
 fn name(text: &str) -> ChannelName {
     ChannelName::new(text).expect("a name")
@@ -39,7 +41,7 @@ fn hub_within(limits: Limits, options: ChannelOptions) -> Hub {
 fn publish(hub: &Hub, channel: &ChannelName, text: &str, now: Time) -> Position {
     let mut delivered = None;
     let receipt = hub
-        .publish(channel, text.into(), Publish::at(now), &mut |published| {
+        .publish(channel, text.into(), PublishOptions::at(now), &mut |published| {
             assert!(delivered.replace(published.position).is_none(), "delivered twice");
         })
         .expect("published");

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use longwire_server::hub::{
     Batch, CURSOR_BACKLOG, ChannelName, ChannelOptions, Cursor, Epoch, History, Hub, Keys, Limits, Position,
-    Presence, Publish, Published, Recovery, Subscription, Time,
+    Presence, PublishOptions, Published, Recovery, Subscription, Time,
 };
 use longwire_server::store::{Store, Sync};
 use proptest::collection::vec;
@@ -292,7 +292,7 @@ impl World {
         let mut text = self.made.to_string();
         text.push_str(&"x".repeat(length.saturating_sub(text.len())));
         let text_key = key.map(|key| format!("键-{key}"));
-        let how = Publish { from: None, key: text_key.as_deref(), now: self.now() };
+        let how = PublishOptions { from: None, key: text_key.as_deref(), now: self.now() };
         let mut delivered = Vec::new();
         let receipt = self
             .hub()
@@ -337,7 +337,7 @@ impl World {
         let (mut got, mut wanted) = (Vec::new(), Vec::new());
         match (first.recovery, after, behind) {
             (Recovery::New, None, _) => {}
-            (Recovery::Whole(messages), Some(_), Some((all, kept))) => {
+            (Recovery::Complete(messages), Some(_), Some((all, kept))) => {
                 assert_eq!(messages, all);
                 assert!(kept || model.more_may_be_kept, "what has expired was told");
                 assert!(all.len() <= limits.replay_messages);

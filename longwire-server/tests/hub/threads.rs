@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 
 use longwire_server::hub::{
-    ChannelName, ChannelOptions, History, Hub, Limits, Position, Publish, Published, Recovery,
+    ChannelName, ChannelOptions, History, Hub, Limits, Position, PublishOptions, Published, Recovery,
 };
 use longwire_server::store::{Store, Sync};
 
@@ -42,7 +42,7 @@ fn publisher(hub: &Hub, sinks: &Sinks, publisher: usize) -> usize {
         let key = n.is_multiple_of(2).then_some(key.as_str());
         let mut first = None;
         for _ in 0..1 + usize::from(key.is_some()) {
-            let how = Publish { from: None, key, now: at(n as u64) };
+            let how = PublishOptions { from: None, key, now: at(n as u64) };
             let receipt = hub
                 .publish(&room(channel), format!("{publisher} {n} 你好").into(), how, &mut |published| {
                     for sink in sinks.of(channel).iter() {
@@ -77,7 +77,7 @@ fn subscriber(hub: &Hub, sinks: &Sinks, channel: usize, done: &AtomicBool) -> (u
         let mut offset = first.position.offset;
         match first.recovery {
             Recovery::New => assert!(seen.is_none()),
-            Recovery::Whole(messages) => {
+            Recovery::Complete(messages) => {
                 let mut expected = seen.expect("a position").offset;
                 for published in messages {
                     expected += 1;

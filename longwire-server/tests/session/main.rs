@@ -1,11 +1,11 @@
 //! Sessions (`longwire.v1`, docs/protocol.md) and raw connections on the same channels, over real sockets.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "tests fail by panicking")]
 
-mod concurrency;
-mod presence;
 mod authorisation;
-mod server;
+mod concurrency;
 mod invalid_requests;
+mod presence;
+mod server;
 
 use serde_json::{Value, json};
 

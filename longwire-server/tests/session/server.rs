@@ -45,7 +45,7 @@ impl Station {
             .threads(2)
             .listen("127.0.0.1:0")
             .unwrap();
-        realtime.deliver_by(running.handle().clone());
+        realtime.set_engine(running.handle().clone());
         let kept = realtime.clone();
         let upkeep = tokio::spawn(async move { kept.upkeep(|error| panic!("{error}")).await });
         Self { realtime, running, upkeep }

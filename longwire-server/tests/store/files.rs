@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use longwire_server::hub::{
-    ChannelOptions, Clock, History, Hub, Keys, Limits, Page, Position, Publish, Refused, Time, User,
+    ChannelOptions, Clock, History, Hub, HubError, Keys, Limits, Page, Position, PublishOptions, Time, User,
 };
 use longwire_server::store::{RECORD_MAX, ROLL, Store, StoreError, Sync};
 use proptest::collection::vec;
@@ -21,11 +21,12 @@ fn now() -> Time {
     Clock::start().now()
 }
 
-fn publish(hub: &Hub, text: &str) -> Result<Position, Refused> {
-    hub.publish(&name("房间"), text.into(), Publish::at(now()), &mut |_| ()).map(|receipt| receipt.position)
+fn publish(hub: &Hub, text: &str) -> Result<Position, HubError> {
+    hub.publish(&name("房间"), text.into(), PublishOptions::at(now()), &mut |_| ())
+        .map(|receipt| receipt.position)
 }
 
-fn page(hub: &Hub) -> Result<Page, Refused> {
+fn page(hub: &Hub) -> Result<Page, HubError> {
     hub.history(&name("房间"), None, usize::MAX, now())
 }
 
@@ -50,10 +51,10 @@ fn all_of_a_message_comes_back() {
     let directory = tempfile::tempdir().expect("a directory");
     let (hub, now) = (open(directory.path(), ChannelOptions::default()), now());
     let user = User::new("用户 👋").expect("a user");
-    let how = Publish { from: Some(user), key: Some("k"), now };
+    let how = PublishOptions { from: Some(user), key: Some("k"), now };
     let mut published = Vec::new();
     for message in ["你好".into(), b"\0\xff".into(), "".into(), longwire::Message::from(b"")] {
-        let how = Publish { key: None, ..how.clone() };
+        let how = PublishOptions { key: None, ..how.clone() };
         hub.publish(&name("房间"), message, how, &mut |it| published.push(it.clone())).expect("published");
     }
     let first = hub.publish(&name("房间"), "keyed".into(), how.clone(), &mut |_| ()).expect("published");
@@ -131,14 +132,15 @@ fn every_byte_that_has_changed_is_noticed_and_nothing_is_skipped() {
         fs::write(&file, &changed).expect("written");
         let hub = open(directory.path(), ChannelOptions::default());
         for result in [page(&hub).map(drop), publish(&hub, "more").map(drop)] {
-            let Err(Refused::Store(StoreError::Corrupt { file: blamed, at, .. })) = result else {
+            let Err(HubError::Store(StoreError::Corrupt { file: blamed, at, .. })) = result else {
                 panic!("byte {place}: {result:?}");
             };
             assert_eq!(blamed, file);
             assert!(usize::try_from(at).expect("small") <= place);
         }
         // Other channels go on, and the file is as it was.
-        hub.publish(&name("other"), "text".into(), Publish::at(now()), &mut |_| ()).expect("published");
+        hub.publish(&name("other"), "text".into(), PublishOptions::at(now()), &mut |_| ())
+            .expect("published");
         assert_eq!(fs::read(&file).expect("a file"), changed);
     }
     fs::write(&file, whole).expect("written");
@@ -176,7 +178,7 @@ proptest! {
             Ok(page) => {
                 prop_assert_eq!(page.position.is_some(), publish(&hub, "more").expect("published").offset > 1);
             }
-            Err(Refused::Store(StoreError::Corrupt { file: blamed, .. })) => {
+            Err(HubError::Store(StoreError::Corrupt { file: blamed, .. })) => {
                 prop_assert_eq!(&blamed, &file);
                 prop_assert_eq!(fs::read(file).expect("a file"), bytes);
             }
@@ -190,11 +192,11 @@ fn a_file_that_is_not_the_channels_is_refused() {
     let directory = tempfile::tempdir().expect("a directory");
     let (_, file) = stored(directory.path(), &["one"]);
     let hub = open(directory.path(), ChannelOptions::default());
-    hub.publish(&name("other"), "text".into(), Publish::at(now()), &mut |_| ()).expect("published");
+    hub.publish(&name("other"), "text".into(), PublishOptions::at(now()), &mut |_| ()).expect("published");
     let other = files(directory.path()).into_iter().find(|it| *it != file).expect("another");
     fs::copy(other, &file).expect("copied");
     let refused = page(&hub);
-    assert!(matches!(refused, Err(Refused::Store(StoreError::Corrupt { at: 0, .. }))), "{refused:?}");
+    assert!(matches!(refused, Err(HubError::Store(StoreError::Corrupt { at: 0, .. }))), "{refused:?}");
 
     // A record that is sound and stands where it does not belong.
     let directory = tempfile::tempdir().expect("a directory");
@@ -204,7 +206,7 @@ fn a_file_that_is_not_the_channels_is_refused() {
     let refused = page(&open(directory.path(), ChannelOptions::default()));
     let at_end = one.len() as u64;
     assert!(
-        matches!(refused, Err(Refused::Store(StoreError::Corrupt { at, .. })) if at == at_end),
+        matches!(refused, Err(HubError::Store(StoreError::Corrupt { at, .. })) if at == at_end),
         "{refused:?}"
     );
 }
@@ -222,19 +224,20 @@ fn a_full_disk_refuses_and_breaks_nothing() {
     fs::rename(file, &aside).expect("moved");
     std::os::unix::fs::symlink("/dev/full", file).expect("linked");
     for _ in 0..3 {
-        let how = Publish { from: None, key: Some("k"), now: now() };
+        let how = PublishOptions { from: None, key: Some("k"), now: now() };
         let refused = hub.publish(&name("房间"), "lost".into(), how, &mut |_| panic!("delivered"));
         assert!(
-            matches!(&refused, Err(Refused::Store(StoreError::Io { file: it, .. })) if it == file),
+            matches!(&refused, Err(HubError::Store(StoreError::Io { file: it, .. })) if it == file),
             "{refused:?}"
         );
         // The past can be read meanwhile, and others can publish.
         assert_eq!(texts(&hub), ["one"]);
-        hub.publish(&name("other"), "text".into(), Publish::at(now()), &mut |_| ()).expect("published");
+        hub.publish(&name("other"), "text".into(), PublishOptions::at(now()), &mut |_| ())
+            .expect("published");
     }
     fs::remove_file(file).expect("removed");
     fs::rename(&aside, file).expect("moved");
-    let how = Publish { from: None, key: Some("k"), now: now() };
+    let how = PublishOptions { from: None, key: Some("k"), now: now() };
     let second = hub.publish(&name("房间"), "two".into(), how, &mut |_| ()).expect("published");
     assert_eq!((second.position.epoch, second.position.offset, second.duplicate), (first.epoch, 2, false));
     drop(hub);
@@ -266,7 +269,7 @@ fn keys_keep_their_messages_on_disk() {
     let options =
         ChannelOptions { keys: Keys { count: 9, window: Duration::from_secs(600) }, ..keeping(1, 9999) };
     let hub = open(directory.path(), options.clone());
-    let how = Publish { from: None, key: Some("early"), now: now() };
+    let how = PublishOptions { from: None, key: Some("early"), now: now() };
     let first = hub.publish(&name("房间"), "text".into(), how.clone(), &mut |_| ()).expect("published");
     for _ in 0..300 {
         publish(&hub, &"x".repeat(1000)).expect("published");
@@ -283,7 +286,7 @@ fn channels_of_which_nothing_is_left_are_removed_in_memory_or_not() {
     let hub = open(directory.path(), ChannelOptions::default());
     let start = now();
     for n in 0..40 {
-        hub.publish(&name(&n.to_string()), "text".into(), Publish::at(start), &mut |_| ())
+        hub.publish(&name(&n.to_string()), "text".into(), PublishOptions::at(start), &mut |_| ())
             .expect("published");
     }
     let round = |hub: &Hub, now| (0..256).for_each(|_| hub.tick(now).expect("upkeep"));
@@ -308,7 +311,7 @@ fn channels_of_another_process_are_removed_a_few_at_a_time() {
     let directory = tempfile::tempdir().expect("a directory");
     let (hub, count, a_tick) = (open(directory.path(), ChannelOptions::default()), 100_usize, 32);
     for n in 0..count {
-        hub.publish(&name(&n.to_string()), "text".into(), Publish::at(now()), &mut |_| ())
+        hub.publish(&name(&n.to_string()), "text".into(), PublishOptions::at(now()), &mut |_| ())
             .expect("published");
     }
     drop(hub);
@@ -327,7 +330,7 @@ fn many_channels_are_removed_in_one_round() {
     // Enough that some shards are looked at in several portions.
     let (hub, count, start) = (open(directory.path(), ChannelOptions::default()), 60 * 256, now());
     for n in 0..count {
-        hub.publish(&name(&n.to_string()), "text".into(), Publish::at(start), &mut |_| ())
+        hub.publish(&name(&n.to_string()), "text".into(), PublishOptions::at(start), &mut |_| ())
             .expect("published");
     }
     assert_eq!(hub.channels(), count);
@@ -348,7 +351,7 @@ fn two_files_that_do_not_belong_together_are_refused() {
     assert_eq!(texts(&open()).len(), 10);
     let (log_was, old_was) = (fs::read(log).expect("a file"), fs::read(old).expect("a file"));
     let refused = |blamed: &Path| match page(&open()) {
-        Err(Refused::Store(StoreError::Corrupt { file, .. })) => assert_eq!(file, blamed),
+        Err(HubError::Store(StoreError::Corrupt { file, .. })) => assert_eq!(file, blamed),
         other => panic!("{other:?}"),
     };
     // An older `.old`, one of another life, and one that was cut.
@@ -378,7 +381,7 @@ fn a_record_is_bounded() {
     let text = "x".repeat(largest + 1);
     let refused = publish(&hub, &text);
     assert!(
-        matches!(refused, Err(Refused::Store(StoreError::TooLarge { bytes, most })) if bytes == most + 1),
+        matches!(refused, Err(HubError::Store(StoreError::TooLarge { bytes, most })) if bytes == most + 1),
         "{refused:?}"
     );
     assert_eq!(publish(&hub, &text[1..]).expect("published").offset, 1);
@@ -394,7 +397,8 @@ fn what_is_synced_is_there_as_well() {
         let hub = open_with(store, keeping(5, usize::MAX));
         for n in 0..200 {
             publish(&hub, &format!("{n} {}", "x".repeat(1000))).expect("published");
-            hub.publish(&name("other"), "text".into(), Publish::at(now()), &mut |_| ()).expect("published");
+            hub.publish(&name("other"), "text".into(), PublishOptions::at(now()), &mut |_| ())
+                .expect("published");
             hub.store().expect("it has one").sync().expect("synced");
         }
         drop(hub);

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use longwire_server::hub::{ChannelOptions, Clock, History, Keys, Publish};
+use longwire_server::hub::{ChannelOptions, Clock, History, Keys, PublishOptions};
 
 use super::{files, name, open};
 
@@ -58,7 +58,7 @@ fn writer() {
                 loop {
                     offset += 1;
                     let key = key(channel, offset);
-                    let how = Publish { from: None, key: key.as_deref(), now: clock.now() };
+                    let how = PublishOptions { from: None, key: key.as_deref(), now: clock.now() };
                     let receipt = hub
                         .publish(&room, text(channel, offset).into(), how, &mut |_| ())
                         .expect("published");
@@ -129,7 +129,7 @@ fn verify(directory: &Path, acknowledged: &mut [Option<(String, u64)>; CHANNELS]
         }
         let keyed = *last - *last % 3;
         if let Some(key) = key(channel, keyed).filter(|_| keyed > 0) {
-            let how = Publish { from: None, key: Some(&key), now };
+            let how = PublishOptions { from: None, key: Some(&key), now };
             let again = hub.publish(&room, "again".into(), how, &mut |_| panic!("delivered")).expect("known");
             assert_eq!((again.duplicate, again.position.offset), (true, keyed));
         }

@@ -4,20 +4,20 @@ use longwire::Origins;
 use longwire::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 
 use super::Body;
-use super::response::{Denial, empty};
+use super::response::{ErrorResponse, empty};
 
 /// How long a browser may remember what it was told, in seconds: two hours are the most that any remembers.
-const REMEMBERED: &str = "7200";
+const MAX_AGE: &str = "7200";
 
 /// What a page may send besides what every page may.
-const ASKED: &str = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Api-Key";
+const ALLOWED_HEADERS: &str = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Api-Key";
 
 /// What it may read besides what every page may.
-const EXPOSED: &str = "Retry-After, WWW-Authenticate";
+const EXPOSED_HEADERS: &str = "Retry-After, WWW-Authenticate";
 
 /// Whose page has sent a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Page {
+pub(super) enum RequestOrigin {
     /// No browser has said that it is one: who leaves Origin out can forge it as well. Or one of the server's own.
     Own,
     /// One that is listed.
@@ -28,15 +28,19 @@ pub(super) enum Page {
     Refused,
 }
 
-impl Page {
+impl RequestOrigin {
     /// By its Origin, and the host that it has asked for.
-    pub(super) fn judge(headers: &HeaderMap, host: Option<&[u8]>, origins: &Origins) -> Result<Self, Denial> {
+    pub(super) fn classify(
+        headers: &HeaderMap,
+        host: Option<&[u8]>,
+        origins: &Origins,
+    ) -> Result<Self, ErrorResponse> {
         let mut said = headers.get_all(header::ORIGIN).iter();
         let (origin, host) = match (said.next(), said.next()) {
             (None, _) => return Ok(Self::Own),
             (Some(origin), None) => (origin, host.and_then(|host| std::str::from_utf8(host).ok())),
             (Some(_), Some(_)) => {
-                return Err(Denial::forbidden("there is more than one Origin header (RFC 6454 7.3)"));
+                return Err(ErrorResponse::forbidden("there is more than one Origin header (RFC 6454 7.3)"));
             }
         };
         let allows = |origins: &Origins| host.is_some_and(|host| origins.allows(origin.as_bytes(), host));
@@ -46,19 +50,21 @@ impl Page {
         match origins {
             Origins::Any => Ok(Self::Any),
             listed if allows(listed) => Ok(Self::Listed(origin.clone())),
-            _ => Err(Denial::forbidden("pages of this Origin are not answered: add it to allow_origin")),
+            _ => {
+                Err(ErrorResponse::forbidden("pages of this Origin are not answered: add it to allow_origin"))
+            }
         }
     }
 
     /// Lets the browser hand the answer to the page.
-    pub(super) fn permit(&self, headers: &mut HeaderMap) {
+    pub(super) fn add_cors_headers(&self, headers: &mut HeaderMap) {
         headers.append(header::VARY, HeaderValue::from_static("Origin"));
         let origin = match self {
             Self::Own | Self::Refused => return,
             Self::Listed(origin) => origin.clone(),
             Self::Any => HeaderValue::from_static("*"),
         };
-        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED_HEADERS));
         // Anybody can make a page whose origin is `null`.
         if matches!(self, Self::Listed(origin) if origin != "null") {
             headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
@@ -74,8 +80,8 @@ impl Page {
         headers.insert(header::ALLOW, HeaderValue::from_static(methods));
         if matches!(self, Self::Listed(_) | Self::Any) {
             headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static(methods));
-            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(ASKED));
-            headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(REMEMBERED));
+            headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static(ALLOWED_HEADERS));
+            headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static(MAX_AGE));
         }
         response
     }
@@ -114,11 +120,11 @@ mod tests {
                 headers.insert(header::ORIGIN, HeaderValue::from_static(origin));
             }
             for (origins, expected) in [(&Origins::Same, same), (&listed, list), (&Origins::Any, any)] {
-                let page = match Page::judge(&headers, host.map(str::as_bytes), origins) {
-                    Ok(Page::Own) => "own",
-                    Ok(Page::Listed(_)) => "listed",
-                    Ok(Page::Any) => "any",
-                    Ok(Page::Refused) | Err(_) => "refused",
+                let page = match RequestOrigin::classify(&headers, host.map(str::as_bytes), origins) {
+                    Ok(RequestOrigin::Own) => "own",
+                    Ok(RequestOrigin::Listed(_)) => "listed",
+                    Ok(RequestOrigin::Any) => "any",
+                    Ok(RequestOrigin::Refused) | Err(_) => "refused",
                 };
                 assert_eq!(page, expected, "{origin:?} {host:?} {origins:?}");
             }
@@ -126,32 +132,37 @@ mod tests {
         let mut twice = HeaderMap::new();
         twice.append(header::ORIGIN, HeaderValue::from_static("http://h"));
         twice.append(header::ORIGIN, HeaderValue::from_static("http://h"));
-        assert!(Page::judge(&twice, Some(b"h"), &Origins::Any).is_err());
+        assert!(RequestOrigin::classify(&twice, Some(b"h"), &Origins::Any).is_err());
     }
 
     #[test]
     fn what_the_browser_is_told() {
-        let origin = |text| Page::Listed(HeaderValue::from_static(text));
+        let origin = |text| RequestOrigin::Listed(HeaderValue::from_static(text));
         for (page, allowed, credentials) in [
-            (Page::Own, None, false),
-            (Page::Refused, None, false),
-            (Page::Any, Some("*"), false),
+            (RequestOrigin::Own, None, false),
+            (RequestOrigin::Refused, None, false),
+            (RequestOrigin::Any, Some("*"), false),
             (origin("https://example.org"), Some("https://example.org"), true),
             (origin("null"), Some("null"), false),
         ] {
             let mut preflight = page.preflight("GET");
-            page.permit(preflight.headers_mut());
+            page.add_cors_headers(preflight.headers_mut());
             let headers = preflight.headers();
-            let told = |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-            assert_eq!(told(header::ACCESS_CONTROL_ALLOW_ORIGIN), allowed, "{page:?}");
+            let pending_change =
+                |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
+            assert_eq!(pending_change(header::ACCESS_CONTROL_ALLOW_ORIGIN), allowed, "{page:?}");
             assert_eq!(
-                told(header::ACCESS_CONTROL_ALLOW_CREDENTIALS),
+                pending_change(header::ACCESS_CONTROL_ALLOW_CREDENTIALS),
                 credentials.then_some("true"),
                 "{page:?}"
             );
-            assert_eq!(told(header::ACCESS_CONTROL_ALLOW_METHODS), allowed.map(|_| "GET"), "{page:?}");
-            assert_eq!(told(header::ACCESS_CONTROL_MAX_AGE), allowed.map(|_| "7200"), "{page:?}");
-            assert_eq!(told(header::VARY), Some("Origin"));
+            assert_eq!(
+                pending_change(header::ACCESS_CONTROL_ALLOW_METHODS),
+                allowed.map(|_| "GET"),
+                "{page:?}"
+            );
+            assert_eq!(pending_change(header::ACCESS_CONTROL_MAX_AGE), allowed.map(|_| "7200"), "{page:?}");
+            assert_eq!(pending_change(header::VARY), Some("Origin"));
         }
     }
 }

@@ -4,67 +4,72 @@ use std::collections::HashSet;
 
 use futures_util::future::join_all;
 
-use super::super::server_events::{Answer, Told};
-use super::super::requests::{Code, Fault};
-use super::super::{Who, channel, position};
+use super::super::requests::{ErrorCode, RequestError};
+use super::super::server_events::{Reply, ServerEvent};
+use super::super::{Client, channel, position};
 use super::Http;
-use super::subscriptions::{Begun, Channel, How};
-use super::query::{Query, Wanted};
+use super::query::{ChannelQuery, Query};
+use super::subscriptions::{Channel, DeliveryMode, SubscriptionStart};
 use crate::hub::{ChannelName, Position};
 
 impl Http {
     /// The channels that are asked for and may be heard, and what is told first: of each channel `subscribed`, or `error`.
-    pub(super) async fn open_many(
+    pub(super) async fn open_channels(
         &self,
         query: &Query,
-        who: &Who,
-        how: How,
-    ) -> Result<(Vec<Channel>, Vec<First>), Fault> {
-        let wanted = query.many()?;
-        let judged = join_all(wanted.iter().map(|wanted| self.judge(wanted, who))).await;
+        client: &Client,
+        mode: DeliveryMode,
+    ) -> Result<(Vec<Channel>, Vec<InitialEvent>), RequestError> {
+        let requested = query.required_channels()?;
+        let authorised = join_all(requested.iter().map(|requested| self.authorise(requested, client))).await;
         let (mut names, mut channels, mut first) = (HashSet::new(), Vec::new(), Vec::new());
-        for (wanted, judged) in wanted.iter().zip(judged) {
-            let opened = judged.and_then(|(name, after)| {
+        for (requested, authorised) in requested.iter().zip(authorised) {
+            let opened = authorised.and_then(|(name, after)| {
                 if !names.insert(name.clone()) {
                     let text = format!("{name} is asked for more than once");
-                    return Err(Fault::new(Code::AlreadySubscribed, text));
+                    return Err(RequestError::new(ErrorCode::AlreadySubscribed, text));
                 }
-                Ok(Channel::open(&self.realtime, name, after, how, who.user(), wanted.presence)?)
+                Ok(Channel::open(&self.realtime, name, after, mode, client.user(), requested.presence)?)
             });
             first.push(match opened {
-                Ok((channel, begun)) => {
+                Ok((channel, start)) => {
                     channels.push(channel);
-                    First::subscribed(&wanted.name, begun)
+                    InitialEvent::subscribed(&requested.name, start)
                 }
-                Err(fault) => {
-                    let told = Told::Error { id: None, channel: Some(&wanted.name), fault: &fault };
-                    First { text: told.text(), lost: false }
+                Err(error) => {
+                    let pending_change =
+                        ServerEvent::Error { id: None, channel: Some(&requested.name), error: &error };
+                    InitialEvent { text: pending_change.to_json(), lost: false }
                 }
             });
         }
         Ok((channels, first))
     }
 
-    async fn judge(&self, wanted: &Wanted, who: &Who) -> Result<(ChannelName, Option<Position>), Fault> {
-        let name = channel(&wanted.name)?;
-        let after = wanted.after.as_deref().map(position).transpose()?;
-        self.may_hear(&who.identity, &name).await?;
+    async fn authorise(
+        &self,
+        requested: &ChannelQuery,
+        client: &Client,
+    ) -> Result<(ChannelName, Option<Position>), RequestError> {
+        let name = channel(&requested.name)?;
+        let after = requested.after.as_deref().map(position).transpose()?;
+        self.authorise_subscribe(&client.identity, &name).await?;
         Ok((name, after))
     }
 }
 
 /// What is told of a channel first.
-pub(super) struct First {
+pub(super) struct InitialEvent {
     pub(super) text: String,
     /// Something is missing behind the position that was given.
     pub(super) lost: bool,
 }
 
-impl First {
-    fn subscribed(name: &str, begun: Begun) -> Self {
-        let Begun { head, recovered, presence, .. } = begun;
-        let answer = Answer::Subscribed { position: head.to_string(), recovered, presence };
-        let text = Told::Subscribed { channel: name, answer: &answer }.text();
+impl InitialEvent {
+    fn subscribed(name: &str, start: SubscriptionStart) -> Self {
+        let SubscriptionStart { head, recovered, presence, .. } = start;
+        let reply = Reply::Subscribed { position: head.to_string(), recovered, presence };
+        let text = ServerEvent::Subscribed { channel: name, reply: &reply }.to_json();
         Self { text, lost: recovered == Some(false) }
     }
 }

@@ -1,19 +1,19 @@
 //! Channels for those who come without WebSocket (docs/protocol.md): a stream of events, long polling, POST.
 //!
 //! What is here are the routes, and who is let in by them. `query` is what an address asks for, `cors` which pages may have an
-//! answer, `answer` what all answers have in common; `hearing` reads many channels for one client, which `sse` makes a
+//! answer, `handle` what all answers have in common; `subscriptions` reads many channels for one client, which `sse` makes a
 //! stream of and `poll` one answer; `post` is what is done by POST. How connections are served is the caller's: the
 //! bounds of heads, of writes that get stuck and of idle connections are his.
 
-mod response;
 mod cors;
 mod many_channels;
-mod subscriptions;
 mod poll;
 mod post;
 mod query;
-mod websocket;
+mod response;
 mod sse;
+mod subscriptions;
+mod websocket;
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -30,14 +30,14 @@ use tokio::sync::watch;
 use tokio::time::Sleep;
 
 use super::assets::{self, Asset};
-use super::requests::{Code, Fault};
-use super::{Realtime, Who, channel};
+use super::requests::{ErrorCode, RequestError};
+use super::{Client, Realtime, channel};
 use crate::access::{Identity, host_allowed};
 use crate::hub::ChannelName;
 use crate::pattern::name_of_path;
-use response::Denial;
-use cors::Page;
+use cors::RequestOrigin;
 use query::Query;
+use response::ErrorResponse;
 
 /// The body of an answer: whole, or a stream of events.
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
@@ -55,9 +55,9 @@ pub type Body = UnsyncBoxBody<Bytes, Infallible>;
 /// let http = Http::new(Realtime::new(Config::default())?);
 /// let request = Request::builder().method(Method::POST).uri("/rooms/%E4%B8%80");
 /// let request = request.body(Full::new(longwire::Bytes::from("你好 👋")))?;
-/// let answer = http.answer(request, "192.0.2.7:4711".parse()?).await;
-/// assert_eq!(answer.status(), 200);
-/// assert!(answer.into_body().collect().await?.to_bytes().starts_with(b"{\"position\":"));
+/// let handle = http.handle(request, "192.0.2.7:4711".parse()?).await;
+/// assert_eq!(handle.status(), 200);
+/// assert!(handle.into_body().collect().await?.to_bytes().starts_with(b"{\"position\":"));
 /// # Ok(())
 /// # }
 /// ```
@@ -118,7 +118,7 @@ impl Route {
         }
     }
 
-    fn takes(self, method: &Method) -> bool {
+    fn allows_method(self, method: &Method) -> bool {
         self.methods().split(", ").any(|known| known == method.as_str())
     }
 }
@@ -174,36 +174,36 @@ impl Http {
         self
     }
 
-    /// Whether a request is answered here: a WebSocket, or what [`serves`](Self::serves) knows.
-    pub fn is_for<B>(request: &Request<B>) -> bool {
-        longwire::is_websocket(request) || Self::serves(request.uri().path())
+    /// Whether a request is answered here: a WebSocket, or what [`has_route`](Self::serves) knows.
+    pub fn handles<B>(request: &Request<B>) -> bool {
+        longwire::is_websocket(request) || Self::has_route(request.uri().path())
     }
 
     /// Whether what is asked for at this path is here: all but what other paths under `/-/` are.
-    pub fn serves(path: &str) -> bool {
+    pub fn has_route(path: &str) -> bool {
         Route::of(path).is_some()
     }
 
     /// Answers a request that has come from this peer. Refusals are JSON, as docs/protocol.md has them; 404 is for paths that
-    /// [`serves`](Self::serves) does not know.
+    /// [`has_route`](Self::serves) does not know.
     ///
     /// Waits for the body, at most 30 s; where it is long polling, for at most 60 s; and for whoever has to be asked. A
     /// future that is dropped frees all that it has; what it has published by then stays.
-    pub async fn answer<B>(&self, mut request: Request<B>, peer: SocketAddr) -> Response<Body>
+    pub async fn handle<B>(&self, mut request: Request<B>, peer: SocketAddr) -> Response<Body>
     where
         B: HttpBody<Error: Into<Box<dyn Error + Send + Sync>>>,
     {
         if longwire::is_websocket(&request) {
             return self.websocket(request, peer).await;
         }
-        let mut page = Page::Refused;
-        let answered = self.let_in(&mut request, peer, &mut page);
-        let answered = match answered {
-            Ok((route, from)) => self.act(route, request, from, &page).await,
-            Err(denial) => Err(denial),
+        let mut page = RequestOrigin::Refused;
+        let result = self.precheck(&mut request, peer, &mut page);
+        let result = match result {
+            Ok((route, from)) => self.dispatch(route, request, from, &page).await,
+            Err(error_response) => Err(error_response),
         };
-        let mut response = answered.unwrap_or_else(Denial::response);
-        page.permit(response.headers_mut());
+        let mut response = result.unwrap_or_else(ErrorResponse::response);
+        page.add_cors_headers(response.headers_mut());
         response
     }
 
@@ -226,33 +226,33 @@ impl Http {
     }
 
     /// What costs nothing to find out: the client's address, and whether the page may ask at all.
-    fn let_in<B>(
+    fn precheck<B>(
         &self,
         request: &mut Request<B>,
         peer: SocketAddr,
-        page: &mut Page,
-    ) -> Result<(Route, SocketAddr), Denial> {
-        let Some(route) = Route::of(request.uri().path()) else { return Err(Denial::not_found()) };
+        page: &mut RequestOrigin,
+    ) -> Result<(Route, SocketAddr), ErrorResponse> {
+        let Some(route) = Route::of(request.uri().path()) else { return Err(ErrorResponse::not_found()) };
         // As it was sent: a page may say X-Forwarded-Host by fetch(), but no Host that is not its own.
         self.check_host(request)?;
         let from = match &self.proxies {
             Some(proxies) => proxies.apply(peer, request)?,
             None => peer,
         };
-        *page = Page::judge(request.headers(), host(request), &self.origins)?;
-        if !route.takes(request.method()) {
-            return Err(Denial::method_not_allowed(route.methods()));
+        *page = RequestOrigin::classify(request.headers(), host(request), &self.origins)?;
+        if !route.allows_method(request.method()) {
+            return Err(ErrorResponse::method_not_allowed(route.methods()));
         }
         Ok((route, from))
     }
 
-    async fn act<B>(
+    async fn dispatch<B>(
         &self,
         route: Route,
         request: Request<B>,
         from: SocketAddr,
-        page: &Page,
-    ) -> Result<Response<Body>, Denial>
+        page: &RequestOrigin,
+    ) -> Result<Response<Body>, ErrorResponse>
     where
         B: HttpBody<Error: Into<Box<dyn Error + Send + Sync>>>,
     {
@@ -261,86 +261,97 @@ impl Http {
         }
         let coding = request.headers().get(header::CONTENT_ENCODING);
         if coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-            return Err(Denial::coded());
+            return Err(ErrorResponse::unsupported_encoding());
         }
         let (parts, body) = request.into_parts();
         let request = Request::from_parts(parts, ());
-        if let (Route::Channel | Route::Site(_), Some(file)) = (route, self.realtime.0.pages.answer(&request))
+        if let (Route::Channel | Route::Site(_), Some(file)) =
+            (route, self.realtime.0.pages.respond_to(&request))
         {
             return Ok(file);
         }
         if let Route::Site(asset) = route {
-            return Ok(asset.answer(request.headers()));
+            return Ok(asset.respond_to(request.headers()));
         }
-        let who = self.realtime.admit(&request, from.ip()).await?;
+        let client = self.realtime.admit(&request, from.ip()).await?;
         match route {
-            Route::Channel if request.method() == Method::POST => self.post(&request, body, who).await,
-            Route::Publish => self.post_many(body, who).await,
-            Route::History => self.post_history(body, who).await,
-            Route::Presence => self.post_presence(body, who).await,
+            Route::Channel if request.method() == Method::POST => self.post(&request, body, client).await,
+            Route::Publish => self.post_many(body, client).await,
+            Route::History => self.post_history(body, client).await,
+            Route::Presence => self.post_presence(body, client).await,
             Route::Site(_) | Route::Dashboard | Route::Stats | Route::Metrics => {
-                if !who.identity.is_operator() {
-                    return Err(Denial::forbidden("this is for operators: see access in the configuration"));
+                if !client.identity.is_operator() {
+                    return Err(ErrorResponse::forbidden(
+                        "this is for operators: see access in the configuration",
+                    ));
                 }
                 Ok(match route {
                     Route::Stats => {
                         let mut query = request.uri().query().unwrap_or_default().split('&');
                         let after = query.find_map(|pair| pair.strip_prefix("after=")?.parse().ok());
-                        response::json(&self.realtime.told_stats(after.unwrap_or(0)))
+                        response::json(&self.realtime.stats(after.unwrap_or(0)))
                     }
-                    Route::Metrics => assets::text(self.realtime.counted().prometheus("longwire")),
-                    _ => Asset::Dashboard.answer(request.headers()),
+                    Route::Metrics => assets::text(self.realtime.snapshot().prometheus("longwire")),
+                    _ => Asset::Dashboard.respond_to(request.headers()),
                 })
             }
-            Route::Channel | Route::Events => self.get(route, &request, who).await,
+            Route::Channel | Route::Events => self.get(route, &request, client).await,
         }
     }
 
-    async fn get(&self, route: Route, request: &Request<()>, who: Who) -> Result<Response<Body>, Denial> {
+    async fn get(
+        &self,
+        route: Route,
+        request: &Request<()>,
+        client: Client,
+    ) -> Result<Response<Body>, ErrorResponse> {
         let wants_stream = response::wants_stream(request.headers())?;
         let query = Query::parse(request.uri().query().unwrap_or_default())?;
         let is_head = request.method() == Method::HEAD;
         match route {
             Route::Events if is_head => {
-                query.many()?;
+                query.required_channels()?;
                 Ok(response::head(wants_stream))
             }
-            Route::Events if wants_stream => self.stream_of_many(&query, who).await,
-            Route::Events => self.poll_many(&query, who).await,
+            Route::Events if wants_stream => self.stream_of_many(&query, client).await,
+            Route::Events => self.poll_many(&query, client).await,
             _ => {
-                let name = at_path(request.uri().path())?;
-                self.may_hear(&who.identity, &name).await?;
+                let name = channel_at_path(request.uri().path())?;
+                self.authorise_subscribe(&client.identity, &name).await?;
                 if is_head {
                     Ok(response::head(wants_stream))
                 } else if wants_stream {
-                    self.stream_of_one(name, &query, request.headers(), who)
+                    self.stream_of_one(name, &query, request.headers(), client)
                 } else {
-                    self.poll_one(name, &query, who).await
+                    self.poll_one(name, &query, client).await
                 }
             }
         }
     }
 
     /// Asks whoever has to be asked.
-    async fn may_hear(&self, who: &Identity, name: &ChannelName) -> Result<(), Fault> {
-        if !self.realtime.may_subscribe(who, name)? {
-            self.realtime.0.access.subscribe(who, name, SystemTime::now()).await?;
+    async fn authorise_subscribe(&self, client: &Identity, name: &ChannelName) -> Result<(), RequestError> {
+        if !self.realtime.may_subscribe(client, name)? {
+            self.realtime.0.access.subscribe(client, name, SystemTime::now()).await?;
         }
         Ok(())
     }
 
     /// What ends a wait of somebody.
-    fn end_of(&self, who: &Who) -> End {
-        let left = who
+    fn end_condition(&self, client: &Client) -> EndCondition {
+        let left = client
             .identity
             .expires()
             .map(|expires| expires.duration_since(SystemTime::now()).unwrap_or_default());
-        End { expiry: left.map(|left| Box::pin(tokio::time::sleep(left))), closing: self.closing.clone() }
+        EndCondition {
+            expiry: left.map(|left| Box::pin(tokio::time::sleep(left))),
+            closing: self.closing.clone(),
+        }
     }
 }
 
 /// A trusted proxy has said which host was asked for.
-fn is_passed_on<B>(request: &Request<B>) -> bool {
+fn has_forwarded_host<B>(request: &Request<B>) -> bool {
     request.extensions().get::<Forwarded>().is_some_and(|forwarded| forwarded.host.is_some())
 }
 
@@ -348,26 +359,27 @@ fn is_passed_on<B>(request: &Request<B>) -> bool {
 /// a trusted proxy knows best, which has the header.
 fn host<B>(request: &Request<B>) -> Option<&[u8]> {
     match request.uri().authority() {
-        Some(authority) if !is_passed_on(request) => Some(authority.as_str().as_bytes()),
+        Some(authority) if !has_forwarded_host(request) => Some(authority.as_str().as_bytes()),
         _ => request.headers().get(header::HOST).map(|host| host.as_bytes()),
     }
 }
 
 /// The channel at a path.
-fn at_path(path: &str) -> Result<ChannelName, Fault> {
-    let name = name_of_path(path).map_err(|error| Fault::new(Code::BadChannel, error.to_string()))?;
+fn channel_at_path(path: &str) -> Result<ChannelName, RequestError> {
+    let name =
+        name_of_path(path).map_err(|error| RequestError::new(ErrorCode::BadChannel, error.to_string()))?;
     channel(&name)
 }
 
 /// What ends a wait besides that for which it is: the identity expires, or the server is to end.
-struct End {
+struct EndCondition {
     expiry: Option<Pin<Box<Sleep>>>,
     closing: Option<watch::Receiver<bool>>,
 }
 
-impl End {
+impl EndCondition {
     /// Waits for it. Cancel-safe.
-    async fn come(&mut self) {
+    async fn wait(&mut self) {
         let Self { expiry, closing } = self;
         let expired = async {
             match expiry {
@@ -392,7 +404,7 @@ impl End {
     }
 
     /// It has come.
-    fn is_here(&self) -> bool {
+    fn has_ended(&self) -> bool {
         self.expiry.as_ref().is_some_and(|expiry| expiry.deadline() <= tokio::time::Instant::now())
             || self.closing.as_ref().is_some_and(|closing| *closing.borrow())
     }

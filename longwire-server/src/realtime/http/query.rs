@@ -1,6 +1,6 @@
 //! What an address asks for: `?after=…&wait=…`, and many channels with theirs.
 
-use super::super::requests::{Code, Fault};
+use super::super::requests::{ErrorCode, RequestError};
 
 /// Channels of one stream, or of one poll.
 pub(super) const CHANNELS_MAX: usize = 100;
@@ -16,30 +16,32 @@ pub(super) struct Query {
     /// In seconds.
     pub(super) wait: u64,
     /// In the order in which they were said.
-    pub(super) channels: Vec<Wanted>,
+    pub(super) channels: Vec<ChannelQuery>,
 }
 
 /// One of many channels.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Wanted {
+pub(super) struct ChannelQuery {
     pub(super) name: String,
     pub(super) after: Option<String>,
     pub(super) presence: bool,
 }
 
 impl Query {
-    pub(super) fn parse(query: &str) -> Result<Self, Fault> {
+    pub(super) fn parse(query: &str) -> Result<Self, RequestError> {
         let mut parsed = Self::default();
         for pair in query.split('&') {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             match key {
                 "channel" if parsed.channels.len() == CHANNELS_MAX => {
-                    return Err(Fault::new(
-                        Code::TooMany,
+                    return Err(RequestError::new(
+                        ErrorCode::TooMany,
                         format!("at most {CHANNELS_MAX} channels at once"),
                     ));
                 }
-                "channel" => parsed.channels.push(Wanted { name: decode(value)?, ..Wanted::default() }),
+                "channel" => {
+                    parsed.channels.push(ChannelQuery { name: decode(value)?, ..ChannelQuery::default() })
+                }
                 "after" => {
                     let after = Some(decode(value)?).filter(|after| !after.is_empty());
                     match parsed.channels.last_mut() {
@@ -68,7 +70,7 @@ impl Query {
     }
 
     /// As `/-/events` takes them.
-    pub(super) fn many(&self) -> Result<&[Wanted], Fault> {
+    pub(super) fn required_channels(&self) -> Result<&[ChannelQuery], RequestError> {
         match &*self.channels {
             [] => Err(bad("say which channels: ?channel=NAME&channel=NAME")),
             _ if self.after.is_some() => Err(bad("`after` belongs to the `channel` before it")),
@@ -77,12 +79,12 @@ impl Query {
     }
 }
 
-fn bad(text: impl Into<String>) -> Fault {
-    Fault::new(Code::BadRequest, text)
+fn bad(text: impl Into<String>) -> RequestError {
+    RequestError::new(ErrorCode::BadRequest, text)
 }
 
 /// As forms write it (WHATWG URL 5.1): a plus is a space.
-fn decode(value: &str) -> Result<String, Fault> {
+fn decode(value: &str) -> Result<String, RequestError> {
     let mut decoded = Vec::with_capacity(value.len());
     let mut bytes = value.bytes();
     while let Some(byte) = bytes.next() {
@@ -108,7 +110,7 @@ mod tests {
 
     #[test]
     fn fields_belong_to_the_channel_before_them() {
-        let wanted = |name: &str, after: Option<&str>, presence| Wanted {
+        let requested = |name: &str, after: Option<&str>, presence| ChannelQuery {
             name: name.into(),
             after: after.map(Into::into),
             presence,
@@ -116,19 +118,19 @@ mod tests {
         let query = "channel=rooms/%E4%B8%80&after=a-1&presence=1&token=t&channel=a%2Bb+c&presence=0&channel=x&after=&wait=60";
         let parsed = Query::parse(query).expect("a query");
         assert_eq!(
-            parsed.many(),
+            parsed.required_channels(),
             Ok(&[
-                wanted("rooms/一", Some("a-1"), true),
-                wanted("a+b c", None, false),
-                wanted("x", None, false)
+                requested("rooms/一", Some("a-1"), true),
+                requested("a+b c", None, false),
+                requested("x", None, false)
             ][..])
         );
         assert_eq!((parsed.wait, parsed.after), (60, None));
         let parsed = Query::parse("after=a-1&wait=0&what=ever").expect("a query");
         assert_eq!((parsed.after.as_deref(), parsed.wait), (Some("a-1"), 0));
-        assert!(parsed.many().is_err());
+        assert!(parsed.required_channels().is_err());
         assert_eq!(Query::parse(""), Ok(Query::default()));
-        assert!(Query::parse("after=a-1&channel=a").expect("a query").many().is_err());
+        assert!(Query::parse("after=a-1&channel=a").expect("a query").required_channels().is_err());
     }
 
     #[test]
@@ -146,16 +148,16 @@ mod tests {
             "channel=%ff",
             "after=%E4%B8",
         ] {
-            assert_eq!(Query::parse(bad).map_err(|fault| fault.code), Err(Code::BadRequest), "{bad}");
+            assert_eq!(Query::parse(bad).map_err(|error| error.code), Err(ErrorCode::BadRequest), "{bad}");
         }
     }
 
     #[test]
     fn channels_are_bounded() {
-        let most = vec!["channel=a"; CHANNELS_MAX].join("&");
-        assert_eq!(Query::parse(&most).expect("as many as may be").channels.len(), CHANNELS_MAX);
-        let more = format!("{most}&channel=a");
-        assert_eq!(Query::parse(&more).map_err(|fault| fault.code), Err(Code::TooMany));
+        let max = vec!["channel=a"; CHANNELS_MAX].join("&");
+        assert_eq!(Query::parse(&max).expect("as many as may be").channels.len(), CHANNELS_MAX);
+        let more = format!("{max}&channel=a");
+        assert_eq!(Query::parse(&more).map_err(|error| error.code), Err(ErrorCode::TooMany));
     }
 
     proptest::proptest! {

@@ -7,23 +7,23 @@ use longwire::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use longwire::{Bytes, Refusal};
 use serde::Serialize;
 
-use super::super::requests::{Code, Fault};
+use super::super::requests::{ErrorCode, RequestError};
 use super::Body;
-use crate::hub::Refused;
+use crate::hub::HubError;
 
 /// A refusal, as it is answered.
-pub(super) struct Denial(Box<Content>);
+pub(super) struct ErrorResponse(Box<Content>);
 
 /// Boxed, so that a `Result` with a denial stays small.
 struct Content {
     status: StatusCode,
     headers: HeaderMap,
-    fault: Fault,
+    error: RequestError,
 }
 
-impl Denial {
-    fn new(status: StatusCode, code: Code, text: impl Into<String>) -> Self {
-        Self(Box::new(Content { status, headers: HeaderMap::new(), fault: Fault::new(code, text) }))
+impl ErrorResponse {
+    fn new(status: StatusCode, code: ErrorCode, text: impl Into<String>) -> Self {
+        Self(Box::new(Content { status, headers: HeaderMap::new(), error: RequestError::new(code, text) }))
     }
 
     fn header(mut self, name: header::HeaderName, value: HeaderValue) -> Self {
@@ -32,78 +32,82 @@ impl Denial {
     }
 
     pub(super) fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, Code::BadRequest, "nothing is here")
+        Self::new(StatusCode::NOT_FOUND, ErrorCode::BadRequest, "nothing is here")
     }
 
     pub(super) fn forbidden(text: &str) -> Self {
-        Self::new(StatusCode::FORBIDDEN, Code::Forbidden, text)
+        Self::new(StatusCode::FORBIDDEN, ErrorCode::Forbidden, text)
     }
 
     /// RFC 9110 15.5.6: Allow is required.
     pub(super) fn method_not_allowed(methods: &'static str) -> Self {
-        Self::new(StatusCode::METHOD_NOT_ALLOWED, Code::BadRequest, format!("understood here: {methods}"))
-            .header(header::ALLOW, HeaderValue::from_static(methods))
+        Self::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            ErrorCode::BadRequest,
+            format!("understood here: {methods}"),
+        )
+        .header(header::ALLOW, HeaderValue::from_static(methods))
     }
 
     /// RFC 9110 15.5.9: the connection is of no use any more.
-    pub(super) fn too_slow(text: &str) -> Self {
-        Self::new(StatusCode::REQUEST_TIMEOUT, Code::BadRequest, text)
+    pub(super) fn timed_out(text: &str) -> Self {
+        Self::new(StatusCode::REQUEST_TIMEOUT, ErrorCode::BadRequest, text)
             .header(header::CONNECTION, HeaderValue::from_static("close"))
     }
 
     /// RFC 9110 15.5.16.
-    pub(super) fn coded() -> Self {
+    pub(super) fn unsupported_encoding() -> Self {
         let text = "a body with a Content-Encoding is not understood: send it as it is";
-        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, Code::BadRequest, text)
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::BadRequest, text)
             .header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))
     }
 
     pub(super) fn response(self) -> Response<Body> {
         #[derive(Serialize)]
         struct Denied {
-            error: Fault,
+            error: RequestError,
         }
-        let Content { status, headers, fault } = *self.0;
-        let mut response = json(&Denied { error: fault });
+        let Content { status, headers, error } = *self.0;
+        let mut response = json(&Denied { error: error });
         *response.status_mut() = status;
         response.headers_mut().extend(headers);
         response
     }
 }
 
-impl From<Fault> for Denial {
-    fn from(fault: Fault) -> Self {
-        let status = match fault.code {
-            Code::Unauthorized => StatusCode::UNAUTHORIZED,
-            Code::Forbidden => StatusCode::FORBIDDEN,
-            Code::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Code::RateLimited => StatusCode::TOO_MANY_REQUESTS,
-            Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+impl From<RequestError> for ErrorResponse {
+    fn from(error: RequestError) -> Self {
+        let status = match error.code {
+            ErrorCode::Unauthorized => StatusCode::UNAUTHORIZED,
+            ErrorCode::Forbidden => StatusCode::FORBIDDEN,
+            ErrorCode::TooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            ErrorCode::RateLimited => StatusCode::TOO_MANY_REQUESTS,
+            ErrorCode::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::BAD_REQUEST,
         };
         let mut headers = HeaderMap::new();
-        if let Some(wait) = fault.retry_after {
+        if let Some(wait) = error.retry_after {
             // RFC 9110 10.2.3 knows whole seconds only; never too early.
             headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.div_ceil(1000).max(1)));
         }
-        Self(Box::new(Content { status, headers, fault }))
+        Self(Box::new(Content { status, headers, error }))
     }
 }
 
-impl From<Refusal> for Denial {
+impl From<Refusal> for ErrorResponse {
     fn from(refusal: Refusal) -> Self {
         let (status, headers) = (refusal.status(), refusal.headers().clone());
-        let mut fault = Fault::from(refusal);
+        let mut error = RequestError::from(refusal);
         if status == StatusCode::BAD_REQUEST {
-            fault.code = Code::BadRequest;
+            error.code = ErrorCode::BadRequest;
         }
-        Self(Box::new(Content { status, headers, fault }))
+        Self(Box::new(Content { status, headers, error }))
     }
 }
 
-impl From<Refused> for Denial {
-    fn from(refused: Refused) -> Self {
-        Fault::from(refused).into()
+impl From<HubError> for ErrorResponse {
+    fn from(refused: HubError) -> Self {
+        RequestError::from(refused).into()
     }
 }
 
@@ -151,7 +155,7 @@ fn prepare(headers: &mut HeaderMap, kind: HeaderValue) {
 
 /// Whether a client takes a stream of events, or else JSON (RFC 9110 12.5.1). Who names the stream wants it, whatever else he
 /// takes: an EventSource names nothing else.
-pub(super) fn wants_stream(headers: &HeaderMap) -> Result<bool, Denial> {
+pub(super) fn wants_stream(headers: &HeaderMap) -> Result<bool, ErrorResponse> {
     let mut says_nothing = true;
     let mut takes_json = false;
     for ranges in headers.get_all(header::ACCEPT) {
@@ -175,12 +179,16 @@ pub(super) fn wants_stream(headers: &HeaderMap) -> Result<bool, Denial> {
         return Ok(false);
     }
     let text = "here is text/event-stream, or application/json";
-    Err(Denial::new(StatusCode::NOT_ACCEPTABLE, Code::BadRequest, text))
+    Err(ErrorResponse::new(StatusCode::NOT_ACCEPTABLE, ErrorCode::BadRequest, text))
 }
 
 /// Why a body cannot be read.
-pub(super) fn unreadable(error: &(dyn Error + 'static)) -> Denial {
-    Denial::new(StatusCode::BAD_REQUEST, Code::BadRequest, format!("the body ends too early: {error}"))
+pub(super) fn unreadable_body(error: &(dyn Error + 'static)) -> ErrorResponse {
+    ErrorResponse::new(
+        StatusCode::BAD_REQUEST,
+        ErrorCode::BadRequest,
+        format!("the body ends too early: {error}"),
+    )
 }
 
 #[cfg(test)]

@@ -13,12 +13,12 @@ use longwire::Bytes;
 use longwire::http::{HeaderMap, Response};
 use tokio::time::{Interval, MissedTickBehavior};
 
-use super::super::server_events::{Answer, Told};
-use super::super::{Who, position};
-use super::response::{self, Denial};
-use super::subscriptions::{Channel, Event, Hearing, How};
+use super::super::server_events::{Reply, ServerEvent};
+use super::super::{Client, position};
 use super::query::Query;
-use super::{Body, End, Http};
+use super::response::{self, ErrorResponse};
+use super::subscriptions::{Channel, DeliveryMode, Event, Subscriptions};
+use super::{Body, EndCondition, Http};
 use crate::hub::{ChannelName, Position, Published};
 
 /// How often a comment says that the stream lives.
@@ -38,15 +38,15 @@ enum Form {
 
 /// A stream of events, until it is dropped.
 struct Stream {
-    hearing: Hearing,
+    subscriptions: Subscriptions,
     form: Form,
     /// What is to be sent before anything else.
     first: String,
     comments: Interval,
-    end: End,
+    end: EndCondition,
     /// Nothing comes any more.
     over: bool,
-    _who: Who,
+    _who: Client,
 }
 
 impl Http {
@@ -56,34 +56,46 @@ impl Http {
         name: ChannelName,
         query: &Query,
         headers: &HeaderMap,
-        who: Who,
-    ) -> Result<Response<Body>, Denial> {
+        client: Client,
+    ) -> Result<Response<Body>, ErrorResponse> {
         // What a browser comes back with is later than what the address says.
         let last = headers.get("last-event-id").filter(|id| !id.is_empty());
         let last = last.map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
         let after = last.as_ref().or(query.after.as_ref()).map(|after| position(after)).transpose()?;
-        let (channel, begun) = Channel::open(&self.realtime, name, after, How::Live, who.user(), false)?;
+        let (channel, start) =
+            Channel::open(&self.realtime, name, after, DeliveryMode::Live, client.user(), false)?;
         let mut first = String::new();
-        write_open(&mut first, begun.from, begun.recovered);
-        Ok(self.stream(vec![channel], Form::One, first, who))
+        write_open(&mut first, start.from, start.recovered);
+        Ok(self.stream(vec![channel], Form::One, first, client))
     }
 
     /// Many channels, each of which may be heard or not.
-    pub(super) async fn stream_of_many(&self, query: &Query, who: Who) -> Result<Response<Body>, Denial> {
-        let (channels, begun) = self.open_many(query, &who, How::Live).await?;
+    pub(super) async fn stream_of_many(
+        &self,
+        query: &Query,
+        client: Client,
+    ) -> Result<Response<Body>, ErrorResponse> {
+        let (channels, start) = self.open_channels(query, &client, DeliveryMode::Live).await?;
         let mut first = String::new();
-        for begun in &begun {
-            write_data(&mut first, &begun.text);
+        for start in &start {
+            write_data(&mut first, &start.text);
         }
-        Ok(self.stream(channels, Form::Many, first, who))
+        Ok(self.stream(channels, Form::Many, first, client))
     }
 
-    fn stream(&self, channels: Vec<Channel>, form: Form, first: String, who: Who) -> Response<Body> {
+    fn stream(&self, channels: Vec<Channel>, form: Form, first: String, client: Client) -> Response<Body> {
         let mut comments = tokio::time::interval_at(tokio::time::Instant::now() + COMMENT, COMMENT);
         comments.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let hearing = Hearing::new(self.realtime.clone(), channels);
-        let stream =
-            Stream { hearing, form, first, comments, end: self.end_of(&who), over: false, _who: who };
+        let subscriptions = Subscriptions::new(self.realtime.clone(), channels);
+        let stream = Stream {
+            subscriptions,
+            form,
+            first,
+            comments,
+            end: self.end_condition(&client),
+            over: false,
+            _who: client,
+        };
         let frames = unfold(stream, async |mut stream| {
             let events = stream.next().await?;
             Some((Ok::<_, Infallible>(Frame::data(Bytes::from(events))), stream))
@@ -98,10 +110,10 @@ impl Stream {
         if !self.first.is_empty() {
             return Some(std::mem::take(&mut self.first));
         }
-        while !self.over && !self.end.is_here() {
+        while !self.over && !self.end.has_ended() {
             let mut events = String::new();
             while events.len() < FRAME {
-                match self.hearing.next() {
+                match self.subscriptions.next() {
                     Ok(Some((name, event))) => self.form.write(&mut events, name, &event),
                     Ok(None) => break,
                     Err(_) => {
@@ -118,9 +130,9 @@ impl Stream {
                 break;
             }
             tokio::select! {
-                () = self.hearing.changed() => {}
+                () = self.subscriptions.changed() => {}
                 _ = self.comments.tick() => return Some(":\n\n".into()),
-                () = self.end.come() => break,
+                () = self.end.wait() => break,
             }
         }
         None
@@ -133,15 +145,15 @@ impl Form {
             (Self::One, Event::Message(published)) => write_message(out, published),
             (Self::One, Event::Gap(position)) => write_open(out, *position, Some(false)),
             (Self::Many, Event::Message(published)) => {
-                write_data(out, &Told::Message { channel: name, message: published.into() }.text());
+                write_data(out, &ServerEvent::Message { channel: name, message: published.into() }.to_json());
             }
             (Self::Many, Event::Gap(position)) => {
-                let answer = Answer::Subscribed {
+                let reply = Reply::Subscribed {
                     position: position.to_string(),
                     recovered: Some(false),
                     presence: None,
                 };
-                write_data(out, &Told::Subscribed { channel: name, answer: &answer }.text());
+                write_data(out, &ServerEvent::Subscribed { channel: name, reply: &reply }.to_json());
             }
             (_, Event::Presence(change)) => write_data(out, change),
         }

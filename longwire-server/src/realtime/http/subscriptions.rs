@@ -3,9 +3,11 @@
 use futures_util::future::select_all;
 
 use super::super::Realtime;
-use super::super::presence_broadcast::{Change, Listener, Missed};
-use super::super::server_events::{There, Told};
-use crate::hub::{Batch, ChannelName, Cursor, Position, Present, Published, Refused, Subscription, User};
+use super::super::presence_broadcast::{Change, Lagged, PresenceReceiver};
+use super::super::server_events::{PresenceData, ServerEvent};
+use crate::hub::{
+    Batch, ChannelName, Cursor, HubError, Position, PresenceSnapshot, Published, Subscription, User,
+};
 
 /// What comes next on a channel.
 pub(super) enum Event {
@@ -17,19 +19,19 @@ pub(super) enum Event {
 }
 
 /// Where a channel stands when it begins to be heard.
-pub(super) struct Begun {
+pub(super) struct SubscriptionStart {
     /// Where the channel is.
     pub(super) head: Position,
     /// Where it is heard from.
     pub(super) from: Position,
     /// Whether nothing is missing behind the position that the client gave, if it gave one.
     pub(super) recovered: Option<bool>,
-    pub(super) presence: Option<There>,
+    pub(super) presence: Option<PresenceData>,
 }
 
 /// How a channel is heard.
 #[derive(Clone, Copy)]
-pub(super) enum How {
+pub(super) enum DeliveryMode {
     /// In one answer: who polls is not counted as present.
     Once,
     /// As long as there is a connection.
@@ -42,9 +44,9 @@ pub(super) struct Channel {
     cursor: Cursor,
     /// It is present with this.
     _seat: Option<Subscription>,
-    news: Option<Listener>,
+    presence_changes: Option<PresenceReceiver>,
     /// What has come of them while it was waited for anything.
-    told: Option<Result<Change, Missed>>,
+    pending_change: Option<Result<Change, Lagged>>,
 }
 
 impl Channel {
@@ -53,45 +55,48 @@ impl Channel {
         realtime: &Realtime,
         name: ChannelName,
         after: Option<Position>,
-        how: How,
+        mode: DeliveryMode,
         user: Option<User>,
         presence: bool,
-    ) -> Result<(Self, Begun), Refused> {
+    ) -> Result<(Self, SubscriptionStart), HubError> {
         let (hub, now) = (&realtime.0.hub, realtime.now());
         let mut cursor = hub.cursor(&name, after, now)?;
-        let (head, recovered) = cursor.look(now)?;
-        let (mut seat, mut news, mut present) = (None, None, None);
-        match how {
-            How::Live => {
+        let (head, recovered) = cursor.resume(now)?;
+        let (mut add_cors_headers, mut presence_changes, mut present) = (None, None, None);
+        match mode {
+            DeliveryMode::Live => {
                 // Under the lock of the channel: what changes later continues what is seen now.
-                let see = |seen: &dyn Fn() -> Option<Present>| {
-                    presence.then(|| (seen(), realtime.0.audience.join(&name)))
+                let see = |seen: &dyn Fn() -> Option<PresenceSnapshot>| {
+                    presence.then(|| (seen(), realtime.0.presence_broadcast.subscribe(&name)))
                 };
-                let (taken, seen) = hub.subscribe_and_see(&name, user, None, now, |_, seen| see(seen))?;
-                seat = Some(taken);
+                let (taken, seen) =
+                    hub.subscribe_with_presence(&name, user, None, now, |_, seen| see(seen))?;
+                add_cors_headers = Some(taken);
                 if let Some((seen, listener)) = seen {
-                    (present, news) = (seen, Some(listener));
+                    (present, presence_changes) = (seen, Some(listener));
                 }
             }
-            How::Once if presence => {
+            DeliveryMode::Once if presence => {
                 // Nobody is there, it may be: who saw somebody at the last poll has to be told.
-                let nobody = Present { counts: Default::default(), members: None };
+                let nobody = PresenceSnapshot { counts: Default::default(), members: None };
                 present = Some(hub.presence(&name).unwrap_or(nobody));
             }
-            How::Once => {}
+            DeliveryMode::Once => {}
         }
-        let begun = Begun {
+        let start = SubscriptionStart {
             head,
             from: cursor.position(),
             recovered: after.map(|_| recovered),
-            presence: present.as_ref().map(There::from),
+            presence: present.as_ref().map(PresenceData::from),
         };
-        Ok((Self { name, cursor, _seat: seat, news, told: None }, begun))
+        Ok((Self { name, cursor, _seat: add_cors_headers, presence_changes, pending_change: None }, start))
     }
 
-    fn next(&mut self, realtime: &Realtime) -> Result<Option<Event>, Refused> {
-        if let Some(told) = self.told.take().or_else(|| self.news.as_mut()?.take()) {
-            return Ok(Some(Event::Presence(told.unwrap_or_else(|Missed| self.present(realtime)))));
+    fn next(&mut self, realtime: &Realtime) -> Result<Option<Event>, HubError> {
+        if let Some(pending_change) =
+            self.pending_change.take().or_else(|| self.presence_changes.as_mut()?.try_next())
+        {
+            return Ok(Some(Event::Presence(pending_change.unwrap_or_else(|Lagged| self.present(realtime)))));
         }
         if !self.cursor.is_behind() {
             return Ok(None);
@@ -107,39 +112,41 @@ impl Channel {
     /// Who is there, for somebody who has missed how that came.
     fn present(&self, realtime: &Realtime) -> Change {
         let present = realtime.0.hub.presence(&self.name);
-        let nobody = Present { counts: Default::default(), members: None };
+        let nobody = PresenceSnapshot { counts: Default::default(), members: None };
         let presence = (&present.unwrap_or(nobody)).into();
-        Told::Presence { channel: &self.name, presence }.text().into()
+        ServerEvent::Presence { channel: &self.name, presence }.to_json().into()
     }
 
     /// Waits until there is something. Cancel-safe.
     async fn changed(&mut self) {
-        if self.told.is_some() {
+        if self.pending_change.is_some() {
             return;
         }
-        let Self { cursor, news: Some(news), told, .. } = self else { return self.cursor.changed().await };
+        let Self { cursor, presence_changes: Some(presence_changes), pending_change, .. } = self else {
+            return self.cursor.changed().await;
+        };
         tokio::select! {
             () = cursor.changed() => {}
-            change = news.next() => *told = Some(change),
+            change = presence_changes.next() => *pending_change = Some(change),
         }
     }
 }
 
 /// The channels of one client.
-pub(super) struct Hearing {
+pub(super) struct Subscriptions {
     realtime: Realtime,
     channels: Vec<Channel>,
     /// Whose turn it is.
     turn: usize,
 }
 
-impl Hearing {
+impl Subscriptions {
     pub(super) const fn new(realtime: Realtime, channels: Vec<Channel>) -> Self {
         Self { realtime, channels, turn: 0 }
     }
 
     /// What is next, if anything is there: of each channel in turn.
-    pub(super) fn next(&mut self) -> Result<Option<(&ChannelName, Event)>, Refused> {
+    pub(super) fn next(&mut self) -> Result<Option<(&ChannelName, Event)>, HubError> {
         for _ in 0..self.channels.len() {
             let turn = self.turn;
             self.turn = (turn + 1) % self.channels.len();
