@@ -25,11 +25,11 @@ use tokio::sync::{Notify, watch};
 use tokio::time::timeout;
 
 use crate::health;
-use crate::write_timeout::Patient;
+use crate::write_timeout::WriteTimeout;
 
 /// For a head, and for what is under way when a connection is to end, so that a client that writes a byte at a time holds
 /// nothing for long.
-const DEADLINE: Duration = Duration::from_secs(15);
+const REQUEST_DEADLINE: Duration = Duration::from_secs(15);
 
 /// How long a client that still sends is listened to after its answer.
 const LINGER: Duration = Duration::from_secs(2);
@@ -43,70 +43,81 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Of HTTP/2: streams that are open at once, and the octets of a head (RFC 9113 6.5.2). How many streams may be reset
 /// before they were answered is bounded by hyper (CVE-2023-44487).
-const STREAMS: u32 = 128;
-const HEAD: u32 = 16 * 1024;
+const MAX_STREAMS: u32 = 128;
+const MAX_HEADER_LIST: u32 = 16 * 1024;
 
 /// Of HTTP/1.1, the bytes of a head and what is behind it.
-const BUFFER: usize = 32 * 1024;
+const HTTP1_BUFFER: usize = 32 * 1024;
 
 /// How long a client may take no byte of what there is for it.
-const STUCK: Duration = Duration::from_secs(30);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Serves connections, until it is told to end.
 #[derive(Clone)]
-pub(crate) struct Site {
+pub(crate) struct HttpServer {
     /// What is served besides the page and the health check.
     channels: Http,
     /// Connections are to end.
     closing: watch::Receiver<bool>,
     /// How long those may take that carry WebSockets, of which the last is told at the end of the drain.
-    farewell: Duration,
+    drain_timeout: Duration,
 }
 
-impl Site {
+impl HttpServer {
     /// And by what it is told so.
     pub(crate) fn new(channels: Http, drain: Duration) -> (Self, watch::Sender<bool>) {
         let (close, closing) = watch::channel(false);
-        (Self { channels: channels.closing(closing.clone()), closing, farewell: drain + DEADLINE }, close)
+        (
+            Self {
+                channels: channels.closing(closing.clone()),
+                closing,
+                drain_timeout: drain + REQUEST_DEADLINE,
+            },
+            close,
+        )
     }
 
     /// Serves a connection from which `read` has been read already.
     pub(crate) async fn serve(self, stream: HttpStream, read: Bytes) {
         // It has gone already.
         let Ok(peer) = stream.peer_addr() else { return };
-        notice_its_end(stream.tcp());
+        set_tcp_user_timeout(stream.tcp());
         let (is_tls, secured) = (stream.is_tls(), stream.secured());
         let (from, to) = tokio::io::split(stream);
-        let io = tokio::io::join(Cursor::new(read).chain(from), Patient::new(to, STUCK));
-        let under_way = UnderWay::default();
+        let io = tokio::io::join(Cursor::new(read).chain(from), WriteTimeout::new(to, WRITE_TIMEOUT));
+        let active = ActiveRequests::default();
         let service = service_fn(|mut request: Request<Incoming>| {
             // As the engine has it for those that it takes itself.
             if let Some(secured) = &secured {
                 request.extensions_mut().insert(secured.clone());
             }
-            self.clone().handle(request, peer, under_way.begin())
+            self.clone().handle(request, peer, active.start())
         });
         if is_tls {
             let mut builder = auto::Builder::new(TokioExecutor::new());
-            builder.http1().timer(TokioTimer::new()).header_read_timeout(DEADLINE).max_buf_size(BUFFER);
+            builder
+                .http1()
+                .timer(TokioTimer::new())
+                .header_read_timeout(REQUEST_DEADLINE)
+                .max_buf_size(HTTP1_BUFFER);
             builder
                 .http2()
                 .timer(TokioTimer::new())
                 .enable_connect_protocol()
-                .max_concurrent_streams(STREAMS)
-                .max_header_list_size(HEAD)
+                .max_concurrent_streams(MAX_STREAMS)
+                .max_header_list_size(MAX_HEADER_LIST)
                 .keep_alive_interval(PING_AFTER)
                 .keep_alive_timeout(PING_TIMEOUT);
             let connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(io), service));
-            self.see_through(connection, |connection| connection.graceful_shutdown(), &under_way).await;
+            self.serve_until_idle(connection, |connection| connection.graceful_shutdown(), &active).await;
             return;
         }
         let mut builder = hyper::server::conn::http1::Builder::new();
-        builder.timer(TokioTimer::new()).header_read_timeout(DEADLINE).max_buf_size(BUFFER);
+        builder.timer(TokioTimer::new()).header_read_timeout(REQUEST_DEADLINE).max_buf_size(HTTP1_BUFFER);
         let mut connection = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
         // Its end flushes, and ends our direction.
         if self
-            .see_through(Pin::new(&mut connection), |connection| connection.graceful_shutdown(), &under_way)
+            .serve_until_idle(Pin::new(&mut connection), |connection| connection.graceful_shutdown(), &active)
             .await
             && let Some(parts) = connection.into_parts()
         {
@@ -118,36 +129,36 @@ impl Site {
     }
 
     /// Serves until the connection is idle or is to end, and then what is under way: whether it has ended in peace.
-    async fn see_through<C, E>(
+    async fn serve_until_idle<C, E>(
         &self,
         mut connection: Pin<&mut C>,
         end: impl FnOnce(Pin<&mut C>),
-        under_way: &UnderWay,
+        active: &ActiveRequests,
     ) -> bool
     where
         C: Future<Output = Result<(), E>>,
     {
         let mut closing = self.closing.clone();
-        let mut patience = DEADLINE;
+        let mut time_limit = REQUEST_DEADLINE;
         tokio::select! {
             // How it ended is its client's affair.
             ended = connection.as_mut() => return ended.is_ok(),
-            () = under_way.idle() => {}
-            _ = closing.wait_for(|closing| *closing) => patience = self.farewell,
+            () = active.wait_until_idle() => {}
+            _ = closing.wait_for(|closing| *closing) => time_limit = self.drain_timeout,
         }
         end(connection.as_mut());
-        matches!(timeout(patience, connection).await, Ok(Ok(())))
+        matches!(timeout(time_limit, connection).await, Ok(Ok(())))
     }
 
     async fn handle(
         self,
         mut request: Request<Incoming>,
         peer: SocketAddr,
-        busy: Busy,
-    ) -> Result<Response<Said>, Infallible> {
-        let busy = Arc::new(busy);
+        request_guard: ActiveRequest,
+    ) -> Result<Response<TrackedBody>, Infallible> {
+        let request_guard = Arc::new(request_guard);
         // A stream that becomes a WebSocket lives on behind its answer, and this with it.
-        request.extensions_mut().insert(Arc::clone(&busy));
+        request.extensions_mut().insert(Arc::clone(&request_guard));
         let response = if Http::handles(&request) {
             self.channels.handle(request, peer).await
         } else {
@@ -159,17 +170,17 @@ impl Site {
                 _ => health::answer(&request, *self.closing.borrow()).map(BodyExt::boxed_unsync),
             }
         };
-        Ok(response.map(|body| Said { body, _busy: busy }))
+        Ok(response.map(|body| TrackedBody { body, _busy: request_guard }))
     }
 }
 
 /// The body of an answer: its request is under way as long as there is anything to say.
-struct Said {
+struct TrackedBody {
     body: Body,
-    _busy: Arc<Busy>,
+    _busy: Arc<ActiveRequest>,
 }
 
-impl hyper::body::Body for Said {
+impl hyper::body::Body for TrackedBody {
     type Data = Bytes;
     type Error = Infallible;
 
@@ -191,17 +202,17 @@ impl hyper::body::Body for Said {
 
 /// Has the system give up a client that acknowledges nothing for as long as one may take nothing. Where nobody asks whether
 /// it lives, as in HTTP/1.1, the comments of a stream are all that can tell; without this it takes a quarter of an hour.
-fn notice_its_end(socket: &TcpStream) {
+fn set_tcp_user_timeout(socket: &TcpStream) {
     // On other systems there is no such thing, and where it fails all goes on as before.
     #[cfg(target_os = "linux")]
-    let _ = rustix::net::sockopt::set_tcp_user_timeout(socket, STUCK.as_secs() as u32 * 1000);
+    let _ = rustix::net::sockopt::set_tcp_user_timeout(socket, WRITE_TIMEOUT.as_secs() as u32 * 1000);
     #[cfg(not(target_os = "linux"))]
     let _ = socket;
 }
 
 /// Requests of a connection that are under way.
 #[derive(Clone, Default)]
-struct UnderWay(Arc<Count>);
+struct ActiveRequests(Arc<Count>);
 
 #[derive(Default)]
 struct Count {
@@ -209,16 +220,16 @@ struct Count {
     changed: Notify,
 }
 
-impl UnderWay {
+impl ActiveRequests {
     /// One more, until what is returned is dropped.
-    fn begin(&self) -> Busy {
+    fn start(&self) -> ActiveRequest {
         self.0.requests.fetch_add(1, Ordering::Relaxed);
         self.0.changed.notify_one();
-        Busy(self.clone())
+        ActiveRequest(self.clone())
     }
 
     /// Waits until there was none for a while.
-    async fn idle(&self) {
+    async fn wait_until_idle(&self) {
         loop {
             if self.0.requests.load(Ordering::Relaxed) > 0 {
                 self.0.changed.notified().await;
@@ -230,9 +241,9 @@ impl UnderWay {
 }
 
 /// A request that is under way.
-struct Busy(UnderWay);
+struct ActiveRequest(ActiveRequests);
 
-impl Drop for Busy {
+impl Drop for ActiveRequest {
     fn drop(&mut self) {
         self.0.0.requests.fetch_sub(1, Ordering::Relaxed);
         self.0.0.changed.notify_one();
@@ -246,20 +257,20 @@ mod tests {
     /// Who has asked for nothing in a minute is idle, and nobody of whom a request is under way, however long.
     #[tokio::test(start_paused = true)]
     async fn a_minute_without_a_request() {
-        let under_way = UnderWay::default();
+        let active = ActiveRequests::default();
         let begun = tokio::time::Instant::now();
-        under_way.idle().await;
+        active.wait_until_idle().await;
         assert_eq!(begun.elapsed().as_secs(), 60);
-        let busy = [under_way.begin(), under_way.begin()];
-        assert!(timeout(Duration::from_secs(3600), under_way.idle()).await.is_err());
-        let [one, two] = busy;
+        let request_guard = [active.start(), active.start()];
+        assert!(timeout(Duration::from_secs(3600), active.wait_until_idle()).await.is_err());
+        let [one, two] = request_guard;
         drop(one);
-        assert!(timeout(Duration::from_secs(3600), under_way.idle()).await.is_err());
+        assert!(timeout(Duration::from_secs(3600), active.wait_until_idle()).await.is_err());
         drop(two);
-        assert!(timeout(Duration::from_secs(59), under_way.idle()).await.is_err());
-        drop(under_way.begin());
+        assert!(timeout(Duration::from_secs(59), active.wait_until_idle()).await.is_err());
+        drop(active.start());
         let begun = tokio::time::Instant::now();
-        under_way.idle().await;
+        active.wait_until_idle().await;
         assert_eq!(begun.elapsed().as_secs(), 60);
     }
 
@@ -268,8 +279,8 @@ mod tests {
     async fn the_system_is_as_patient_as_we_are() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let socket = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("connected");
-        notice_its_end(&socket);
+        set_tcp_user_timeout(&socket);
         let millis = rustix::net::sockopt::tcp_user_timeout(&socket).expect("an option");
-        assert_eq!(Duration::from_millis(millis.into()), STUCK);
+        assert_eq!(Duration::from_millis(millis.into()), WRITE_TIMEOUT);
     }
 }

@@ -11,14 +11,14 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use clap::ValueEnum;
-use longwire_server::config::{Config, Log as Wanted};
+use longwire_server::config::{Config, Log as LogFormat};
 use tracing_subscriber::EnvFilter;
 
 /// Lines that may wait to be written.
-const WAITING: usize = 8192;
+const QUEUE_MAX: usize = 8192;
 
 /// How long the end of the program waits for the last lines.
-const FAREWELL: Duration = Duration::from_secs(1);
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// How it is written.
 #[derive(Clone, Copy, ValueEnum)]
@@ -81,17 +81,17 @@ struct Lines {
 /// Logs from here on, if that is wanted, to begin with where the server listens.
 pub(crate) fn start(config: &Config, address: SocketAddr) -> io::Result<Log> {
     let format = match config.log {
-        Wanted::Off => return Ok(Log(None)),
-        Wanted::Text => Format::Text,
-        Wanted::Json => Format::Json,
+        LogFormat::Off => return Ok(Log(None)),
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
     };
     let lines = Lines::start(io::stderr(), format)?;
     let to = lines.to.clone();
     // What others tell, such as hyper, is not for those who run a server.
     let is_level = config.log_level.bytes().all(|byte| byte.is_ascii_alphabetic());
-    let only = if is_level { format!("longwire={}", config.log_level) } else { config.log_level.clone() };
-    let only = EnvFilter::try_new(only).map_err(io::Error::other)?;
-    let log = tracing_subscriber::fmt().with_env_filter(only).with_writer(move || lines.clone());
+    let filter = if is_level { format!("longwire={}", config.log_level) } else { config.log_level.clone() };
+    let filter = EnvFilter::try_new(filter).map_err(io::Error::other)?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || lines.clone());
     match format {
         Format::Text => log.with_target(false).with_ansi(io::stderr().is_terminal()).init(),
         Format::Json => log.json().with_span_list(false).init(),
@@ -103,7 +103,7 @@ pub(crate) fn start(config: &Config, address: SocketAddr) -> io::Result<Log> {
 impl Lines {
     fn start(to: impl Write + Send + 'static, format: Format) -> io::Result<Self> {
         let dropped = Arc::new(AtomicU64::new(0));
-        let (sender, commands) = sync_channel(WAITING);
+        let (sender, commands) = sync_channel(QUEUE_MAX);
         let lines = Self { to: sender, dropped: Arc::clone(&dropped) };
         std::thread::Builder::new()
             .name("log".into())
@@ -155,7 +155,7 @@ impl Drop for Log {
         if let Some(to) = &self.0
             && to.try_send(Command::Flush(done)).is_ok()
         {
-            let _ = written.recv_timeout(FAREWELL);
+            let _ = written.recv_timeout(FLUSH_TIMEOUT);
         }
     }
 }
@@ -190,22 +190,25 @@ mod tests {
         let mut log = Lines::start(Slow { allowed, taken }, Format::Json).unwrap();
         log.write_all(b"first\n").unwrap();
         // The first may be with the thread, or not yet.
-        for _ in 0..WAITING + 10 {
+        for _ in 0..QUEUE_MAX + 10 {
             log.write_all("行\n".as_bytes()).unwrap();
         }
         let dropped = log.dropped.load(Ordering::Relaxed);
         assert!((10..=11).contains(&dropped), "{dropped}");
         allow.send(()).unwrap();
         assert_eq!(lines.recv().unwrap(), b"first\n");
-        for _ in 0..WAITING + 10 {
+        for _ in 0..QUEUE_MAX + 10 {
             let _ = allow.send(());
         }
-        let mut told = lines.recv().unwrap();
-        while !told.ends_with(b"\n") {
-            told.extend(lines.recv().unwrap());
+        let mut warning = lines.recv().unwrap();
+        while !warning.ends_with(b"\n") {
+            warning.extend(lines.recv().unwrap());
         }
-        let told = String::from_utf8(told).unwrap();
-        assert!(told.contains("lines dropped") && told.contains(&format!("\"count\":{dropped}")), "{told}");
+        let warning = String::from_utf8(warning).unwrap();
+        assert!(
+            warning.contains("lines dropped") && warning.contains(&format!("\"count\":{dropped}")),
+            "{warning}"
+        );
         assert_eq!(lines.recv().unwrap(), "行\n".as_bytes());
     }
 }

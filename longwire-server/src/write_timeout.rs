@@ -10,36 +10,36 @@ use tokio::time::{Sleep, sleep};
 
 /// It fails with [`io::ErrorKind::TimedOut`] when a write, or what belongs to it, could do nothing for as long as it was
 /// made for.
-pub(crate) struct Patient<W> {
+pub(crate) struct WriteTimeout<W> {
     stream: W,
-    patience: Duration,
+    timeout: Duration,
     /// Since nothing could be done.
-    waiting: Option<Pin<Box<Sleep>>>,
+    deadline: Option<Pin<Box<Sleep>>>,
 }
 
-impl<W> Patient<W> {
-    pub(crate) const fn new(stream: W, patience: Duration) -> Self {
-        Self { stream, patience, waiting: None }
+impl<W> WriteTimeout<W> {
+    pub(crate) const fn new(stream: W, timeout: Duration) -> Self {
+        Self { stream, timeout, deadline: None }
     }
 
     /// What has come of trying, unless that was in vain for too long.
-    fn judge<T>(&mut self, tried: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
-        if tried.is_ready() {
-            self.waiting = None;
-            return tried;
+    fn check<T>(&mut self, result: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if result.is_ready() {
+            self.deadline = None;
+            return result;
         }
-        let patience = self.patience;
-        let waiting = self.waiting.get_or_insert_with(|| Box::pin(sleep(patience)));
-        ready!(waiting.as_mut().poll(cx));
+        let timeout = self.timeout;
+        let deadline = self.deadline.get_or_insert_with(|| Box::pin(sleep(timeout)));
+        ready!(deadline.as_mut().poll(cx));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
-impl<W: AsyncWrite + Unpin> AsyncWrite for Patient<W> {
+impl<W: AsyncWrite + Unpin> AsyncWrite for WriteTimeout<W> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let tried = Pin::new(&mut this.stream).poll_write(cx, bytes);
-        this.judge(tried, cx)
+        let result = Pin::new(&mut this.stream).poll_write(cx, bytes);
+        this.check(result, cx)
     }
 
     fn poll_write_vectored(
@@ -48,8 +48,8 @@ impl<W: AsyncWrite + Unpin> AsyncWrite for Patient<W> {
         bytes: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let tried = Pin::new(&mut this.stream).poll_write_vectored(cx, bytes);
-        this.judge(tried, cx)
+        let result = Pin::new(&mut this.stream).poll_write_vectored(cx, bytes);
+        this.check(result, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -58,14 +58,14 @@ impl<W: AsyncWrite + Unpin> AsyncWrite for Patient<W> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let tried = Pin::new(&mut this.stream).poll_flush(cx);
-        this.judge(tried, cx)
+        let result = Pin::new(&mut this.stream).poll_flush(cx);
+        this.check(result, cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        let tried = Pin::new(&mut this.stream).poll_shutdown(cx);
-        this.judge(tried, cx)
+        let result = Pin::new(&mut this.stream).poll_shutdown(cx);
+        this.check(result, cx)
     }
 }
 
@@ -76,17 +76,17 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const TIMEOUT: Duration = Duration::from_secs(30);
 
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_nothing_is_given_up() {
         let (near, mut far) = tokio::io::duplex(4);
-        let mut stream = Patient::new(near, PATIENCE);
+        let mut stream = WriteTimeout::new(near, TIMEOUT);
         stream.write_all("你".as_bytes()).await.expect("there is room");
         let began = Instant::now();
         let error = stream.write_all(b"more").await.expect_err("nobody reads");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
-        assert_eq!(began.elapsed(), PATIENCE);
+        assert_eq!(began.elapsed(), TIMEOUT);
         // The one that had room for it counts.
         assert_eq!(far.read_u32().await.expect("read"), u32::from_be_bytes([0xe4, 0xbd, 0xa0, b'm']));
     }
@@ -94,11 +94,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_peer_that_takes_a_byte_in_time_is_not() {
         let (near, mut far) = tokio::io::duplex(1);
-        let mut stream = Patient::new(near, PATIENCE);
+        let mut stream = WriteTimeout::new(near, TIMEOUT);
         let reader = tokio::spawn(async move {
             let mut read = Vec::new();
             while read.len() < 6 {
-                sleep(PATIENCE - Duration::from_millis(1)).await;
+                sleep(TIMEOUT - Duration::from_millis(1)).await;
                 read.push(far.read_u8().await.expect("a byte"));
             }
             read

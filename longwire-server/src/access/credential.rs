@@ -14,7 +14,7 @@ pub(super) enum Credential<'a> {
 
 /// Where tokens may stand besides the Authorization header and the subprotocols.
 #[derive(Default)]
-pub(super) struct Places {
+pub(super) struct CredentialSources {
     pub(super) cookie: Option<String>,
     pub(super) query: bool,
 }
@@ -22,16 +22,16 @@ pub(super) struct Places {
 /// What begins a subprotocol that is a token: browsers can set no header, but this one. It is never selected.
 const SUBPROTOCOL: &[u8] = b"bearer.";
 
-impl Places {
+impl CredentialSources {
     /// What the request shows: what was put there on purpose first, and a cookie, which comes by itself, last.
     pub(super) fn find<'a>(&self, request: &'a Request<()>) -> Option<Credential<'a>> {
         let headers = request.headers();
         if let Some(key) = headers.get("x-api-key") {
             return Some(Credential::Key(text(key.as_bytes())));
         }
-        if let Some(shown) = bearer(headers) {
-            let is_key = shown.starts_with(api_key::PREFIX);
-            return Some(if is_key { Credential::Key(shown) } else { Credential::Token(shown) });
+        if let Some(presented) = bearer(headers) {
+            let is_key = presented.starts_with(api_key::PREFIX);
+            return Some(if is_key { Credential::Key(presented) } else { Credential::Token(presented) });
         }
         let token = subprotocol(headers)
             .or_else(|| self.query.then(|| request.uri().query()).flatten().and_then(query))
@@ -90,22 +90,22 @@ mod tests {
             begin in prop::sample::select(vec!["", "Bearer", "bearer ", "bearer.", "session=", "a=b; session=\""]),
             bytes in prop::collection::vec(any::<u8>(), 0..40),
         ) {
-            let places = Places { cookie: Some("session".into()), query: true };
+            let credential_sources = CredentialSources { cookie: Some("session".into()), query: true };
             let value = [begin.as_bytes(), &bytes].concat();
             if let Ok(value) = HeaderValue::from_bytes(&value) {
                 let request = Request::builder().uri("/a").header(name, value).body(()).expect("a request");
-                let shown = places.find(&request);
+                let presented = credential_sources.find(&request);
                 // What was shown, however garbled, was shown.
-                prop_assert!(shown.is_some() || name != "x-api-key");
+                prop_assert!(presented.is_some() || name != "x-api-key");
             }
         }
     }
 
     #[test]
     fn where_a_token_may_stand() {
-        let places = Places { cookie: Some("session".into()), query: true };
-        let none = Places::default();
-        for (uri, headers, shown, without) in [
+        let credential_sources = CredentialSources { cookie: Some("session".into()), query: true };
+        let none = CredentialSources::default();
+        for (uri, headers, presented, without) in [
             ("/a", &[][..], None, None),
             (
                 "/a",
@@ -160,7 +160,7 @@ mod tests {
                 request = request.header(*name, *value);
             }
             let request = request.body(()).expect("a request");
-            assert_eq!(places.find(&request), shown, "{uri} {headers:?}");
+            assert_eq!(credential_sources.find(&request), presented, "{uri} {headers:?}");
             assert_eq!(none.find(&request), without, "{uri} {headers:?}");
         }
     }

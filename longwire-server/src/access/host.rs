@@ -71,7 +71,7 @@ mod tests {
         let ask_of = |host: &str, listening: &str, allowed: &[String]| {
             host_allowed(Some(host.as_bytes()), listening.parse().expect("an address"), allowed)
         };
-        let ask = |host: &str, listening: &str| ask_of(host, listening, &allowed);
+        let ask_webhook = |host: &str, listening: &str| ask_of(host, listening, &allowed);
         for own in [
             "localhost",
             "localhost:8080",
@@ -89,7 +89,7 @@ mod tests {
             "example.org",
             "EXAMPLE.ORG:80",
         ] {
-            assert!(ask(own, "127.0.0.1") && ask(own, "::1"), "{own}");
+            assert!(ask_webhook(own, "127.0.0.1") && ask_webhook(own, "::1"), "{own}");
         }
         for foreign in [
             "",
@@ -118,7 +118,7 @@ mod tests {
             "www.example.org",
             "example.org.evil.example",
         ] {
-            assert!(!ask(foreign, "127.0.0.1") && !ask(foreign, "::1"), "{foreign}");
+            assert!(!ask_webhook(foreign, "127.0.0.1") && !ask_webhook(foreign, "::1"), "{foreign}");
             assert!(ask_of(foreign, "0.0.0.0", &[]) && ask_of(foreign, "192.168.1.2", &[]), "{foreign}");
         }
         // Elsewhere than on a loopback address names count once some are listed, and addresses are taken.
@@ -128,7 +128,7 @@ mod tests {
             ("example.org", true),
             ("evil.example", false),
         ] {
-            assert_eq!(ask(host, "0.0.0.0"), taken, "{host}");
+            assert_eq!(ask_webhook(host, "0.0.0.0"), taken, "{host}");
         }
         let loopback = [127, 0, 0, 1].into();
         assert!(!host_allowed(None, loopback, &[]));

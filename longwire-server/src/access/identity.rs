@@ -12,12 +12,12 @@ pub const USER_MAX: usize = 255;
 
 /// Who a connection or a request is of, and what they may do. A pointer: cloning costs nothing.
 #[derive(Clone, Debug)]
-pub struct Identity(Arc<Known>);
+pub struct Identity(Arc<IdentityData>);
 
 /// What is known of somebody.
 #[derive(Clone, Debug)]
-pub(super) struct Known {
-    pub(super) kind: Kind,
+pub(super) struct IdentityData {
+    pub(super) kind: IdentityKind,
     pub(super) user: Option<Arc<str>>,
     pub(super) key: Option<Arc<str>>,
     pub(super) rights: Rights,
@@ -25,25 +25,33 @@ pub(super) struct Known {
     pub(super) operator: bool,
     pub(super) expires: Option<SystemTime>,
     /// What the webhook will be told again.
-    pub(super) asked: Option<Arc<Asked>>,
+    pub(super) context: Option<Arc<RequestContext>>,
 }
 
-impl Known {
-    pub(super) fn new(kind: Kind, rights: Rights) -> Self {
-        Self { kind, user: None, key: None, rights, operator: kind == Kind::Open, expires: None, asked: None }
+impl IdentityData {
+    pub(super) fn new(kind: IdentityKind, rights: Rights) -> Self {
+        Self {
+            kind,
+            user: None,
+            key: None,
+            rights,
+            operator: kind == IdentityKind::Open,
+            expires: None,
+            context: None,
+        }
     }
 }
 
-impl From<Known> for Identity {
-    fn from(known: Known) -> Self {
-        Self(Arc::new(known))
+impl From<IdentityData> for Identity {
+    fn from(data: IdentityData) -> Self {
+        Self(Arc::new(data))
     }
 }
 
 /// By what somebody is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Kind {
+pub enum IdentityKind {
     /// By nothing: there are no rules.
     Open,
     /// By nothing: they have shown nothing.
@@ -82,7 +90,7 @@ impl Rights {
 
 /// What is known of a request.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct RequestContext {
     pub(super) path: String,
     pub(super) query: Option<String>,
     pub(super) headers: Vec<(String, String)>,
@@ -90,12 +98,12 @@ pub(super) struct Asked {
 }
 
 impl Identity {
-    pub(super) fn known(&self) -> &Known {
+    pub(super) fn data(&self) -> &IdentityData {
         &self.0
     }
 
     /// By what they are known.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> IdentityKind {
         self.0.kind
     }
 
@@ -119,7 +127,7 @@ impl Identity {
         self.0.rights.subscribe.matches(channel)
     }
 
-    /// Whether they may speak on a channel, as far as the channel itself lets them ([`is_among`](Self::is_among)).
+    /// Whether they may speak on a channel, as far as the channel itself lets them ([`is_publisher`](Self::is_among)).
     pub fn may_publish(&self, channel: &str) -> bool {
         self.0.rights.publish.matches(channel)
     }
@@ -130,18 +138,18 @@ impl Identity {
     }
 
     /// Whether they are among those that a channel lets speak.
-    pub fn is_among(&self, publishers: Publishers) -> bool {
+    pub fn is_publisher(&self, publishers: Publishers) -> bool {
         match publishers {
             Publishers::Anyone => true,
             Publishers::Users => self.0.user.is_some(),
-            Publishers::Tokens => matches!(self.0.kind, Kind::Token | Kind::Key),
+            Publishers::Tokens => matches!(self.0.kind, IdentityKind::Token | IdentityKind::Key),
             Publishers::Nobody => false,
         }
     }
 }
 
 /// Whether a text can be the name of a user.
-pub(super) fn is_user(text: &str) -> bool {
+pub(super) fn is_valid_user(text: &str) -> bool {
     !text.is_empty() && text.len() <= USER_MAX && !text.contains(char::is_control)
 }
 
@@ -151,20 +159,23 @@ mod tests {
 
     #[test]
     fn who_may_speak() {
-        let known = |kind, user: Option<&str>| {
-            Identity::from(Known { user: user.map(Into::into), ..Known::new(kind, Rights::all()) })
+        let data = |kind, user: Option<&str>| {
+            Identity::from(IdentityData {
+                user: user.map(Into::into),
+                ..IdentityData::new(kind, Rights::all())
+            })
         };
         for (identity, users, tokens) in [
-            (known(Kind::Open, None), false, false),
-            (known(Kind::Anonymous, None), false, false),
-            (known(Kind::Token, None), false, true),
-            (known(Kind::Token, Some("李雷")), true, true),
-            (known(Kind::Key, None), false, true),
-            (known(Kind::Webhook, Some("李雷")), true, false),
+            (data(IdentityKind::Open, None), false, false),
+            (data(IdentityKind::Anonymous, None), false, false),
+            (data(IdentityKind::Token, None), false, true),
+            (data(IdentityKind::Token, Some("李雷")), true, true),
+            (data(IdentityKind::Key, None), false, true),
+            (data(IdentityKind::Webhook, Some("李雷")), true, false),
         ] {
-            assert!(identity.is_among(Publishers::Anyone) && !identity.is_among(Publishers::Nobody));
+            assert!(identity.is_publisher(Publishers::Anyone) && !identity.is_publisher(Publishers::Nobody));
             assert_eq!(
-                (identity.is_among(Publishers::Users), identity.is_among(Publishers::Tokens)),
+                (identity.is_publisher(Publishers::Users), identity.is_publisher(Publishers::Tokens)),
                 (users, tokens),
                 "{identity:?}"
             );
@@ -173,7 +184,9 @@ mod tests {
 
     #[test]
     fn names_of_users_are_bounded() {
-        assert!(is_user(&"a".repeat(USER_MAX)) && !is_user(&"a".repeat(USER_MAX + 1)));
-        assert!(is_user("李雷 🌊") && !is_user("") && !is_user("a\nb") && !is_user("a\0"));
+        assert!(is_valid_user(&"a".repeat(USER_MAX)) && !is_valid_user(&"a".repeat(USER_MAX + 1)));
+        assert!(
+            is_valid_user("李雷 🌊") && !is_valid_user("") && !is_valid_user("a\nb") && !is_valid_user("a\0")
+        );
     }
 }

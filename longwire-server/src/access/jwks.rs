@@ -42,7 +42,7 @@ struct Inner {
 struct State {
     keys: Option<(Arc<Keys>, Instant)>,
     /// When it was tried last, and what came of it if nothing did.
-    tried: Option<Instant>,
+    last_attempt: Option<Instant>,
     fetching: bool,
     failure: Option<String>,
 }
@@ -57,7 +57,7 @@ impl State {
 
     /// Whether it was tried within this time.
     fn tried_within(&self, time: Duration, now: Instant) -> bool {
-        self.tried.is_some_and(|tried| now.saturating_duration_since(tried) < time)
+        self.last_attempt.is_some_and(|last_attempt| now.saturating_duration_since(last_attempt) < time)
     }
 }
 
@@ -84,21 +84,21 @@ impl Jwks {
     }
 
     /// The keys that are there, if they are good enough for a token that names this one. Does not wait.
-    pub(super) fn at_hand(&self, id: Option<&str>) -> Option<Arc<Keys>> {
-        self.0.at_hand(id, Instant::now())
+    pub(super) fn cached(&self, id: Option<&str>) -> Option<Arc<Keys>> {
+        self.0.cached(id, Instant::now())
     }
 
     /// The same, and if need be it waits for them to be fetched. Cancel-safe: what is being fetched is fetched to its end.
     pub(super) async fn keys(&self, id: Option<&str>) -> Result<Arc<Keys>, Unavailable> {
-        let one = self.0.fetching.clone().lock_owned().await;
-        if let Some(keys) = self.0.at_hand(id, Instant::now()) {
+        let guard = self.0.fetching.clone().lock_owned().await;
+        if let Some(keys) = self.0.cached(id, Instant::now()) {
             return Ok(keys);
         }
         // In a task of its own: a client that goes away does not stop it, and so cannot keep others from the keys.
         let inner = self.0.clone();
         let fetched = tokio::spawn(async move {
             inner.fetch().await;
-            drop(one);
+            drop(guard);
         });
         if fetched.await.is_err() {
             return Err(Unavailable("fetching failed".into()));
@@ -116,13 +116,13 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn at_hand(&self, id: Option<&str>, now: Instant) -> Option<Arc<Keys>> {
+    fn cached(&self, id: Option<&str>, now: Instant) -> Option<Arc<Keys>> {
         let state = self.state();
         let (keys, age) = state.usable(now)?;
         // Whether they are old or the key is not there: so often it is tried, and not more often.
-        let good = age < self.max_age && keys.know(id);
-        let tried = !state.fetching && state.tried_within(self.refresh, now);
-        (good || tried).then(|| keys.clone())
+        let good = age < self.max_age && keys.can_verify(id);
+        let last_attempt = !state.fetching && state.tried_within(self.refresh, now);
+        (good || last_attempt).then(|| keys.clone())
     }
 
     async fn fetch(&self) {
@@ -132,11 +132,11 @@ impl Inner {
             if state.usable(now).is_none() && state.failure.is_some() && state.tried_within(RETRY, now) {
                 return;
             }
-            (state.fetching, state.tried) = (true, Some(now));
+            (state.fetching, state.last_attempt) = (true, Some(now));
         }
-        let fetched = self.set().await;
+        let fetched = self.fetch_set().await;
         let mut state = self.state();
-        (state.fetching, state.tried) = (false, Some(Instant::now()));
+        (state.fetching, state.last_attempt) = (false, Some(Instant::now()));
         match fetched {
             Ok(keys) => (state.keys, state.failure) = (Some((Arc::new(keys), Instant::now())), None),
             Err(failure) => {
@@ -150,7 +150,7 @@ impl Inner {
         }
     }
 
-    async fn set(&self) -> Result<Keys, String> {
+    async fn fetch_set(&self) -> Result<Keys, String> {
         let request = Request::get(&self.url)
             .header(header::ACCEPT, "application/jwk-set+json, application/json")
             .header(header::USER_AGENT, "longwire")

@@ -78,14 +78,14 @@ impl Keys {
                 .and_then(|jwk| Key::jwk(&jwk, default, secret))
             {
                 Ok(key) => keys.push(key),
-                Err(why) => reason = why,
+                Err(problem) => reason = problem,
             }
         }
         if keys.is_empty() { Err(format!("no key that can be used: {reason}")) } else { Ok(Self(keys)) }
     }
 
     /// Whether a token that names this key, or none, could be checked.
-    pub(super) fn know(&self, id: Option<&str>) -> bool {
+    pub(super) fn can_verify(&self, id: Option<&str>) -> bool {
         id.is_none() || self.candidates(id).next().is_some()
     }
 
@@ -104,7 +104,7 @@ impl Keys {
     ) -> Result<(), TokenError> {
         // RFC 8725 3.1. The names of RFC 7518 3.1 are what the algorithms are called in Rust as well.
         let fits = |key: &&Key| format!("{:?}", key.algorithm) == algorithm;
-        let mut error = if self.know(id) { TokenError::Algorithm } else { TokenError::UnknownKey };
+        let mut error = if self.can_verify(id) { TokenError::Algorithm } else { TokenError::UnknownKey };
         for key in self.candidates(id).filter(fits).take(TRIES_MAX) {
             if matches!(jsonwebtoken::crypto::verify(signature, message, &key.key, key.algorithm), Ok(true)) {
                 return Ok(());
@@ -139,17 +139,17 @@ impl Key {
             }
             _ => {}
         }
-        let said = match &jwk.common.key_algorithm {
-            Some(algorithm) => Some(said(algorithm).ok_or("its algorithm is not known")?),
+        let stated = match &jwk.common.key_algorithm {
+            Some(algorithm) => Some(stated(algorithm).ok_or("its algorithm is not known")?),
             None => None,
         };
         let key = DecodingKey::from_jwk(jwk).map_err(|_| "it is malformed")?;
-        if let Some(said) = said
-            && said.family() != key.family()
+        if let Some(stated) = stated
+            && stated.family() != key.family()
         {
             return Err("its algorithm is not one of its type");
         }
-        let mut key = Self::new(key, said, default)?;
+        let mut key = Self::new(key, stated, default)?;
         key.id.clone_from(&jwk.common.key_id);
         Ok(key)
     }
@@ -157,11 +157,11 @@ impl Key {
     /// With the algorithm that the key says, or else what is said of keys like it, or else the usual one.
     fn new(
         key: DecodingKey,
-        said: Option<Algorithm>,
+        stated: Option<Algorithm>,
         default: Option<Algorithm>,
     ) -> Result<Self, &'static str> {
         let family = key.family();
-        let usual = match (family, key.kind()) {
+        let inferred = match (family, key.kind()) {
             (AlgorithmFamily::Rsa, kind) if RSA_BYTES.contains(&modulus(kind)) => Algorithm::RS256,
             (AlgorithmFamily::Rsa, _) => {
                 return Err("an RSA key has 2048 bits at least (RFC 7518 3.3), and 4096 at most");
@@ -181,9 +181,10 @@ impl Key {
             }
             _ => return Err("it is malformed"),
         };
-        let algorithm = said.or(default.filter(|algorithm| algorithm.family() == family)).unwrap_or(usual);
+        let algorithm =
+            stated.or(default.filter(|algorithm| algorithm.family() == family)).unwrap_or(inferred);
         // RFC 7518 3.4: a curve has one algorithm.
-        if family == AlgorithmFamily::Ec && algorithm != usual {
+        if family == AlgorithmFamily::Ec && algorithm != inferred {
             return Err("its algorithm is not that of its curve");
         }
         Ok(Self { id: None, algorithm, key })
@@ -205,7 +206,7 @@ fn modulus(key: &DecodingKeyKind) -> usize {
     }
 }
 
-fn said(algorithm: &KeyAlgorithm) -> Option<Algorithm> {
+fn stated(algorithm: &KeyAlgorithm) -> Option<Algorithm> {
     Some(match algorithm {
         KeyAlgorithm::HS256 => Algorithm::HS256,
         KeyAlgorithm::HS384 => Algorithm::HS384,

@@ -28,17 +28,17 @@ use longwire::http::{HeaderValue, Request, StatusCode};
 use crate::config;
 use crate::pattern::name_of_path;
 use api_key::ApiKeys;
-use credential::{Credential, Places};
+use credential::{Credential, CredentialSources};
 use fetch::Http;
-use identity::{Known, Rights};
+use identity::{IdentityData, Rights};
 use jwks::Jwks;
 use keys::Keys;
 use token::{Checks, Unverified};
-use webhook::{Question, Verdict, Webhook};
+use webhook::{Decision, Webhook, WebhookRequest};
 
 pub use api_key::generate as generate_key;
 pub use host::host_allowed;
-pub use identity::{Identity, Kind, USER_MAX};
+pub use identity::{Identity, IdentityKind, USER_MAX};
 pub use token::{TOKEN_MAX, TokenError};
 
 /// The close code of a connection whose identity has expired: of the range that RFC 6455 7.4.2 leaves to applications,
@@ -46,24 +46,24 @@ pub use token::{TOKEN_MAX, TokenError};
 pub const EXPIRED: u16 = 4401;
 
 /// When to come again where nobody knows, in seconds.
-const LATER: u16 = 5;
+const RETRY_AFTER: u16 = 5;
 
 /// The rules of a server.
 pub struct Access {
     /// Who everybody is, where there are none.
     open: Option<Identity>,
-    places: Places,
-    tokens: Option<(Source, Checks)>,
+    credential_sources: CredentialSources,
+    tokens: Option<(KeySource, Checks)>,
     keys: ApiKeys,
     webhook: Option<Webhook>,
-    asks_connect: bool,
-    asks_subscribe: bool,
-    asks_publish: bool,
+    webhook_on_connect: bool,
+    webhook_on_subscribe: bool,
+    webhook_on_publish: bool,
     anonymous: Rights,
 }
 
 /// Where the keys for tokens come from.
-enum Source {
+enum KeySource {
     File(Arc<Keys>),
     Url(Jwks),
 }
@@ -84,7 +84,7 @@ impl Access {
             (Some(url), Some(http)) => {
                 let (max_age, refresh) =
                     (config.token.jwks_max_age.duration(), config.token.jwks_refresh.duration());
-                Some(Source::Url(Jwks::new(
+                Some(KeySource::Url(Jwks::new(
                     http.clone(),
                     uri(url)?,
                     algorithm(&config.token)?,
@@ -92,22 +92,25 @@ impl Access {
                     refresh,
                 )))
             }
-            _ => keys_at_hand(&config.token)?.map(|keys| Source::File(Arc::new(keys))),
+            _ => configured_keys(&config.token)?.map(|keys| KeySource::File(Arc::new(keys))),
         };
         let webhook = match (&config.webhook.url, http) {
             (Some(url), Some(http)) => Some(Webhook::new(http, uri(url)?, &config.webhook)),
             _ => None,
         };
-        let asked = webhook.is_some();
+        let context = webhook.is_some();
         Ok(Self {
-            open: (!config.has_rules()).then(|| Known::new(Kind::Open, Rights::all()).into()),
-            places: Places { cookie: config.token.cookie.clone(), query: config.token.query },
+            open: (!config.has_rules()).then(|| IdentityData::new(IdentityKind::Open, Rights::all()).into()),
+            credential_sources: CredentialSources {
+                cookie: config.token.cookie.clone(),
+                query: config.token.query,
+            },
             tokens: source.map(|source| (source, Checks::new(&config.token))),
             keys: ApiKeys::new(&config.key)?,
             webhook,
-            asks_connect: asked && config.webhook.connect,
-            asks_subscribe: asked && config.webhook.subscribe,
-            asks_publish: asked && config.webhook.publish,
+            webhook_on_connect: context && config.webhook.connect,
+            webhook_on_subscribe: context && config.webhook.subscribe,
+            webhook_on_publish: context && config.webhook.publish,
             anonymous: Rights {
                 subscribe: config.anonymous.subscribe.clone(),
                 publish: config.anonymous.publish.clone(),
@@ -123,7 +126,7 @@ impl Access {
     /// In words, why there are none. They will be fetched when a token comes.
     pub async fn fetch_keys(&self) -> Result<(), String> {
         match &self.tokens {
-            Some((Source::Url(jwks), _)) => {
+            Some((KeySource::Url(jwks), _)) => {
                 jwks.keys(None).await.map(drop).map_err(|error| error.to_string())
             }
             _ => Ok(()),
@@ -143,10 +146,10 @@ impl Access {
         from: IpAddr,
         now: SystemTime,
     ) -> Result<Identity, Refusal> {
-        if let Some(everybody) = &self.open {
-            return Ok(everybody.clone());
+        if let Some(identity) = &self.open {
+            return Ok(identity.clone());
         }
-        let mut known = match self.places.find(request) {
+        let mut data = match self.credential_sources.find(request) {
             Some(Credential::Key(key)) => {
                 // A program needs nobody who vouches for it.
                 let found = self.keys.find(key).cloned();
@@ -154,47 +157,49 @@ impl Access {
             }
             Some(Credential::Token(token)) if self.tokens.is_some() => self.token(token, now).await?,
             // What is of no use here may be to the backend, which is told.
-            Some(Credential::Token(_)) if !self.asks_connect => {
+            Some(Credential::Token(_)) if !self.webhook_on_connect => {
                 return Err(unauthorized(Some("tokens are not taken here")));
             }
-            None if self.anonymous.is_empty() && !self.asks_connect => return Err(unauthorized(None)),
-            _ => Known::new(Kind::Anonymous, self.anonymous.clone()),
+            None if self.anonymous.is_empty() && !self.webhook_on_connect => return Err(unauthorized(None)),
+            _ => IdentityData::new(IdentityKind::Anonymous, self.anonymous.clone()),
         };
         if let Some(webhook) = &self.webhook {
-            known.asked = Some(Arc::new(webhook.asked(request, from)));
-            self.vouched(&mut known, now).await?;
+            data.context = Some(Arc::new(webhook.context(request, from)));
+            self.ask_connect(&mut data, now).await?;
         }
-        Ok(known.into())
+        Ok(data.into())
     }
 
     /// Lets the backend say who it is, and what they may. What it leaves out stays as it was; where nothing was, it is the
     /// channel that was asked for, and no other.
-    async fn vouched(&self, known: &mut Known, now: SystemTime) -> Result<(), Refusal> {
-        let (true, Some(webhook), Some(asked)) = (self.asks_connect, &self.webhook, &known.asked) else {
+    async fn ask_connect(&self, data: &mut IdentityData, now: SystemTime) -> Result<(), Refusal> {
+        let (true, Some(webhook), Some(context)) = (self.webhook_on_connect, &self.webhook, &data.context)
+        else {
             return Ok(());
         };
-        let channel = name_of_path(&asked.path).ok();
-        let question = Question::new("connect", asked, known.user.as_deref(), channel.as_deref());
-        let answer = match webhook.ask(question, now).await {
-            Verdict::Yes(answer) => answer,
-            Verdict::No(refusal) => return Err(refusal),
+        let channel = name_of_path(&context.path).ok();
+        let webhook_request =
+            WebhookRequest::new("connect", context, data.user.as_deref(), channel.as_deref());
+        let answer = match webhook.ask(webhook_request, now).await {
+            Decision::Yes(answer) => answer,
+            Decision::No(refusal) => return Err(refusal),
         };
-        let mut rights = std::mem::take(&mut known.rights);
-        if rights.is_empty() && known.kind == Kind::Anonymous {
+        let mut rights = std::mem::take(&mut data.rights);
+        if rights.is_empty() && data.kind == IdentityKind::Anonymous {
             rights = channel.as_deref().map(Rights::of).unwrap_or_default();
         }
-        known.rights = Rights {
+        data.rights = Rights {
             subscribe: answer.subscribe.unwrap_or(rights.subscribe),
             publish: answer.publish.unwrap_or(rights.publish),
         };
         if let Some(user) = answer.user {
-            known.user = Some(user.into());
+            data.user = Some(user.into());
         }
-        if known.kind == Kind::Anonymous {
-            known.kind = Kind::Webhook;
+        if data.kind == IdentityKind::Anonymous {
+            data.kind = IdentityKind::Webhook;
         }
         // None is later than any.
-        known.expires = [known.expires, answer.expires].into_iter().flatten().min();
+        data.expires = [data.expires, answer.expires].into_iter().flatten().min();
         Ok(())
     }
 
@@ -210,24 +215,24 @@ impl Access {
         now: SystemTime,
     ) -> Result<Identity, Refusal> {
         let mut renewed = self.token(token, now).await?;
-        renewed.asked.clone_from(&identity.known().asked);
+        renewed.context.clone_from(&identity.data().context);
         // Else a token would give back what the backend took from it.
-        self.vouched(&mut renewed, now).await?;
-        if renewed.user == identity.known().user {
+        self.ask_connect(&mut renewed, now).await?;
+        if renewed.user == identity.data().user {
             return Ok(renewed.into());
         }
         Err(Refusal::new(StatusCode::FORBIDDEN, "the token is of another user: connect anew\n"))
     }
 
-    async fn token(&self, token: &str, now: SystemTime) -> Result<Known, Refusal> {
+    async fn token(&self, token: &str, now: SystemTime) -> Result<IdentityData, Refusal> {
         let Some((source, checks)) = &self.tokens else {
             return Err(unauthorized(Some("tokens are not taken here")));
         };
         let wrong = |error: TokenError| unauthorized(Some(error.text()));
         let token = Unverified::parse(token).map_err(wrong)?;
         let keys = match source {
-            Source::File(keys) => keys.clone(),
-            Source::Url(jwks) => match jwks.at_hand(token.key()) {
+            KeySource::File(keys) => keys.clone(),
+            KeySource::Url(jwks) => match jwks.cached(token.key()) {
                 Some(keys) => keys,
                 None => jwks.keys(token.key()).await.map_err(|error| unavailable(format!("{error}\n")))?,
             },
@@ -250,7 +255,7 @@ impl Access {
             return Ok(());
         }
         let denied = format!("you may not hear {channel}\n");
-        self.ask(self.asks_subscribe, "subscribe", identity, channel, None, now)
+        self.ask(self.webhook_on_subscribe, "subscribe", identity, channel, None, now)
             .await
             .unwrap_or_else(|| Err(forbidden(denied)))
     }
@@ -272,39 +277,39 @@ impl Access {
             return Ok(());
         }
         let denied = format!("you may not speak on {channel}\n");
-        self.ask(self.asks_publish, "publish", identity, channel, Some(message), now)
+        self.ask(self.webhook_on_publish, "publish", identity, channel, Some(message), now)
             .await
             .unwrap_or_else(|| Err(forbidden(denied)))
     }
 
     /// Whether [`subscribe`](Self::subscribe), and whether [`publish`](Self::publish), may have to wait: else
     /// [`Identity::may_subscribe`] and [`Identity::may_publish`] say it all.
-    pub fn asks(&self) -> (bool, bool) {
-        (self.asks_subscribe, self.asks_publish)
+    pub fn webhook_decides(&self) -> (bool, bool) {
+        (self.webhook_on_subscribe, self.webhook_on_publish)
     }
 
     /// `None` is that there is nobody to ask, or nothing to ask about.
     async fn ask(
         &self,
-        asks: bool,
+        webhook_decides: bool,
         event: &'static str,
         identity: &Identity,
         channel: &str,
         message: Option<&[u8]>,
         now: SystemTime,
     ) -> Option<Result<(), Refusal>> {
-        let known = identity.known();
-        let (Some(webhook), Some(asked)) = (&self.webhook, &known.asked) else { return None };
-        if !asks || crate::pattern::check_name(channel).is_err() {
+        let data = identity.data();
+        let (Some(webhook), Some(context)) = (&self.webhook, &data.context) else { return None };
+        if !webhook_decides || crate::pattern::check_name(channel).is_err() {
             return None;
         }
-        let mut question = Question::new(event, asked, known.user.as_deref(), Some(channel));
+        let mut webhook_request = WebhookRequest::new(event, context, data.user.as_deref(), Some(channel));
         if let Some(message) = message {
-            webhook.tell(&mut question, message);
+            webhook.add_message(&mut webhook_request, message);
         }
-        Some(match webhook.ask(question, now).await {
-            Verdict::Yes(_) => Ok(()),
-            Verdict::No(refusal) => Err(refusal),
+        Some(match webhook.ask(webhook_request, now).await {
+            Decision::Yes(_) => Ok(()),
+            Decision::No(refusal) => Err(refusal),
         })
     }
 }
@@ -323,7 +328,7 @@ impl fmt::Debug for Access {
 const KEY_FILE_MAX: u64 = 256 * 1024;
 
 /// The keys of a token that the configuration holds, or names the file of.
-fn keys_at_hand(config: &config::Token) -> Result<Option<Keys>, String> {
+fn configured_keys(config: &config::Token) -> Result<Option<Keys>, String> {
     let algorithm = algorithm(config)?;
     let checked = |secret: &[u8]| config::check_secret(secret).map(|()| Keys::secret(secret, algorithm));
     if let Some(secret) = &config.secret {
@@ -379,5 +384,5 @@ fn forbidden(text: String) -> Refusal {
 }
 
 fn unavailable(text: String) -> Refusal {
-    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text).header(header::RETRY_AFTER, LATER.into())
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text).header(header::RETRY_AFTER, RETRY_AFTER.into())
 }

@@ -8,7 +8,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::identity::{Kind, Known, Rights, is_user};
+use super::identity::{IdentityData, IdentityKind, Rights, is_valid_user};
 use super::keys::Keys;
 use crate::config;
 use crate::pattern::Patterns;
@@ -116,11 +116,11 @@ impl<'a> Unverified<'a> {
 
 fn decode<T: for<'de> Deserialize<'de>>(part: &str) -> Result<T, TokenError> {
     let json = URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed)?;
-    object(&json).map_err(|_| TokenError::Malformed)
+    parse_object(&json).map_err(|_| TokenError::Malformed)
 }
 
 /// Reads an object: serde would take a list for one as well, in the order of its members.
-pub(super) fn object<T: for<'de> Deserialize<'de>>(json: &[u8]) -> serde_json::Result<T> {
+pub(super) fn parse_object<T: for<'de> Deserialize<'de>>(json: &[u8]) -> serde_json::Result<T> {
     match json.trim_ascii_start().first() {
         Some(b'{') => serde_json::from_slice(json),
         _ => Err(serde::de::Error::custom("this is no object")),
@@ -131,9 +131,9 @@ pub(super) fn object<T: for<'de> Deserialize<'de>>(json: &[u8]) -> serde_json::R
 #[derive(Deserialize)]
 struct Claims {
     sub: Option<String>,
-    #[serde(default, deserialize_with = "date")]
+    #[serde(default, deserialize_with = "deserialize_date")]
     exp: Option<SystemTime>,
-    #[serde(default, deserialize_with = "date")]
+    #[serde(default, deserialize_with = "deserialize_date")]
     nbf: Option<SystemTime>,
     iss: Option<String>,
     aud: Option<Audience>,
@@ -151,22 +151,24 @@ enum Audience {
 /// What is missing is nothing.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Granted {
+struct Grants {
     subscribe: Patterns,
     publish: Patterns,
     operator: bool,
 }
 
 /// Seconds since 1970, perhaps with a fraction (RFC 7519 2).
-pub(super) fn date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SystemTime>, D::Error> {
+pub(super) fn deserialize_date<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SystemTime>, D::Error> {
     let Some(seconds) = Option::<f64>::deserialize(deserializer)? else { return Ok(None) };
-    let since = Duration::try_from_secs_f64(seconds).ok().filter(|&since| since <= LAST);
+    let since = Duration::try_from_secs_f64(seconds).ok().filter(|&since| since <= MAX_DATE);
     let time = since.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
     time.map(Some).ok_or_else(|| serde::de::Error::custom("this is no date"))
 }
 
 /// The end of the year 9999: beyond that clocks differ in what they can say.
-const LAST: Duration = Duration::from_secs(253_402_300_799);
+const MAX_DATE: Duration = Duration::from_secs(253_402_300_799);
 
 /// What is asked of a token beside its signature.
 pub(super) struct Checks {
@@ -192,7 +194,7 @@ impl Checks {
         token: &Unverified<'_>,
         keys: &Keys,
         now: SystemTime,
-    ) -> Result<Known, TokenError> {
+    ) -> Result<IdentityData, TokenError> {
         keys.verify(token.key(), &token.header.alg, token.message.as_bytes(), token.signature)?;
         let claims: Claims = decode(token.claims)?;
         let expires = match claims.exp {
@@ -210,28 +212,33 @@ impl Checks {
             return Err(TokenError::Issuer);
         }
         // Only where it is known who is meant: elsewhere the audience cannot be judged.
-        let is_meant = |aud: &String| self.audience.contains(aud);
-        let meant = match &claims.aud {
+        let is_accepted = |aud: &String| self.audience.contains(aud);
+        let accepted = match &claims.aud {
             _ if self.audience.is_empty() => true,
-            Some(Audience::One(aud)) => is_meant(aud),
-            Some(Audience::Several(list)) => list.iter().any(is_meant),
+            Some(Audience::One(aud)) => is_accepted(aud),
+            Some(Audience::Several(list)) => list.iter().any(is_accepted),
             None => false,
         };
-        if !meant {
+        if !accepted {
             return Err(TokenError::Audience);
         }
-        if claims.sub.as_deref().is_some_and(|sub| !is_user(sub)) {
+        if claims.sub.as_deref().is_some_and(|sub| !is_valid_user(sub)) {
             return Err(TokenError::User);
         }
-        let granted = match claims.longwire {
-            Some(granted @ Value::Object(_)) => {
-                serde_json::from_value(granted).map_err(|_| TokenError::Rights)?
+        let grants = match claims.longwire {
+            Some(grants @ Value::Object(_)) => {
+                serde_json::from_value(grants).map_err(|_| TokenError::Rights)?
             }
             Some(_) => return Err(TokenError::Rights),
-            None => Granted::default(),
+            None => Grants::default(),
         };
-        let rights = Rights { subscribe: granted.subscribe, publish: granted.publish };
+        let rights = Rights { subscribe: grants.subscribe, publish: grants.publish };
         let user = claims.sub.map(Into::into);
-        Ok(Known { user, expires, operator: granted.operator, ..Known::new(Kind::Token, rights) })
+        Ok(IdentityData {
+            user,
+            expires,
+            operator: grants.operator,
+            ..IdentityData::new(IdentityKind::Token, rights)
+        })
     }
 }

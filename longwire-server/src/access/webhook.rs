@@ -18,21 +18,21 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::api_key::hexadecimal;
+use super::api_key::to_hex;
 use super::fetch::Http;
-use super::identity::{Asked, is_user};
-use super::token::{date, object};
+use super::identity::{RequestContext, is_valid_user};
+use super::token::{deserialize_date, parse_object};
 use crate::config::{self, WhenDown};
 use crate::pattern::Patterns;
 
 /// Bytes of an answer.
-const ANSWER_MAX: usize = 64 * 1024;
+const RESPONSE_MAX: usize = 64 * 1024;
 
 /// Answers that are remembered.
 const CACHE_MAX: usize = 10_000;
 
 /// That it gives no answer is told of at most this often.
-const REPORT: Duration = Duration::from_secs(10);
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// The signature of the body, where there is a secret.
 const SIGNATURE: &str = "x-longwire-signature";
@@ -42,20 +42,20 @@ pub(super) struct Webhook {
     http: Http,
     url: Uri,
     headers: Vec<String>,
-    tells_body: bool,
+    sends_body: bool,
     timeout: Duration,
     open: Semaphore,
     when_down: WhenDown,
     cache: Duration,
     secret: Option<config::Secret>,
-    answers: Mutex<HashMap<[u8; 32], (Instant, Verdict)>>,
+    cached_responses: Mutex<HashMap<[u8; 32], (Instant, Decision)>>,
     /// When it was told of.
-    reported: Mutex<Option<Instant>>,
+    last_report: Mutex<Option<Instant>>,
 }
 
 /// What the backend is asked.
 #[derive(Clone, Serialize)]
-pub(super) struct Question<'a> {
+pub(super) struct WebhookRequest<'a> {
     event: &'static str,
     /// Seconds since 1970, so that nobody can ask the same again later: it is signed with the rest.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -75,21 +75,21 @@ pub(super) struct Question<'a> {
     body_base64: Option<String>,
 }
 
-impl<'a> Question<'a> {
+impl<'a> WebhookRequest<'a> {
     pub(super) fn new(
         event: &'static str,
-        asked: &'a Asked,
+        context: &'a RequestContext,
         user: Option<&'a str>,
         channel: Option<&'a str>,
     ) -> Self {
         Self {
             event,
             time: None,
-            path: &asked.path,
-            query: asked.query.as_deref(),
-            headers: asked.headers.iter().map(|(name, value)| (&**name, &**value)).collect(),
+            path: &context.path,
+            query: context.query.as_deref(),
+            headers: context.headers.iter().map(|(name, value)| (&**name, &**value)).collect(),
             user,
-            address: asked.address,
+            address: context.address,
             channel,
             size: None,
             body: None,
@@ -101,29 +101,29 @@ impl<'a> Question<'a> {
 /// What the backend says.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
-pub(super) struct Answer {
+pub(super) struct WebhookResponse {
     allow: bool,
     pub(super) user: Option<String>,
     pub(super) subscribe: Option<Patterns>,
     pub(super) publish: Option<Patterns>,
-    #[serde(deserialize_with = "date")]
+    #[serde(deserialize_with = "deserialize_date")]
     pub(super) expires: Option<SystemTime>,
 }
 
 /// What comes of a question.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Verdict {
-    Yes(Answer),
+pub(super) enum Decision {
+    Yes(WebhookResponse),
     No(Refusal),
 }
 
 /// What became of asking.
 enum Outcome {
-    Said(Verdict),
+    Decided(Decision),
     /// For now, and for no other question.
-    Later(Refusal),
+    Throttled(Refusal),
     /// No answer, or none that is understood: why.
-    Down(String),
+    Failed(String),
 }
 
 impl Webhook {
@@ -132,22 +132,24 @@ impl Webhook {
             http,
             url,
             headers: config.headers.iter().map(|name| name.to_ascii_lowercase()).collect(),
-            tells_body: config.body,
+            sends_body: config.body,
             timeout: config.timeout.duration(),
             open: Semaphore::new(config.concurrency.into()),
             when_down: config.when_down,
             cache: config.cache.duration(),
             secret: config.secret.clone(),
-            answers: Mutex::default(),
-            reported: Mutex::default(),
+            cached_responses: Mutex::default(),
+            last_report: Mutex::default(),
         }
     }
 
     /// What it will be told of a request.
-    pub(super) fn asked(&self, request: &Request<()>, address: IpAddr) -> Asked {
-        let headers =
-            self.headers.iter().filter_map(|name| Some((name.clone(), joined(request.headers(), name)?)));
-        Asked {
+    pub(super) fn context(&self, request: &Request<()>, address: IpAddr) -> RequestContext {
+        let headers = self
+            .headers
+            .iter()
+            .filter_map(|name| Some((name.clone(), joined_values(request.headers(), name)?)));
+        RequestContext {
             path: request.uri().path().to_owned(),
             query: request.uri().query().map(str::to_owned),
             headers: headers.collect(),
@@ -156,57 +158,64 @@ impl Webhook {
     }
 
     /// Adds what a message says, if it is told.
-    pub(super) fn tell<'a>(&self, question: &mut Question<'a>, message: &'a [u8]) {
-        question.size = Some(message.len());
-        if self.tells_body {
+    pub(super) fn add_message<'a>(&self, webhook_request: &mut WebhookRequest<'a>, message: &'a [u8]) {
+        webhook_request.size = Some(message.len());
+        if self.sends_body {
             match std::str::from_utf8(message) {
-                Ok(text) => question.body = Some(text),
-                Err(_) => question.body_base64 = Some(STANDARD.encode(message)),
+                Ok(text) => webhook_request.body = Some(text),
+                Err(_) => webhook_request.body_base64 = Some(STANDARD.encode(message)),
             }
         }
     }
 
     /// Asks, or remembers what was answered. Cancel-safe: a question that is given up is not remembered.
-    pub(super) async fn ask(&self, question: Question<'_>, now: SystemTime) -> Verdict {
-        let key = self.key(&question);
-        if let Some(verdict) = key.and_then(|key| self.remembered(&key)) {
-            return still_good(verdict, now);
+    pub(super) async fn ask(&self, webhook_request: WebhookRequest<'_>, now: SystemTime) -> Decision {
+        let key = self.key(&webhook_request);
+        if let Some(decision) = key.and_then(|key| self.cached(&key)) {
+            return check_expiry(decision, now);
         }
         let deadline = Instant::now() + self.timeout;
         // Half of the time at most is spent on waiting for a turn, so that who has one may hope for an answer.
         let Ok(Ok(_turn)) = tokio::time::timeout(self.timeout / 2, self.open.acquire()).await else {
             // A flood of questions is no reason to let anybody in.
-            return Verdict::No(busy("too many questions are open"));
+            return Decision::No(unavailable("too many questions are open"));
         };
         let left = deadline.saturating_duration_since(Instant::now());
-        match self.exchange(question, left, now).await {
-            Outcome::Said(verdict) => {
+        match self.exchange(webhook_request, left, now).await {
+            Outcome::Decided(decision) => {
                 if let Some(key) = key {
-                    self.remember(key, &verdict);
+                    self.store_in_cache(key, &decision);
                 }
-                still_good(verdict, now)
+                check_expiry(decision, now)
             }
-            Outcome::Later(refusal) => Verdict::No(refusal),
-            Outcome::Down(reason) => match self.report(&reason) {
-                WhenDown::Allow => Verdict::Yes(Answer { allow: true, ..Answer::default() }),
-                WhenDown::Deny => Verdict::No(busy("the backend that decides does not answer")),
+            Outcome::Throttled(refusal) => Decision::No(refusal),
+            Outcome::Failed(reason) => match self.apply_failure_policy(&reason) {
+                WhenDown::Allow => {
+                    Decision::Yes(WebhookResponse { allow: true, ..WebhookResponse::default() })
+                }
+                WhenDown::Deny => Decision::No(unavailable("the backend that decides does not answer")),
             },
         }
     }
 
-    async fn exchange(&self, mut question: Question<'_>, timeout: Duration, now: SystemTime) -> Outcome {
-        question.time = Some(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs());
-        let Some(request) = self.request(&question) else {
-            return Outcome::Down("the question cannot be written".into());
+    async fn exchange(
+        &self,
+        mut webhook_request: WebhookRequest<'_>,
+        timeout: Duration,
+        now: SystemTime,
+    ) -> Outcome {
+        webhook_request.time = Some(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs());
+        let Some(request) = self.request(&webhook_request) else {
+            return Outcome::Failed("the question cannot be written".into());
         };
-        match self.http.send(request, ANSWER_MAX, timeout).await {
-            Ok(answer) => judge(&answer),
-            Err(error) => Outcome::Down(error.to_string()),
+        match self.http.send(request, RESPONSE_MAX, timeout).await {
+            Ok(answer) => interpret(&answer),
+            Err(error) => Outcome::Failed(error.to_string()),
         }
     }
 
-    fn request(&self, question: &Question<'_>) -> Option<Request<Full<Bytes>>> {
-        let body = serde_json::to_vec(question).ok()?;
+    fn request(&self, webhook_request: &WebhookRequest<'_>) -> Option<Request<Full<Bytes>>> {
+        let body = serde_json::to_vec(webhook_request).ok()?;
         let mut request = Request::post(&self.url)
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::USER_AGENT, "longwire");
@@ -218,10 +227,10 @@ impl Webhook {
     }
 
     /// Tells the operator that there was no answer, and says what holds then.
-    fn report(&self, reason: &str) -> WhenDown {
-        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
-        if reported.is_none_or(|last| last.elapsed() >= REPORT) {
-            *reported = Some(Instant::now());
+    fn apply_failure_policy(&self, reason: &str) -> WhenDown {
+        let mut last_report = self.last_report.lock().unwrap_or_else(PoisonError::into_inner);
+        if last_report.is_none_or(|last| last.elapsed() >= REPORT_INTERVAL) {
+            *last_report = Some(Instant::now());
             tracing::warn!(host = self.url.host(), reason, policy = ?self.when_down, "the webhook gives no answer");
         }
         self.when_down
@@ -229,66 +238,69 @@ impl Webhook {
 
     /// What an answer is remembered by: the question without its time and the size of a message. With a body in it nothing is
     /// remembered, for hardly anything is said twice.
-    fn key(&self, question: &Question<'_>) -> Option<[u8; 32]> {
-        if self.cache.is_zero() || (question.size.is_some() && self.tells_body) {
+    fn key(&self, webhook_request: &WebhookRequest<'_>) -> Option<[u8; 32]> {
+        if self.cache.is_zero() || (webhook_request.size.is_some() && self.sends_body) {
             return None;
         }
-        let question = Question { size: None, ..question.clone() };
-        Some(Sha256::digest(serde_json::to_vec(&question).ok()?).into())
+        let webhook_request = WebhookRequest { size: None, ..webhook_request.clone() };
+        Some(Sha256::digest(serde_json::to_vec(&webhook_request).ok()?).into())
     }
 
-    fn remembered(&self, key: &[u8; 32]) -> Option<Verdict> {
-        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        let (until, verdict) = answers.get(key)?;
-        (Instant::now() < *until).then(|| verdict.clone())
+    fn cached(&self, key: &[u8; 32]) -> Option<Decision> {
+        let cached_responses = self.cached_responses.lock().unwrap_or_else(PoisonError::into_inner);
+        let (until, decision) = cached_responses.get(key)?;
+        (Instant::now() < *until).then(|| decision.clone())
     }
 
-    fn remember(&self, key: [u8; 32], verdict: &Verdict) {
-        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+    fn store_in_cache(&self, key: [u8; 32], decision: &Decision) {
+        let mut cached_responses = self.cached_responses.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        if answers.len() >= CACHE_MAX {
-            answers.retain(|_, (until, _)| now < *until);
+        if cached_responses.len() >= CACHE_MAX {
+            cached_responses.retain(|_, (until, _)| now < *until);
         }
-        if answers.len() < CACHE_MAX {
-            answers.insert(key, (now + self.cache, verdict.clone()));
+        if cached_responses.len() < CACHE_MAX {
+            cached_responses.insert(key, (now + self.cache, decision.clone()));
         }
     }
 }
 
 /// What was allowed until a time is not allowed after it, remembered or not.
-fn still_good(verdict: Verdict, now: SystemTime) -> Verdict {
-    match &verdict {
-        Verdict::Yes(answer) if answer.expires.is_some_and(|expires| now >= expires) => {
-            Verdict::No(Refusal::new(StatusCode::FORBIDDEN, "what the backend allowed has expired\n"))
+fn check_expiry(decision: Decision, now: SystemTime) -> Decision {
+    match &decision {
+        Decision::Yes(answer) if answer.expires.is_some_and(|expires| now >= expires) => {
+            Decision::No(Refusal::new(StatusCode::FORBIDDEN, "what the backend allowed has expired\n"))
         }
-        _ => verdict,
+        _ => decision,
     }
 }
 
-fn judge(response: &Response<Bytes>) -> Outcome {
+fn interpret(response: &Response<Bytes>) -> Outcome {
     let no = |status, text| Refusal::new(status, text);
-    let refused = || Outcome::Said(Verdict::No(no(StatusCode::FORBIDDEN, "the backend does not allow it\n")));
+    let refused =
+        || Outcome::Decided(Decision::No(no(StatusCode::FORBIDDEN, "the backend does not allow it\n")));
     match response.status() {
-        StatusCode::OK => match object::<Answer>(response.body()) {
-            Ok(answer) if answer.user.as_deref().is_some_and(|user| !is_user(user)) => {
-                Outcome::Down("the user that it names is empty, too long or has control characters".into())
+        StatusCode::OK => match parse_object::<WebhookResponse>(response.body()) {
+            Ok(answer) if answer.user.as_deref().is_some_and(|user| !is_valid_user(user)) => {
+                Outcome::Failed("the user that it names is empty, too long or has control characters".into())
             }
-            Ok(answer) if answer.allow => Outcome::Said(Verdict::Yes(answer)),
+            Ok(answer) if answer.allow => Outcome::Decided(Decision::Yes(answer)),
             Ok(_) => refused(),
-            Err(error) => Outcome::Down(format!("its answer is not understood: {error}")),
+            Err(error) => Outcome::Failed(format!("its answer is not understood: {error}")),
         },
         StatusCode::FORBIDDEN => refused(),
-        StatusCode::UNAUTHORIZED => Outcome::Said(Verdict::No(super::unauthorized(None))),
+        StatusCode::UNAUTHORIZED => Outcome::Decided(Decision::No(super::unauthorized(None))),
         StatusCode::TOO_MANY_REQUESTS => {
             let refusal = no(StatusCode::TOO_MANY_REQUESTS, "the backend says: too often\n");
             let wait = response.headers().get(header::RETRY_AFTER).cloned();
-            Outcome::Later(refusal.header(header::RETRY_AFTER, wait.unwrap_or(HeaderValue::from_static("1"))))
+            Outcome::Throttled(
+                refusal.header(header::RETRY_AFTER, wait.unwrap_or(HeaderValue::from_static("1"))),
+            )
         }
-        status => Outcome::Down(format!("its answer is {status}")),
+        status => Outcome::Failed(format!("its answer is {status}")),
     }
 }
 
-fn busy(text: &'static str) -> Refusal {
+fn unavailable(text: &'static str) -> Refusal {
     super::unavailable(format!("{text}\n"))
 }
 
@@ -296,11 +308,11 @@ fn busy(text: &'static str) -> Refusal {
 fn signature(secret: &[u8], body: &[u8]) -> Option<String> {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).ok()?;
     mac.update(body);
-    Some(hexadecimal(&mac.finalize().into_bytes()))
+    Some(to_hex(&mac.finalize().into_bytes()))
 }
 
 /// Several lines of one header are a list (RFC 9110 5.3), but for cookies, which are separated otherwise (RFC 9113 8.2.3).
-fn joined(headers: &HeaderMap, name: &str) -> Option<String> {
+fn joined_values(headers: &HeaderMap, name: &str) -> Option<String> {
     let lines: Vec<_> = headers.get_all(name).iter().filter_map(|line| line.to_str().ok()).collect();
     (!lines.is_empty()).then(|| lines.join(if name == "cookie" { "; " } else { ", " }))
 }
@@ -315,7 +327,7 @@ mod tests {
         #[test]
         fn no_answer_makes_it_panic(status in 100_u16..1000, body in "\\{(\"(allow|user|subscribe|expires)\":(true|-?[0-9.e]{1,6}|\"\\PC{0,6}\"|\\[\"[a*.>]{0,4}\"\\]|null),?){0,4}\\}|\\PC{0,30}") {
             let response = Response::builder().status(status).body(body.into()).expect("a response");
-            if let Outcome::Said(Verdict::Yes(answer)) = judge(&response) {
+            if let Outcome::Decided(Decision::Yes(answer)) = interpret(&response) {
                 prop_assert!(status == 200 && answer.allow);
             }
         }
@@ -332,30 +344,30 @@ mod tests {
 
     #[test]
     fn what_is_remembered_is_bounded() {
-        let config = config::Webhook { cache: config::Age::seconds(3600), ..config::Webhook::default() };
+        let config = config::Webhook { cache: config::TimeSpan::seconds(3600), ..config::Webhook::default() };
         let http = Http::new(&["http://127.0.0.1/"], None).expect("no files are needed");
         let webhook = Webhook::new(http, Uri::from_static("http://127.0.0.1/"), &config);
         let key = |index: usize| Sha256::digest(index.to_be_bytes()).into();
-        let verdict = Verdict::Yes(Answer { allow: true, ..Answer::default() });
+        let decision = Decision::Yes(WebhookResponse { allow: true, ..WebhookResponse::default() });
         for index in 0..=CACHE_MAX {
-            webhook.remember(key(index), &verdict);
+            webhook.store_in_cache(key(index), &decision);
         }
-        assert_eq!(webhook.remembered(&key(CACHE_MAX - 1)), Some(verdict));
-        assert_eq!(webhook.remembered(&key(CACHE_MAX)), None);
+        assert_eq!(webhook.cached(&key(CACHE_MAX - 1)), Some(decision));
+        assert_eq!(webhook.cached(&key(CACHE_MAX)), None);
     }
 
     #[test]
     fn what_answers_mean() {
         let judged = |status: u16, body: &str| {
-            judge(&Response::builder().status(status).body(body.to_owned().into()).expect("a response"))
+            interpret(&Response::builder().status(status).body(body.to_owned().into()).expect("a response"))
         };
-        let yes = |body| matches!(judged(200, body), Outcome::Said(Verdict::Yes(_)));
+        let yes = |body| matches!(judged(200, body), Outcome::Decided(Decision::Yes(_)));
         assert!(yes(r#"{"allow": true}"#));
         assert!(yes(
             r#"{"allow": true, "user": "李雷", "subscribe": ["a.*"], "expires": 4102444800, "more": 1}"#
         ));
         for body in [r#"{"allow": false}"#, "{}"] {
-            assert!(matches!(judged(200, body), Outcome::Said(Verdict::No(_))), "{body}");
+            assert!(matches!(judged(200, body), Outcome::Decided(Decision::No(_))), "{body}");
         }
         let long = format!(r#"{{"allow": true, "user": "{}"}}"#, "a".repeat(256));
         for body in [
@@ -372,18 +384,18 @@ mod tests {
             r#"{"allow": true, "expires": 1e300}"#,
             &long,
         ] {
-            assert!(matches!(judged(200, body), Outcome::Down(_)), "{body}");
+            assert!(matches!(judged(200, body), Outcome::Failed(_)), "{body}");
         }
         for (status, said) in [(401, 401), (403, 403)] {
             assert!(
-                matches!(judged(status, ""), Outcome::Said(Verdict::No(refusal)) if refusal.status() == said)
+                matches!(judged(status, ""), Outcome::Decided(Decision::No(refusal)) if refusal.status() == said)
             );
         }
         assert!(
-            matches!(judged(429, ""), Outcome::Later(refusal) if refusal.headers().contains_key(header::RETRY_AFTER))
+            matches!(judged(429, ""), Outcome::Throttled(refusal) if refusal.headers().contains_key(header::RETRY_AFTER))
         );
         for status in [201, 204, 301, 302, 400, 404, 500, 503] {
-            assert!(matches!(judged(status, r#"{"allow": true}"#), Outcome::Down(_)), "{status}");
+            assert!(matches!(judged(status, r#"{"allow": true}"#), Outcome::Failed(_)), "{status}");
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::terminal;
 /// Values that may be secrets are plain text here: clap would repeat one that it refuses.
 #[derive(Args)]
 #[command(next_help_heading = "Reaching the server")]
-pub(super) struct Reach {
+pub(super) struct ClientOptions {
     /// Trust the roots in this PEM file instead of the system's. May be given several times
     #[arg(long, value_name = "FILE")]
     cacert: Vec<PathBuf>,
@@ -71,7 +71,7 @@ pub(super) struct Reach {
     verbose: bool,
 }
 
-impl Reach {
+impl ClientOptions {
     /// A client that reaches servers so.
     pub(super) fn client(&self, config: Config) -> Result<Client, Failure> {
         let mut client = Client::new()
@@ -148,7 +148,7 @@ fn show(step: Step<'_>) {
 }
 
 /// A URL without its user and password. Where it has none, what is behind the last @ is all of it.
-pub(super) fn shown(url: &str) -> String {
+pub(super) fn without_credentials(url: &str) -> String {
     let plain: String = url.chars().filter(|c| !c.is_ascii_control()).collect();
     let scheme = plain.find(':').map_or(0, |colon| colon + 1);
     let is_slash = |c: char| matches!(c, '/' | '\\');
@@ -186,12 +186,12 @@ mod tests {
             ("", ""),
             ("聊天@天", "天"),
         ] {
-            assert_eq!(shown(url), expected);
+            assert_eq!(without_credentials(url), expected);
         }
     }
 
     #[test]
-    fn patience() {
+    fn close_timeout() {
         assert_eq!(seconds("2.5"), Ok(Duration::from_millis(2500)));
         for text in ["", "0", "-1", "NaN", "inf", "1e300", "soon"] {
             assert!(seconds(text).is_err(), "{text}");

@@ -11,14 +11,14 @@ use longwire::{CloseCode, Closed, Config, ConnectError, Error, Receiver, Sender}
 use tokio::sync::mpsc;
 
 use super::Failure;
-use super::client_options::{self, Reach};
+use super::client_options::{self, ClientOptions};
 use super::output::Output;
 use super::stdin::{self, Batch};
 use crate::signals::Signals;
 use crate::terminal;
 
 /// How long Ctrl-C waits for the closing handshake.
-pub(super) const INTERRUPTED: Duration = Duration::from_secs(2);
+pub(super) const INTERRUPT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Connect to a WebSocket server and talk: lines in, messages out.
 ///
@@ -65,7 +65,7 @@ pub(super) struct Connect {
     reconnect: bool,
 
     #[command(flatten)]
-    reach: Reach,
+    options: ClientOptions,
 }
 
 const EXAMPLES: &str = "\
@@ -74,7 +74,7 @@ Examples:
       Talk on a channel. Ctrl-D, the end of input, closes; so does Ctrl-C.
 
   echo '你好 🌊' | longwire connect ws://127.0.0.1:8080/lobby
-      Say one thing and leave.
+      Say one thing and close_quietly.
 
   longwire connect --no-input ws://127.0.0.1:8080/lobby >> lobby.txt
       Write down what is said until the server closes.
@@ -110,7 +110,8 @@ impl Connect {
         let mut signals =
             Signals::listen().map_err(|error| Failure::new(format!("cannot listen for signals: {error}")))?;
         let config = if self.no_deflate { Config::client().no_deflate() } else { Config::client() };
-        let mut client = self.reach.client(config)?.subprotocols(self.subprotocol.iter().map(String::as_str));
+        let mut client =
+            self.options.client(config)?.subprotocols(self.subprotocol.iter().map(String::as_str));
         for (name, value) in &self.headers {
             client = client.header(name, value);
         }
@@ -124,33 +125,33 @@ impl Connect {
         let subprotocol =
             socket.subprotocol().map(|name| format!(", subprotocol {name}")).unwrap_or_default();
         let deflate = if socket.deflate().is_some() { ", compressed" } else { "" };
-        let url = terminal::excerpt(&client_options::shown(&self.url));
+        let url = terminal::excerpt(&client_options::without_credentials(&self.url));
         terminal::event("connected", &format!(" to {url}{subprotocol}{deflate}"));
 
         let (sender, receiver) = socket.split();
-        let mut listening = pin!(listen(receiver, Output::new(self.binary), self.echo));
+        let mut receiving = pin!(receive(receiver, Output::new(self.binary), self.echo));
         let input = if self.no_input { None } else { Some(stdin::read()) };
-        let (talked, patience) = tokio::select! {
-            end = &mut listening => return judge(end),
-            talked = talk(input, &sender) => (talked, Duration::MAX),
-            _ = signals.next() => (Ok(()), INTERRUPTED),
+        let (input_result, close_timeout) = tokio::select! {
+            end = &mut receiving => return report_end(end),
+            input_result = send_input(input, &sender) => (input_result, Duration::MAX),
+            _ = signals.next() => (Ok(()), INTERRUPT_TIMEOUT),
         };
 
-        // What is queued goes first; then the closing handshake, which `listening` sees through within
+        // What is queued goes first; then the closing handshake, which `receiving` sees through within
         // the connection's own deadline. That it is closing already is no error.
         let _ = sender.start_close(CloseCode::NORMAL, "");
         let end = tokio::select! {
-            end = listening => end,
-            () = tokio::time::sleep(patience) => End::Failed(Error::CloseTimeout),
+            end = receiving => end,
+            () = tokio::time::sleep(close_timeout) => ConnectionEnd::Failed(Error::CloseTimeout),
             status = signals.next() => return Err(Failure::signal(status)),
         };
-        talked.and_then(|()| judge(end))
+        input_result.and_then(|()| report_end(end))
     }
 
     pub(super) fn refused(&self, error: &ConnectError) -> Failure {
         let text = match error {
             ConnectError::Io(error) => {
-                format!("cannot connect to {}: {error}", client_options::shown(&self.url))
+                format!("cannot connect to {}: {error}", client_options::without_credentials(&self.url))
             }
             other => other.to_string(),
         };
@@ -159,7 +160,7 @@ impl Connect {
 }
 
 /// How the listening ended.
-pub(super) enum End {
+pub(super) enum ConnectionEnd {
     /// By a closing handshake.
     Closed(Option<Closed>),
     Failed(Error),
@@ -168,15 +169,15 @@ pub(super) enum End {
 }
 
 /// Sends each line. Returns at the end of the input, or with what is wrong about it.
-async fn talk(input: Option<mpsc::Receiver<Batch>>, sender: &Sender) -> Result<(), Failure> {
+async fn send_input(input: Option<mpsc::Receiver<Batch>>, sender: &Sender) -> Result<(), Failure> {
     let Some(mut batches) = input else { return pending().await };
-    while let Some(Batch { lines, trouble }) = batches.recv().await {
+    while let Some(Batch { lines, error }) = batches.recv().await {
         if send(lines, sender).await.is_err() {
             // The connection is ending; how, the receiver knows.
             return pending().await;
         }
-        if let Some(trouble) = trouble {
-            return Err(Failure::new(trouble));
+        if let Some(error) = error {
+            return Err(Failure::new(error));
         }
     }
     Ok(())
@@ -191,38 +192,38 @@ async fn send(lines: Vec<String>, sender: &Sender) -> Result<(), Error> {
 }
 
 /// Shows what comes until the connection ends, also when nobody looks any more.
-async fn listen(mut receiver: Receiver, mut output: Output, echo: bool) -> End {
+async fn receive(mut receiver: Receiver, mut output: Output, echo: bool) -> ConnectionEnd {
     let ended = match show(&mut receiver, &mut output, echo).await {
         Ok(ended) => ended,
         // Whoever read has seen enough, as `head` does: leave quietly.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => leave(&mut receiver).await,
-        Err(error) => return End::Output(error),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => close_quietly(&mut receiver).await,
+        Err(error) => return ConnectionEnd::Output(error),
     };
     match ended {
-        Ok(()) => End::Closed(receiver.closed()),
-        Err(error) => End::Failed(error),
+        Ok(()) => ConnectionEnd::Closed(receiver.closed()),
+        Err(error) => ConnectionEnd::Failed(error),
     }
 }
 
 /// Writes down each message until the connection ends; fails when standard output does.
 async fn show(receiver: &mut Receiver, output: &mut Output, echo: bool) -> io::Result<Result<(), Error>> {
     let sender = receiver.sender();
-    let mut unseen = false;
+    let mut has_unflushed = false;
     let ended = loop {
         // What came together is written together, and nothing waits for what has not come yet.
         let received = tokio::select! {
             biased;
             received = receiver.recv() => received,
-            flushed = output.flush(), if unseen => {
+            flushed = output.flush(), if has_unflushed => {
                 flushed?;
-                unseen = false;
+                has_unflushed = false;
                 continue;
             }
         };
         match received {
             Ok(Some(message)) => {
                 output.write(&message).await?;
-                unseen = true;
+                has_unflushed = true;
                 if echo {
                     // Of an error the next `recv` knows more.
                     let _ = sender.feed(message).await;
@@ -237,7 +238,7 @@ async fn show(receiver: &mut Receiver, output: &mut Output, echo: bool) -> io::R
 }
 
 /// Closes, unless that has begun, and waits for the end.
-async fn leave(receiver: &mut Receiver) -> Result<(), Error> {
+async fn close_quietly(receiver: &mut Receiver) -> Result<(), Error> {
     // The code may be sent, and closing what is closing is no error.
     let _ = receiver.sender().start_close(CloseCode::NORMAL, "");
     while receiver.recv().await?.is_some() {}
@@ -245,11 +246,13 @@ async fn leave(receiver: &mut Receiver) -> Result<(), Error> {
 }
 
 /// Success is a closing handshake with 1000 or 1001; all else is told.
-pub(super) fn judge(end: End) -> Result<(), Failure> {
+pub(super) fn report_end(end: ConnectionEnd) -> Result<(), Failure> {
     let closed = match end {
-        End::Closed(closed) => closed,
-        End::Failed(error) => return Err(Failure::new(terminal::excerpt(&error.to_string()))),
-        End::Output(error) => return Err(Failure::new(format!("cannot write to standard output: {error}"))),
+        ConnectionEnd::Closed(closed) => closed,
+        ConnectionEnd::Failed(error) => return Err(Failure::new(terminal::excerpt(&error.to_string()))),
+        ConnectionEnd::Output(error) => {
+            return Err(Failure::new(format!("cannot write to standard output: {error}")));
+        }
     };
     let (code, reason) = match closed.and_then(|closed| closed.frame) {
         Some(frame) => (frame.code, frame.reason),

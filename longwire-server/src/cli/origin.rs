@@ -31,7 +31,7 @@ impl FromStr for AllowedOrigin {
 }
 
 /// One `--allow-origin`, as it is written.
-pub(super) fn checked(text: &str) -> Result<String, String> {
+pub(super) fn validate(text: &str) -> Result<String, String> {
     text.parse::<AllowedOrigin>()?;
     Ok(text.to_owned())
 }
@@ -68,8 +68,8 @@ pub(super) fn origins(allowed: &[String], address: SocketAddr, secure: bool) -> 
 
 /// Refuses those who ask for a server on the loopback address by a name that is not this machine's own: a page may have had
 /// its name turned to that address (DNS rebinding).
-pub(super) fn known_by_own_name(
-    listening: IpAddr,
+pub(super) fn check_host(
+    receiving: IpAddr,
     allowed: Vec<String>,
 ) -> impl Fn(&Request<()>, &mut HeaderMap) -> Result<(), Refusal> + Send + Sync {
     move |request, _| {
@@ -78,7 +78,7 @@ pub(super) fn known_by_own_name(
         let host = request.headers().get(header::HOST).map(|host| host.as_bytes());
         let host = host.or_else(|| request.uri().authority().map(|authority| authority.as_str().as_bytes()));
         if forwarded.is_some_and(|forwarded| forwarded.host.is_some())
-            || host_allowed(host, listening, &allowed)
+            || host_allowed(host, receiving, &allowed)
         {
             return Ok(());
         }

@@ -13,7 +13,7 @@ use longwire::{Client, CloseCode, Closed, Error, Message};
 use tokio::sync::{mpsc, watch};
 
 use super::Failure;
-use super::connect::{Connect, End, INTERRUPTED, judge};
+use super::connect::{Connect, ConnectionEnd, INTERRUPT_TIMEOUT, report_end};
 use super::output::Output;
 use super::stdin::{self, Batch};
 use crate::signals::Signals;
@@ -27,21 +27,21 @@ pub(super) async fn run(connect: &Connect, client: Client, signals: &mut Signals
     let feed = Reconnect::new(client, &connect.url).start();
     let sender = feed.sender();
     let (opened, open) = watch::channel(None);
-    let mut listening = pin!(listen(feed, opened, &connect.url, Output::new(connect.binary), connect.echo));
+    let mut receiving = pin!(receive(feed, opened, &connect.url, Output::new(connect.binary), connect.echo));
     let input = if connect.no_input { None } else { Some(stdin::read()) };
-    let (talked, patience) = tokio::select! {
-        end = &mut listening => return conclude(connect, end),
-        talked = talk(input, &sender, open) => (talked, Duration::MAX),
-        _ = signals.next() => (Ok(()), INTERRUPTED),
+    let (input_result, close_timeout) = tokio::select! {
+        end = &mut receiving => return report_outcome(connect, end),
+        input_result = send_input(input, &sender, open) => (input_result, Duration::MAX),
+        _ = signals.next() => (Ok(()), INTERRUPT_TIMEOUT),
     };
     // The code may be sent. Where nothing is open this is the end at once.
     let _ = sender.start_close(CloseCode::NORMAL, "");
     let end = tokio::select! {
-        end = listening => end,
-        () = tokio::time::sleep(patience) => Outcome::Closed(Err(Error::CloseTimeout)),
+        end = receiving => end,
+        () = tokio::time::sleep(close_timeout) => Outcome::Closed(Err(Error::CloseTimeout)),
         status = signals.next() => return Err(Failure::signal(status)),
     };
-    talked.and_then(|()| conclude(connect, end))
+    input_result.and_then(|()| report_outcome(connect, end))
 }
 
 /// How it ended.
@@ -53,32 +53,34 @@ enum Outcome {
     Output(io::Error),
 }
 
-fn conclude(connect: &Connect, outcome: Outcome) -> Result<(), Failure> {
+fn report_outcome(connect: &Connect, outcome: Outcome) -> Result<(), Failure> {
     match outcome {
         Outcome::Closed(Ok(None)) => Ok(()),
-        Outcome::Closed(Ok(closed)) => judge(End::Closed(closed)),
-        Outcome::Closed(Err(error)) | Outcome::GivenUp(Cause::Failed(error)) => judge(End::Failed(error)),
-        Outcome::GivenUp(Cause::Closed(closed)) => judge(End::Closed(Some(closed))),
+        Outcome::Closed(Ok(closed)) => report_end(ConnectionEnd::Closed(closed)),
+        Outcome::Closed(Err(error)) | Outcome::GivenUp(Cause::Failed(error)) => {
+            report_end(ConnectionEnd::Failed(error))
+        }
+        Outcome::GivenUp(Cause::Closed(closed)) => report_end(ConnectionEnd::Closed(Some(closed))),
         Outcome::GivenUp(Cause::Connect(error)) => Err(connect.refused(&error)),
         Outcome::GivenUp(cause) => Err(Failure::new(terminal::excerpt(&cause.to_string()))),
-        Outcome::Output(error) => judge(End::Output(error)),
+        Outcome::Output(error) => report_end(ConnectionEnd::Output(error)),
     }
 }
 
 /// Sends each line on whichever connection there is. Returns at the end of the input, or with what is wrong
 /// about it.
-async fn talk(
+async fn send_input(
     input: Option<mpsc::Receiver<Batch>>,
     sender: &Sender,
     mut open: watch::Receiver<Connection>,
 ) -> Result<(), Failure> {
     let Some(mut batches) = input else { return pending().await };
-    while let Some(Batch { lines, trouble }) = batches.recv().await {
+    while let Some(Batch { lines, error }) = batches.recv().await {
         for line in lines {
             send(line, sender, &mut open).await;
         }
-        if let Some(trouble) = trouble {
-            return Err(Failure::new(trouble));
+        if let Some(error) = error {
+            return Err(Failure::new(error));
         }
     }
     Ok(())
@@ -109,7 +111,7 @@ async fn send(line: String, sender: &Sender, open: &mut watch::Receiver<Connecti
 }
 
 /// Shows what comes and what becomes of the connection, until the end.
-async fn listen(
+async fn receive(
     mut feed: Feed,
     open: watch::Sender<Connection>,
     url: &str,
@@ -135,45 +137,49 @@ async fn show(
     echo: bool,
 ) -> io::Result<Outcome> {
     let sender = feed.sender();
-    let mut unseen = false;
+    let mut has_unflushed = false;
     // The attempt that is under way.
-    let mut trying = None;
+    let mut attempt_number = None;
     let outcome = loop {
         // What came together is written together, and nothing waits for what has not come yet.
         let event = tokio::select! {
             biased;
             event = feed.next() => event,
-            flushed = output.flush(), if unseen => {
+            flushed = output.flush(), if has_unflushed => {
                 flushed?;
-                unseen = false;
+                has_unflushed = false;
                 continue;
             }
         };
         match event {
             Some(Event::Message(message)) => {
                 output.write(&message).await?;
-                unseen = true;
+                has_unflushed = true;
                 // What is no echo any more when it arrives need not be held, and `Lost` says the rest.
                 if echo && matches!(sender.try_send(message), Err(NotSent::Full)) {
                     terminal::warn("not echoed: the server reads too slowly");
                 }
             }
             Some(Event::Connecting(attempt)) => {
-                trying = Some(attempt.number);
+                attempt_number = Some(attempt.number);
                 terminal::event("connecting", &format!(", attempt {}", attempt.number));
             }
             Some(Event::Open(attempt)) => {
-                trying = None;
+                attempt_number = None;
                 let again = if attempt.opened > 0 { " again" } else { "" };
                 terminal::event(
                     "connected",
-                    &format!("{again} to {}", terminal::excerpt(&super::client_options::shown(url))),
+                    &format!(
+                        "{again} to {}",
+                        terminal::excerpt(&super::client_options::without_credentials(url))
+                    ),
                 );
                 open.send_replace(Some(attempt.opened + 1));
             }
             Some(Event::Lost { cause, retry_in }) => {
                 open.send_replace(None);
-                let attempt = trying.take().map(|number| format!("attempt {number}: ")).unwrap_or_default();
+                let attempt =
+                    attempt_number.take().map(|number| format!("attempt {number}: ")).unwrap_or_default();
                 let cause = terminal::excerpt(&cause.to_string());
                 terminal::warn(&format!("{attempt}{cause}; again in {:.1} s", retry_in.as_secs_f64()));
             }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use longwire::TrustedProxies;
-use longwire_server::config::{ConfigError, Listen, Loaded, Log, Size, Sources};
+use longwire_server::config::{ConfigError, ListenAddr, Loaded, Log, Size, Sources};
 
 use super::{Failure, origin};
 use crate::log;
@@ -30,7 +30,7 @@ pub(super) struct Serve {
 
     /// Where to listen; port 0 takes a free one, 0.0.0.0 or [::] is every interface [default: 127.0.0.1:8080]
     #[arg(long, value_name = "HOST:PORT")]
-    listen: Option<Listen>,
+    listen: Option<ListenAddr>,
 
     #[cfg(unix)]
     #[command(flatten)]
@@ -55,7 +55,7 @@ pub(super) struct Serve {
 
     /// Which pages may connect besides the server's own, as https://example.org; `any` allows all.
     /// May be given several times
-    #[arg(long, value_name = "ORIGIN", value_parser = origin::checked)]
+    #[arg(long, value_name = "ORIGIN", value_parser = origin::validate)]
     allow_origin: Vec<String>,
 
     /// Names besides localhost by which a server on the loopback address may be asked for; `any` allows all. May be
@@ -166,17 +166,17 @@ impl Serve {
         }
         let loaded = sources.load().map_err(wrong)?;
         let config = &loaded.config;
-        let needs = |flag: &str, other: &str| {
+        let requires = |flag: &str, other: &str| {
             Err(Failure::usage(format!("{flag} says nothing alone: give {other} as well")))
         };
         if self.deflate_threshold.is_some() && !config.deflate {
-            return needs("--deflate-threshold", "--deflate");
+            return requires("--deflate-threshold", "--deflate");
         }
         if self.forwarded && config.trust_proxy.is_empty() {
-            return needs("--forwarded", "--trust-proxy");
+            return requires("--forwarded", "--trust-proxy");
         }
         if self.log_level.is_some() && config.log == Log::Off {
-            return needs("--log-level", "--log");
+            return requires("--log-level", "--log");
         }
         Ok(loaded)
     }

@@ -7,26 +7,26 @@ use std::time::{Duration, Instant};
 use longwire::engine::{Drain, Engine};
 use longwire::tls::ServerTls;
 use longwire::{Acceptor, CloseCode, Config as Limits, Deflate, TrustedProxies};
-use longwire_server::config::{Config, Listen, Loaded};
+use longwire_server::config::{Config, ListenAddr, Loaded};
 use longwire_server::realtime::http::Http;
 use longwire_server::realtime::{ConnectionHandler, Realtime, SUBPROTOCOL};
 use tokio::runtime;
 
 use super::serve::Serve;
 use super::{Failure, origin};
-use crate::http_server::Site;
+use crate::http_server::HttpServer;
 use crate::signals::Signals;
 use crate::{log, metrics, terminal};
 
 /// How long closing handshakes and HTTP requests may take when the server stops.
-const FAREWELL: Duration = Duration::from_secs(5);
+const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Troubles that go on are told of at most this often.
-const REPORT: Duration = Duration::from_secs(10);
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What waits for a connection at the most: four of the largest messages, and what is resumed in one go, of which a byte may
 /// take six as JSON.
-const BACKLOG: usize = 4 << 20;
+const MIN_WRITE_BUFFER: usize = 4 << 20;
 
 impl Serve {
     pub(super) fn run(self) -> Result<(), Failure> {
@@ -58,10 +58,10 @@ impl Serve {
         let server =
             Server { realtime: realtime.clone(), address, tls: tls.clone(), rfc7239: self.forwarded };
         let acceptor = server.acceptor()?;
-        let farewell = realtime.config().drain.duration();
-        let (site, close) = Site::new(server.http(&acceptor)?, farewell);
+        let drain = realtime.config().drain.duration();
+        let (http_server, close) = HttpServer::new(server.http(&acceptor)?, drain);
         let mut running = server
-            .engine(acceptor, site.clone())?
+            .engine(acceptor, http_server.clone())?
             .start(listener)
             .map_err(|error| Failure::new(format!("cannot start the threads: {error}")))?;
         realtime.set_engine(running.handle().clone());
@@ -72,7 +72,7 @@ impl Serve {
         }
 
         let failed = |error: io::Error| Failure::new(format!("the server failed: {error}"));
-        let mut reports = Seldom::default();
+        let mut reports = ThrottledWarnings::default();
         tokio::select! {
             ended = running.ended() => return ended.map_err(failed),
             _ = signals.next() => {}
@@ -84,7 +84,7 @@ impl Serve {
         let config = realtime.config();
         let code = if config.restarts { CloseCode::RESTART } else { CloseCode::GOING_AWAY };
         let drain = Drain::new(code, "the server stops").spread(config.drain.duration());
-        running.handle().drain(&drain.timeout(FAREWELL));
+        running.handle().drain(&drain.timeout(SHUTDOWN_TIMEOUT));
         tokio::select! {
             ended = running.ended() => {
                 realtime.sync().map_err(|error| Failure::new(error.to_string()))?;
@@ -112,7 +112,7 @@ impl Server {
         // A session's publication is JSON: a byte of text may take six there.
         let frame = largest.saturating_mul(6).saturating_add(4096);
         let mut limits =
-            Limits::server().max_message(frame).write_buffer(largest.saturating_mul(4).max(BACKLOG));
+            Limits::server().max_message(frame).write_buffer(largest.saturating_mul(4).max(MIN_WRITE_BUFFER));
         if config.deflate {
             limits = limits.deflate(Deflate::new().threshold(config.deflate_threshold.in_memory()));
         }
@@ -121,7 +121,7 @@ impl Server {
         let origins = origin::origins(&config.allow_origin, self.address, self.tls.is_some());
         Ok(acceptor
             .origins(origins)
-            .on_request(origin::known_by_own_name(self.address.ip(), config.allow_host.clone())))
+            .on_request(origin::check_host(self.address.ip(), config.allow_host.clone())))
     }
 
     fn http(&self, acceptor: &Acceptor) -> Result<Http, Failure> {
@@ -147,14 +147,18 @@ impl Server {
         Ok(Some(proxies.rfc7239(self.rfc7239)))
     }
 
-    fn engine(self, acceptor: Acceptor, site: Site) -> Result<Engine<ConnectionHandler>, Failure> {
+    fn engine(
+        self,
+        acceptor: Acceptor,
+        http_server: HttpServer,
+    ) -> Result<Engine<ConnectionHandler>, Failure> {
         let proxies = self.proxies()?;
         let config = self.realtime.config();
         let mut engine = self
             .realtime
             .engine(accept_failed())
             .acceptor(acceptor)
-            .http(move |stream, read| site.clone().serve(stream, read));
+            .http(move |stream, read| http_server.clone().serve(stream, read));
         if let Some(proxies) = proxies {
             engine = engine.trusted_proxies(proxies);
         }
@@ -181,21 +185,21 @@ async fn watch(tls: Option<ServerTls>) {
 
 /// Says of a trouble that goes on that it does, now and then.
 #[derive(Default)]
-struct Seldom {
-    told: Option<Instant>,
+struct ThrottledWarnings {
+    last: Option<Instant>,
 }
 
-impl Seldom {
+impl ThrottledWarnings {
     fn warn(&mut self, text: &str) {
-        if self.told.is_none_or(|told| told.elapsed() >= REPORT) {
-            self.told = Some(Instant::now());
+        if self.last.is_none_or(|last| last.elapsed() >= REPORT_INTERVAL) {
+            self.last = Some(Instant::now());
             terminal::warn(text);
         }
     }
 }
 
 fn accept_failed() -> impl Fn(&io::Error) + Send + Sync {
-    let reports = std::sync::Mutex::new(Seldom::default());
+    let reports = std::sync::Mutex::new(ThrottledWarnings::default());
     move |error| {
         let advice = "the open connections go on; more open files (ulimit -n) may help";
         let mut reports = reports.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
@@ -240,12 +244,12 @@ fn announce(address: SocketAddr, secure: bool) -> io::Result<()> {
     out.flush()
 }
 
-fn bind(listen: &Listen) -> Result<TcpListener, Failure> {
+fn bind(listen: &ListenAddr) -> Result<TcpListener, Failure> {
     TcpListener::bind((listen.host.as_str(), listen.port)).map_err(|error| cannot_listen(listen, &error))
 }
 
-fn cannot_listen(listen: &Listen, error: &io::Error) -> Failure {
-    let at = |port| Listen { host: listen.host.clone(), port };
+fn cannot_listen(listen: &ListenAddr, error: &io::Error) -> Failure {
+    let at = |port| ListenAddr { host: listen.host.clone(), port };
     let advice = match error.kind() {
         io::ErrorKind::AddrInUse => format!(
             "another program listens there already; choose another port, as in --listen {}, or 0 for a free one",

@@ -5,7 +5,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use tokio::sync::mpsc;
 
 /// The longest line, in bytes: what a client takes as a message by default, too.
-const LONGEST: u64 = 64 * 1024 * 1024;
+const LINE_MAX: u64 = 64 * 1024 * 1024;
 
 /// Bytes that are read at once. Lines that came together go on together.
 const BLOCK: usize = 64 * 1024;
@@ -13,7 +13,7 @@ const BLOCK: usize = 64 * 1024;
 /// Lines in their order, and why the input cannot be read on, in words.
 pub(super) struct Batch {
     pub(super) lines: Vec<String>,
-    pub(super) trouble: Option<String>,
+    pub(super) error: Option<String>,
 }
 
 /// Starts reading. The channel ends with the input, or after a batch with trouble. The thread waits
@@ -25,7 +25,7 @@ pub(super) fn read() -> mpsc::Receiver<Batch> {
         let mut input = BufReader::with_capacity(BLOCK, io::stdin());
         let mut lines = Vec::new();
         for number in 1_u64.. {
-            let trouble = match next(&mut input) {
+            let error = match next(&mut input) {
                 Ok(Some(line)) => {
                     lines.push(line);
                     if input.buffer().contains(&b'\n') {
@@ -34,10 +34,10 @@ pub(super) fn read() -> mpsc::Receiver<Batch> {
                     None
                 }
                 Ok(None) => return,
-                Err(trouble) => Some(format!("line {number} of standard input {trouble}")),
+                Err(error) => Some(format!("line {number} of standard input {error}")),
             };
-            let last = trouble.is_some();
-            let batch = Batch { lines: std::mem::take(&mut lines), trouble };
+            let last = error.is_some();
+            let batch = Batch { lines: std::mem::take(&mut lines), error };
             if to.blocking_send(batch).is_err() || last {
                 return;
             }
@@ -50,7 +50,7 @@ pub(super) fn read() -> mpsc::Receiver<Batch> {
 fn next(input: &mut impl BufRead) -> Result<Option<String>, String> {
     let mut line = Vec::new();
     let read = input
-        .take(LONGEST)
+        .take(LINE_MAX)
         .read_until(b'\n', &mut line)
         .map_err(|error| format!("cannot be read: {error}"))?;
     if read == 0 {
@@ -58,8 +58,8 @@ fn next(input: &mut impl BufRead) -> Result<Option<String>, String> {
     }
     if line.pop_if(|byte| *byte == b'\n').is_some() {
         line.pop_if(|byte| *byte == b'\r');
-    } else if read as u64 == LONGEST {
-        return Err(format!("is longer than {} MiB", LONGEST >> 20));
+    } else if read as u64 == LINE_MAX {
+        return Err(format!("is longer than {} MiB", LINE_MAX >> 20));
     }
     String::from_utf8(line).map(Some).map_err(|error| {
         let at = error.utf8_error().valid_up_to() + 1;

@@ -13,11 +13,11 @@ use super::Failure;
 use crate::terminal;
 
 /// How often the files are looked at.
-const LOOK: Duration = Duration::from_secs(2);
+const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How long a certificate holds that is made for a run, and from when: the clocks of others may be behind.
-const MADE_FOR: Duration = Duration::from_secs(90 * 86_400);
-const MADE_BEFORE: Duration = Duration::from_secs(86_400);
+const VALID_FOR: Duration = Duration::from_secs(90 * 86_400);
+const VALID_SINCE: Duration = Duration::from_secs(86_400);
 
 #[derive(Args)]
 pub(super) struct Tls {
@@ -63,7 +63,9 @@ impl Tls {
                 let certificates = certificates.display();
                 Failure::new(format!("cannot serve TLS with {certificates} and {}: {error}", key.display()))
             })?,
-            _ if config.self_signed => make(host, self.tls_self_signed.as_ref().and_then(Option::as_ref))?,
+            _ if config.self_signed => {
+                generate(host, self.tls_self_signed.as_ref().and_then(Option::as_ref))?
+            }
             _ => return Ok(None),
         };
         let tls = match &config.client_ca {
@@ -82,7 +84,7 @@ impl Tls {
 
 /// Reads the files again when they change, and says so.
 pub(super) async fn watch(tls: ServerTls) {
-    tls.watch(LOOK, |reloaded: Result<(), CertificateError>| match reloaded {
+    tls.watch(WATCH_INTERVAL, |reloaded: Result<(), CertificateError>| match reloaded {
         Ok(()) => terminal::notice("the certificate has changed: new connections see the new one"),
         Err(error) => terminal::warn(&format!(
             "the certificate has changed, and cannot be used: {error}; the one before stays"
@@ -92,7 +94,7 @@ pub(super) async fn watch(tls: ServerTls) {
 }
 
 /// Makes a certificate for this machine and `host`, and says how clients come to trust it.
-fn make(host: &str, file: Option<&PathBuf>) -> Result<ServerTls, Failure> {
+fn generate(host: &str, file: Option<&PathBuf>) -> Result<ServerTls, Failure> {
     let failed = |error: &dyn std::fmt::Display| {
         Failure::new(format!("cannot make a certificate for {host}: {error}"))
     };
@@ -104,8 +106,8 @@ fn make(host: &str, file: Option<&PathBuf>) -> Result<ServerTls, Failure> {
     let shown = names.join(", ");
     let mut params = rcgen::CertificateParams::new(names).map_err(|error| failed(&error))?;
     let now = SystemTime::now();
-    params.not_before = now.checked_sub(MADE_BEFORE).unwrap_or(now).into();
-    params.not_after = now.checked_add(MADE_FOR).unwrap_or(now).into();
+    params.not_before = now.checked_sub(VALID_SINCE).unwrap_or(now).into();
+    params.not_after = now.checked_add(VALID_FOR).unwrap_or(now).into();
     params.distinguished_name.push(rcgen::DnType::CommonName, "longwire");
     params.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];

@@ -6,7 +6,7 @@ use hyper::Uri;
 use longwire::Origins;
 use longwire::http::HeaderName;
 
-use super::{Age, ApiKey, Config, Token, Webhook};
+use super::{ApiKey, Config, TimeSpan, Token, Webhook};
 
 /// Sections of channels, and keys of programs: each is looked at for every name, or key.
 const SECTIONS_MAX: usize = 1000;
@@ -26,9 +26,12 @@ impl Problems {
         self.errors.push((key.into(), text.into()));
     }
 
-    fn within(&mut self, key: &str, value: Age, min: Duration, max: Duration) {
+    fn within(&mut self, key: &str, value: TimeSpan, min: Duration, max: Duration) {
         if value.duration() < min || value.duration() > max {
-            self.error(key, format!("it is at least {} and at most {}", Age::from(min), Age::from(max)));
+            self.error(
+                key,
+                format!("it is at least {} and at most {}", TimeSpan::from(min), TimeSpan::from(max)),
+            );
         }
     }
 }
@@ -150,7 +153,7 @@ fn token(token: &Token, problems: &mut Problems) {
     ];
     let mut given = sources.iter().filter(|(_, given)| *given);
     if let (Some((first, _)), Some((second, _))) = (given.next(), given.next()) {
-        problems.error(*second, format!("there is {first} as well: keys come from one place"));
+        problems.error(*second, format!("there is {first} as well: keys come from one location"));
     }
     if let Some(secret) = &token.secret
         && let Err(advice) = check_secret(secret.reveal().as_bytes())

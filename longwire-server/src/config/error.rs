@@ -11,14 +11,14 @@ pub struct ConfigError(pub Vec<Problem>);
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
     /// Where.
-    pub place: Place,
+    pub location: Location,
     /// What, and what to do.
     pub text: String,
 }
 
 /// Where a setting stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Location {
     /// In a file.
     File {
         /// Its name.
@@ -38,7 +38,7 @@ pub enum Place {
     Given(String),
 }
 
-impl Place {
+impl Location {
     /// The place of some bytes in the text of a file.
     pub(super) fn in_file(name: &str, text: &str, span: Range<usize>) -> Self {
         let start = floor(text, span.start.min(text.len()));
@@ -77,9 +77,9 @@ fn without_secrets(line: &str) -> String {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
-            Place::Name(name) | Place::Given(name) => write!(f, "{name}: {}", self.text),
-            Place::File { name, line, column, text, width } => {
+        match &self.location {
+            Location::Name(name) | Location::Given(name) => write!(f, "{name}: {}", self.text),
+            Location::File { name, line, column, text, width } => {
                 let gutter = " ".repeat(line.to_string().len());
                 let shown = text.chars().count();
                 let (indent, width) =
@@ -112,7 +112,7 @@ impl std::error::Error for ConfigError {}
 
 /// What serde says, in fewer words and with what was meant: its own begin with ``unknown field `x`, expected `` and the names
 /// that there are, each between backticks.
-pub(super) fn reworded(message: &str) -> String {
+pub(super) fn reword(message: &str) -> String {
     let message = message.trim();
     for (begin, what) in [("unknown field `", "key"), ("unknown variant `", "value")] {
         let Some((given, rest)) = message.strip_prefix(begin).and_then(|rest| rest.split_once('`')) else {
@@ -167,11 +167,11 @@ mod tests {
             assert_eq!(nearest(given, names.into_iter()), meant, "{given}");
         }
         assert_eq!(
-            reworded("unknown field `lisen`, expected one of `listen`, `log`\n"),
+            reword("unknown field `lisen`, expected one of `listen`, `log`\n"),
             "unknown key `lisen`; did you mean `listen`? Allowed here: listen, log"
         );
         assert_eq!(
-            reworded("unknown variant `x`, expected `text` or `json`"),
+            reword("unknown variant `x`, expected `text` or `json`"),
             "unknown value `x`; allowed here: text, json"
         );
     }
@@ -179,8 +179,9 @@ mod tests {
     #[test]
     fn the_caret_stands_under_what_is_meant() {
         let text = "a = 1\n海 = \"x\" # 🌊\r\nsecret = \"hunter2\"\n";
-        let problem =
-            |span| Problem { place: Place::in_file("f.toml", text, span), text: "wrong".into() }.to_string();
+        let problem = |span| {
+            Problem { location: Location::in_file("f.toml", text, span), text: "wrong".into() }.to_string()
+        };
         let at = text.find("\"x\"").expect("there");
         assert_eq!(problem(at..at + 3), "f.toml:2:5: wrong\n  |\n2 | 海 = \"x\" # 🌊\n  |     ^^^");
         let at = text.find("\"hunter2\"").expect("there");

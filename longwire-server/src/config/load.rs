@@ -11,91 +11,16 @@ use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
-use super::error::{nearest, reworded};
-use super::{Config, ConfigError, Place, Problem, check};
+use super::error::{nearest, reword};
+use super::keys::{KEYS, PREFIX, ValueKind, variable};
+use super::{Config, ConfigError, Location, Problem, check};
 
 /// Bytes of a file of settings.
 const FILE_MAX: u64 = 1 << 20;
 
-/// What names of variables begin with.
-const PREFIX: &str = "LONGWIRE_";
-
-/// How the text of a variable or a flag becomes a value of TOML.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Text,
-    Number,
-    Switch,
-    /// Separated by commas.
-    List,
-}
-
-/// Every setting but those in `[[channel]]` and `[[access.key]]`, which only a file can hold.
-pub(super) const KEYS: &[(&str, Kind)] = &[
-    ("listen", Kind::Text),
-    ("threads", Kind::Number),
-    ("allow_origin", Kind::List),
-    ("allow_host", Kind::List),
-    ("subprotocol", Kind::List),
-    ("trust_proxy", Kind::List),
-    ("max_connections", Kind::Number),
-    ("max_message", Kind::Text),
-    ("deflate", Kind::Switch),
-    ("deflate_threshold", Kind::Text),
-    ("drain", Kind::Text),
-    ("restarts", Kind::Switch),
-    ("log", Kind::Text),
-    ("log_level", Kind::Text),
-    ("data", Kind::Text),
-    ("pages", Kind::Text),
-    ("sync", Kind::Text),
-    ("tls.cert", Kind::Text),
-    ("tls.key", Kind::Text),
-    ("tls.client_ca", Kind::Text),
-    ("tls.self_signed", Kind::Switch),
-    ("access.open", Kind::Switch),
-    ("access.ca", Kind::Text),
-    ("access.anonymous.subscribe", Kind::List),
-    ("access.anonymous.publish", Kind::List),
-    ("access.token.secret", Kind::Text),
-    ("access.token.secret_file", Kind::Text),
-    ("access.token.key_file", Kind::Text),
-    ("access.token.jwks_url", Kind::Text),
-    ("access.token.jwks_max_age", Kind::Text),
-    ("access.token.jwks_refresh", Kind::Text),
-    ("access.token.algorithm", Kind::Text),
-    ("access.token.audience", Kind::List),
-    ("access.token.issuer", Kind::List),
-    ("access.token.require_exp", Kind::Switch),
-    ("access.token.leeway", Kind::Text),
-    ("access.token.cookie", Kind::Text),
-    ("access.token.query", Kind::Switch),
-    ("access.webhook.url", Kind::Text),
-    ("access.webhook.connect", Kind::Switch),
-    ("access.webhook.subscribe", Kind::Switch),
-    ("access.webhook.publish", Kind::Switch),
-    ("access.webhook.headers", Kind::List),
-    ("access.webhook.body", Kind::Switch),
-    ("access.webhook.timeout", Kind::Text),
-    ("access.webhook.concurrency", Kind::Number),
-    ("access.webhook.when_down", Kind::Text),
-    ("access.webhook.cache", Kind::Text),
-    ("access.webhook.secret", Kind::Text),
-    ("limits.connection.messages", Kind::Text),
-    ("limits.connection.bytes", Kind::Text),
-    ("limits.address.connections", Kind::Number),
-    ("limits.address.connects", Kind::Text),
-    ("limits.address.messages", Kind::Text),
-    ("limits.address.bytes", Kind::Text),
-    ("limits.user.connections", Kind::Number),
-    ("limits.user.connects", Kind::Text),
-    ("limits.user.messages", Kind::Text),
-    ("limits.user.bytes", Kind::Text),
-];
-
 /// Where a value comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum Source {
     /// Nobody has said otherwise.
     Default,
     /// A line of a file.
@@ -111,7 +36,7 @@ pub enum Origin {
     Flag(String),
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
@@ -128,13 +53,13 @@ pub struct Loaded {
     pub config: Config,
     /// What is allowed, and yet not what somebody will have meant.
     pub warnings: Vec<String>,
-    pub(super) origins: BTreeMap<String, Origin>,
+    pub(super) sources: BTreeMap<String, Source>,
 }
 
 impl Loaded {
     /// Where the value of a key, such as `tls.cert` or `channel.0.pattern`, comes from.
-    pub fn origin(&self, key: &str) -> &Origin {
-        self.origins.get(key).unwrap_or(&Origin::Default)
+    pub fn source(&self, key: &str) -> &Source {
+        self.sources.get(key).unwrap_or(&Source::Default)
     }
 }
 
@@ -148,14 +73,14 @@ impl Loaded {
 /// sources.flag("max_message", "--max-message", "4M")?;
 /// let loaded = sources.load()?;
 /// assert_eq!(loaded.config.max_message.bytes(), 4 << 20);
-/// assert_eq!(loaded.origin("max_message").to_string(), "--max-message");
+/// assert_eq!(loaded.source("max_message").to_string(), "--max-message");
 /// # Ok::<_, longwire_server::config::ConfigError>(())
 /// ```
 #[derive(Default)]
 pub struct Sources {
     /// All that was said, later over earlier.
     table: Table,
-    origins: BTreeMap<String, Origin>,
+    sources: BTreeMap<String, Source>,
     /// The file's text, and where its values stand, to show them when they turn out to be wrong.
     file: Option<(String, String)>,
     spans: BTreeMap<String, std::ops::Range<usize>>,
@@ -175,7 +100,8 @@ impl Sources {
     /// If it cannot be read, is larger than 1 MiB, or holds what no file may.
     pub fn file(&mut self, path: &Path) -> Result<(), ConfigError> {
         let name = path.display().to_string();
-        let failed = |text: String| ConfigError(vec![Problem { place: Place::Name(name.clone()), text }]);
+        let failed =
+            |text: String| ConfigError(vec![Problem { location: Location::Name(name.clone()), text }]);
         let mut text = String::new();
         File::open(path)
             .and_then(|file| file.take(FILE_MAX + 1).read_to_string(&mut text))
@@ -193,8 +119,8 @@ impl Sources {
     /// If the text holds what no file may.
     pub fn text(&mut self, name: &str, text: &str) -> Result<(), ConfigError> {
         let failed = |error: toml::de::Error| {
-            let place = Place::in_file(name, text, error.span().unwrap_or_default());
-            ConfigError(vec![Problem { place, text: reworded(error.message()) }])
+            let location = Location::in_file(name, text, error.span().unwrap_or_default());
+            ConfigError(vec![Problem { location, text: reword(error.message()) }])
         };
         // First as it will be used in the end, for it knows what is wrong, and where.
         toml::from_str::<Config>(text).map_err(failed)?;
@@ -205,7 +131,7 @@ impl Sources {
         }
         for (key, span) in &self.spans {
             let line = text[..span.start].matches('\n').count() + 1;
-            self.origins.insert(key.clone(), Origin::File { name: name.to_owned(), line });
+            self.sources.insert(key.clone(), Source::File { name: name.to_owned(), line });
         }
         self.file = Some((name.to_owned(), text.to_owned()));
         Ok(())
@@ -234,10 +160,10 @@ impl Sources {
                 continue;
             };
             let Some(value) = value.to_str() else {
-                return Err(given(name, "it is not UTF-8".into()));
+                return Err(error_at(name, "it is not UTF-8".into()));
             };
             if !value.is_empty() {
-                self.set(key, kind, name, value, Origin::Environment(name.to_owned()))?;
+                self.set(key, kind, name, value, Source::Environment(name.to_owned()))?;
             }
         }
         Ok(())
@@ -251,48 +177,51 @@ impl Sources {
     /// If it is what its setting may not be, or if there is no such setting.
     pub fn flag(&mut self, key: &str, flag: &str, value: &str) -> Result<(), ConfigError> {
         match KEYS.iter().find(|(known, _)| *known == key) {
-            Some(&(key, kind)) => self.set(key, kind, flag, value, Origin::Flag(flag.to_owned())),
-            None => Err(given(flag, format!("there is no setting `{key}`"))),
+            Some(&(key, kind)) => self.set(key, kind, flag, value, Source::Flag(flag.to_owned())),
+            None => Err(error_at(flag, format!("there is no setting `{key}`"))),
         }
     }
 
     fn set(
         &mut self,
         key: &'static str,
-        kind: Kind,
+        kind: ValueKind,
         name: &str,
         text: &str,
-        origin: Origin,
+        source: Source,
     ) -> Result<(), ConfigError> {
         let value = match kind {
-            Kind::Text => Value::String(text.to_owned()),
-            Kind::Number => match text.parse() {
+            ValueKind::Text => Value::String(text.to_owned()),
+            ValueKind::Number => match text.parse() {
                 Ok(number) => Value::Integer(number),
-                Err(_) => return Err(given(name, format!("`{}` is no number", text.escape_debug()))),
+                Err(_) => return Err(error_at(name, format!("`{}` is no number", text.escape_debug()))),
             },
-            Kind::Switch => match text {
+            ValueKind::Switch => match text {
                 "true" | "1" | "yes" | "on" => Value::Boolean(true),
                 "false" | "0" | "no" | "off" => Value::Boolean(false),
                 other => {
-                    return Err(given(name, format!("`{}` is neither true nor false", other.escape_debug())));
+                    return Err(error_at(
+                        name,
+                        format!("`{}` is neither true nor false", other.escape_debug()),
+                    ));
                 }
             },
-            Kind::List => {
+            ValueKind::List => {
                 let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
                 Value::Array(items.map(|item| Value::String(item.to_owned())).collect())
             }
         };
-        let mut alone = Table::new();
-        insert(&mut alone, key, value.clone());
-        if let Err(error) = Config::deserialize(alone) {
-            return Err(given(name, reworded(error.message())));
+        let mut single = Table::new();
+        insert(&mut single, key, value.clone());
+        if let Err(error) = Config::deserialize(single) {
+            return Err(error_at(name, reword(error.message())));
         }
         insert(&mut self.table, key, value);
         // What stood in a list that is no longer there stands nowhere.
         let within = format!("{key}.");
-        self.origins.retain(|other, _| !other.starts_with(&within));
+        self.sources.retain(|other, _| !other.starts_with(&within));
         self.spans.retain(|other, _| !other.starts_with(&within));
-        self.origins.insert(key.to_owned(), origin);
+        self.sources.insert(key.to_owned(), source);
         Ok(())
     }
 
@@ -303,43 +232,38 @@ impl Sources {
     /// With everything that is wrong.
     pub fn load(mut self) -> Result<Loaded, ConfigError> {
         let config = Config::deserialize(std::mem::take(&mut self.table))
-            .map_err(|error| given("configuration", reworded(error.message())))?;
+            .map_err(|error| error_at("configuration", reword(error.message())))?;
         let mut problems = check::Problems::default();
         check::check(&config, &mut problems);
         if !problems.errors.is_empty() {
-            let place = |(key, text): (String, String)| Problem { place: self.place(&key), text };
-            return Err(ConfigError(problems.errors.into_iter().map(place).collect()));
+            let location = |(key, text): (String, String)| Problem { location: self.location(&key), text };
+            return Err(ConfigError(problems.errors.into_iter().map(location).collect()));
         }
         self.warnings.extend(problems.warnings);
-        Ok(Loaded { config, warnings: self.warnings, origins: self.origins })
+        Ok(Loaded { config, warnings: self.warnings, sources: self.sources })
     }
 
     /// Where a key stands, or the next one around it that stands anywhere.
-    fn place(&self, key: &str) -> Place {
-        let mut around = key;
+    fn location(&self, key: &str) -> Location {
+        let mut parent = key;
         loop {
-            match (self.origins.get(around), self.spans.get(around), &self.file) {
-                (Some(Origin::Environment(name) | Origin::Flag(name)), ..) => {
-                    return Place::Given(name.clone());
+            match (self.sources.get(parent), self.spans.get(parent), &self.file) {
+                (Some(Source::Environment(name) | Source::Flag(name)), ..) => {
+                    return Location::Given(name.clone());
                 }
-                (_, Some(span), Some((name, text))) => return Place::in_file(name, text, span.clone()),
+                (_, Some(span), Some((name, text))) => return Location::in_file(name, text, span.clone()),
                 _ => {}
             }
-            match around.rsplit_once('.') {
-                Some((outer, _)) => around = outer,
-                None => return Place::Given(key.to_owned()),
+            match parent.rsplit_once('.') {
+                Some((outer, _)) => parent = outer,
+                None => return Location::Given(key.to_owned()),
             }
         }
     }
 }
 
-fn given(name: &str, text: String) -> ConfigError {
-    ConfigError(vec![Problem { place: Place::Given(name.to_owned()), text }])
-}
-
-/// The variable for a key.
-fn variable(key: &str) -> String {
-    format!("{PREFIX}{}", key.to_ascii_uppercase().replace('.', "_"))
+fn error_at(name: &str, text: String) -> ConfigError {
+    ConfigError(vec![Problem { location: Location::Given(name.to_owned()), text }])
 }
 
 /// Puts a value where its key says; what was a value there before becomes a table.
@@ -381,7 +305,7 @@ fn locate(
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{Age, OnSlow, Publishers, Size};
+    use super::super::{Publishers, Size, SlowPolicy, TimeSpan};
     use super::*;
 
     fn from_text(text: &str) -> Result<Loaded, ConfigError> {
@@ -436,7 +360,8 @@ mod tests {
         }
         for key in documented {
             let of_list = key.starts_with("channel.") || key.starts_with("access.key.");
-            let known = |(known, _): &(&str, Kind)| key == known || key.starts_with(&format!("{known}."));
+            let known =
+                |(known, _): &(&str, ValueKind)| key == known || key.starts_with(&format!("{known}."));
             assert!(of_list || KEYS.iter().any(known), "{key} cannot be set by the environment");
         }
     }
@@ -445,8 +370,8 @@ mod tests {
     fn every_key_can_be_set_by_the_environment() {
         for (key, kind) in KEYS {
             let text = match (key, kind) {
-                (_, Kind::Number) => "7",
-                (_, Kind::Switch) => "true",
+                (_, ValueKind::Number) => "7",
+                (_, ValueKind::Switch) => "true",
                 (&"trust_proxy", _) => "10.0.0.0/8,::1",
                 (&"listen", _) => "[::1]:7",
                 (&"log", _) => "json",
@@ -456,7 +381,7 @@ mod tests {
             };
             let mut sources = Sources::new();
             set(&mut sources, &[(&variable(key), text)]).unwrap_or_else(|error| panic!("{error}"));
-            assert_eq!(sources.origins.keys().collect::<Vec<_>>(), [key]);
+            assert_eq!(sources.sources.keys().collect::<Vec<_>>(), [key]);
             let config = Config::deserialize(sources.table).expect("valid");
             assert!(
                 config != Config::default()
@@ -493,16 +418,16 @@ mod tests {
         let config = &loaded.config;
         assert_eq!(
             (config.max_message, config.drain, config.deflate),
-            (Size::new(4 << 20), Age::seconds(5), true)
+            (Size::new(4 << 20), TimeSpan::seconds(5), true)
         );
         assert_eq!(config.allow_origin, ["https://b.example", "https://c.example"]);
         assert!(config.limits.address.connects.is_some() && config.limits.address.bytes.is_some());
-        let origin = |key| loaded.origin(key).to_string();
-        assert_eq!(origin("max_message"), "--max-message");
-        assert_eq!(origin("drain"), "f.toml:3");
-        assert_eq!(origin("limits.address.connects"), "f.toml:5");
-        assert_eq!(origin("deflate"), "LONGWIRE_DEFLATE");
-        assert_eq!(origin("listen"), "default");
+        let source = |key| loaded.source(key).to_string();
+        assert_eq!(source("max_message"), "--max-message");
+        assert_eq!(source("drain"), "f.toml:3");
+        assert_eq!(source("limits.address.connects"), "f.toml:5");
+        assert_eq!(source("deflate"), "LONGWIRE_DEFLATE");
+        assert_eq!(source("listen"), "default");
         assert_eq!(loaded.warnings, ["LONGWIRE_MAX_MESAGE sets nothing; did you mean LONGWIRE_MAX_MESSAGE?"]);
     }
 
@@ -577,7 +502,7 @@ mod tests {
         let text = "[[channel]]\npattern = 'a.b'\npublish = 'nobody'\n[[channel]]\npattern = 'a.*'\nslow = { policy = 'keep_latest' }\n";
         let config = from_text(text).expect("valid").config;
         assert_eq!(config.channel("a.b").map(|channel| channel.publish), Some(Publishers::Nobody));
-        assert_eq!(config.channel("a.c").map(|channel| channel.slow.policy), Some(OnSlow::KeepLatest));
+        assert_eq!(config.channel("a.c").map(|channel| channel.slow.policy), Some(SlowPolicy::KeepLatest));
         assert_eq!(config.channel("b"), None);
     }
 

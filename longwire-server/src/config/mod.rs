@@ -5,16 +5,17 @@
 
 mod check;
 mod error;
+mod keys;
 mod load;
 mod settings;
 mod show;
 mod value;
 
 pub(crate) use check::check_secret;
-pub use error::{ConfigError, Place, Problem};
-pub use load::{Loaded, Origin, Sources};
+pub use error::{ConfigError, Location, Problem};
+pub use load::{Loaded, Source, Sources};
 pub use settings::{
-    Access, Anonymous, ApiKey, Channel, Config, History, Log, OnSlow, Presence, Publishers, Show, Slow, Sync,
-    Tls, Token, Webhook, WhenDown,
+    Access, Anonymous, ApiKey, Channel, Config, History, Log, Presence, PresenceDetail, Publishers, Slow,
+    SlowPolicy, Sync, Tls, Token, Webhook, WhenDown,
 };
-pub use value::{Age, Listen, Network, Secret, Size, off};
+pub use value::{ListenAddr, Network, Secret, Size, TimeSpan, off};

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Age, Listen, Network, Secret, Size};
+use super::{ListenAddr, Network, Secret, Size, TimeSpan};
 use crate::limits::{Rate, Rules};
 use crate::pattern::{Pattern, Patterns};
 
@@ -15,7 +15,7 @@ use crate::pattern::{Pattern, Patterns};
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Where to listen.
-    pub listen: Listen,
+    pub listen: ListenAddr,
     /// How many threads serve; 0 is one per core.
     pub threads: u16,
     /// Pages that may connect besides the server's own; `any` is all of them.
@@ -35,7 +35,7 @@ pub struct Config {
     /// Smaller messages are sent as they are.
     pub deflate_threshold: Size,
     /// Over how long connections are closed when the server is to end.
-    pub drain: Age,
+    pub drain: TimeSpan,
     /// Whether they are closed with 1012 (come again) instead of 1001.
     pub restarts: bool,
     /// How the log is written.
@@ -64,7 +64,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: Listen { host: "127.0.0.1".into(), port: 8080 },
+            listen: ListenAddr { host: "127.0.0.1".into(), port: 8080 },
             threads: 0,
             allow_origin: Vec::new(),
             allow_host: Vec::new(),
@@ -74,7 +74,7 @@ impl Default for Config {
             max_message: Size::new(1 << 20),
             deflate: false,
             deflate_threshold: Size::new(256),
-            drain: Age::seconds(0),
+            drain: TimeSpan::seconds(0),
             restarts: false,
             log: Log::Off,
             log_level: "info".into(),
@@ -137,7 +137,7 @@ pub enum Sync {
     /// When the operating system likes: it survives the end of the process, not of the machine.
     Os,
     /// At least this often.
-    Every(Age),
+    Every(TimeSpan),
     /// Before it is acknowledged.
     Always,
 }
@@ -149,8 +149,8 @@ impl FromStr for Sync {
         match text {
             "os" => Ok(Self::Os),
             "always" => Ok(Self::Always),
-            other => match other.parse::<Age>() {
-                Ok(every) if every > Age::seconds(0) => Ok(Self::Every(every)),
+            other => match other.parse::<TimeSpan>() {
+                Ok(every) if every > TimeSpan::seconds(0) => Ok(Self::Every(every)),
                 _ => Err("write os, always, or a time, as in 1s".into()),
             },
         }
@@ -222,9 +222,9 @@ pub struct Token {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jwks_url: Option<String>,
     /// After how long fetched keys are fetched again.
-    pub jwks_max_age: Age,
+    pub jwks_max_age: TimeSpan,
     /// How often they are fetched at most, when tokens come with keys that are not known.
-    pub jwks_refresh: Age,
+    pub jwks_refresh: TimeSpan,
     /// The algorithm of keys that do not say theirs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub algorithm: Option<String>,
@@ -235,7 +235,7 @@ pub struct Token {
     /// Whether a token without `exp` is refused.
     pub require_exp: bool,
     /// By how much clocks may differ.
-    pub leeway: Age,
+    pub leeway: TimeSpan,
     /// The cookie in which a token may come.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cookie: Option<String>,
@@ -250,13 +250,13 @@ impl Default for Token {
             secret_file: None,
             key_file: None,
             jwks_url: None,
-            jwks_max_age: Age::seconds(600),
-            jwks_refresh: Age::seconds(60),
+            jwks_max_age: TimeSpan::seconds(600),
+            jwks_refresh: TimeSpan::seconds(60),
             algorithm: None,
             audience: Vec::new(),
             issuer: Vec::new(),
             require_exp: true,
-            leeway: Age::seconds(30),
+            leeway: TimeSpan::seconds(30),
             cookie: None,
             query: true,
         }
@@ -310,13 +310,13 @@ pub struct Webhook {
     /// Whether it is told what a message says.
     pub body: bool,
     /// How long an answer may take.
-    pub timeout: Age,
+    pub timeout: TimeSpan,
     /// How many questions may be open at a time.
     pub concurrency: u16,
     /// What holds when there is no answer.
     pub when_down: WhenDown,
     /// How long an answer is remembered; 0 is not at all.
-    pub cache: Age,
+    pub cache: TimeSpan,
     /// Signs the questions.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret: Option<Secret>,
@@ -331,10 +331,10 @@ impl Default for Webhook {
             publish: false,
             headers: vec!["authorization".into(), "cookie".into()],
             body: false,
-            timeout: Age::seconds(2),
+            timeout: TimeSpan::seconds(2),
             concurrency: 64,
             when_down: WhenDown::Deny,
-            cache: Age::seconds(0),
+            cache: TimeSpan::seconds(0),
             secret: None,
         }
     }
@@ -382,12 +382,12 @@ pub struct History {
     /// Bytes of payload.
     pub bytes: Size,
     /// The oldest.
-    pub age: Age,
+    pub age: TimeSpan,
 }
 
 impl Default for History {
     fn default() -> Self {
-        Self { messages: 100, bytes: Size::new(1 << 20), age: Age::seconds(300) }
+        Self { messages: 100, bytes: Size::new(1 << 20), age: TimeSpan::seconds(300) }
     }
 }
 
@@ -396,21 +396,21 @@ impl Default for History {
 #[serde(default, deny_unknown_fields)]
 pub struct Presence {
     /// Nothing, how many, or who.
-    pub show: Show,
+    pub show: PresenceDetail,
     /// Above so many members only how many they are.
     pub max: u32,
 }
 
 impl Default for Presence {
     fn default() -> Self {
-        Self { show: Show::Members, max: 1000 }
+        Self { show: PresenceDetail::Members, max: 1000 }
     }
 }
 
 /// Nothing, how many, or who.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Show {
+pub enum PresenceDetail {
     /// Nothing.
     Off,
     /// How many.
@@ -439,24 +439,24 @@ pub enum Publishers {
 #[serde(default, deny_unknown_fields)]
 pub struct Slow {
     /// What becomes of them.
-    pub policy: OnSlow,
+    pub policy: SlowPolicy,
     /// As soon as more waits than this.
     pub bytes: Size,
     /// Or anything has waited for so long.
     #[serde(with = "super::off")]
-    pub age: Option<Age>,
+    pub age: Option<TimeSpan>,
 }
 
 impl Default for Slow {
     fn default() -> Self {
-        Self { policy: OnSlow::Close, bytes: Size::new(4 << 20), age: None }
+        Self { policy: SlowPolicy::Close, bytes: Size::new(4 << 20), age: None }
     }
 }
 
 /// What becomes of a subscriber that reads too slowly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum OnSlow {
+pub enum SlowPolicy {
     /// It is closed with 1013.
     Close,
     /// It misses the oldest messages.

@@ -22,7 +22,7 @@ impl Loaded {
         let mut settings = Vec::new();
         if let Ok(table) = Table::try_from(&self.config) {
             self.each("", &Value::Table(table), &mut |key, value| {
-                settings.push(json!({ "key": key, "value": value, "from": self.origin(key).to_string() }));
+                settings.push(json!({ "key": key, "value": value, "from": self.source(key).to_string() }));
             });
         }
         json!({ "settings": settings, "warnings": self.warnings })
@@ -37,7 +37,7 @@ impl Loaded {
         };
         // Writing to a text does not fail.
         for (key, value) in table.iter().filter(|(_, value)| !is_section(value)) {
-            let _ = writeln!(text, "{key} = {value}  # {}", self.origin(&joined(path, key)));
+            let _ = writeln!(text, "{key} = {value}  # {}", self.source(&joined(path, key)));
         }
         for (key, value) in table.iter().filter(|(_, value)| is_section(value)) {
             let path = joined(path, key);

@@ -64,9 +64,9 @@ impl fmt::Display for Size {
 
 /// A length of time: `500ms`, `30s`, `5m`, `2h`, `7d`; a number alone is seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Age(Duration);
+pub struct TimeSpan(Duration);
 
-impl Age {
+impl TimeSpan {
     /// So many seconds.
     pub const fn seconds(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
@@ -78,13 +78,13 @@ impl Age {
     }
 }
 
-impl From<Duration> for Age {
+impl From<Duration> for TimeSpan {
     fn from(duration: Duration) -> Self {
         Self(duration)
     }
 }
 
-impl FromStr for Age {
+impl FromStr for TimeSpan {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -105,7 +105,7 @@ impl FromStr for Age {
     }
 }
 
-impl fmt::Display for Age {
+impl fmt::Display for TimeSpan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = self.0.as_millis();
         let (unit, name) = match millis {
@@ -122,14 +122,14 @@ impl fmt::Display for Age {
 
 /// Where to listen: a name or an address, and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listen {
+pub struct ListenAddr {
     /// Without brackets.
     pub host: String,
     /// 0 is a free one.
     pub port: u16,
 }
 
-impl Listen {
+impl ListenAddr {
     /// Whether it is reached from this machine only, as far as its name tells.
     pub fn is_loopback(&self) -> bool {
         match self.host.parse::<IpAddr>() {
@@ -139,7 +139,7 @@ impl Listen {
     }
 }
 
-impl FromStr for Listen {
+impl FromStr for ListenAddr {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
@@ -163,7 +163,7 @@ impl FromStr for Listen {
     }
 }
 
-impl fmt::Display for Listen {
+impl fmt::Display for ListenAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { host, port } = self;
         if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
@@ -247,9 +247,9 @@ impl Serialize for Secret {
 }
 
 /// What is written as text, or as the number that the text would be.
-struct Written<T>(std::marker::PhantomData<T>);
+struct FromText<T>(std::marker::PhantomData<T>);
 
-impl<T: FromStr<Err = String>> de::Visitor<'_> for Written<T> {
+impl<T: FromStr<Err = String>> de::Visitor<'_> for FromText<T> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -269,7 +269,7 @@ impl<T: FromStr<Err = String>> de::Visitor<'_> for Written<T> {
     }
 }
 
-macro_rules! written {
+macro_rules! impl_text_serde {
     ($($type:ty)*) => {$(
         impl Serialize for $type {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -279,13 +279,13 @@ macro_rules! written {
 
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                deserializer.deserialize_any(Written(std::marker::PhantomData))
+                deserializer.deserialize_any(FromText(std::marker::PhantomData))
             }
         }
     )*};
 }
 
-written!(Size Age Listen Network super::Sync);
+impl_text_serde!(Size TimeSpan ListenAddr Network super::Sync);
 
 /// `off`, or a value: how an `Option` is written that has no other way to say none.
 pub mod off {
@@ -368,11 +368,11 @@ mod tests {
             ("48h", 172_800_000, "2d"),
             ("36525d", 36_525 * 86_400_000, "36525d"),
         ] {
-            let age: Age = text.parse().expect(text);
+            let age: TimeSpan = text.parse().expect(text);
             assert_eq!((age.duration().as_millis(), age.to_string().as_str()), (millis, shown));
         }
         for text in ["", "s", "5 m", "-1s", "1.5h", "1w", "36526d", "99999999999999999999"] {
-            assert!(text.parse::<Age>().is_err(), "{text}");
+            assert!(text.parse::<TimeSpan>().is_err(), "{text}");
         }
     }
 
@@ -389,11 +389,11 @@ mod tests {
             ("example.org:80", false),
             ("localhost.example.org:80", false),
         ] {
-            let listen: Listen = text.parse().expect(text);
+            let listen: ListenAddr = text.parse().expect(text);
             assert_eq!((listen.to_string().as_str(), listen.is_loopback()), (text, loopback));
         }
         for text in ["", "8080", ":8080", "h", "h:", "h:70000", "h:+1", "::1:80", "[x]:80", "http://h:80"] {
-            assert!(text.parse::<Listen>().is_err(), "{text}");
+            assert!(text.parse::<ListenAddr>().is_err(), "{text}");
         }
     }
 
@@ -431,10 +431,10 @@ mod tests {
             if let Ok(size) = text.parse::<Size>() {
                 prop_assert_eq!(size.to_string().parse(), Ok(size));
             }
-            if let Ok(age) = text.parse::<Age>() {
+            if let Ok(age) = text.parse::<TimeSpan>() {
                 prop_assert_eq!(age.to_string().parse(), Ok(age));
             }
-            if let Ok(listen) = text.parse::<Listen>() {
+            if let Ok(listen) = text.parse::<ListenAddr>() {
                 prop_assert_eq!(listen.to_string().parse(), Ok(listen));
             }
             if let Ok(network) = text.parse::<Network>() {

@@ -70,8 +70,8 @@ use longwire::{Counters, Message, Refusal, SharedFrame, Snapshot};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::warn;
 
-use crate::access::{Access, Identity, Kind as IdentityKind};
-use crate::config::{Config, OnSlow, Show, Sync};
+use crate::access::{Access, Identity, IdentityKind};
+use crate::config::{Config, PresenceDetail, SlowPolicy, Sync};
 use crate::hub::{
     ChannelName, ChannelOptions, Clock, History, Hub, HubError, Keys, Limits as HubLimits, Position,
     Presence, PresenceSnapshot, PublishOptions, PublishReceipt, Published, Time, User,
@@ -260,9 +260,9 @@ impl Realtime {
         let policy = match slow.policy {
             // Who is there is told in changes: none of them may be missing.
             _ if topic.starts_with(char::from(Topic::Presence as u8)) => SlowConsumer::close(bytes),
-            OnSlow::Close => SlowConsumer::close(bytes),
-            OnSlow::DropOldest => SlowConsumer::drop_oldest(bytes),
-            OnSlow::KeepLatest => SlowConsumer::keep_latest(bytes),
+            SlowPolicy::Close => SlowConsumer::close(bytes),
+            SlowPolicy::DropOldest => SlowConsumer::drop_oldest(bytes),
+            SlowPolicy::KeepLatest => SlowConsumer::keep_latest(bytes),
         };
         match slow.age {
             Some(age) => policy.max_age(age.duration()),
@@ -349,7 +349,7 @@ impl Realtime {
     fn deliver(&self, name: &ChannelName, published: &Published, except: Option<Id>) {
         let Some(engine) = self.0.engine.get() else { return };
         let latest =
-            self.0.config.channel(name).is_some_and(|channel| channel.slow.policy == OnSlow::KeepLatest);
+            self.0.config.channel(name).is_some_and(|channel| channel.slow.policy == SlowPolicy::KeepLatest);
         let key = latest.then_some("");
         let raw = SharedFrame::new(published.message.clone());
         let raw = engine.publish_except(&Topic::Raw.topic(name), key, &raw, except);
@@ -435,10 +435,10 @@ impl Realtime {
 
     /// Whether somebody may hear a channel: `Ok(false)` is that it has to be asked for.
     fn may_subscribe(&self, client: &Identity, name: &ChannelName) -> Result<bool, RequestError> {
-        let (asks, _) = self.0.access.asks();
+        let (webhook_decides, _) = self.0.access.webhook_decides();
         match client.kind() == IdentityKind::Open || client.may_subscribe(name) {
             true => Ok(true),
-            false if asks => Ok(false),
+            false if webhook_decides => Ok(false),
             false => Err(RequestError::new(ErrorCode::Forbidden, format!("you may not hear {name}"))),
         }
     }
@@ -446,11 +446,11 @@ impl Realtime {
     /// And speak on it.
     fn may_publish(&self, client: &Identity, name: &ChannelName) -> Result<bool, RequestError> {
         let publishers = self.0.config.channel(name).map(|channel| channel.publish).unwrap_or_default();
-        let (_, asks) = self.0.access.asks();
+        let (_, webhook_decides) = self.0.access.webhook_decides();
         match client.kind() == IdentityKind::Open || client.may_publish(name) {
-            _ if !client.is_among(publishers) => {}
+            _ if !client.is_publisher(publishers) => {}
             true => return Ok(true),
-            false if asks => return Ok(false),
+            false if webhook_decides => return Ok(false),
             false => {}
         }
         Err(RequestError::new(ErrorCode::Forbidden, format!("you may not speak on {name}")))
@@ -556,9 +556,9 @@ fn options(config: &Config, name: &str) -> ChannelOptions {
             age: channel.history.age.duration(),
         },
         presence: match channel.presence.show {
-            Show::Off => Presence::Off,
-            Show::Counts => Presence::Counts,
-            Show::Members => Presence::Members(channel.presence.max as usize),
+            PresenceDetail::Off => Presence::Off,
+            PresenceDetail::Counts => Presence::Counts,
+            PresenceDetail::Members => Presence::Members(channel.presence.max as usize),
         },
         keys: KEYS,
     }

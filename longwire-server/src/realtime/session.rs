@@ -295,12 +295,14 @@ impl Session {
     fn set_identity(&mut self, identity: Identity) {
         let before = std::mem::replace(&mut self.client.identity, identity);
         self.expiry = Expiry::of(&self.client, &self.peer);
-        let (asks, _) = self.realtime.0.access.asks();
+        let (webhook_decides, _) = self.realtime.0.access.webhook_decides();
         let identity = &self.client.identity;
         // What the webhook has allowed it may still allow.
         let lost: Vec<_> = self
             .subscriptions
-            .extract_if(|name, _| !identity.may_subscribe(name) && (!asks || before.may_subscribe(name)))
+            .extract_if(|name, _| {
+                !identity.may_subscribe(name) && (!webhook_decides || before.may_subscribe(name))
+            })
             .map(|(name, _)| name)
             .collect();
         for name in lost {

@@ -1,7 +1,7 @@
 //! What a request shows, and what comes of it where there is no backend.
 
 use jsonwebtoken::Algorithm::HS256;
-use longwire_server::access::{Kind, generate_key};
+use longwire_server::access::{IdentityKind, generate_key};
 use serde_json::json;
 
 use super::*;
@@ -11,7 +11,7 @@ async fn without_rules_everybody_may_do_everything() {
     let access = configured("");
     for headers in [&[][..], &[("authorization", "Bearer whatever")]] {
         let identity = access.connect(&request("/a", headers), FROM, now()).await.expect("open");
-        assert_eq!((identity.kind(), identity.user(), identity.expires()), (Kind::Open, None, None));
+        assert_eq!((identity.kind(), identity.user(), identity.expires()), (IdentityKind::Open, None, None));
         assert!(identity.may_subscribe("a.b/c") && identity.may_publish("海"));
         assert!(!identity.may_subscribe("-/metrics") && !identity.may_publish("a..b"));
     }
@@ -25,7 +25,7 @@ async fn keys_of_programs() {
         [&[("x-api-key", &key)], &[("authorization", &format!("Bearer {key}"))]];
     for headers in shows {
         let identity = access.connect(&request("/a", headers), FROM, now()).await.expect("known");
-        assert_eq!((identity.kind(), identity.key()), (Kind::Key, Some("backend")));
+        assert_eq!((identity.kind(), identity.key()), (IdentityKind::Key, Some("backend")));
         assert!(identity.may_publish("a.b") && !identity.may_subscribe("a.b"));
     }
     for (headers, text) in [
@@ -49,7 +49,7 @@ async fn who_shows_nothing_and_who_shows_what_is_wrong() {
         "[token]\nsecret = '{SECRET}'\ncookie = 'session'\n[anonymous]\nsubscribe = ['public.>']"
     ));
     let identity = access.connect(&request("/a", &[]), FROM, now()).await.expect("anonymous");
-    assert_eq!(identity.kind(), Kind::Anonymous);
+    assert_eq!(identity.kind(), IdentityKind::Anonymous);
     assert!(
         identity.may_subscribe("public.a")
             && !identity.may_publish("public.a")
@@ -67,7 +67,7 @@ async fn who_shows_nothing_and_who_shows_what_is_wrong() {
         ] {
             let outcome = access.connect(&request(&uri, &[(name, &value)]), FROM, now()).await;
             match status {
-                None => assert_eq!(outcome.expect("good").kind(), Kind::Token),
+                None => assert_eq!(outcome.expect("good").kind(), IdentityKind::Token),
                 Some(status) => assert_eq!(refused(outcome).0, status),
             }
         }
@@ -82,8 +82,9 @@ async fn who_shows_nothing_and_who_shows_what_is_wrong() {
 #[tokio::test]
 async fn without_a_backend_nobody_else_is_asked() {
     let access = configured(&format!("token.secret = '{SECRET}'"));
-    assert_eq!(access.asks(), (false, false));
-    let identity = show(&access, &token(HS256, "", None, &claims(json!({})))).await.expect("good");
+    assert_eq!(access.webhook_decides(), (false, false));
+    let identity =
+        connect_with_token(&access, &token(HS256, "", None, &claims(json!({})))).await.expect("good");
     assert!(access.subscribe(&identity, "a.海", now()).await.is_ok());
     assert!(access.publish(&identity, "a.b", b"", now()).await.is_ok());
     let refusal = access.publish(&identity, "a.c", b"", now()).await.expect_err("refused");

@@ -47,7 +47,7 @@ async fn keys_are_fetched_once_and_again_when_one_is_missing() {
     let access = fetching(&server);
     let old = signed(RS256, "rsa", "old");
     for _ in 0..10 {
-        assert!(show(&access, &old).await.is_ok());
+        assert!(connect_with_token(&access, &old).await.is_ok());
     }
     let requests = server.requests();
     assert_eq!(requests.len(), 1);
@@ -58,20 +58,25 @@ async fn keys_are_fetched_once_and_again_when_one_is_missing() {
     let new = signed(ES256, "p256", "new");
     for _ in 0..10 {
         assert_eq!(
-            refused(show(&access, &new).await),
+            refused(connect_with_token(&access, &new).await),
             (401, "the key of the token (kid) is not known".into())
         );
     }
     assert_eq!(server.requests().len(), 1);
     pass(Duration::from_secs(61)).await;
-    assert!(show(&access, &new).await.is_ok() && show(&access, &old).await.is_ok());
+    assert!(
+        connect_with_token(&access, &new).await.is_ok() && connect_with_token(&access, &old).await.is_ok()
+    );
     assert_eq!(server.requests().len(), 2);
 
     // The old one is taken back, and is good no longer when the set has grown old.
     server.answer(set(&[(ES256, "p256", "new")]));
-    assert!(show(&access, &old).await.is_ok());
+    assert!(connect_with_token(&access, &old).await.is_ok());
     pass(Duration::from_secs(601)).await;
-    assert_eq!(refused(show(&access, &old).await), (401, "the key of the token (kid) is not known".into()));
+    assert_eq!(
+        refused(connect_with_token(&access, &old).await),
+        (401, "the key of the token (kid) is not known".into())
+    );
     assert_eq!(server.requests().len(), 3);
 }
 
@@ -83,7 +88,7 @@ async fn many_at_a_time_are_one_fetch() {
     let tasks: Vec<_> = (0..50)
         .map(|_| {
             let (access, shown) = (access.clone(), shown.clone());
-            tokio::spawn(async move { show(&access, &shown).await.is_ok() })
+            tokio::spawn(async move { connect_with_token(&access, &shown).await.is_ok() })
         })
         .collect();
     for task in tasks {
@@ -97,18 +102,18 @@ async fn keys_that_cannot_be_fetched_again_hold() {
     let server = Server::start(set(&[(RS256, "rsa", "one")])).await;
     let access = fetching(&server);
     let shown = signed(RS256, "rsa", "one");
-    assert!(show(&access, &shown).await.is_ok());
+    assert!(connect_with_token(&access, &shown).await.is_ok());
     server.answer(Answer::Whole("500 Internal Server Error", String::new()));
     pass(Duration::from_secs(3600)).await;
     for _ in 0..10 {
-        assert!(show(&access, &shown).await.is_ok());
+        assert!(connect_with_token(&access, &shown).await.is_ok());
     }
     assert_eq!(server.requests().len(), 2, "it is not asked more often for that");
     // Not for ever; and then it is asked as often as if there had been none.
     pass(Duration::from_secs(24 * 3600)).await;
     let before = server.requests().len();
     for _ in 0..10 {
-        let (status, text) = refused(show(&access, &shown).await);
+        let (status, text) = refused(connect_with_token(&access, &shown).await);
         let expected = "the keys for tokens cannot be fetched: the answer is 500 Internal Server Error";
         assert_eq!((status, &*text), (503, expected));
     }
@@ -141,14 +146,14 @@ async fn servers_that_give_no_keys() {
         let server = Server::start(answer).await;
         let access = fetching(&server);
         let shown = signed(RS256, "rsa", "one");
-        let (status, text) = refused(show(&access, &shown).await);
+        let (status, text) = refused(connect_with_token(&access, &shown).await);
         assert!(status == 503 && text.contains(expected), "{expected}: {text}");
         // It is not asked again at once, and is as soon as some time has passed.
-        assert_eq!(refused(show(&access, &shown).await).0, 503);
+        assert_eq!(refused(connect_with_token(&access, &shown).await).0, 503);
         assert_eq!(server.requests().len(), 1, "{expected}");
         server.answer(set(&[(RS256, "rsa", "one")]));
         pass(Duration::from_secs(3)).await;
-        assert!(show(&access, &shown).await.is_ok(), "{expected}");
+        assert!(connect_with_token(&access, &shown).await.is_ok(), "{expected}");
     }
 }
 
@@ -161,7 +166,7 @@ async fn keys_can_be_fetched_before_they_are_needed() {
     server.answer(set(&[(RS256, "rsa", "one")]));
     pass(Duration::from_secs(3)).await;
     assert_eq!(access.fetch_keys().await, Ok(()));
-    assert!(show(&access, &signed(RS256, "rsa", "one")).await.is_ok());
+    assert!(connect_with_token(&access, &signed(RS256, "rsa", "one")).await.is_ok());
     assert_eq!(server.requests().len(), 2);
 }
 
@@ -170,7 +175,7 @@ async fn a_set_is_as_large_as_may_be() {
     let Answer::Whole(status, keys) = set(&[(RS256, "rsa", "one")]) else { panic!("a whole answer") };
     let server =
         Server::start(Answer::Whole(status, keys.clone() + &" ".repeat(256 * 1024 - keys.len()))).await;
-    assert!(show(&fetching(&server), &signed(RS256, "rsa", "one")).await.is_ok());
+    assert!(connect_with_token(&fetching(&server), &signed(RS256, "rsa", "one")).await.is_ok());
 }
 
 #[tokio::test]
@@ -178,7 +183,7 @@ async fn a_server_that_is_not_there() {
     let gone =
         tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
     let access = fetching_from(gone);
-    assert_eq!(refused(show(&access, &signed(RS256, "rsa", "one")).await).0, 503);
+    assert_eq!(refused(connect_with_token(&access, &signed(RS256, "rsa", "one")).await).0, 503);
 }
 
 #[tokio::test(start_paused = true)]
@@ -186,7 +191,7 @@ async fn a_server_that_is_silent_is_waited_for_not_for_long() {
     let server = Server::start(Answer::Silence).await;
     let access = fetching(&server);
     let started = tokio::time::Instant::now();
-    let (status, text) = refused(show(&access, &signed(RS256, "rsa", "one")).await);
+    let (status, text) = refused(connect_with_token(&access, &signed(RS256, "rsa", "one")).await);
     assert_eq!((status, &*text), (503, "the keys for tokens cannot be fetched: no answer in time"));
     assert_eq!(started.elapsed().as_secs(), 5);
 }
@@ -197,8 +202,8 @@ async fn a_client_that_goes_away_does_not_keep_others_from_the_keys() {
     let access = fetching(&server);
     let shown = signed(RS256, "rsa", "one");
     // Polled once, so that the fetching has begun, and dropped.
-    assert!(show(&access, &shown).now_or_never().is_none());
-    assert!(show(&access, &shown).await.is_ok());
+    assert!(connect_with_token(&access, &shown).now_or_never().is_none());
+    assert!(connect_with_token(&access, &shown).await.is_ok());
     assert_eq!(server.requests().len(), 1);
 }
 

@@ -75,7 +75,7 @@ fn request(uri: &str, headers: &[(&str, &str)]) -> Request<()> {
     request.body(()).expect("a request")
 }
 
-async fn show(access: &Access, token: &str) -> Result<Identity, Refusal> {
+async fn connect_with_token(access: &Access, token: &str) -> Result<Identity, Refusal> {
     let request = request("/a.b", &[("authorization", &format!("Bearer {token}"))]);
     access.connect(&request, FROM, now()).await
 }

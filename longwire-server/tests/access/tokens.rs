@@ -3,7 +3,7 @@
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::Algorithm::{self, ES256, ES384, EdDSA, HS256, HS384, HS512, PS256, RS256, RS384, RS512};
-use longwire_server::access::{Kind, TOKEN_MAX};
+use longwire_server::access::{IdentityKind, TOKEN_MAX};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -20,8 +20,9 @@ fn encoded(text: &str) -> String {
 #[tokio::test]
 async fn a_good_token_gives_what_it_claims() {
     let access = with_secret("");
-    let identity = show(&access, &token(HS256, "", None, &claims(json!({})))).await.expect("good");
-    assert_eq!((identity.kind(), identity.user().map(|user| &**user)), (Kind::Token, Some("李雷")));
+    let identity =
+        connect_with_token(&access, &token(HS256, "", None, &claims(json!({})))).await.expect("good");
+    assert_eq!((identity.kind(), identity.user().map(|user| &**user)), (IdentityKind::Token, Some("李雷")));
     assert!(
         identity.may_subscribe("a.海") && !identity.may_subscribe("a.b.c") && !identity.may_subscribe("b")
     );
@@ -50,7 +51,7 @@ async fn every_algorithm() {
         };
         let access = configured(&format!("[token]\n{source}\nalgorithm = '{algorithm:?}'"));
         let good = token(algorithm, name, Some("any"), &claims(json!({})));
-        assert!(show(&access, &good).await.is_ok(), "{algorithm:?}");
+        assert!(connect_with_token(&access, &good).await.is_ok(), "{algorithm:?}");
         // One bit of what is signed, and of the signature.
         let (message, signature) = good.rsplit_once('.').expect("three parts");
         let (header, payload) = message.split_once('.').expect("three parts");
@@ -64,7 +65,7 @@ async fn every_algorithm() {
             format!("{message}."),
             format!("{header}.{payload}.AAAA"),
         ] {
-            let said = refused(show(&access, &forged).await);
+            let said = refused(connect_with_token(&access, &forged).await);
             assert_eq!(said, (401, "the signature of the token is wrong".into()), "{algorithm:?}");
         }
     }
@@ -135,7 +136,7 @@ async fn what_a_token_claims_of_time_and_people() {
         (&plain, json!({ "longwire": [["a"], ["a"]] }), Some(rights)),
         (&plain, json!({ "longwire": "all" }), Some(rights)),
     ] {
-        let shown = show(access, &token(HS256, "", None, &claims(more.clone()))).await;
+        let shown = connect_with_token(access, &token(HS256, "", None, &claims(more.clone()))).await;
         match wrong {
             None => assert!(shown.is_ok(), "{more} {shown:?}"),
             Some(text) => assert_eq!(refused(shown), (401, text.into()), "{more}"),
@@ -154,13 +155,14 @@ async fn what_is_not_claimed_is_nothing() {
         // Escapes are not those of a path: a name of these letters is meant, and no other.
         json!({ "longwire": { "subscribe": ["%2a", "a%2Eb", "%3E"] } }),
     ] {
-        let identity = show(&access, &token(HS256, "", None, &claims(more.clone()))).await.expect("good");
+        let identity =
+            connect_with_token(&access, &token(HS256, "", None, &claims(more.clone()))).await.expect("good");
         for name in ["a", "a.b", "a.*", ">", "%", ""] {
             assert!(!identity.may_subscribe(name) && !identity.may_publish(name), "{more} {name}");
         }
     }
     let all = claims(json!({ "longwire": { "subscribe": [">"], "publish": [">"] } }));
-    let identity = show(&access, &token(HS256, "", None, &all)).await.expect("good");
+    let identity = connect_with_token(&access, &token(HS256, "", None, &all)).await.expect("good");
     for name in ["a..b", "../a", "-/metrics", "a\0", "*", ">", "a.*"] {
         assert!(!identity.may_subscribe(name) && !identity.may_publish(name), "{name}");
     }
@@ -174,12 +176,15 @@ async fn the_algorithm_is_the_keys() {
     for secret in [key("rsa"), String::from_utf8(key("rsa")).expect("text").trim().into()] {
         let confused =
             jsonwebtoken::encode(&Header::new(HS256), &claims(json!({})), &EncodingKey::from_secret(&secret));
-        assert_eq!(refused(show(&rsa, &confused.expect("a token")).await), (401, algorithm.into()));
+        assert_eq!(
+            refused(connect_with_token(&rsa, &confused.expect("a token")).await),
+            (401, algorithm.into())
+        );
     }
     // A good signature by another algorithm of the same family.
     for other in [RS384, RS512, PS256] {
         assert_eq!(
-            refused(show(&rsa, &token(other, "rsa", None, &claims(json!({})))).await),
+            refused(connect_with_token(&rsa, &token(other, "rsa", None, &claims(json!({})))).await),
             (401, algorithm.into())
         );
     }
@@ -200,11 +205,14 @@ async fn the_algorithm_is_the_keys() {
         for signature in ["", &signature] {
             let forged =
                 format!("{}.{}.{signature}", encoded(header), encoded(&claims(json!({})).to_string()));
-            assert_eq!(refused(show(&rsa, &forged).await), (401, algorithm.into()), "{header}");
+            assert_eq!(refused(connect_with_token(&rsa, &forged).await), (401, algorithm.into()), "{header}");
         }
     }
     let other = token(RS256, "other_rsa", None, &claims(json!({})));
-    assert_eq!(refused(show(&rsa, &other).await), (401, "the signature of the token is wrong".into()));
+    assert_eq!(
+        refused(connect_with_token(&rsa, &other).await),
+        (401, "the signature of the token is wrong".into())
+    );
     // Keys that the token itself brings are not looked at.
     let brought = format!(
         "{}.{}.{signature}",
@@ -213,7 +221,10 @@ async fn the_algorithm_is_the_keys() {
         ),
         encoded(&claims(json!({})).to_string())
     );
-    assert_eq!(refused(show(&rsa, &brought).await), (401, "the signature of the token is wrong".into()));
+    assert_eq!(
+        refused(connect_with_token(&rsa, &brought).await),
+        (401, "the signature of the token is wrong".into())
+    );
 }
 
 #[tokio::test]
@@ -243,19 +254,22 @@ async fn what_is_no_token() {
         // Five parts are an encrypted token (RFC 7516).
         "e30.e30.e30.e30.e30",
     ] {
-        let (status, said) = refused(show(&access, text).await);
+        let (status, said) = refused(connect_with_token(&access, text).await);
         assert_eq!((status, &*said), (401, "this is no token (RFC 7519 7.2)"), "{text}");
     }
     let critical = format!("{}.{good_claims}.", encoded(r#"{"alg":"HS256","crit":["b64"],"b64":false}"#));
-    assert!(refused(show(&access, &critical).await).1.contains("RFC 7515 4.1.11"));
+    assert!(refused(connect_with_token(&access, &critical).await).1.contains("RFC 7515 4.1.11"));
     // As long as may be, and one byte more.
     let padded = |bytes: usize| token(HS256, "", None, &claims(json!({ "pad": "x".repeat(bytes) })));
     let long = (5000..7000).map(padded).find(|token| token.len() >= TOKEN_MAX - 1).expect("some length fits");
-    assert!(long.len() <= TOKEN_MAX && show(&access, &long).await.is_ok(), "{}", long.len());
+    assert!(long.len() <= TOKEN_MAX && connect_with_token(&access, &long).await.is_ok(), "{}", long.len());
     let longer = format!("{long}{}", "A".repeat(TOKEN_MAX + 1 - long.len()));
-    assert_eq!(refused(show(&access, &longer).await), (401, "the token is longer than 8 KiB".into()));
     assert_eq!(
-        refused(show(&access, &"A".repeat(1 << 20)).await),
+        refused(connect_with_token(&access, &longer).await),
+        (401, "the token is longer than 8 KiB".into())
+    );
+    assert_eq!(
+        refused(connect_with_token(&access, &"A".repeat(1 << 20)).await),
         (401, "the token is longer than 8 KiB".into())
     );
 }
@@ -302,7 +316,7 @@ async fn several_keys_in_one_file() {
         (EdDSA, "ed25519", Some("mismatched"), Some("the key of the token (kid) is not known")),
         (EdDSA, "ed25519", None, Some("the algorithm of the token is not that of its key")),
     ] {
-        let shown = show(&access, &token(algorithm, name, id, &good)).await;
+        let shown = connect_with_token(&access, &token(algorithm, name, id, &good)).await;
         match wrong {
             None => assert!(shown.is_ok(), "{algorithm:?} {id:?} {shown:?}"),
             Some(text) => assert_eq!(refused(shown).1, text, "{algorithm:?} {id:?}"),
@@ -320,7 +334,7 @@ async fn so_many_keys_are_tried_for_one_token() {
         keys.push(secret(SECRET));
         std::fs::write(&path, json!({ "keys": keys }).to_string()).expect("written");
         let access = configured(&format!("token.key_file = '{}'", path.display()));
-        let shown = show(&access, &token(HS256, "", None, &claims(json!({})))).await;
+        let shown = connect_with_token(&access, &token(HS256, "", None, &claims(json!({})))).await;
         match status {
             None => assert!(shown.is_ok()),
             Some(status) => assert_eq!(refused(shown).0, status),
@@ -387,7 +401,8 @@ fn files_that_hold_no_keys() {
 #[tokio::test]
 async fn a_token_is_renewed_by_one_of_the_same_user() {
     let access = with_secret("");
-    let identity = show(&access, &token(HS256, "", None, &claims(json!({})))).await.expect("good");
+    let identity =
+        connect_with_token(&access, &token(HS256, "", None, &claims(json!({})))).await.expect("good");
     let later =
         token(HS256, "", None, &claims(json!({ "exp": NOW + 3600, "longwire": { "subscribe": ["b"] } })));
     let renewed = access.renew(&identity, &later, now()).await.expect("good");

@@ -2,7 +2,7 @@
 
 use hmac::{Hmac, Mac};
 use jsonwebtoken::Algorithm::HS256;
-use longwire_server::access::Kind;
+use longwire_server::access::IdentityKind;
 use serde_json::json;
 use sha2::Sha256;
 
@@ -14,7 +14,7 @@ fn ok(answer: Value) -> Answer {
 }
 
 /// Patient, for the machine may be busy, unless something else is said.
-fn asking(server: &Server, more: &str) -> Access {
+fn with_webhook(server: &Server, more: &str) -> Access {
     let patience = if more.contains("timeout") { "" } else { "timeout = '30s'" };
     configured(&format!("[webhook]\nurl = 'http://{}/hook'\n{patience}\n{more}", server.address))
 }
@@ -23,7 +23,7 @@ async fn connect(access: &Access, uri: &str, headers: &[(&str, &str)]) -> Result
     access.connect(&request(uri, headers), FROM, now()).await
 }
 
-fn asked(server: &Server) -> Value {
+fn last_request(server: &Server) -> Value {
     let (_, body) = server.requests().pop().expect("it was asked");
     serde_json::from_str(&body).expect("JSON")
 }
@@ -34,18 +34,18 @@ async fn it_is_told_what_is_known() {
         json!({ "allow": true, "user": "李雷", "subscribe": ["b.*"], "expires": NOW + 60 }),
     ))
     .await;
-    let access = asking(&server, "headers = ['Cookie', 'x-tenant', 'x-none']\nsecret = 'shared'");
+    let access = with_webhook(&server, "headers = ['Cookie', 'x-tenant', 'x-none']\nsecret = 'shared'");
     let headers =
         [("cookie", "a=b"), ("cookie", "c=d"), ("x-tenant", "1"), ("x-tenant", "2"), ("x-other", "no")];
     let identity = connect(&access, "/%E6%B5%B7/a?b=c", &headers).await.expect("allowed");
-    assert_eq!((identity.kind(), identity.user().map(|user| &**user)), (Kind::Webhook, Some("李雷")));
+    assert_eq!((identity.kind(), identity.user().map(|user| &**user)), (IdentityKind::Webhook, Some("李雷")));
     assert_eq!(identity.expires(), Some(now() + Duration::from_secs(60)));
     // What it says of hearing, and, as it says nothing of speaking, the channel that was asked for.
     assert!(identity.may_subscribe("b.x") && !identity.may_subscribe("海/a"));
     assert!(identity.may_publish("海/a") && !identity.may_publish("海/b") && !identity.may_publish("b.x"));
 
     assert_eq!(
-        asked(&server),
+        last_request(&server),
         json!({
             "event": "connect", "time": NOW, "path": "/%E6%B5%B7/a", "query": "b=c", "user": null, "address": "192.0.2.7", "channel": "海/a",
             "headers": { "cookie": "a=b; c=d", "x-tenant": "1, 2" },
@@ -80,7 +80,7 @@ async fn its_answers_count() {
         (Answer::Raw(b"\0\0\0".to_vec()), Some(503)),
     ] {
         let server = Server::start(answer).await;
-        let access = asking(&server, "");
+        let access = with_webhook(&server, "");
         let outcome = connect(&access, "/a", &[]).await;
         match status {
             None => assert!(outcome.is_ok()),
@@ -94,23 +94,23 @@ async fn its_answers_count() {
 async fn when_it_is_down() {
     let server = Server::start(Answer::Silence).await;
     let started = tokio::time::Instant::now();
-    assert_eq!(refused(connect(&asking(&server, "timeout = '2s'"), "/a", &[]).await).0, 503);
+    assert_eq!(refused(connect(&with_webhook(&server, "timeout = '2s'"), "/a", &[]).await).0, 503);
     assert_eq!(started.elapsed(), Duration::from_secs(2));
-    let access = asking(&server, "when_down = 'allow'\ntimeout = '2s'\nsubscribe = true");
+    let access = with_webhook(&server, "when_down = 'allow'\ntimeout = '2s'\nsubscribe = true");
     let identity = connect(&access, "/a", &[]).await.expect("allowed");
     assert!(identity.may_subscribe("a") && !identity.may_subscribe("b"));
     assert!(access.subscribe(&identity, "b", now()).await.is_ok());
     // Another answer than none is never taken for none.
     server.answer(Answer::Whole("403 Forbidden", String::new()));
     tokio::time::resume();
-    assert_eq!(refused(connect(&asking(&server, "when_down = 'allow'"), "/a", &[]).await).0, 403);
+    assert_eq!(refused(connect(&with_webhook(&server, "when_down = 'allow'"), "/a", &[]).await).0, 403);
 }
 
 #[tokio::test]
 async fn questions_at_a_time_are_bounded() {
     let server = Server::start(Answer::Silence).await;
     let access =
-        std::sync::Arc::new(asking(&server, "concurrency = 2\ntimeout = '60s'\nwhen_down = 'allow'"));
+        std::sync::Arc::new(with_webhook(&server, "concurrency = 2\ntimeout = '60s'\nwhen_down = 'allow'"));
     let open: Vec<_> = (0..2)
         .map(|_| {
             let access = access.clone();
@@ -137,8 +137,9 @@ async fn questions_at_a_time_are_bounded() {
 #[tokio::test]
 async fn what_nothing_else_allows_is_asked() {
     let server = Server::start(ok(json!({ "allow": true, "user": "李雷" }))).await;
-    let access = asking(&server, "subscribe = true\npublish = true\nbody = true\nheaders = ['x-tenant']");
-    assert_eq!(access.asks(), (true, true));
+    let access =
+        with_webhook(&server, "subscribe = true\npublish = true\nbody = true\nheaders = ['x-tenant']");
+    assert_eq!(access.webhook_decides(), (true, true));
     let identity = connect(&access, "/a", &[("x-tenant", "1")]).await.expect("allowed");
     assert!(access.subscribe(&identity, "a", now()).await.is_ok());
     assert_eq!(server.requests().len(), 1, "the channel that was asked for is known");
@@ -151,11 +152,11 @@ async fn what_nothing_else_allows_is_asked() {
         all.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
         all
     };
-    assert_eq!(asked(&server), with(json!({ "event": "subscribe" })));
+    assert_eq!(last_request(&server), with(json!({ "event": "subscribe" })));
     assert!(access.publish(&identity, "b", "你好 👋".as_bytes(), now()).await.is_ok());
-    assert_eq!(asked(&server), with(json!({ "event": "publish", "size": 11, "body": "你好 👋" })));
+    assert_eq!(last_request(&server), with(json!({ "event": "publish", "size": 11, "body": "你好 👋" })));
     assert!(access.publish(&identity, "b", b"\xff\x00", now()).await.is_ok());
-    assert_eq!(asked(&server), with(json!({ "event": "publish", "size": 2, "body_base64": "/wA=" })));
+    assert_eq!(last_request(&server), with(json!({ "event": "publish", "size": 2, "body_base64": "/wA=" })));
     // What is no name is nobody's to allow.
     let before = server.requests().len();
     for name in ["", "b..c", "-/metrics", "b*", "b\0"] {
@@ -169,7 +170,7 @@ async fn what_nothing_else_allows_is_asked() {
 #[tokio::test]
 async fn answers_are_remembered_for_the_same_question_only() {
     let server = Server::start(ok(json!({ "allow": true, "expires": NOW + 60 }))).await;
-    let access = asking(&server, "cache = '1m'\nsubscribe = true\npublish = true");
+    let access = with_webhook(&server, "cache = '1m'\nsubscribe = true\npublish = true");
     let identity = connect(&access, "/a", &[]).await.expect("allowed");
     for _ in 0..5 {
         assert!(connect(&access, "/a", &[]).await.is_ok());
@@ -208,9 +209,12 @@ async fn a_token_and_the_backend() {
         server.address
     ));
     let shown = token(HS256, "", None, &claims(json!({})));
-    let identity = show(&access, &shown).await.expect("allowed");
-    assert_eq!(asked(&server)["user"], "李雷");
-    assert_eq!((identity.kind(), identity.expires()), (Kind::Token, Some(now() + Duration::from_secs(10))));
+    let identity = connect_with_token(&access, &shown).await.expect("allowed");
+    assert_eq!(last_request(&server)["user"], "李雷");
+    assert_eq!(
+        (identity.kind(), identity.expires()),
+        (IdentityKind::Token, Some(now() + Duration::from_secs(10)))
+    );
     // It may take what the token gives, and leaves what it does not speak of.
     assert!(identity.may_subscribe("a.b") && !identity.may_publish("a.b"));
     let renewed = access.renew(&identity, &shown, now()).await.expect("allowed");
@@ -220,7 +224,7 @@ async fn a_token_and_the_backend() {
     // With a token that is wrong it is not asked.
     let before = server.requests().len();
     let expired = token(HS256, "", None, &claims(json!({ "exp": 1 })));
-    assert_eq!(refused(show(&access, &expired).await).0, 401);
+    assert_eq!(refused(connect_with_token(&access, &expired).await).0, 401);
     assert_eq!(server.requests().len(), before);
 }
 

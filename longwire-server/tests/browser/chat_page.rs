@@ -17,7 +17,7 @@ async fn people_talk_on_several_channels_and_miss_nothing() {
     let lin = browser.open(&format!("http://127.0.0.1:{port}/")).await;
     browser.picture(&lin, "page-first").await;
     browser.until(&ada, "document.getElementById('state').textContent === 'open · websocket'").await;
-    browser.say(&ada, "有人吗？ ☕").await;
+    browser.send_chat(&ada, "有人吗？ ☕").await;
     browser.until(&ada, &row("ol li.mine:not(.waits)", "有人吗？ ☕")).await;
 
     // Who comes later sees what was said, and who is there.
@@ -27,10 +27,10 @@ async fn people_talk_on_several_channels_and_miss_nothing() {
     browser.until(&lin, "document.getElementById('count').textContent === '2 there'").await;
     assert_eq!(browser.value(&lin, "decodeURIComponent(location.hash)").await, "#茶馆");
     browser.fill(&lin, "name", "林").await;
-    browser.say(&lin, "我在！早上好 🌤").await;
+    browser.send_chat(&lin, "我在！早上好 🌤").await;
     browser.until(&ada, &row("ol li:not(.mine)", "林: 我在！早上好 🌤")).await;
     let markup = "<img src=x onerror=\"document.title='broken in'\"><b>bold</b>";
-    browser.say(&ada, markup).await;
+    browser.send_chat(&ada, markup).await;
     browser.until(&lin, &row("ol li", markup)).await;
     assert_eq!(browser.value(&lin, "document.querySelector('ol img')").await, json!(null));
     browser.value(&lin, "(data => (data.items.add(new File([new Uint8Array([0, 1, 255])], 'a.bin')), document.getElementById('file').files = data.files, document.getElementById('file').dispatchEvent(new Event('change'))))(new DataTransfer())").await;
@@ -40,7 +40,7 @@ async fn people_talk_on_several_channels_and_miss_nothing() {
     browser.fill(&lin, "channel", "rooms/一").await;
     browser.click(&lin, "join").await;
     browser.until(&lin, "document.getElementById('title').textContent === 'rooms/一'").await;
-    browser.say(&ada, "还有一件事 📎").await;
+    browser.send_chat(&ada, "还有一件事 📎").await;
     browser.until(&lin, "document.querySelector('.unread').textContent === '1'").await;
     browser.picture(&lin, "page-two").await;
     browser.press_alt_arrow(&lin, "ArrowDown").await;
@@ -52,7 +52,7 @@ async fn people_talk_on_several_channels_and_miss_nothing() {
     for tab in [&ada, &lin] {
         browser.until(tab, &row("ol li.note", "the connection was lost (1006)")).await;
     }
-    browser.say(&lin, "听得见吗？ 🌊").await;
+    browser.send_chat(&lin, "听得见吗？ 🌊").await;
     browser.until(&lin, &row("ol li.mine.waits", "听得见吗？ 🌊")).await;
     browser.picture(&lin, "page-offline").await;
     let mut command = longwire();
@@ -65,7 +65,7 @@ async fn people_talk_on_several_channels_and_miss_nothing() {
     // Another transport goes on where the first was.
     browser.value(&ada, "(select => (select.value = 'sse', select.dispatchEvent(new Event('change'))))(document.getElementById('transport'))").await;
     browser.until(&ada, "document.getElementById('state').textContent === 'open · sse'").await;
-    browser.say(&ada, "换了一条路 🛤").await;
+    browser.send_chat(&ada, "换了一条路 🛤").await;
     browser.until(&lin, &row("ol li", "换了一条路 🛤")).await;
     browser.until(&ada, &row("ol li.mine:not(.waits)", "换了一条路 🛤")).await;
     let said = "[...document.querySelectorAll('ol:not([hidden]) li:not(.note) small')].map(one => Number(one.title.split('-')[1]))";

@@ -24,10 +24,10 @@ async fn its_numbers_are_what_was_done() {
         talkers[0].send(format!("第 {number:03}")).await.expect("sent");
     }
     for _ in 0..120 {
-        process::hear(&mut talkers[1]).await;
+        process::receive(&mut talkers[1]).await;
     }
-    let mut talker = talkers.remove(0);
-    talker.close(longwire::CloseCode::NORMAL, "").await.expect("closed");
+    let mut client = talkers.remove(0);
+    client.close(longwire::CloseCode::NORMAL, "").await.expect("closed");
     let of = |field: &str| before["now"][field].as_u64().expect(field);
     for (field, more) in
         [("published", 120), ("published_bytes", 120 * 7), ("received", 120), ("sent", 120), ("opened", 0)]

@@ -193,7 +193,7 @@ impl Browser {
     }
 
     /// Says something in the page's channel.
-    pub(crate) async fn say(&mut self, tab: &Tab, text: &str) {
+    pub(crate) async fn send_chat(&mut self, tab: &Tab, text: &str) {
         self.fill(tab, "text", text).await;
         self.press_enter(tab).await;
     }

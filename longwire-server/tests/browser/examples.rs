@@ -43,12 +43,12 @@ async fn chat() {
     let mut browser = Browser::start().await;
     let ada = visit(&mut browser, &server, "/").await;
     browser.fill(&ada, "name", "阿达").await;
-    browser.say(&ada, "你好，世界 👋").await;
+    browser.send_chat(&ada, "你好，世界 👋").await;
     browser.until(&ada, "!!document.querySelector('li.mine:not(.waits)')").await;
     let lin = visit(&mut browser, &server, "/").await;
     browser.until(&lin, "document.querySelector('li')?.textContent.includes('你好，世界 👋')").await;
     browser.fill(&lin, "name", "林").await;
-    browser.say(&lin, "<b>早</b> ☕").await;
+    browser.send_chat(&lin, "<b>早</b> ☕").await;
     browser.until(&ada, "document.querySelectorAll('li')[1]?.textContent.includes('<b>早</b> ☕')").await;
     browser.until(&ada, "document.getElementById('there').textContent === '2 there'").await;
     assert_eq!(browser.value(&ada, "document.querySelectorAll('li').length").await, json!(2));

@@ -57,20 +57,20 @@ async fn two_tabs_talk_and_are_told_that_the_server_stops() {
     browser.until(&ada, &row("#wire li[data-event=open]", "protocol none")).await;
     assert_eq!(browser.value(&lin, "decodeURIComponent(location.hash)").await, "#茶馆");
 
-    browser.say(&ada, "你好，世界 🌊").await;
+    browser.send_chat(&ada, "你好，世界 🌊").await;
     browser.until(&ada, &row("#conversation li.mine", "你好，世界 🌊")).await;
     browser.until(&lin, &row("#conversation li.theirs", "你好，世界 🌊")).await;
     browser
         .until(&lin, &row("#wire li[data-event=message][data-direction=received]", "20 B你好，世界 🌊"))
         .await;
-    browser.say(&lin, "早上好 ☕").await;
+    browser.send_chat(&lin, "早上好 ☕").await;
     browser.until(&ada, &row("#conversation li.theirs", "林: 早上好 ☕")).await;
     browser.until(&lin, &row("#wire li[data-direction=sent]", "林: 早上好 ☕")).await;
     assert_eq!(browser.value(&ada, "document.getElementById('text').value").await, "", "sent, so emptied");
 
     // What others say never becomes markup.
     let markup = "<img src=x onerror=\"document.title='broken in'\"><b>bold</b>";
-    browser.say(&ada, markup).await;
+    browser.send_chat(&ada, markup).await;
     browser.until(&lin, &row("#conversation li.theirs", markup)).await;
     assert_eq!(
         browser.value(&lin, "document.querySelector('#conversation img, #conversation b, #wire img')").await,
@@ -99,7 +99,7 @@ async fn two_tabs_talk_and_are_told_that_the_server_stops() {
         .await;
     browser.until(&lin, &row("#wire li[data-event=close][data-code='4001'][data-clean=true]", "4001")).await;
     joins(&mut browser, &lin, "茶馆").await;
-    browser.say(&lin, "我回来了 🎉 and this is a longer line, so that one sees how it wraps in the conversation and is cut on the wire").await;
+    browser.send_chat(&lin, "我回来了 🎉 and this is a longer line, so that one sees how it wraps in the conversation and is cut on the wire").await;
     browser.until(&ada, &row("#conversation li.theirs", "我回来了 🎉")).await;
     browser.picture(&ada, "raw-light").await;
 
@@ -149,8 +149,8 @@ async fn a_server_that_is_killed_is_1006_and_is_joined_again() {
     browser.click(&tab, "connect").await;
     is_open(&mut browser, &tab).await;
     let mut other = server.join("/lobby").await;
-    browser.say(&tab, "又见面了 👋").await;
-    assert_eq!(process::hear(&mut other).await.as_text(), Some("又见面了 👋"));
+    browser.send_chat(&tab, "又见面了 👋").await;
+    assert_eq!(process::receive(&mut other).await.as_text(), Some("又见面了 👋"));
     // However much goes by, the page keeps a bounded part of it.
     for number in 0..1200 {
         other.feed(format!("第 {number}")).await.expect("queued");

@@ -60,7 +60,7 @@ async fn as_many_connections_as_there_may_be() {
         assert!(began.elapsed() < crate::process::PATIENCE);
     }
     two.send("还在").await.expect("sent");
-    assert_eq!(crate::process::hear(&mut two).await.as_text(), Some("还在"));
+    assert_eq!(crate::process::receive(&mut two).await.as_text(), Some("还在"));
 }
 
 /// By `fetch` a page may say whatever it likes in X-Forwarded-Host, but no Host that is not its own.

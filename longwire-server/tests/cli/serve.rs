@@ -6,7 +6,7 @@ use std::time::Duration;
 use longwire::{Client, CloseCode, Config, ConnectError, Error, Message, Side};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::process::{HERE, PATIENCE, Server, Talker, hear, longwire};
+use crate::process::{ClientProcess, PATIENCE, PROBE, Server, longwire, receive};
 
 #[test]
 fn one_line_tells_where_it_listens() {
@@ -35,12 +35,12 @@ async fn what_one_sends_all_others_on_the_channel_receive() {
         Message::from("plain"),
     ] {
         one.send(message.clone()).await.expect("sent");
-        assert_eq!(hear(&mut two).await, message);
-        assert_eq!(hear(&mut three).await, message);
+        assert_eq!(receive(&mut two).await, message);
+        assert_eq!(receive(&mut three).await, message);
     }
     two.send("answer").await.expect("sent");
     // The first thing that the speaker hears is the answer, and nothing it said itself.
-    assert_eq!(hear(&mut one).await, Message::from("answer"));
+    assert_eq!(receive(&mut one).await, Message::from("answer"));
     let silence = tokio::time::timeout(Duration::from_millis(200), elsewhere.recv()).await;
     assert!(silence.is_err(), "heard on another channel: {silence:?}");
 }
@@ -51,7 +51,7 @@ async fn the_root_is_a_channel_as_well() {
     let mut one = server.join("/").await;
     let mut two = server.join("/").await;
     one.send("根 🌱").await.expect("sent");
-    assert_eq!(hear(&mut two).await, Message::from("根 🌱"));
+    assert_eq!(receive(&mut two).await, Message::from("根 🌱"));
 }
 
 #[tokio::test]
@@ -61,7 +61,7 @@ async fn the_name_of_a_channel_is_bounded() {
     let mut one = server.join(&longest).await;
     let mut two = server.join(&longest).await;
     one.send("长 🐉").await.expect("sent");
-    assert_eq!(hear(&mut two).await, Message::from("长 🐉"));
+    assert_eq!(receive(&mut two).await, Message::from("长 🐉"));
     match Client::new().connect(server.url(&format!("{longest}x"))).await {
         Err(ConnectError::Refused(response)) => {
             assert_eq!((response.status.as_u16(), response.body.contains("255")), (400, true));
@@ -85,7 +85,7 @@ async fn messages_are_compressed_for_those_who_offer_it() {
         assert!(plain.deflate().is_none());
         for message in [message.clone(), Message::from("x".repeat(threshold)), Message::from("短")] {
             one.send(message.clone()).await.expect("sent");
-            assert_eq!(hear(&mut two).await, message);
+            assert_eq!(receive(&mut two).await, message);
         }
     }
     let server = Server::start(&[]);
@@ -102,11 +102,11 @@ async fn echo_sends_back_in_order() {
     }
     socket.send(vec![7; 3000]).await.expect("sent");
     for number in 0..500 {
-        assert_eq!(hear(&mut socket).await, Message::from(format!("第 {number} 🐟")));
+        assert_eq!(receive(&mut socket).await, Message::from(format!("第 {number} 🐟")));
     }
-    assert_eq!(hear(&mut socket).await, Message::from(vec![7; 3000]));
+    assert_eq!(receive(&mut socket).await, Message::from(vec![7; 3000]));
     other.send("mine").await.expect("sent");
-    assert_eq!(hear(&mut other).await, Message::from("mine"));
+    assert_eq!(receive(&mut other).await, Message::from("mine"));
     socket.close(1000, "done").await.expect("a closing handshake");
     assert_eq!(socket.closed().map(|closed| closed.by), Some(Side::Us));
 }
@@ -114,24 +114,27 @@ async fn echo_sends_back_in_order() {
 #[tokio::test]
 async fn two_people_talk_with_the_client() {
     let server = Server::start(&[]);
-    let mut ada = Talker::join(&server, "/lobby", &[]).await;
-    let mut lin = Talker::join(&server, "/lobby", &[]).await;
+    let mut ada = ClientProcess::join(&server, "/lobby", &[]).await;
+    let mut lin = ClientProcess::join(&server, "/lobby", &[]).await;
     let mut program = server.join("/lobby").await;
 
-    ada.say("hello 林");
-    assert_eq!(lin.hears(), "hello 林");
-    assert_eq!(hear(&mut program).await, Message::from("hello 林"));
-    lin.say("你好 Ada 🌊");
-    assert_eq!(ada.hears(), "你好 Ada 🌊");
-    assert_eq!(hear(&mut program).await, Message::from("你好 Ada 🌊"));
+    ada.send_line("hello 林");
+    assert_eq!(lin.next_line(), "hello 林");
+    assert_eq!(receive(&mut program).await, Message::from("hello 林"));
+    lin.send_line("你好 Ada 🌊");
+    assert_eq!(ada.next_line(), "你好 Ada 🌊");
+    assert_eq!(receive(&mut program).await, Message::from("你好 Ada 🌊"));
     program.send(b"\x00\x01binary".to_vec()).await.expect("sent");
-    for talker in [&ada, &lin] {
-        assert_eq!(talker.hears(), "00000000  00 01 62 69 6e 61 72 79                           |..binary|");
-        assert_eq!(talker.hears(), "00000008");
+    for client in [&ada, &lin] {
+        assert_eq!(
+            client.next_line(),
+            "00000000  00 01 62 69 6e 61 72 79                           |..binary|"
+        );
+        assert_eq!(client.next_line(), "00000008");
     }
-    for mut talker in [ada, lin] {
-        talker.end_input();
-        assert_eq!(talker.ended(), (Some(0), vec![]));
+    for mut client in [ada, lin] {
+        client.end_input();
+        assert_eq!(client.ended(), (Some(0), vec![]));
     }
 }
 
@@ -145,8 +148,8 @@ async fn a_message_of_900_kb_arrives_whole() {
     for _ in 0..3 {
         one.feed(&*text).await.expect("queued");
         one.send(bytes.clone()).await.expect("sent");
-        assert_eq!(hear(&mut two).await, Message::from(&*text));
-        assert_eq!(hear(&mut two).await, Message::from(bytes.clone()));
+        assert_eq!(receive(&mut two).await, Message::from(&*text));
+        assert_eq!(receive(&mut two).await, Message::from(bytes.clone()));
     }
 }
 
@@ -158,8 +161,8 @@ async fn a_message_over_the_limit_closes_its_sender_with_1009_and_nobody_else() 
     let mut two = server.join("/limit").await;
 
     one.send(vec![1; 64 * 1024]).await.expect("sent");
-    assert_eq!(hear(&mut sender).await, Message::from(vec![1; 64 * 1024]));
-    assert_eq!(hear(&mut two).await, Message::from(vec![1; 64 * 1024]));
+    assert_eq!(receive(&mut sender).await, Message::from(vec![1; 64 * 1024]));
+    assert_eq!(receive(&mut two).await, Message::from(vec![1; 64 * 1024]));
 
     // The server may have closed before all of it was sent.
     let _ = sender.send(vec![2; 64 * 1024 + 1]).await;
@@ -171,7 +174,7 @@ async fn a_message_over_the_limit_closes_its_sender_with_1009_and_nobody_else() 
     );
 
     one.send("still here").await.expect("sent");
-    assert_eq!(hear(&mut two).await, Message::from("still here"));
+    assert_eq!(receive(&mut two).await, Message::from("still here"));
 }
 
 #[tokio::test]
@@ -185,12 +188,12 @@ async fn a_slow_consumer_is_closed_with_1008_and_nobody_else_is_disturbed() {
     narrow.set_recv_buffer_size(16 * 1024).expect("set");
     let narrow = narrow.connect(([127, 0, 0, 1], server.port).into()).await.expect("connected");
     let mut slow = Client::new().handshake(server.url("/flood"), narrow).await.expect("accepted");
-    speaker.send(HERE).await.expect("sent");
+    speaker.send(PROBE).await.expect("sent");
 
     // More than the server's send buffer, its write buffer and the receive buffer hold together.
     for _ in 0..256 {
         speaker.send(vec![5; SIZE]).await.expect("sent");
-        assert_eq!(hear(&mut quick).await.into_bytes().len(), SIZE);
+        assert_eq!(receive(&mut quick).await.into_bytes().len(), SIZE);
     }
     let mut received = 0;
     let end = loop {
@@ -205,7 +208,7 @@ async fn a_slow_consumer_is_closed_with_1008_and_nobody_else_is_disturbed() {
     assert_eq!((closed.code, &*closed.reason), (CloseCode::TRY_AGAIN, "slow consumer"));
 
     speaker.send("over").await.expect("sent");
-    assert_eq!(hear(&mut quick).await, Message::from("over"));
+    assert_eq!(receive(&mut quick).await, Message::from("over"));
 }
 
 #[tokio::test]
@@ -300,7 +303,7 @@ async fn running_out_of_files_is_survived() {
     drop(crowd);
     let mut other = server.join("/").await;
     member.send("终于 🎉").await.expect("sent");
-    assert_eq!(hear(&mut other).await, Message::from("终于 🎉"));
+    assert_eq!(receive(&mut other).await, Message::from("终于 🎉"));
     assert_eq!(server.stderr.within(Duration::ZERO), None, "told once, not for each attempt");
 }
 
@@ -320,5 +323,5 @@ async fn killed_and_started_again_on_the_same_port() {
     let mut one = server.join("/").await;
     let mut two = server.join("/").await;
     one.send("又见面了 👋").await.expect("sent");
-    assert_eq!(hear(&mut two).await, Message::from("又见面了 👋"));
+    assert_eq!(receive(&mut two).await, Message::from("又见面了 👋"));
 }

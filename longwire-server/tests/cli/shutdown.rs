@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use longwire::{CloseCode, Side};
 
-use crate::process::{HERE, PATIENCE, Server, Talker};
+use crate::process::{ClientProcess, PATIENCE, PROBE, Server};
 
 #[tokio::test]
 async fn a_signal_closes_everyone_with_1001_and_ends_with_0() {
@@ -12,14 +12,14 @@ async fn a_signal_closes_everyone_with_1001_and_ends_with_0() {
         let mut server = Server::start(&[]);
         let mut member = server.join("/").await;
         let mut echo = server.connect("/-/echo").await;
-        let mut talker = Talker::join(&server, "/", &[]).await;
+        let mut client = ClientProcess::join(&server, "/", &[]).await;
 
         server.signal(name);
         for socket in [&mut member, &mut echo] {
             while let Some(message) =
                 tokio::time::timeout(PATIENCE, socket.recv()).await.expect("in time").expect("clean")
             {
-                assert_eq!(message.as_text(), Some(HERE));
+                assert_eq!(message.as_text(), Some(PROBE));
             }
             let closed = socket.closed().expect("closed");
             let frame = closed.frame.as_ref().expect("a code");
@@ -28,7 +28,7 @@ async fn a_signal_closes_everyone_with_1001_and_ends_with_0() {
                 (Side::Peer, CloseCode::GOING_AWAY, "the server stops")
             );
         }
-        assert_eq!(talker.ended(), (Some(0), vec![]));
+        assert_eq!(client.ended(), (Some(0), vec![]));
         assert_eq!(server.ended().code(), Some(0), "{name}");
         assert_eq!(server.stderr.rest(), Vec::<String>::new());
     }

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::process::{PATIENCE, Server, hear, run};
+use crate::process::{PATIENCE, Server, receive, run};
 
 /// A certificate that signs itself, and its key, in files of a directory.
 struct Identity {
@@ -75,7 +75,7 @@ async fn talk(server: &Server, connector: &TlsConnector) {
     loop {
         assert!(began.elapsed() < PATIENCE);
         two.send("你好 🔒").await.expect("sent");
-        if let Ok(heard) = tokio::time::timeout(Duration::from_millis(100), hear(&mut one)).await {
+        if let Ok(heard) = tokio::time::timeout(Duration::from_millis(100), receive(&mut one)).await {
             assert_eq!(heard.as_text(), Some("你好 🔒"));
             break;
         }
@@ -128,7 +128,7 @@ async fn a_certificate_that_is_renewed() {
     connect(&server, &trusting(&one.certificate, None, &[]), "/").await.expect_err("the new one");
     talk(&server, &trusting(&two.certificate, None, &[])).await;
     old.send("旧的还在").await.expect("sent");
-    assert_eq!(hear(&mut old).await.as_text(), Some("旧的还在"));
+    assert_eq!(receive(&mut old).await.as_text(), Some("旧的还在"));
 }
 
 #[tokio::test]

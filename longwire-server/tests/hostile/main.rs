@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-use process::{PATIENCE, Server, hear};
+use process::{PATIENCE, Server, receive};
 
 /// A connection on which anything may be sent. Its receive buffer is small, so that the system holds
 /// little of what it does not read.

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::deflated::{TAIL, stored, zeros};
-use crate::process::{HERE, PATIENCE, Server, hear};
+use crate::process::{PATIENCE, PROBE, Server, receive};
 use crate::{Friends, arguments, compressed, digits, frame, is_calm, memory, message, open, raw};
 
 const KIB: usize = 1024;
@@ -32,7 +32,7 @@ async fn slow_consumers(deflate: bool) {
     for _ in 0..SLOW {
         slow.push(open(&server, "/flood").await);
     }
-    speaker.send(HERE).await.expect("sent");
+    speaker.send(PROBE).await.expect("sent");
     let (before, _) = memory(&server);
     let said = digits(60 * KIB);
     // Compressed it takes more of them to fill what waits, and longer for each: but not until the slow ones are
@@ -41,7 +41,7 @@ async fn slow_consumers(deflate: bool) {
     let began = Instant::now();
     for _ in 0..rounds {
         speaker.send(said.clone()).await.expect("sent");
-        assert_eq!(hear(&mut quick).await.into_bytes().len(), 60 * KIB);
+        assert_eq!(receive(&mut quick).await.into_bytes().len(), 60 * KIB);
     }
     let (_, most) = memory(&server);
     let held = most.saturating_sub(before);

@@ -6,14 +6,14 @@ use longwire::{Message, WebSocket};
 use serde_json::{Value, json};
 
 use crate::client::Connection;
+use crate::in_time;
 use crate::server::{Server, Session};
-use crate::soon;
 
 const CHANNEL: &str = "rooms/一";
 const PATH: &str = "/rooms/%E4%B8%80";
 
 /// Everybody who listens.
-struct Listeners {
+struct Subscribers {
     raw: WebSocket,
     session: Session,
     stream: Connection,
@@ -30,7 +30,7 @@ fn payload(message: &Message) -> (&'static str, String) {
     }
 }
 
-impl Listeners {
+impl Subscribers {
     async fn new(server: &Server) -> Self {
         let mut session = server.session().await;
         session.subscribe(CHANNEL).await;
@@ -48,8 +48,8 @@ impl Listeners {
     }
 
     /// All of them hear this, by the way that they have.
-    async fn hear(&mut self, server: &Server, message: &Message) {
-        let heard = soon(self.raw.recv()).await.expect("open").expect("open");
+    async fn receive(&mut self, server: &Server, message: &Message) {
+        let heard = in_time(self.raw.recv()).await.expect("open").expect("open");
         assert_eq!(heard, *message);
 
         let polled = server.get(&format!("{PATH}?after={}&wait=25", self.position)).await.good();
@@ -69,7 +69,7 @@ impl Listeners {
         let first =
             json!({"type": "subscribed", "channel": CHANNEL, "position": position, "recovered": true});
         assert_eq!(many, json!({"events": [first, told]}));
-        assert_eq!(self.session.hear().await, told);
+        assert_eq!(self.session.receive().await, told);
         assert_eq!(self.events.next().await.json(), told);
         let event = self.stream.next().await;
         let kind = if message.as_text().is_some() { "" } else { "binary" };
@@ -81,7 +81,7 @@ impl Listeners {
 #[tokio::test]
 async fn what_is_published_in_each_way_arrives_in_each_way() {
     let server = Server::start("");
-    let mut listeners = Listeners::new(&server).await;
+    let mut subscribers = Subscribers::new(&server).await;
     let mut raw = server.raw(PATH).await;
     let mut session = server.session().await;
     for message in [
@@ -91,29 +91,29 @@ async fn what_is_published_in_each_way_arrives_in_each_way() {
         Message::from("\"\\\u{1}\u{2028}"),
     ] {
         raw.send(message.clone()).await.expect("sent");
-        listeners.hear(&server, &message).await;
+        subscribers.receive(&server, &message).await;
         // Who has said it does not hear it; of all else it does below.
         let (key, value) = payload(&message);
-        session.say(json!({"type": "publish", "id": 7, "channel": CHANNEL, key: value})).await;
-        let answer = session.hear().await;
-        listeners.hear(&server, &message).await;
-        assert_eq!(answer, json!({"type": "ok", "id": 7, "position": listeners.position}));
+        session.publish(json!({"type": "publish", "id": 7, "channel": CHANNEL, key: value})).await;
+        let answer = session.receive().await;
+        subscribers.receive(&server, &message).await;
+        assert_eq!(answer, json!({"type": "ok", "id": 7, "position": subscribers.position}));
 
         let kind = if message.as_text().is_some() { "text/plain" } else { "application/octet-stream" };
         let answer = server.ask("POST", PATH, &[("Content-Type", kind)], message.as_bytes()).await.good();
-        listeners.hear(&server, &message).await;
-        assert_eq!(answer, json!({"position": listeners.position}));
+        subscribers.receive(&server, &message).await;
+        assert_eq!(answer, json!({"position": subscribers.position}));
 
         let batch = json!({"messages": [{"channel": CHANNEL, key: value}]});
         let answer = server.post("/-/publish", &batch).await.good();
-        listeners.hear(&server, &message).await;
-        assert_eq!(answer, json!({"results": [{"position": listeners.position}]}));
+        subscribers.receive(&server, &message).await;
+        assert_eq!(answer, json!({"results": [{"position": subscribers.position}]}));
 
-        server.say(CHANNEL, message.clone());
-        listeners.hear(&server, &message).await;
+        server.publish(CHANNEL, message.clone());
+        subscribers.receive(&server, &message).await;
 
         for _ in 0..4 {
-            let heard = soon(raw.recv()).await.expect("open").expect("open");
+            let heard = in_time(raw.recv()).await.expect("open").expect("open");
             assert_eq!(heard.as_bytes(), message.as_bytes());
         }
     }
@@ -121,7 +121,7 @@ async fn what_is_published_in_each_way_arrives_in_each_way() {
     assert_eq!(page["messages"].as_array().map(Vec::len), Some(20));
     assert_eq!(
         (&page["position"], &page["recovered"], &page["more"]),
-        (&json!(listeners.position), &json!(true), &json!(false))
+        (&json!(subscribers.position), &json!(true), &json!(false))
     );
 }
 

@@ -12,7 +12,7 @@ use longwire_server::realtime::http::Http;
 
 use crate::client::Connection;
 use crate::server::{Server, config};
-use crate::{soon, until};
+use crate::{in_time, wait_until};
 
 #[tokio::test]
 async fn channels_are_what_a_router_falls_back_to() {
@@ -28,17 +28,17 @@ async fn channels_are_what_a_router_falls_back_to() {
 
     let mut stream = Connection::open(port).await;
     stream.send("GET", "/a", &[("Accept", "text/event-stream")], b"").await;
-    assert_eq!(soon(stream.head()).await.status, 200);
+    assert_eq!(in_time(stream.head()).await.status, 200);
     stream.next().await;
     let mut other = Connection::open(port).await;
     other.send("POST", "/a", &[("Content-Type", "text/plain")], "你好".as_bytes()).await;
-    let position = soon(other.answer()).await.good()["position"].clone();
+    let position = in_time(other.answer()).await.good()["position"].clone();
     let event = stream.next().await;
     assert_eq!((serde_json::json!(event.id), &*event.data), (position, "你好"));
     other.send("GET", "/own", &[], b"").await;
-    assert_eq!(soon(other.answer()).await.body, "我的");
+    assert_eq!(in_time(other.answer()).await.body, "我的");
     other.send("GET", "/-/own", &[], b"").await;
-    assert_eq!(soon(other.answer()).await.refusal().0, 404);
+    assert_eq!(in_time(other.answer()).await.refusal().0, 404);
 }
 
 #[tokio::test]
@@ -63,11 +63,11 @@ async fn a_websocket_keeps_what_the_router_has_given_to_its_request() {
     let service = router.into_make_service_with_connect_info::<SocketAddr>();
     tokio::spawn(async move { axum::serve(listener, service).await });
 
-    let mut socket = soon(longwire::connect(url)).await.expect("open");
-    until(|| server.present("a") == 1).await;
-    server.say("a", "你好");
-    assert_eq!(soon(socket.recv()).await.expect("open").expect("open").as_text(), Some("你好"));
+    let mut socket = in_time(longwire::connect(url)).await.expect("open");
+    wait_until(|| server.present("a") == 1).await;
+    server.publish("a", "你好");
+    assert_eq!(in_time(socket.recv()).await.expect("open").expect("open").as_text(), Some("你好"));
     assert_eq!(kept.strong_count(), 1);
-    soon(socket.close(1000, "")).await.expect("closed");
-    until(|| kept.strong_count() == 0).await;
+    in_time(socket.close(1000, "")).await.expect("closed");
+    wait_until(|| kept.strong_count() == 0).await;
 }

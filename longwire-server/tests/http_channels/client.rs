@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::soon;
+use crate::in_time;
 
 pub(crate) struct Connection {
     port: u16,
@@ -174,7 +174,7 @@ impl Connection {
                 self.events = rest.to_owned();
                 return Some(event);
             }
-            let chunk = soon(self.chunk()).await?;
+            let chunk = in_time(self.chunk()).await?;
             // Frames end where events do.
             self.events += &String::from_utf8(chunk).expect("UTF-8");
         }
@@ -194,6 +194,6 @@ impl Connection {
     pub(crate) async fn ends(&mut self) {
         let mut rest = Vec::new();
         // A reset is an end as well.
-        let _ = soon(self.stream.read_to_end(&mut rest)).await;
+        let _ = in_time(self.stream.read_to_end(&mut rest)).await;
     }
 }

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::client::Connection;
 use crate::server::Server;
-use crate::{PATIENCE, soon, until};
+use crate::{PATIENCE, in_time, wait_until};
 
 #[tokio::test]
 async fn a_connection_is_kept_for_the_next_request() {
@@ -12,26 +12,26 @@ async fn a_connection_is_kept_for_the_next_request() {
     let mut connection = server.connection().await;
     for path in ["/a", "/-/healthy", "/", "/a?wait=61", "/-/nothing"] {
         connection.send("GET", path, &[], b"").await;
-        soon(connection.answer()).await;
+        in_time(connection.answer()).await;
     }
     connection.send("POST", "/a", &[], "你好".as_bytes()).await;
-    soon(connection.answer()).await.good();
+    in_time(connection.answer()).await.good();
     connection.send("GET", "/a", &[("Connection", "close")], b"").await;
-    assert_eq!(soon(connection.answer()).await.head.header("connection"), Some("close"));
+    assert_eq!(in_time(connection.answer()).await.head.header("connection"), Some("close"));
     connection.ends().await;
 }
 
 #[tokio::test]
 async fn a_poll_and_a_stream_outlast_the_time_for_a_head() {
     let server = Server::start("");
-    let position = server.say("a", "x");
+    let position = server.publish("a", "x");
     let mut poll = server.connection().await;
     poll.send("GET", &format!("/a?after={position}&wait=60"), &[], b"").await;
     let mut stream = server.events("/a", &[]).await;
     stream.next().await;
     tokio::time::sleep(Duration::from_secs(17)).await;
     assert!(stream.next_or_end().await.expect("a comment").comment);
-    let next = server.say("a", "还在");
+    let next = server.publish("a", "还在");
     assert_eq!(poll.answer().await.good()["position"], next);
     assert_eq!(stream.next().await.data, "还在");
 }
@@ -39,7 +39,7 @@ async fn a_poll_and_a_stream_outlast_the_time_for_a_head() {
 #[tokio::test]
 async fn when_the_server_ends_streams_end_and_those_who_wait_are_answered() {
     let server = Server::start("");
-    let position = server.say("a", "x");
+    let position = server.publish("a", "x");
     let mut polls = Vec::new();
     for path in
         [format!("/a?after={position}&wait=60"), format!("/-/events?wait=60&channel=a&after={position}")]
@@ -64,12 +64,12 @@ async fn when_the_server_ends_streams_end_and_those_who_wait_are_answered() {
         stream.ends().await;
     }
     for mut poll in polls {
-        let answer = soon(poll.answer()).await;
+        let answer = in_time(poll.answer()).await;
         answer.good();
         poll.ends().await;
     }
     slow.write(b"yyyyy").await;
-    soon(slow.answer()).await.good();
+    in_time(slow.answer()).await.good();
     slow.ends().await;
 }
 
@@ -78,13 +78,13 @@ async fn a_client_that_takes_nothing_for_half_a_minute_is_given_up() {
     let server = Server::start("[limits.address]\nconnections = 1\n");
     let mut stuck = Connection::narrow(server.port).await;
     stuck.send("GET", "/a", &[("Accept", "text/event-stream")], b"").await;
-    assert_eq!(soon(stuck.head()).await.status, 200);
-    until(|| server.present("a") == 1).await;
+    assert_eq!(in_time(stuck.head()).await.status, 200);
+    wait_until(|| server.present("a") == 1).await;
     let began = Instant::now();
     let text = "水".repeat(300_000);
     // More comes than the sockets hold.
     while server.present("a") == 1 {
-        server.say("a", &*text);
+        server.publish("a", &*text);
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert!(began.elapsed() < 2 * PATIENCE);
     }

@@ -37,13 +37,13 @@ use std::time::Duration;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// What has to come.
-async fn soon<T>(what: impl Future<Output = T>) -> T {
+async fn in_time<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what).await.expect("in time")
 }
 
 /// Waits until it is so.
-async fn until(mut is_so: impl FnMut() -> bool) {
-    soon(async {
+async fn wait_until(mut is_so: impl FnMut() -> bool) {
+    in_time(async {
         while !is_so() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

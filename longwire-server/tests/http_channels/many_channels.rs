@@ -3,14 +3,14 @@
 use serde_json::{Value, json};
 
 use crate::server::Server;
-use crate::until;
+use crate::wait_until;
 
 #[tokio::test]
 async fn of_each_channel_it_is_told_where_it_is_or_why_not() {
     let server = Server::start("");
-    let a = server.say("a", "1");
-    server.say("a", "2");
-    let head = server.say("a", "三");
+    let a = server.publish("a", "1");
+    server.publish("a", "2");
+    let head = server.publish("a", "三");
     let path = format!(
         "/-/events?channel=a&after={a}&channel=-/x&channel=b%20c&after=nonsense&channel=rooms/%E4%B8%80&channel=a&channel=b+c&channel=gone&after=000000000000-1"
     );
@@ -37,7 +37,7 @@ async fn of_each_channel_it_is_told_where_it_is_or_why_not() {
     assert_eq!((&told[7]["data"], &told[8]["data"]), (&json!("2"), &json!("三")));
     // Each in its order, whatever comes between.
     for number in 0..20 {
-        server.say(if number % 2 == 0 { "rooms/一" } else { "b c" }, &*number.to_string());
+        server.publish(if number % 2 == 0 { "rooms/一" } else { "b c" }, &*number.to_string());
     }
     let (mut even, mut odd) = (0, 1);
     for _ in 0..20 {
@@ -60,7 +60,7 @@ async fn channels_are_bounded() {
         assert_eq!(stream.next().await.json()["channel"], format!("c{number}"));
     }
     for number in [99, 0, 50] {
-        server.say(&format!("c{number}"), "在");
+        server.publish(&format!("c{number}"), "在");
         assert_eq!(stream.next().await.json()["channel"], format!("c{number}"));
     }
     assert_eq!(server.get(&all(101)).await.refusal(), (400, "too_many".into()));
@@ -71,11 +71,11 @@ async fn channels_are_bounded() {
 #[tokio::test]
 async fn a_poll_of_many_waits_for_a_message_and_for_nothing_else() {
     let server = Server::start("");
-    let (a, b) = (server.say("a", "1"), server.say("b", "1"));
+    let (a, b) = (server.publish("a", "1"), server.publish("b", "1"));
     let path = format!("/-/events?wait=60&channel=a&after={a}&channel=b&after={b}");
     let mut poll = server.connection().await;
     poll.send("GET", &path, &[], b"").await;
-    let head = server.say("b", "二");
+    let head = server.publish("b", "二");
     let events = poll.answer().await.good();
     let subscribed = |channel: &str, position: &str| json!({"type": "subscribed", "channel": channel, "position": position, "recovered": true});
     let told: &Value = &events["events"];
@@ -125,5 +125,5 @@ async fn who_is_there_is_told_as_it_changes() {
         json!({"type": "presence", "channel": "open.a", "count": 1, "left": ["bob"]})
     );
     drop(ann);
-    until(|| server.present("open.a") == 0).await;
+    wait_until(|| server.present("open.a") == 0).await;
 }

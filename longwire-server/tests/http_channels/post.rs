@@ -66,7 +66,7 @@ async fn a_body_is_bounded_by_the_largest_message() {
         // It is refused by what it says, before a byte of it has come.
         let mut connection = server.connection().await;
         connection.send("POST", path, &[("Content-Length", &size.to_string())], b"").await;
-        assert_eq!(crate::soon(connection.answer()).await.refusal(), (413, "too_large".into()), "{path}");
+        assert_eq!(crate::in_time(connection.answer()).await.refusal(), (413, "too_large".into()), "{path}");
         // Where it does not say, as soon as it is more.
         let mut connection = server.connection().await;
         connection.send("POST", path, &[("Transfer-Encoding", "chunked"), ("Content-Length", "")], b"").await;
@@ -80,7 +80,7 @@ async fn a_body_is_bounded_by_the_largest_message() {
             .await;
         connection.write(format!("{size:x}\r\n").as_bytes()).await;
         connection.write(&vec![b'x'; size]).await;
-        assert_eq!(crate::soon(connection.answer()).await.refusal(), (413, "too_large".into()), "{path}");
+        assert_eq!(crate::in_time(connection.answer()).await.refusal(), (413, "too_large".into()), "{path}");
     }
     // Chunks that fit are joined.
     let mut connection = server.connection().await;
@@ -159,7 +159,8 @@ async fn a_batch_answers_each() {
 #[tokio::test]
 async fn history_is_given_page_by_page() {
     let server = Server::start("");
-    let positions: Vec<_> = (0..5).map(|number| server.say("rooms/一", &*format!("{number} 👋"))).collect();
+    let positions: Vec<_> =
+        (0..5).map(|number| server.publish("rooms/一", &*format!("{number} 👋"))).collect();
     let page = server.post("/-/history", &json!({"channel": "rooms/一", "limit": 2})).await.good();
     assert_eq!(
         (&page["recovered"], &page["more"], &page["position"]),

@@ -14,8 +14,8 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::client::{Answer, Connection};
-use crate::http_server::Site;
-use crate::soon;
+use crate::http_server::HttpServer;
+use crate::in_time;
 
 pub(crate) struct Server {
     pub(crate) port: u16,
@@ -53,7 +53,7 @@ impl Server {
         let acceptor = Acceptor::new().subprotocols([SUBPROTOCOL]);
         let http = Http::new(realtime.clone()).listening(Ipv4Addr::LOCALHOST.into());
         let http = set(http.websockets(acceptor.clone()));
-        let (site, close) = Site::new(http, std::time::Duration::ZERO);
+        let (http_server, close) = HttpServer::new(http, std::time::Duration::ZERO);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let (asked, slow) = (realtime.clone(), realtime.clone());
@@ -61,7 +61,7 @@ impl Server {
             .acceptor(acceptor)
             .ask(move |request, from| ConnectionHandler::authorise(asked.clone(), request, from))
             .slow_consumers_of(move |topic| slow.slow_consumer(topic))
-            .http(move |stream, read| site.clone().serve(stream, read))
+            .http(move |stream, read| http_server.clone().serve(stream, read))
             .threads(1);
         if let Some(tls) = tls {
             engine = engine.tls(tls);
@@ -74,7 +74,7 @@ impl Server {
     }
 
     /// Says something in the name of the server: where it stands.
-    pub(crate) fn say(&self, channel: &str, message: impl Into<Message>) -> String {
+    pub(crate) fn publish(&self, channel: &str, message: impl Into<Message>) -> String {
         let channel = ChannelName::new(channel).expect("a name");
         self.realtime.publish(&channel, message).expect("published").position.to_string()
     }
@@ -99,7 +99,7 @@ impl Server {
     ) -> Answer {
         let mut connection = self.connection().await;
         connection.send(method, path, headers, body).await;
-        soon(connection.answer()).await
+        in_time(connection.answer()).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -116,7 +116,7 @@ impl Server {
         let mut all = vec![("Accept", "text/event-stream")];
         all.extend_from_slice(headers);
         connection.send("GET", path, &all, b"").await;
-        let head = soon(connection.head()).await;
+        let head = in_time(connection.head()).await;
         assert_eq!((head.status, head.header("content-type")), (200, Some("text/event-stream")), "{head:?}");
         connection
     }
@@ -126,8 +126,8 @@ impl Server {
         let channel = longwire_server::pattern::name_of_path(path).expect("a path");
         let before = self.subscribers(&channel);
         let socket =
-            soon(longwire::connect(format!("ws://127.0.0.1:{}{path}", self.port))).await.expect("open");
-        crate::until(|| self.subscribers(&channel) > before).await;
+            in_time(longwire::connect(format!("ws://127.0.0.1:{}{path}", self.port))).await.expect("open");
+        crate::wait_until(|| self.subscribers(&channel) > before).await;
         socket
     }
 
@@ -139,8 +139,8 @@ impl Server {
     pub(crate) async fn session(&self) -> Session {
         let client = Client::new().subprotocols([SUBPROTOCOL]);
         let url = format!("ws://127.0.0.1:{}/-/session", self.port);
-        let mut session = Session(soon(client.connect(url)).await.expect("open"));
-        assert_eq!(session.hear().await["type"], "welcome");
+        let mut session = Session(in_time(client.connect(url)).await.expect("open"));
+        assert_eq!(session.receive().await["type"], "welcome");
         session
     }
 }
@@ -149,17 +149,17 @@ impl Server {
 pub(crate) struct Session(WebSocket);
 
 impl Session {
-    pub(crate) async fn say(&mut self, request: Value) {
+    pub(crate) async fn publish(&mut self, request: Value) {
         self.0.send(request.to_string()).await.expect("sent");
     }
 
-    pub(crate) async fn hear(&mut self) -> Value {
-        let message = soon(self.0.recv()).await.expect("open").expect("open");
+    pub(crate) async fn receive(&mut self) -> Value {
+        let message = in_time(self.0.recv()).await.expect("open").expect("open");
         serde_json::from_str(message.as_text().expect("text")).expect("JSON")
     }
 
     pub(crate) async fn subscribe(&mut self, channel: &str) {
-        self.say(json!({"type": "subscribe", "id": 1, "channel": channel})).await;
-        assert_eq!(self.hear().await["type"], "ok");
+        self.publish(json!({"type": "subscribe", "id": 1, "channel": channel})).await;
+        assert_eq!(self.receive().await["type"], "ok");
     }
 }

@@ -5,7 +5,7 @@ use serde_json::json;
 
 use crate::client::{Connection, Event};
 use crate::server::Server;
-use crate::until;
+use crate::wait_until;
 
 fn event(id: &str, data: &str) -> Event {
     Event { id: id.into(), data: data.into(), ..Event::default() }
@@ -16,11 +16,11 @@ async fn who_comes_back_misses_nothing_and_hears_nothing_twice() {
     let server = Server::start("");
     let mut stream = server.events("/quotes.EUR", &[]).await;
     let open = stream.next().await;
-    let first = server.say("quotes.EUR", "一");
+    let first = server.publish("quotes.EUR", "一");
     assert_eq!(stream.next().await, event(&first, "一"));
     drop(stream);
     let missed: Vec<_> =
-        ["二", "三 🌊"].into_iter().map(|text| (server.say("quotes.EUR", text), text)).collect();
+        ["二", "三 🌊"].into_iter().map(|text| (server.publish("quotes.EUR", text), text)).collect();
     // By what the browser says, what the address says, and the former before the latter.
     for (path, headers) in [
         ("/quotes.EUR".to_owned(), vec![("Last-Event-ID", &*first)]),
@@ -35,7 +35,7 @@ async fn who_comes_back_misses_nothing_and_hears_nothing_twice() {
         for (position, text) in &missed {
             assert_eq!(again.next().await, event(position, text));
         }
-        let live = server.say("live", "");
+        let live = server.publish("live", "");
         let mut other = server.events(&format!("/live?after={live}"), &[]).await;
         assert_eq!(other.next().await.json()["recovered"], true);
     }
@@ -48,10 +48,10 @@ async fn who_comes_back_misses_nothing_and_hears_nothing_twice() {
 #[tokio::test]
 async fn what_cannot_be_resumed_is_said() {
     let server = Server::start("[[channel]]\npattern = \"short\"\nhistory = { messages = 2 }\n");
-    let first = server.say("short", "1");
-    let second = server.say("short", "2");
-    server.say("short", "3");
-    let last = server.say("short", "4");
+    let first = server.publish("short", "1");
+    let second = server.publish("short", "2");
+    server.publish("short", "3");
+    let last = server.publish("short", "4");
     // Behind the second there is all, behind the first not.
     let mut stream = server.events(&format!("/short?after={second}"), &[]).await;
     assert_eq!(stream.next().await.json(), json!({"position": second, "recovered": true}));
@@ -68,7 +68,7 @@ async fn what_cannot_be_resumed_is_said() {
     let beyond = format!("{}9", last);
     let mut stream = server.events(&format!("/short?after={beyond}"), &[]).await;
     assert_eq!(stream.next().await.json()["recovered"], false);
-    let new = server.say("short", "5");
+    let new = server.publish("short", "5");
     assert_eq!(stream.next().await, event(&new, "5"));
     for bad in ["x", "a-1", "%"] {
         let answer = server
@@ -81,22 +81,22 @@ async fn what_cannot_be_resumed_is_said() {
 #[tokio::test]
 async fn a_channel_without_history_is_heard_by_those_who_are_there() {
     let server = Server::start("[[channel]]\npattern = \"off\"\nhistory = { messages = 0 }\n");
-    let before = server.say("off", "unheard");
+    let before = server.publish("off", "unheard");
     let mut stream = server.events("/off", &[]).await;
     assert_eq!(stream.next().await.id, before);
     // Larger than what may be kept.
     let large = "大".repeat(400_000);
     for text in ["一", &*large, "", &*large, "二"] {
-        let position = server.say("off", text);
+        let position = server.publish("off", text);
         assert_eq!(stream.next().await, event(&position, text));
     }
-    let last = server.say("off", "三");
+    let last = server.publish("off", "三");
     let mut poll = server.connection().await;
     poll.send("GET", &format!("/off?after={last}&wait=60"), &[], b"").await;
-    server.say("off", &*large);
+    server.publish("off", &*large);
     assert_eq!(poll.answer().await.good()["messages"][0]["data"], large);
     drop(stream);
-    server.say("off", "unheard");
+    server.publish("off", "unheard");
     let lost = server.get(&format!("/off?after={before}")).await.good();
     assert_eq!(lost["recovered"], false);
 }
@@ -117,10 +117,10 @@ async fn lines_and_bytes_arrive_as_the_format_has_them() {
         (": a", ": a"),
         ("你好\u{2028}👋\u{85}", "你好\u{2028}👋\u{85}"),
     ] {
-        let position = server.say("a", text);
+        let position = server.publish("a", text);
         assert_eq!(stream.next().await, event(&position, arrives), "{text:?}");
     }
-    let position = server.say("a", Message::from(vec![0_u8, 1, 2]));
+    let position = server.publish("a", Message::from(vec![0_u8, 1, 2]));
     let binary = Event { kind: "binary".into(), ..event(&position, "AAEC") };
     assert_eq!(stream.next().await, binary);
 }
@@ -138,7 +138,7 @@ async fn a_client_that_does_not_read_holds_little_and_is_told_what_it_has_lost()
     let text = "水".repeat(TEXT / 3);
     let mut last = String::new();
     for _ in 0..1000 {
-        last = server.say("fast", &*text);
+        last = server.publish("fast", &*text);
         tokio::task::yield_now().await;
     }
     // What is kept is the channel's history, and what cursors find; nothing of each client.
@@ -161,7 +161,7 @@ async fn a_client_that_does_not_read_holds_little_and_is_told_what_it_has_lost()
         at = offset(&event.id);
     }
     assert!(gaps >= 1 && messages < 900, "{gaps} {messages}");
-    let next = server.say("fast", "现在");
+    let next = server.publish("fast", "现在");
     assert_eq!(slow.next().await, event(&next, "现在"));
 }
 
@@ -174,12 +174,12 @@ async fn who_listens_is_present_until_it_vanishes() {
         stream.next().await;
         streams.push(stream);
     }
-    until(|| server.present("here") == 3).await;
+    wait_until(|| server.present("here") == 3).await;
     let refused = server.get("/here").await;
     assert_eq!(refused.refusal(), (429, "rate_limited".into()));
     assert!(refused.head.header("retry-after").is_some());
     // Without a word.
     drop(streams);
-    until(|| server.present("here") == 0).await;
+    wait_until(|| server.present("here") == 0).await;
     server.get("/here").await.good();
 }

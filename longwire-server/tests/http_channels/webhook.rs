@@ -91,7 +91,7 @@ async fn limits_come_before_questions() {
     for (path, said, code) in [("/yes/a", "123456789", 1009), ("/yes/slow", "3", 1008)] {
         let mut raw = server.raw(path).await;
         raw.send(said).await.expect("sent");
-        while crate::soon(raw.recv()).await.expect("a clean end").is_some() {}
+        while crate::in_time(raw.recv()).await.expect("a clean end").is_some() {}
         let closed = raw.closed().and_then(|closed| closed.frame.clone()).expect("a code");
         assert_eq!(u16::from(closed.code), code, "{path}");
     }

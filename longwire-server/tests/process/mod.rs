@@ -13,8 +13,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 /// No single step of a test takes longer than this, on a busy machine either.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What is sent to see whether someone is on a channel already; [`hear`] and [`Talker`] skip it.
-pub(crate) const HERE: &str = "here?";
+/// What is sent to see whether someone is on a channel already; [`receive`] and [`ClientProcess`] skip it.
+pub(crate) const PROBE: &str = "here?";
 
 pub(crate) fn longwire() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_longwire"));
@@ -131,7 +131,7 @@ impl Server {
         let mut caller = self.connect(path).await;
         let began = Instant::now();
         loop {
-            caller.send(HERE).await.expect("sent");
+            caller.send(PROBE).await.expect("sent");
             if let Ok(heard) = tokio::time::timeout(Duration::from_millis(50), member.recv()).await {
                 assert!(heard.expect("open").is_some(), "open");
                 break;
@@ -159,29 +159,29 @@ impl Drop for Server {
     }
 }
 
-/// The next message that is not [`HERE`].
-pub(crate) async fn hear<S>(socket: &mut WebSocket<S>) -> Message
+/// The next message that is not [`PROBE`].
+pub(crate) async fn receive<S>(socket: &mut WebSocket<S>) -> Message
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     loop {
         let received = tokio::time::timeout(PATIENCE, socket.recv()).await.expect("in time");
         let message = received.expect("open").expect("open");
-        if message.as_text() != Some(HERE) {
+        if message.as_text() != Some(PROBE) {
             return message;
         }
     }
 }
 
 /// `longwire connect` with its three pipes.
-pub(crate) struct Talker {
+pub(crate) struct ClientProcess {
     pub(crate) child: Child,
     stdin: Option<ChildStdin>,
     pub(crate) stdout: Lines,
     pub(crate) stderr: Lines,
 }
 
-impl Talker {
+impl ClientProcess {
     pub(crate) fn start(url: &str, arguments: &[&str]) -> Self {
         let mut command = longwire();
         command.arg("connect").args(arguments).arg(url).stdin(Stdio::piped());
@@ -194,15 +194,15 @@ impl Talker {
 
     /// Starts one on a channel and returns once it hears what is said there.
     pub(crate) async fn join(server: &Server, path: &str, arguments: &[&str]) -> Self {
-        let talker = Self::start(&server.url(path), arguments);
+        let client = Self::start(&server.url(path), arguments);
         let mut caller = server.connect(path).await;
         let began = Instant::now();
-        while talker.stdout.within(Duration::from_millis(50)).is_none() {
+        while client.stdout.within(Duration::from_millis(50)).is_none() {
             assert!(began.elapsed() < PATIENCE, "the client hears nothing");
-            caller.send(HERE).await.expect("sent");
+            caller.send(PROBE).await.expect("sent");
         }
         caller.close(1000, "").await.expect("closed");
-        talker
+        client
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) {
@@ -210,7 +210,7 @@ impl Talker {
         stdin.write_all(bytes).and_then(|()| stdin.flush()).expect("the client reads its input");
     }
 
-    pub(crate) fn say(&mut self, line: &str) {
+    pub(crate) fn send_line(&mut self, line: &str) {
         self.write(format!("{line}\n").as_bytes());
     }
 
@@ -219,11 +219,11 @@ impl Talker {
         self.stdin = None;
     }
 
-    /// The next line that is not [`HERE`].
-    pub(crate) fn hears(&self) -> String {
+    /// The next line that is not [`PROBE`].
+    pub(crate) fn next_line(&self) -> String {
         loop {
             let line = self.stdout.next();
-            if line != HERE {
+            if line != PROBE {
                 return line;
             }
         }
@@ -235,7 +235,7 @@ impl Talker {
     }
 }
 
-impl Drop for Talker {
+impl Drop for ClientProcess {
     fn drop(&mut self) {
         // It has ended already in most tests.
         let _ = self.child.kill();

@@ -7,7 +7,7 @@ use longwire::{Client, ConnectError};
 use longwire_server::realtime::SUBPROTOCOL;
 use serde_json::{Value, json};
 
-use crate::server::{Station, config};
+use crate::server::{Server, config};
 
 const SECRET: &str = "三十二个字节以上的秘密, and then some";
 
@@ -35,14 +35,14 @@ pub(crate) fn token(user: &str) -> String {
 
 #[tokio::test]
 async fn a_token_allows_what_it_names_and_nothing_else() {
-    let station = Station::start(config(TOKENS));
-    let refused = Client::new().subprotocols([SUBPROTOCOL]).connect(station.url("/-/session")).await;
+    let server = Server::start(config(TOKENS));
+    let refused = Client::new().subprotocols([SUBPROTOCOL]).connect(server.url("/-/session")).await;
     assert!(matches!(refused, Err(ConnectError::Refused(response)) if response.status == 401));
-    let refused = longwire::connect(station.url(&format!("/quotes{}", token("ann")))).await;
+    let refused = longwire::connect(server.url(&format!("/quotes{}", token("ann")))).await;
     assert!(matches!(refused, Err(ConnectError::Refused(response)) if response.status == 403));
 
     let claims = json!({"sub": "ann", "exp": soon(600), "longwire": {"subscribe": ["rooms/*"], "publish": ["rooms/一"]}});
-    let mut ann = station.session(&sign(&claims)).await;
+    let mut ann = server.session(&sign(&claims)).await;
     assert!(ann.welcome["expires"].as_u64().unwrap() > soon(500));
     for (request, code) in [
         (json!({"type": "subscribe", "channel": "rooms/一"}), "ok"),
@@ -53,7 +53,7 @@ async fn a_token_allows_what_it_names_and_nothing_else() {
         (json!({"type": "history", "channel": "quotes"}), "forbidden"),
         (json!({"type": "presence", "channel": "quotes"}), "forbidden"),
     ] {
-        let answer = ann.ask(request.clone()).await;
+        let answer = ann.request_reply(request.clone()).await;
         assert_eq!(answer["code"].as_str().unwrap_or("ok"), code, "{request}");
     }
     let message = ann.event().await;
@@ -62,36 +62,36 @@ async fn a_token_allows_what_it_names_and_nothing_else() {
 
 #[tokio::test]
 async fn a_token_that_expires_closes_and_one_that_is_renewed_does_not() {
-    let station = Station::start(config(TOKENS));
+    let server = Server::start(config(TOKENS));
     let claims = |seconds, rooms: &str| json!({"sub": "ann", "exp": soon(seconds), "longwire": {"subscribe": [rooms], "publish": []}});
-    let mut short = station.session(&sign(&claims(2, ">"))).await;
-    let mut renewed = station.session(&sign(&claims(2, ">"))).await;
-    renewed.ask(json!({"type": "subscribe", "channel": "rooms/一"})).await;
-    renewed.ask(json!({"type": "subscribe", "channel": "quotes"})).await;
+    let mut short = server.session(&sign(&claims(2, ">"))).await;
+    let mut renewed = server.session(&sign(&claims(2, ">"))).await;
+    renewed.request_reply(json!({"type": "subscribe", "channel": "rooms/一"})).await;
+    renewed.request_reply(json!({"type": "subscribe", "channel": "quotes"})).await;
     let token = sign(&claims(600, "rooms/>")).replace("?token=", "");
-    let answer = renewed.ask(json!({"type": "token", "token": token})).await;
+    let answer = renewed.request_reply(json!({"type": "token", "token": token})).await;
     assert!(answer["expires"].as_u64().unwrap() > soon(500), "{answer}");
     let ended = renewed.event().await;
     assert_eq!(
         (&ended["type"], &ended["channel"], &ended["code"]),
         (&json!("unsubscribed"), &json!("quotes"), &json!("forbidden"))
     );
-    assert_eq!(short.end().await.0, 4401);
-    assert_eq!(renewed.ask(json!({"type": "ping"})).await["type"], "ok");
+    assert_eq!(short.closed_with().await.0, 4401);
+    assert_eq!(renewed.request_reply(json!({"type": "ping"})).await["type"], "ok");
     // One of another user, and one that is none.
     let other = sign(&json!({"sub": "eve", "exp": soon(600), "longwire": {}})).replace("?token=", "");
-    assert_eq!(renewed.ask(json!({"type": "token", "token": other})).await["code"], "forbidden");
-    assert_eq!(renewed.ask(json!({"type": "token", "token": "x"})).await["code"], "unauthorized");
+    assert_eq!(renewed.request_reply(json!({"type": "token", "token": other})).await["code"], "forbidden");
+    assert_eq!(renewed.request_reply(json!({"type": "token", "token": "x"})).await["code"], "unauthorized");
 }
 
 #[tokio::test]
 async fn limits_and_rules_of_a_channel() {
-    let station = Station::start(config(
+    let server = Server::start(config(
         "[[channel]]\npattern = \"quotes\"\npublish = \"nobody\"\n\
          [[channel]]\npattern = \"small\"\nmax_message = \"8\"\n\
          [[channel]]\npattern = \"slow\"\nrate = \"1/h\"\n",
     ));
-    let mut ann = station.session("").await;
+    let mut ann = server.session("").await;
     for (request, code) in [
         (json!({"type": "publish", "channel": "quotes", "data": "1"}), "forbidden"),
         (json!({"type": "publish", "channel": "small", "data": "12345678"}), "ok"),
@@ -99,11 +99,11 @@ async fn limits_and_rules_of_a_channel() {
         (json!({"type": "publish", "channel": "slow", "data": "1"}), "ok"),
         (json!({"type": "publish", "channel": "slow", "data": "2"}), "rate_limited"),
     ] {
-        let answer = ann.ask(request.clone()).await;
+        let answer = ann.request_reply(request.clone()).await;
         assert_eq!(answer["code"].as_str().unwrap_or("ok"), code, "{request}");
         assert_eq!(answer.get("retry_after").is_some(), code == "rate_limited");
     }
-    let mut raw = station.raw("/quotes").await;
+    let mut raw = server.raw("/quotes").await;
     raw.send("说不得").await.unwrap();
     assert!(raw.recv().await.unwrap().is_none());
     assert_eq!(raw.closed().unwrap().frame.as_ref().unwrap().code, 1008);
@@ -111,17 +111,17 @@ async fn limits_and_rules_of_a_channel() {
 
 #[tokio::test]
 async fn the_echo_and_the_root_are_bounded_as_all_else_is() {
-    let station = Station::start(config(
+    let server = Server::start(config(
         "[limits.connection]\nmessages = \"1/h\"\n[[channel]]\npattern = \">\"\npublish = \"nobody\"\n",
     ));
-    let mut echo = station.raw("/-/echo").await;
+    let mut echo = server.raw("/-/echo").await;
     echo.send("一次 👋").await.unwrap();
-    assert_eq!(crate::server::hear(&mut echo).await, "一次 👋".into());
+    assert_eq!(crate::server::receive(&mut echo).await, "一次 👋".into());
     echo.send("两次").await.unwrap();
     assert!(echo.recv().await.unwrap().is_none());
     assert_eq!(echo.closed().unwrap().frame.as_ref().unwrap().code, 1008);
     // What holds on every channel holds on the one without a name.
-    let mut root = station.raw("/").await;
+    let mut root = server.raw("/").await;
     root.send("说不得").await.unwrap();
     assert!(root.recv().await.unwrap().is_none());
     assert_eq!(root.closed().unwrap().frame.as_ref().unwrap().code, 1008);

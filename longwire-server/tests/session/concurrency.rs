@@ -3,32 +3,32 @@
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 
-use crate::server::{Session, Station, at, config};
+use crate::server::{Server, Session, at, config};
 
 const PUBLISHERS: usize = 4;
 const EACH: usize = 100;
 
 /// Hears until `last`, leaving and coming back every few messages.
-async fn hear_all(station: &Station, every: usize, last: u64) -> Vec<(u64, String)> {
-    let mut heard: Vec<(u64, String)> = Vec::new();
+async fn receive_all(server: &Server, every: usize, last: u64) -> Vec<(u64, String)> {
+    let mut received: Vec<(u64, String)> = Vec::new();
     let mut after: Option<String> = None;
     loop {
-        let mut session: Session = station.session("").await;
+        let mut session: Session = server.session("").await;
         let mut request = json!({"type": "subscribe", "channel": "人来人往"});
         if let Some(after) = &after {
             request["after"] = json!(after);
         }
-        let answer = session.ask(request).await;
+        let answer = session.request_reply(request).await;
         assert_ne!(answer["recovered"], json!(false), "{answer}");
         if after.is_none() {
             after = answer["position"].as_str().map(str::to_owned);
         }
         for _ in 0..every {
-            if heard.last().is_some_and(|(offset, _)| *offset >= last) {
-                return heard;
+            if received.last().is_some_and(|(offset, _)| *offset >= last) {
+                return received;
             }
             let message: Value = session.event().await;
-            heard.push((at(&message), message["data"].as_str().unwrap().to_owned()));
+            received.push((at(&message), message["data"].as_str().unwrap().to_owned()));
             after = message["position"].as_str().map(str::to_owned);
         }
         // It goes without a word.
@@ -38,17 +38,17 @@ async fn hear_all(station: &Station, every: usize, last: u64) -> Vec<(u64, Strin
 
 #[tokio::test]
 async fn nothing_is_missing_and_nothing_comes_twice() {
-    let station = Station::start(config("[[channel]]\npattern = \">\"\nhistory = { messages = 1000 }\n"));
+    let server = Server::start(config("[[channel]]\npattern = \">\"\nhistory = { messages = 1000 }\n"));
     let last = (PUBLISHERS * EACH) as u64;
     let mut listeners = Vec::new();
     for every in [7, 23, 1000] {
-        listeners.push(hear_all(&station, every, last));
+        listeners.push(receive_all(&server, every, last));
     }
     let publishers = (0..PUBLISHERS).map(|publisher| {
-        let station = &station;
+        let server = &server;
         async move {
             // The listeners are there.
-            while station
+            while server
                 .realtime
                 .hub()
                 .presence(&"人来人往".parse().unwrap())
@@ -56,17 +56,17 @@ async fn nothing_is_missing_and_nothing_comes_twice() {
             {
                 tokio::time::sleep(std::time::Duration::from_millis(5)).await;
             }
-            let mut session = station.session("").await;
+            let mut session = server.session("").await;
             for number in 0..EACH {
                 let data = format!("{publisher}-{number} 🌊");
-                session.ask(json!({"type": "publish", "channel": "人来人往", "data": data})).await;
+                session.request_reply(json!({"type": "publish", "channel": "人来人往", "data": data})).await;
             }
         }
     });
-    let (heard, _) = tokio::join!(join_all(listeners), join_all(publishers));
-    for one in &heard {
+    let (received, _) = tokio::join!(join_all(listeners), join_all(publishers));
+    for one in &received {
         let offsets: Vec<u64> = one.iter().map(|(offset, _)| *offset).collect();
         assert_eq!(offsets, (1..=last).collect::<Vec<_>>());
-        assert_eq!(one, &heard[0]);
+        assert_eq!(one, &received[0]);
     }
 }

@@ -3,12 +3,12 @@
 use longwire::Message;
 use serde_json::json;
 
-use crate::server::{Station, config};
+use crate::server::{Server, config};
 
 #[tokio::test]
 async fn each_fault_has_its_code_and_the_session_goes_on() {
-    let station = Station::start(config(""));
-    let mut ann = station.session("").await;
+    let server = Server::start(config(""));
+    let mut ann = server.session("").await;
     let long = "长".repeat(86);
     for (text, code) in [
         ("", "bad_request"),
@@ -45,40 +45,40 @@ async fn each_fault_has_its_code_and_the_session_goes_on() {
         assert!(answer["message"].as_str().is_some_and(|message| !message.is_empty()), "{text}");
     }
     // Keys that are not known are ignored.
-    assert_eq!(ann.ask(json!({"type": "ping", "新": "东西"})).await["type"], "ok");
+    assert_eq!(ann.request_reply(json!({"type": "ping", "新": "东西"})).await["type"], "ok");
     ann.socket.send(Message::from(vec![1, 2, 3])).await.unwrap();
-    assert_eq!(ann.end().await.0, 1003);
+    assert_eq!(ann.closed_with().await.0, 1003);
 }
 
 #[tokio::test]
 async fn a_connection_has_a_thousand_channels_and_no_more() {
-    let station = Station::start(config(""));
-    let mut ann = station.session("").await;
+    let server = Server::start(config(""));
+    let mut ann = server.session("").await;
     for number in 0..1000 {
-        ann.tell(json!({"type": "subscribe", "id": number, "channel": format!("c{number}")})).await;
+        ann.send(json!({"type": "subscribe", "id": number, "channel": format!("c{number}")})).await;
     }
     for _ in 0..1000 {
         assert_eq!(ann.next().await["type"], "ok");
     }
-    assert_eq!(ann.ask(json!({"type": "subscribe", "channel": "更多"})).await["code"], "too_many");
-    ann.ask(json!({"type": "unsubscribe", "channel": "c0"})).await;
-    assert_eq!(ann.ask(json!({"type": "subscribe", "channel": "更多"})).await["type"], "ok");
+    assert_eq!(ann.request_reply(json!({"type": "subscribe", "channel": "更多"})).await["code"], "too_many");
+    ann.request_reply(json!({"type": "unsubscribe", "channel": "c0"})).await;
+    assert_eq!(ann.request_reply(json!({"type": "subscribe", "channel": "更多"})).await["type"], "ok");
 }
 
 /// Pages are made when they can be sent: who asks for many and reads none holds little, and is closed; others on its loop
 /// miss nothing.
 #[tokio::test]
 async fn who_asks_for_more_than_it_reads_disturbs_nobody() {
-    let station = Station::start(config(""));
-    let mut ann = station.session("").await;
-    let mut bob = station.session("").await;
-    ann.ask(json!({"type": "subscribe", "channel": "一"})).await;
+    let server = Server::start(config(""));
+    let mut ann = server.session("").await;
+    let mut bob = server.session("").await;
+    ann.request_reply(json!({"type": "subscribe", "channel": "一"})).await;
     for _ in 0..100 {
-        bob.ask(json!({"type": "publish", "channel": "大", "data": "大".repeat(1700)})).await;
+        bob.request_reply(json!({"type": "publish", "channel": "大", "data": "大".repeat(1700)})).await;
     }
     let mut floods = Vec::new();
     for _ in 0..4 {
-        let mut flood = station.session("").await;
+        let mut flood = server.session("").await;
         for id in 0..1000 {
             let request = json!({"type": "history", "id": id, "channel": "大", "limit": 1000});
             flood.socket.feed(request.to_string()).await.unwrap();
@@ -87,10 +87,10 @@ async fn who_asks_for_more_than_it_reads_disturbs_nobody() {
         floods.push(flood);
     }
     for offset in 1..=50 {
-        bob.ask(json!({"type": "publish", "channel": "一", "data": "在吗 👋"})).await;
+        bob.request_reply(json!({"type": "publish", "channel": "一", "data": "在吗 👋"})).await;
         assert_eq!(crate::server::at(&ann.event().await), offset);
     }
     for mut flood in floods {
-        assert_eq!(flood.end().await.0, 1013);
+        assert_eq!(flood.closed_with().await.0, 1013);
     }
 }

@@ -11,7 +11,7 @@ use tokio::time::timeout;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-pub(crate) struct Station {
+pub(crate) struct Server {
     pub(crate) realtime: Realtime,
     running: Running,
     upkeep: tokio::task::JoinHandle<()>,
@@ -31,11 +31,11 @@ pub(crate) fn at(value: &Value) -> u64 {
 }
 
 /// The next message.
-pub(crate) async fn hear(socket: &mut WebSocket) -> Message {
+pub(crate) async fn receive(socket: &mut WebSocket) -> Message {
     timeout(PATIENCE, socket.recv()).await.expect("in time").expect("open").expect("open")
 }
 
-impl Station {
+impl Server {
     pub(crate) fn start(config: Config) -> Self {
         let limits = Limits::server().max_message(config.max_message.in_memory());
         let realtime = Realtime::new(config).unwrap();
@@ -71,7 +71,7 @@ impl Station {
     }
 }
 
-impl Drop for Station {
+impl Drop for Server {
     fn drop(&mut self) {
         self.upkeep.abort();
     }
@@ -85,21 +85,21 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) async fn tell(&mut self, request: Value) {
+    pub(crate) async fn send(&mut self, request: Value) {
         self.socket.send(request.to_string()).await.unwrap();
     }
 
     /// Whatever comes next.
     pub(crate) async fn next(&mut self) -> Value {
-        let message = hear(&mut self.socket).await;
+        let message = receive(&mut self.socket).await;
         serde_json::from_str(message.as_text().expect("text")).expect("JSON")
     }
 
     /// Asks, and awaits the answer; what comes before it is kept for [`event`](Self::event).
-    pub(crate) async fn ask(&mut self, mut request: Value) -> Value {
+    pub(crate) async fn request_reply(&mut self, mut request: Value) -> Value {
         self.id += 1;
         request["id"] = json!(self.id);
-        self.tell(request).await;
+        self.send(request).await;
         loop {
             let said = self.next().await;
             if said["id"] == json!(self.id) {
@@ -118,7 +118,7 @@ impl Session {
     }
 
     /// With what code and reason it is closed.
-    pub(crate) async fn end(&mut self) -> (u16, String) {
+    pub(crate) async fn closed_with(&mut self) -> (u16, String) {
         while let Some(_message) =
             timeout(PATIENCE, self.socket.recv()).await.expect("in time").expect("a clean end")
         {}
