@@ -1,4 +1,4 @@
-//! What is answered to plain HTTP besides what the library answers: whether the server lives, and takes connections.
+//! Health checks, and responses to plain HTTP requests that the library does not handle.
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -6,20 +6,20 @@ use hyper::body::Incoming;
 use hyper::header::{self, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 
-/// Where the server says that it is alive.
+/// The path that reports whether the server is alive.
 pub(crate) const HEALTHY: &str = "/-/healthy";
 
-/// Where it says that it takes connections.
+/// The path that reports whether the server accepts connections.
 const READY: &str = "/-/ready";
 
-/// Answers a request that is for no channel; the server may be about to end.
+/// Answers a request for a path that the library does not handle. `is_closing` is set during shutdown.
 pub(crate) fn answer(request: &Request<Incoming>, is_closing: bool) -> Response<Full<Bytes>> {
     let path = request.uri().path();
     if ![HEALTHY, READY].contains(&path) {
         let channel = if path.starts_with("/-/") { "" } else { CHANNEL };
         return text(StatusCode::NOT_FOUND, format!("nothing to read at {path}{channel}\n"));
     }
-    // RFC 9110 15.5.6: Allow is required; 9.1: every server supports GET and HEAD.
+    // RFC 9110 15.5.6: Allow is required. 9.1: every server supports GET and HEAD.
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let mut refused =
             text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are understood here\n".into());
@@ -33,17 +33,17 @@ pub(crate) fn answer(request: &Request<Incoming>, is_closing: bool) -> Response<
     }
 }
 
-/// Whether somebody looks whether the server lives, which tells him nothing else.
+/// Returns whether the path is a health check, which reveals nothing else.
 pub(crate) fn is_probe(path: &str) -> bool {
     path == HEALTHY || path == READY
 }
 
-/// The answer to somebody who may ask for nothing here.
+/// Converts a refusal into a response.
 pub(crate) fn refused(refusal: longwire::Refusal) -> Response<Full<Bytes>> {
     text(refusal.status(), refusal.text().to_owned())
 }
 
-/// Said to whoever opens a channel's address in a browser.
+/// Shown when the address of a channel is opened in a browser.
 const CHANNEL: &str = ": it is a channel, to which a WebSocket client connects; in a browser open / instead";
 
 fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {

@@ -1,5 +1,5 @@
-//! How connections of plain HTTP are served: HTTP/1.1 with keep-alive, and HTTP/2 in TLS. Each wait and each number of a
-//! connection has its bound here; what is answered is in `http`, and of channels in the library.
+//! Serves plain HTTP connections: HTTP/1.1 with keep-alive, and HTTP/2 over TLS. It limits the timeouts and
+//! sizes of connections. `health` and the library handle the requests.
 
 use std::convert::Infallible;
 use std::io::Cursor;
@@ -27,44 +27,45 @@ use tokio::time::timeout;
 use crate::health;
 use crate::write_timeout::WriteTimeout;
 
-/// For a head, and for what is under way when a connection is to end, so that a client that writes a byte at a time holds
-/// nothing for long.
+/// Timeout for receiving a request header, and for finishing requests on shutdown. It bounds clients that
+/// send one byte at a time.
 const REQUEST_DEADLINE: Duration = Duration::from_secs(15);
 
-/// How long a client that still sends is listened to after its answer.
+/// How long remaining request data is read after the response.
 const LINGER: Duration = Duration::from_secs(2);
 
-/// How long a connection stays on which no request is under way.
+/// How long a connection without requests stays open.
 const IDLE: Duration = Duration::from_secs(60);
 
-/// How long a connection of HTTP/2 may be silent, and how long it may take to say that it lives (RFC 9113 6.7).
+/// HTTP/2: silence before a PING, and the timeout for its acknowledgement (RFC 9113 6.7).
 const PING_AFTER: Duration = Duration::from_secs(20);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Of HTTP/2: streams that are open at once, and the octets of a head (RFC 9113 6.5.2). How many streams may be reset
-/// before they were answered is bounded by hyper (CVE-2023-44487).
+/// HTTP/2: maximum number of concurrent streams and maximum header size (RFC 9113 6.5.2). hyper bounds resets
+/// of streams before a response (CVE-2023-44487).
 const MAX_STREAMS: u32 = 128;
 const MAX_HEADER_LIST: u32 = 16 * 1024;
 
-/// Of HTTP/1.1, the bytes of a head and what is behind it.
+/// HTTP/1.1: size of the read buffer, which limits the header.
 const HTTP1_BUFFER: usize = 32 * 1024;
 
-/// How long a client may take no byte of what there is for it.
+/// How long a client may accept no bytes of a response.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Serves connections, until it is told to end.
+/// Serves connections until shutdown.
 #[derive(Clone)]
 pub(crate) struct HttpServer {
-    /// What is served besides the page and the health check.
+    /// Serves channels, pages and metrics.
     channels: Http,
-    /// Connections are to end.
+    /// The shutdown signal.
     closing: watch::Receiver<bool>,
-    /// How long those may take that carry WebSockets, of which the last is told at the end of the drain.
+    /// Time limit for connections with WebSockets on shutdown; the last one is closed at the end of the
+    /// drain.
     drain_timeout: Duration,
 }
 
 impl HttpServer {
-    /// And by what it is told so.
+    /// Creates the server, and the sender of its shutdown signal.
     pub(crate) fn new(channels: Http, drain: Duration) -> (Self, watch::Sender<bool>) {
         let (close, closing) = watch::channel(false);
         (
@@ -79,7 +80,7 @@ impl HttpServer {
 
     /// Serves a connection from which `read` has been read already.
     pub(crate) async fn serve(self, stream: HttpStream, read: Bytes) {
-        // It has gone already.
+        // The client has disconnected already.
         let Ok(peer) = stream.peer_addr() else { return };
         set_tcp_user_timeout(stream.tcp());
         let (is_tls, secured) = (stream.is_tls(), stream.secured());
@@ -87,7 +88,7 @@ impl HttpServer {
         let io = tokio::io::join(Cursor::new(read).chain(from), WriteTimeout::new(to, WRITE_TIMEOUT));
         let active = ActiveRequests::default();
         let service = service_fn(|mut request: Request<Incoming>| {
-            // As the engine has it for those that it takes itself.
+            // The engine does the same for its own connections.
             if let Some(secured) = &secured {
                 request.extensions_mut().insert(secured.clone());
             }
@@ -115,20 +116,21 @@ impl HttpServer {
         let mut builder = hyper::server::conn::http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(REQUEST_DEADLINE).max_buf_size(HTTP1_BUFFER);
         let mut connection = builder.serve_connection(TokioIo::new(io), service).with_upgrades();
-        // Its end flushes, and ends our direction.
+        // Completing the connection flushes it and shuts down our direction.
         if self
             .serve_until_idle(Pin::new(&mut connection), |connection| connection.graceful_shutdown(), &active)
             .await
             && let Some(parts) = connection.into_parts()
         {
-            // RFC 9112 9.6: closing while a body that nobody wants is still coming would reset the connection,
-            // and the reset may overtake the answer. So the rest is dropped.
+            // RFC 9112 9.6: closing while a request body arrives would reset the connection, and the reset
+            // may overtake the response. Read and discard the body instead.
             let mut io = parts.io.into_inner();
             let _ = timeout(LINGER, tokio::io::copy(&mut io, &mut tokio::io::sink())).await;
         }
     }
 
-    /// Serves until the connection is idle or is to end, and then what is under way: whether it has ended in peace.
+    /// Serves until the connection is idle or the server shuts down, then finishes active requests. Returns
+    /// whether it ended cleanly.
     async fn serve_until_idle<C, E>(
         &self,
         mut connection: Pin<&mut C>,
@@ -141,7 +143,7 @@ impl HttpServer {
         let mut closing = self.closing.clone();
         let mut time_limit = REQUEST_DEADLINE;
         tokio::select! {
-            // How it ended is its client's affair.
+            // The reason for the end does not matter here.
             ended = connection.as_mut() => return ended.is_ok(),
             () = active.wait_until_idle() => {}
             _ = closing.wait_for(|closing| *closing) => time_limit = self.drain_timeout,
@@ -157,13 +159,13 @@ impl HttpServer {
         request_guard: ActiveRequest,
     ) -> Result<Response<TrackedBody>, Infallible> {
         let request_guard = Arc::new(request_guard);
-        // A stream that becomes a WebSocket lives on behind its answer, and this with it.
+        // For a WebSocket stream, the guard lives as long as the stream.
         request.extensions_mut().insert(Arc::clone(&request_guard));
         let response = if Http::handles(&request) {
             self.channels.handle(request, peer).await
         } else {
             match self.channels.check_host(&request) {
-                // Whoever looks whether the server lives may say no host, as balancers do.
+                // Load balancers probe health without a Host header.
                 Err(refusal) if !health::is_probe(request.uri().path()) => {
                     health::refused(refusal).map(BodyExt::boxed_unsync)
                 }
@@ -174,7 +176,7 @@ impl HttpServer {
     }
 }
 
-/// The body of an answer: its request is under way as long as there is anything to say.
+/// A response body that keeps its request active until it is dropped.
 struct TrackedBody {
     body: Body,
     _busy: Arc<ActiveRequest>,
@@ -200,17 +202,17 @@ impl hyper::body::Body for TrackedBody {
     }
 }
 
-/// Has the system give up a client that acknowledges nothing for as long as one may take nothing. Where nobody asks whether
-/// it lives, as in HTTP/1.1, the comments of a stream are all that can tell; without this it takes a quarter of an hour.
+/// Sets the TCP user timeout to the write timeout, so that the system drops a client that acknowledges
+/// nothing. HTTP/1.1 has no pings; without this, a dead stream would be noticed after 15 minutes.
 fn set_tcp_user_timeout(socket: &TcpStream) {
-    // On other systems there is no such thing, and where it fails all goes on as before.
+    // Other systems lack this option. If it fails, the connection works as before.
     #[cfg(target_os = "linux")]
     let _ = rustix::net::sockopt::set_tcp_user_timeout(socket, WRITE_TIMEOUT.as_secs() as u32 * 1000);
     #[cfg(not(target_os = "linux"))]
     let _ = socket;
 }
 
-/// Requests of a connection that are under way.
+/// The active requests of a connection.
 #[derive(Clone, Default)]
 struct ActiveRequests(Arc<Count>);
 
@@ -221,14 +223,14 @@ struct Count {
 }
 
 impl ActiveRequests {
-    /// One more, until what is returned is dropped.
+    /// Counts a request until the guard is dropped.
     fn start(&self) -> ActiveRequest {
         self.0.requests.fetch_add(1, Ordering::Relaxed);
         self.0.changed.notify_one();
         ActiveRequest(self.clone())
     }
 
-    /// Waits until there was none for a while.
+    /// Waits until there has been no request for the idle time.
     async fn wait_until_idle(&self) {
         loop {
             if self.0.requests.load(Ordering::Relaxed) > 0 {
@@ -240,7 +242,7 @@ impl ActiveRequests {
     }
 }
 
-/// A request that is under way.
+/// The guard of an active request.
 struct ActiveRequest(ActiveRequests);
 
 impl Drop for ActiveRequest {
@@ -254,7 +256,7 @@ impl Drop for ActiveRequest {
 mod tests {
     use super::*;
 
-    /// Who has asked for nothing in a minute is idle, and nobody of whom a request is under way, however long.
+    /// A connection is idle after a minute without requests, but never while a request is active.
     #[tokio::test(start_paused = true)]
     async fn a_minute_without_a_request() {
         let active = ActiveRequests::default();

@@ -1,7 +1,7 @@
-//! What `longwire serve --log` writes to standard error: a line for each event.
+//! The log of `longwire serve --log`: one line per event on standard error.
 //!
-//! Lines are written by a thread of their own, for whoever reads them may be slow, and the loops that serve
-//! must not wait for that. What it is behind by is bounded; lines beyond are dropped, and it says how many.
+//! A separate thread writes the lines, because the reader may be slow and the event loops must not wait. The
+//! queue is bounded; further lines are dropped and counted.
 
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
@@ -14,23 +14,23 @@ use clap::ValueEnum;
 use longwire_server::config::{Config, Log as LogFormat};
 use tracing_subscriber::EnvFilter;
 
-/// Lines that may wait to be written.
+/// Maximum number of queued lines.
 const QUEUE_MAX: usize = 8192;
 
-/// How long the end of the program waits for the last lines.
+/// How long the program waits for the last lines at exit.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How it is written.
+/// The format of the log.
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum Format {
-    /// For people
+    /// Human-readable lines
     Text,
-    /// An object of JSON in each line
+    /// One JSON object per line
     Json,
 }
 
 impl Format {
-    /// As the settings call it.
+    /// Returns the name used in the settings.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Text => "text",
@@ -39,7 +39,7 @@ impl Format {
     }
 }
 
-/// What is written.
+/// The log level.
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum Level {
     Error,
@@ -50,7 +50,7 @@ pub(crate) enum Level {
 }
 
 impl Level {
-    /// As the settings call it.
+    /// Returns the name used in the settings.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Error => "error",
@@ -62,23 +62,23 @@ impl Level {
     }
 }
 
-/// Dropped, it waits until the last lines are written.
+/// Flushes the log when dropped.
 pub(crate) struct Log(Option<SyncSender<Command>>);
 
 enum Command {
     Write(Vec<u8>),
-    /// Everything before this is written when the sender in it is dropped.
+    /// The sender in it is dropped when everything before this is written.
     Flush(SyncSender<()>),
 }
 
-/// Where the lines go to.
+/// The queue of the log.
 #[derive(Clone)]
 struct Lines {
     to: SyncSender<Command>,
     dropped: Arc<AtomicU64>,
 }
 
-/// Logs from here on, if that is wanted, to begin with where the server listens.
+/// Starts the log, if enabled, and logs the listening address.
 pub(crate) fn start(config: &Config, address: SocketAddr) -> io::Result<Log> {
     let format = match config.log {
         LogFormat::Off => return Ok(Log(None)),
@@ -87,7 +87,7 @@ pub(crate) fn start(config: &Config, address: SocketAddr) -> io::Result<Log> {
     };
     let lines = Lines::start(io::stderr(), format)?;
     let to = lines.to.clone();
-    // What others tell, such as hyper, is not for those who run a server.
+    // Events of dependencies, such as hyper, are not logged.
     let is_level = config.log_level.bytes().all(|byte| byte.is_ascii_alphabetic());
     let filter = if is_level { format!("longwire={}", config.log_level) } else { config.log_level.clone() };
     let filter = EnvFilter::try_new(filter).map_err(io::Error::other)?;
@@ -115,7 +115,7 @@ impl Lines {
 fn write_all(mut to: impl Write, commands: &Receiver<Command>, dropped: &AtomicU64, format: Format) {
     for command in commands {
         match command {
-            // Where standard error is closed there is nobody to tell.
+            // If standard error is closed, there is nowhere to report it.
             Command::Write(line) => drop(to.write_all(&line)),
             Command::Flush(done) => drop(done),
         }
@@ -135,7 +135,7 @@ fn write_all(mut to: impl Write, commands: &Receiver<Command>, dropped: &AtomicU
 }
 
 impl Write for Lines {
-    /// A whole line.
+    /// Queues a whole line.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.to.try_send(Command::Write(line.to_vec())).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -151,7 +151,7 @@ impl Write for Lines {
 impl Drop for Log {
     fn drop(&mut self) {
         let (done, written) = sync_channel(0);
-        // So much waits only where nobody reads.
+        // The queue is only full if nobody reads the log.
         if let Some(to) = &self.0
             && to.try_send(Command::Flush(done)).is_ok()
         {
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
     use std::sync::mpsc::channel;
 
-    /// Takes a line whenever it is allowed to.
+    /// Accepts a line when permitted.
     struct Slow {
         allowed: Receiver<()>,
         taken: std::sync::mpsc::Sender<Vec<u8>>,
@@ -189,7 +189,7 @@ mod tests {
         let (taken, lines) = channel();
         let mut log = Lines::start(Slow { allowed, taken }, Format::Json).unwrap();
         log.write_all(b"first\n").unwrap();
-        // The first may be with the thread, or not yet.
+        // The thread may or may not have taken the first line.
         for _ in 0..QUEUE_MAX + 10 {
             log.write_all("行\n".as_bytes()).unwrap();
         }

@@ -1,7 +1,7 @@
 //! `longwire`: a ready-to-run WebSocket server and client.
 //!
-//! `cli/` is what a person types; `server` is what the library's engine calls, with each connection on a
-//! channel or at the echo; `serving` and `http` are what else is served. Everything of RFC 6455 is the library's.
+//! `cli` is the command line. `http_server` serves plain HTTP connections with `health` and the library's
+//! channels. The library implements RFC 6455.
 
 mod cli;
 #[cfg(unix)]

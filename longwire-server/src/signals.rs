@@ -1,8 +1,8 @@
-//! How a program is asked to end: by the signals of the system.
+//! The signals that ask the program to stop.
 
 use std::io;
 
-/// The signals that ask a program to end: SIGINT (Ctrl-C) and SIGTERM.
+/// Receives SIGINT (Ctrl-C) and SIGTERM.
 pub(crate) struct Signals {
     #[cfg(unix)]
     interrupt: tokio::signal::unix::Signal,
@@ -11,7 +11,7 @@ pub(crate) struct Signals {
 }
 
 impl Signals {
-    /// From here on the signals no longer end the process by themselves.
+    /// Registers for the signals; they no longer end the process by themselves.
     pub(crate) fn listen() -> io::Result<Self> {
         #[cfg(unix)]
         {
@@ -25,8 +25,8 @@ impl Signals {
         Ok(Self {})
     }
 
-    /// Waits for the next signal and returns the exit status that stands for an end by it:
-    /// 128 and the signal's number, as shells have it. Cancel-safe.
+    /// Waits for the next signal and returns its exit status: 128 plus the signal number, as in shells.
+    /// Cancel-safe.
     pub(crate) async fn next(&mut self) -> u8 {
         #[cfg(unix)]
         tokio::select! {
@@ -35,7 +35,7 @@ impl Signals {
         }
         #[cfg(not(unix))]
         {
-            // It fails only where the system offers no such signal: then none ever comes.
+            // This fails only if the system has no such signal; then none ever arrives.
             if tokio::signal::ctrl_c().await.is_err() {
                 std::future::pending::<()>().await;
             }

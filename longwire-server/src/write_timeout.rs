@@ -1,4 +1,4 @@
-//! A stream that waits for its peer to take what is written, and gives it up when it takes nothing for too long.
+//! A stream whose writes time out if the peer accepts no bytes.
 
 use std::io;
 use std::pin::Pin;
@@ -8,12 +8,12 @@ use std::time::Duration;
 use tokio::io::AsyncWrite;
 use tokio::time::{Sleep, sleep};
 
-/// It fails with [`io::ErrorKind::TimedOut`] when a write, or what belongs to it, could do nothing for as long as it was
-/// made for.
+/// Wraps a stream. Writing, flushing and shutting down fail with [`io::ErrorKind::TimedOut`] after this time
+/// without progress.
 pub(crate) struct WriteTimeout<W> {
     stream: W,
     timeout: Duration,
-    /// Since nothing could be done.
+    /// Set while an operation makes no progress.
     deadline: Option<Pin<Box<Sleep>>>,
 }
 
@@ -22,7 +22,7 @@ impl<W> WriteTimeout<W> {
         Self { stream, timeout, deadline: None }
     }
 
-    /// What has come of trying, unless that was in vain for too long.
+    /// Returns the result of an operation, or an error if it timed out.
     fn check<T>(&mut self, result: Poll<io::Result<T>>, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
         if result.is_ready() {
             self.deadline = None;
@@ -87,7 +87,7 @@ mod tests {
         let error = stream.write_all(b"more").await.expect_err("nobody reads");
         assert_eq!(error.kind(), io::ErrorKind::TimedOut);
         assert_eq!(began.elapsed(), TIMEOUT);
-        // The one that had room for it counts.
+        // Accepted bytes restart the timeout.
         assert_eq!(far.read_u32().await.expect("read"), u32::from_be_bytes([0xe4, 0xbd, 0xa0, b'm']));
     }
 

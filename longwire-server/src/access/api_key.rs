@@ -1,6 +1,7 @@
-//! The keys of programs: made here, kept as their SHA-256.
+//! API keys of programs: generated here, stored in the configuration as their SHA-256.
 //!
-//! A key is 32 random bytes, so that its hash needs no salt and no work: nobody can guess it.
+//! A key is 32 random bytes, so a plain hash is enough: nobody can guess it, and no salt or slow hash is
+//! needed.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -10,17 +11,17 @@ use subtle::ConstantTimeEq;
 use super::identity::{Identity, IdentityData, IdentityKind, Rights};
 use crate::config;
 
-/// What every key begins with: it tells a key from a token, and lets searches for leaked secrets find it.
+/// The prefix of every key. It distinguishes a key from a token and lets secret scanners find leaked keys.
 pub(super) const PREFIX: &str = "lwk_";
 
-/// Bytes of a key that is shown; a longer one is none.
+/// Maximum length of a presented key, in bytes.
 const KEY_MAX: usize = 256;
 
-/// A new key, and what the configuration holds of it.
+/// Generates a key. Returns the key and the hash that the configuration stores.
 ///
 /// # Errors
 ///
-/// If the system gives no random bytes.
+/// Fails if the operating system provides no random bytes.
 pub fn generate() -> Result<(String, String), getrandom::Error> {
     let mut random = [0; 32];
     getrandom::fill(&mut random)?;
@@ -29,7 +30,7 @@ pub fn generate() -> Result<(String, String), getrandom::Error> {
     Ok((key, hash))
 }
 
-/// The keys that are known.
+/// The configured keys.
 pub(super) struct ApiKeys(Vec<([u8; 32], Identity)>);
 
 impl ApiKeys {
@@ -48,7 +49,8 @@ impl ApiKeys {
         keys.iter().map(data).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whose key this is. How long it takes says nothing of how near a wrong one is.
+    /// Returns the identity of a key. The comparison takes constant time, so timing does not reveal a near
+    /// miss.
     pub(super) fn find(&self, key: &str) -> Option<&Identity> {
         if key.len() > KEY_MAX {
             return None;

@@ -1,29 +1,31 @@
-//! Where a request shows who it is of.
+//! Extracts the credentials from a request.
 
 use hyper::header::{self, HeaderMap, HeaderName};
 use longwire::http::Request;
 
 use super::api_key;
 
-/// What a request shows.
+/// A credential that a request presents.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Credential<'a> {
     Key(&'a str),
     Token(&'a str),
 }
 
-/// Where tokens may stand besides the Authorization header and the subprotocols.
+/// Where a token may appear in addition to the Authorization header and the subprotocols.
 #[derive(Default)]
 pub(super) struct CredentialSources {
     pub(super) cookie: Option<String>,
     pub(super) query: bool,
 }
 
-/// What begins a subprotocol that is a token: browsers can set no header, but this one. It is never selected.
+/// The prefix of a subprotocol that carries a token. It is the only header that browsers let a page set. This
+/// subprotocol is never selected.
 const SUBPROTOCOL: &[u8] = b"bearer.";
 
 impl CredentialSources {
-    /// What the request shows: what was put there on purpose first, and a cookie, which comes by itself, last.
+    /// Returns the credential of a request. Explicit credentials come first; the cookie comes last, because
+    /// browsers send it automatically.
     pub(super) fn find<'a>(&self, request: &'a Request<()>) -> Option<Credential<'a>> {
         let headers = request.headers();
         if let Some(key) = headers.get("x-api-key") {
@@ -40,19 +42,20 @@ impl CredentialSources {
     }
 }
 
-/// What is no text is nothing that is good, but it was shown.
+/// Returns an empty text for bytes that are not UTF-8: the credential was presented, and it is invalid.
 fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap_or_default().trim()
 }
 
-/// RFC 6750 2.1. Other schemes are for others, such as a webhook. Where there are several headers, the first counts.
+/// RFC 6750 2.1. Other schemes are ignored; a webhook may use them. If there are several headers, the first
+/// one counts.
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(header::AUTHORIZATION)?.as_bytes().trim_ascii().split_at_checked(6)?;
     (scheme.eq_ignore_ascii_case(b"bearer") && token.first().is_none_or(|&byte| byte == b' '))
         .then(|| text(token))
 }
 
-/// The items of all lists of a header.
+/// Returns the items of all lists in the headers of this name.
 fn items(headers: &HeaderMap, name: HeaderName, separator: u8) -> impl Iterator<Item = &[u8]> {
     let lists = headers.get_all(name).into_iter();
     lists.flat_map(move |list| list.as_bytes().split(move |&byte| byte == separator)).map(<[u8]>::trim_ascii)
@@ -64,7 +67,7 @@ fn subprotocol(headers: &HeaderMap) -> Option<&str> {
         .map(text)
 }
 
-/// A token needs no escapes, so one that has some is none.
+/// A token contains no characters that need escaping, so the value is not percent-decoded.
 fn query(query: &str) -> Option<&str> {
     query.split('&').find_map(|pair| pair.strip_prefix("token="))
 }
@@ -95,7 +98,7 @@ mod tests {
             if let Ok(value) = HeaderValue::from_bytes(&value) {
                 let request = Request::builder().uri("/a").header(name, value).body(()).expect("a request");
                 let presented = credential_sources.find(&request);
-                // What was shown, however garbled, was shown.
+                // An invalid credential still counts as presented.
                 prop_assert!(presented.is_some() || name != "x-api-key");
             }
         }

@@ -1,4 +1,5 @@
-//! One request to another server and its answer, with bounds on the time and on the bytes. No redirects.
+//! An HTTP client for JWKS and webhooks: one request and its response, with limits on time and size.
+//! Redirects are not followed.
 
 use std::fmt;
 use std::path::Path;
@@ -17,15 +18,15 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::Verifier;
 
-/// Connections that are kept for the next request, and for how long.
+/// Maximum number of idle connections per host, and how long they stay open.
 const IDLE: usize = 16;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Asks other servers.
+/// Sends requests to other servers.
 #[derive(Clone)]
 pub(super) struct Http(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
 
-/// Why there is no answer.
+/// Why a request failed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum FetchError {
     Timeout,
@@ -44,7 +45,8 @@ impl fmt::Display for FetchError {
 }
 
 impl Http {
-    /// For these URLs. Certificates are those that the system believes, and those that `ca` is the file of.
+    /// Creates a client for these URLs. It trusts the platform's root certificates and those in the file
+    /// `ca`.
     pub(super) fn new(urls: &[&str], ca: Option<&Path>) -> Result<Self, String> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let versions = ClientConfig::builder_with_provider(provider.clone())
@@ -71,7 +73,7 @@ impl Http {
         Ok(Self(client))
     }
 
-    /// The answer, whole. Dropped, it is given up.
+    /// Sends a request and returns the complete response. Dropping the future cancels the request.
     pub(super) async fn send(
         &self,
         request: Request<Full<Bytes>>,
@@ -91,7 +93,7 @@ impl Http {
     }
 }
 
-/// The outer errors only say that there are inner ones.
+/// Returns the innermost error, because the outer ones only wrap it.
 fn innermost(error: &dyn std::error::Error) -> String {
     let mut inner = error;
     while let Some(source) = inner.source() {

@@ -1,4 +1,5 @@
-//! Keys that are fetched from a URL, kept, and fetched again when they grow old or a token names one that is not there.
+//! Token keys that are fetched from a URL. They are cached, and fetched again when they are too old or a
+//! token refers to an unknown key.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,14 +14,15 @@ use tokio::time::Instant;
 use super::fetch::Http;
 use super::keys::Keys;
 
-/// How long a set of keys may take to come, and how large it may be.
+/// Timeout and maximum size for fetching a key set.
 const TIMEOUT: Duration = Duration::from_secs(5);
 const SET_MAX: usize = 256 * 1024;
 
-/// How soon it is tried again after a failure, while there are no keys at all.
+/// Delay before the next attempt after a failure, while there are no keys.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Keys that could not be fetched again hold for so long: who signs may be down, but not for ever.
+/// How long old keys stay valid if they cannot be fetched again. An identity provider may be down for a
+/// while, but not forever.
 const STALE_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// The keys of a URL.
@@ -34,28 +36,28 @@ struct Inner {
     max_age: Duration,
     refresh: Duration,
     state: Mutex<State>,
-    /// One fetches, others wait for it.
+    /// Held by the task that fetches; other tasks wait for it.
     fetching: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Default)]
 struct State {
     keys: Option<(Arc<Keys>, Instant)>,
-    /// When it was tried last, and what came of it if nothing did.
+    /// When the last fetch started or ended, and why it failed.
     last_attempt: Option<Instant>,
     fetching: bool,
     failure: Option<String>,
 }
 
 impl State {
-    /// The keys, and how old they are, unless that is too old.
+    /// Returns the keys and their age, unless they are too old.
     fn usable(&self, now: Instant) -> Option<(&Arc<Keys>, Duration)> {
         let (keys, at) = self.keys.as_ref()?;
         let age = now.saturating_duration_since(*at);
         (age < STALE_MAX).then_some((keys, age))
     }
 
-    /// Whether it was tried within this time.
+    /// Returns whether the last attempt was within this time.
     fn tried_within(&self, time: Duration, now: Instant) -> bool {
         self.last_attempt.is_some_and(|last_attempt| now.saturating_duration_since(last_attempt) < time)
     }
@@ -83,18 +85,19 @@ impl Jwks {
         Self(Arc::new(Inner { http, url, default, max_age, refresh, state, fetching }))
     }
 
-    /// The keys that are there, if they are good enough for a token that names this one. Does not wait.
+    /// Returns the cached keys if they suffice for a token with this key ID. Does not wait.
     pub(super) fn cached(&self, id: Option<&str>) -> Option<Arc<Keys>> {
         self.0.cached(id, Instant::now())
     }
 
-    /// The same, and if need be it waits for them to be fetched. Cancel-safe: what is being fetched is fetched to its end.
+    /// Returns the keys for a token with this key ID, and fetches them if necessary. Cancel-safe: a fetch
+    /// that has started runs to completion.
     pub(super) async fn keys(&self, id: Option<&str>) -> Result<Arc<Keys>, Unavailable> {
         let guard = self.0.fetching.clone().lock_owned().await;
         if let Some(keys) = self.0.cached(id, Instant::now()) {
             return Ok(keys);
         }
-        // In a task of its own: a client that goes away does not stop it, and so cannot keep others from the keys.
+        // In a separate task, so that a client that disconnects cannot interrupt the fetch for other clients.
         let inner = self.0.clone();
         let fetched = tokio::spawn(async move {
             inner.fetch().await;
@@ -119,7 +122,8 @@ impl Inner {
     fn cached(&self, id: Option<&str>, now: Instant) -> Option<Arc<Keys>> {
         let state = self.state();
         let (keys, age) = state.usable(now)?;
-        // Whether they are old or the key is not there: so often it is tried, and not more often.
+        // Keys that are old or lack the ID are still returned if an attempt was made recently: this limits
+        // the request rate.
         let good = age < self.max_age && keys.can_verify(id);
         let last_attempt = !state.fetching && state.tried_within(self.refresh, now);
         (good || last_attempt).then(|| keys.clone())

@@ -1,7 +1,7 @@
-//! The keys that tokens are checked with, each with the one algorithm that it is for.
+//! The keys that verify tokens, each with the one algorithm it is for.
 //!
-//! Which algorithm a signature is checked by is never the token's choice: a public key that is taken for the secret of an HMAC,
-//! or a signature of no algorithm at all, are the oldest of attacks on tokens (RFC 8725 2.1).
+//! The token never chooses the algorithm. Using a public key as an HMAC secret, or accepting the algorithm
+//! `none`, are the oldest attacks on tokens (RFC 8725 2.1).
 
 use std::ops::RangeInclusive;
 
@@ -11,16 +11,17 @@ use serde_json::Value;
 
 use super::token::TokenError;
 
-/// Keys in one set: all of those without a name of their own may have to be tried.
+/// Maximum number of keys in a set. Every key without an ID may have to be tried.
 pub(super) const KEYS_MAX: usize = 64;
 
-/// Signatures that are checked for one token, which may name no key, or several may have its name: each takes its time.
+/// Maximum number of signature checks for one token. A token may name no key, or several keys may have its
+/// ID.
 const TRIES_MAX: usize = 8;
 
-/// RFC 7518 3.3: keys of RSA have at least 2048 bits. Those of more than 4096 take too long.
+/// RFC 7518 3.3: RSA keys have at least 2048 bits. Keys of more than 4096 bits are too slow.
 const RSA_BYTES: RangeInclusive<usize> = 256..=512;
 
-/// Some keys.
+/// A set of keys.
 #[derive(Debug)]
 pub(super) struct Keys(Vec<Key>);
 
@@ -32,13 +33,13 @@ struct Key {
 }
 
 impl Keys {
-    /// One secret, for HS256 if nothing else is said.
+    /// Returns the key of a shared secret, for HS256 by default.
     pub(super) fn secret(secret: &[u8], algorithm: Option<Algorithm>) -> Self {
         let algorithm = algorithm.unwrap_or(Algorithm::HS256);
         Self(vec![Key { id: None, algorithm, key: DecodingKey::from_secret(secret) }])
     }
 
-    /// A file: PEM, JWK or JWKS.
+    /// Reads a key file: PEM, JWK or JWKS.
     pub(super) fn file(text: &str, default: Option<Algorithm>) -> Result<Self, String> {
         if text.trim_start().starts_with('{') {
             return Self::jwks(text.as_bytes(), default, true);
@@ -56,8 +57,8 @@ impl Keys {
         Ok(Self(vec![Key::new(key, None, default).map_err(str::to_owned)?]))
     }
 
-    /// One key or several as JSON (RFC 7517). Those that cannot be used are passed over, for others may be there; secrets
-    /// are, if they are not `secret` where they come from.
+    /// Reads one or several keys from JSON (RFC 7517). Unusable keys are skipped, because others may be
+    /// usable. Symmetric keys are skipped unless `secret` is set.
     pub(super) fn jwks(json: &[u8], default: Option<Algorithm>, secret: bool) -> Result<Self, String> {
         let mut value: Value =
             serde_json::from_slice(json).map_err(|error| format!("this is no JSON: {error}"))?;
@@ -72,7 +73,7 @@ impl Keys {
         let mut keys = Vec::new();
         let mut reason = "there is none";
         for value in list {
-            // What is not understood is not used (RFC 7517 5).
+            // RFC 7517 5: ignore keys that are not understood.
             match serde_json::from_value::<Jwk>(value)
                 .map_err(|_| "its type is not known")
                 .and_then(|jwk| Key::jwk(&jwk, default, secret))
@@ -84,17 +85,17 @@ impl Keys {
         if keys.is_empty() { Err(format!("no key that can be used: {reason}")) } else { Ok(Self(keys)) }
     }
 
-    /// Whether a token that names this key, or none, could be checked.
+    /// Returns whether there is a key that may verify a token with this key ID.
     pub(super) fn can_verify(&self, id: Option<&str>) -> bool {
         id.is_none() || self.candidates(id).next().is_some()
     }
 
-    /// Those of this name, and those without any. A token without a name of its key may be of each.
+    /// Returns the keys with this ID and those without an ID. A token without a key ID may belong to any key.
     fn candidates<'a>(&'a self, id: Option<&'a str>) -> impl Iterator<Item = &'a Key> {
         self.0.iter().filter(move |key| key.id.is_none() || id.is_none() || key.id.as_deref() == id)
     }
 
-    /// Whether one of them made this signature, by its own algorithm.
+    /// Verifies a signature with the matching keys, each by its own algorithm.
     pub(super) fn verify(
         &self,
         id: Option<&str>,
@@ -102,7 +103,7 @@ impl Keys {
         message: &[u8],
         signature: &str,
     ) -> Result<(), TokenError> {
-        // RFC 8725 3.1. The names of RFC 7518 3.1 are what the algorithms are called in Rust as well.
+        // RFC 8725 3.1. The variant names are the algorithm names of RFC 7518 3.1.
         let fits = |key: &&Key| format!("{:?}", key.algorithm) == algorithm;
         let mut error = if self.can_verify(id) { TokenError::Algorithm } else { TokenError::UnknownKey };
         for key in self.candidates(id).filter(fits).take(TRIES_MAX) {
@@ -154,7 +155,7 @@ impl Key {
         Ok(key)
     }
 
-    /// With the algorithm that the key says, or else what is said of keys like it, or else the usual one.
+    /// Creates a key with the stated algorithm, else the configured one, else the default for its type.
     fn new(
         key: DecodingKey,
         stated: Option<Algorithm>,
@@ -166,7 +167,7 @@ impl Key {
             (AlgorithmFamily::Rsa, _) => {
                 return Err("an RSA key has 2048 bits at least (RFC 7518 3.3), and 4096 at most");
             }
-            // SEC 1 2.3.3: a point is a byte and two coordinates.
+            // SEC 1 2.3.3: a point is one byte and two coordinates.
             (AlgorithmFamily::Ec, DecodingKeyKind::SecretOrDer(point)) => match point.len() {
                 65 => Algorithm::ES256,
                 97 => Algorithm::ES384,
@@ -183,7 +184,7 @@ impl Key {
         };
         let algorithm =
             stated.or(default.filter(|algorithm| algorithm.family() == family)).unwrap_or(inferred);
-        // RFC 7518 3.4: a curve has one algorithm.
+        // RFC 7518 3.4: each curve has one algorithm.
         if family == AlgorithmFamily::Ec && algorithm != inferred {
             return Err("its algorithm is not that of its curve");
         }
@@ -191,12 +192,12 @@ impl Key {
     }
 }
 
-/// Bytes of the modulus of an RSA key.
+/// Returns the size of an RSA modulus in bytes.
 fn modulus(key: &DecodingKeyKind) -> usize {
     match key {
         DecodingKeyKind::RsaModulusExponent { n, .. } => n.iter().skip_while(|&&byte| byte == 0).count(),
-        // RFC 8017 A.1.1: a sequence that begins with the modulus, in the DER of lengths of two bytes; shorter ones are too
-        // short anyway. A zero in front keeps it positive.
+        // RFC 8017 A.1.1: a sequence that begins with the modulus. The pattern requires two-byte DER lengths;
+        // a key with shorter ones is too small anyway. A leading zero keeps the number positive.
         DecodingKeyKind::SecretOrDer(der) => match der[..] {
             [0x30, 0x82, _, _, 0x02, 0x82, high, low, first, ..] => {
                 usize::from(u16::from_be_bytes([high, low])).saturating_sub(usize::from(first == 0))

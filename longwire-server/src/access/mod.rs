@@ -1,8 +1,8 @@
-//! Who may do what: one type that says yes or no.
+//! Access control: decides who may connect, subscribe and publish.
 //!
-//! Where there is no rule at all everybody may do everything. Else somebody is known by a token (JWT), by the key of a program,
-//! or by a backend that is asked, and may do what that says; whoever shows nothing may do what the configuration grants.
-//! What is shown and is wrong is refused, and never taken for nothing.
+//! Without access rules, everything is allowed. Otherwise a client is identified by a token (JWT), an API key
+//! or a webhook, and gets the rights that these grant. A client without credentials gets the rights of
+//! `anonymous`. Invalid credentials are always rejected; they are never treated as anonymous.
 
 mod api_key;
 mod credential;
@@ -41,16 +41,16 @@ pub use host::host_allowed;
 pub use identity::{Identity, IdentityKind, USER_MAX};
 pub use token::{TOKEN_MAX, TokenError};
 
-/// The close code of a connection whose identity has expired: of the range that RFC 6455 7.4.2 leaves to applications,
-/// after the 401 of HTTP. A client that connects again needs a new token.
+/// The close code of a connection whose identity has expired. It is in the range that RFC 6455 7.4.2 leaves
+/// to applications, and resembles HTTP's 401. A client needs a new token to reconnect.
 pub const EXPIRED: u16 = 4401;
 
-/// When to come again where nobody knows, in seconds.
+/// Default Retry-After, in seconds.
 const RETRY_AFTER: u16 = 5;
 
-/// The rules of a server.
+/// The access rules of a server.
 pub struct Access {
-    /// Who everybody is, where there are none.
+    /// The identity of every client if there are no rules.
     open: Option<Identity>,
     credential_sources: CredentialSources,
     tokens: Option<(KeySource, Checks)>,
@@ -62,19 +62,20 @@ pub struct Access {
     anonymous: Rights,
 }
 
-/// Where the keys for tokens come from.
+/// Where token keys come from.
 enum KeySource {
     File(Arc<Keys>),
     Url(Jwks),
 }
 
 impl Access {
-    /// Reads the files that the configuration names. The URL of keys is asked when the first token comes, if
-    /// [`fetch_keys`](Self::fetch_keys) was not called before.
+    /// Reads the files that the configuration names. A JWKS URL is fetched when the first token arrives,
+    /// unless [`fetch_keys`](Self::fetch_keys) was called before.
     ///
     /// # Errors
     ///
-    /// In words, if a file cannot be read or holds no key, if a URL is none, or the certificates of the system cannot be found.
+    /// Returns a description if a file cannot be read or contains no key, if a URL is invalid, or if the
+    /// platform's certificates cannot be loaded.
     pub fn new(config: &config::Access) -> Result<Self, String> {
         let urls: Vec<&str> =
             [&config.token.jwks_url, &config.webhook.url].into_iter().flatten().map(String::as_str).collect();
@@ -118,12 +119,12 @@ impl Access {
         })
     }
 
-    /// Fetches the keys for tokens, if they come from a URL: so no client has to wait for them, and it shows at the start if
-    /// they do not come. Cancel-safe.
+    /// Fetches the token keys if they come from a URL. This avoids a delay for the first client and reveals a
+    /// wrong URL at startup. Cancel-safe.
     ///
     /// # Errors
     ///
-    /// In words, why there are none. They will be fetched when a token comes.
+    /// Returns a description of the failure. The keys are fetched again when a token arrives.
     pub async fn fetch_keys(&self) -> Result<(), String> {
         match &self.tokens {
             Some((KeySource::Url(jwks), _)) => {
@@ -133,13 +134,14 @@ impl Access {
         }
     }
 
-    /// Who a request is of: the opening handshake of a WebSocket, or any other. `from` is the client's address, whatever
-    /// proxies there are. Waits only where keys have to be fetched or the backend is asked, and for a bounded time. Cancel-safe.
+    /// Identifies the client of a request, such as a WebSocket handshake. `from` is the client's address
+    /// behind all trusted proxies. Waits for a bounded time if keys must be fetched or the webhook decides.
+    /// Cancel-safe.
     ///
     /// # Errors
     ///
-    /// 401 if it has to show something, or what it shows is wrong; 403 if the backend says no; 429 if the backend says so;
-    /// 503 if there are no keys or no answer.
+    /// Returns 401 if credentials are missing or invalid, 403 if the webhook denies, 429 if the webhook
+    /// limits the rate, and 503 if keys or the webhook are unavailable.
     pub async fn connect(
         &self,
         request: &Request<()>,
@@ -151,12 +153,12 @@ impl Access {
         }
         let mut data = match self.credential_sources.find(request) {
             Some(Credential::Key(key)) => {
-                // A program needs nobody who vouches for it.
+                // The webhook is not consulted for API keys.
                 let found = self.keys.find(key).cloned();
                 return found.ok_or_else(|| unauthorized(Some("the key is not known")));
             }
             Some(Credential::Token(token)) if self.tokens.is_some() => self.token(token, now).await?,
-            // What is of no use here may be to the backend, which is told.
+            // Without token keys, a token may still be meant for the webhook.
             Some(Credential::Token(_)) if !self.webhook_on_connect => {
                 return Err(unauthorized(Some("tokens are not taken here")));
             }
@@ -170,8 +172,8 @@ impl Access {
         Ok(data.into())
     }
 
-    /// Lets the backend say who it is, and what they may. What it leaves out stays as it was; where nothing was, it is the
-    /// channel that was asked for, and no other.
+    /// Asks the webhook about a connection. Its response replaces the user and the rights that it contains.
+    /// If there were no rights before, the default is the requested channel only.
     async fn ask_connect(&self, data: &mut IdentityData, now: SystemTime) -> Result<(), Refusal> {
         let (true, Some(webhook), Some(context)) = (self.webhook_on_connect, &self.webhook, &data.context)
         else {
@@ -198,16 +200,16 @@ impl Access {
         if data.kind == IdentityKind::Anonymous {
             data.kind = IdentityKind::Webhook;
         }
-        // None is later than any.
+        // The earlier expiry counts; `None` means that there is none.
         data.expires = [data.expires, answer.expires].into_iter().flatten().min();
         Ok(())
     }
 
-    /// Takes a new token for somebody who is connected, before their own expires. Cancel-safe.
+    /// Accepts a new token for a connected client, before its identity expires. Cancel-safe.
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect), and 403 if it is a token of somebody else.
+    /// Like [`connect`](Self::connect), and 403 if the token belongs to another user.
     pub async fn renew(
         &self,
         identity: &Identity,
@@ -216,7 +218,7 @@ impl Access {
     ) -> Result<Identity, Refusal> {
         let mut renewed = self.token(token, now).await?;
         renewed.context.clone_from(&identity.data().context);
-        // Else a token would give back what the backend took from it.
+        // Otherwise a new token would restore rights that the webhook took away.
         self.ask_connect(&mut renewed, now).await?;
         if renewed.user == identity.data().user {
             return Ok(renewed.into());
@@ -240,11 +242,12 @@ impl Access {
         checks.verify(&token, &keys, now).map_err(wrong)
     }
 
-    /// Whether a channel may be heard. Asks the backend, where nothing else allows it. Cancel-safe.
+    /// Checks whether a client may subscribe to a channel. Asks the webhook if nothing else allows it.
+    /// Cancel-safe.
     ///
     /// # Errors
     ///
-    /// 403 if not, 429 or 503 as the backend has it.
+    /// Returns 403 if not, or the webhook's 429 or 503.
     pub async fn subscribe(
         &self,
         identity: &Identity,
@@ -260,12 +263,12 @@ impl Access {
             .unwrap_or_else(|| Err(forbidden(denied)))
     }
 
-    /// Whether this message may be published on a channel. Asks the backend, where nothing else allows it. What the channel says of
-    /// [publishers](Identity::is_among) holds besides. Cancel-safe.
+    /// Checks whether a client may publish this message. Asks the webhook if nothing else allows it. The
+    /// channel's own restriction ([`is_publisher`](Identity::is_publisher)) applies in addition. Cancel-safe.
     ///
     /// # Errors
     ///
-    /// 403 if not, 429 or 503 as the backend has it.
+    /// Returns 403 if not, or the webhook's 429 or 503.
     pub async fn publish(
         &self,
         identity: &Identity,
@@ -282,13 +285,13 @@ impl Access {
             .unwrap_or_else(|| Err(forbidden(denied)))
     }
 
-    /// Whether [`subscribe`](Self::subscribe), and whether [`publish`](Self::publish), may have to wait: else
-    /// [`Identity::may_subscribe`] and [`Identity::may_publish`] say it all.
+    /// Returns whether [`subscribe`](Self::subscribe) and [`publish`](Self::publish) may consult the webhook.
+    /// If not, [`Identity::may_subscribe`] and [`Identity::may_publish`] decide alone.
     pub fn webhook_decides(&self) -> (bool, bool) {
         (self.webhook_on_subscribe, self.webhook_on_publish)
     }
 
-    /// `None` is that there is nobody to ask, or nothing to ask about.
+    /// Returns `None` if there is no webhook for this event, or the channel name is invalid.
     async fn ask(
         &self,
         webhook_decides: bool,
@@ -324,10 +327,10 @@ impl fmt::Debug for Access {
     }
 }
 
-/// Bytes of a file of keys.
+/// Maximum size of a key file, in bytes.
 const KEY_FILE_MAX: u64 = 256 * 1024;
 
-/// The keys of a token that the configuration holds, or names the file of.
+/// Returns the token keys from the configuration or the file that it names.
 fn configured_keys(config: &config::Token) -> Result<Option<Keys>, String> {
     let algorithm = algorithm(config)?;
     let checked = |secret: &[u8]| config::check_secret(secret).map(|()| Keys::secret(secret, algorithm));
@@ -336,7 +339,7 @@ fn configured_keys(config: &config::Token) -> Result<Option<Keys>, String> {
     }
     if let Some(path) = &config.secret_file {
         let text = read(path)?;
-        // Editors end a file with a line break, which nobody means.
+        // Editors add a final line break; it is not part of the secret.
         return checked(text.trim_end_matches(['\r', '\n']).as_bytes())
             .map(Some)
             .map_err(|error| format!("{}: {error}", path.display()));
@@ -363,7 +366,7 @@ fn algorithm(config: &config::Token) -> Result<Option<Algorithm>, String> {
     config.algorithm.as_ref().map(parse).transpose()
 }
 
-/// RFC 6750 3: without a reason where nothing was shown.
+/// RFC 6750 3: the challenge has no error if no credential was presented.
 fn unauthorized(reason: Option<&'static str>) -> Refusal {
     let challenge = match reason {
         Some(reason) => {

@@ -1,4 +1,4 @@
-//! What makes a token (JWT) good: its signature, its times, for whom it is and of whom, and what it claims.
+//! Verification of tokens (JWT): signature, validity period, audience, issuer and claims.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -13,43 +13,44 @@ use super::keys::Keys;
 use crate::config;
 use crate::pattern::Patterns;
 
-/// Bytes of a token. A head of HTTP has not much more.
+/// Maximum length of a token, in bytes. It roughly matches the usual limit for HTTP headers.
 pub const TOKEN_MAX: usize = 8 * 1024;
 
-/// Why a token is not good.
+/// Why a token is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TokenError {
-    /// More than [`TOKEN_MAX`] bytes.
+    /// It is longer than [`TOKEN_MAX`] bytes.
     TooLong,
-    /// Not three parts in base64url with JSON in two of them (RFC 7515 7.1), or a member is of the wrong type.
+    /// It is not three base64url parts with JSON in the first two (RFC 7515 7.1), or a claim has the wrong
+    /// type.
     Malformed,
-    /// Its header demands what is not known (RFC 7515 4.1.11).
+    /// Its header requires an unknown extension (RFC 7515 4.1.11).
     Critical,
-    /// No key is of its name (`kid`).
+    /// There is no key with its ID (`kid`).
     UnknownKey,
-    /// Its key is for another algorithm; `none` is nobody's.
+    /// Its algorithm does not match its key; `none` never does.
     Algorithm,
-    /// The signature is wrong.
+    /// The signature is invalid.
     Signature,
     /// It has expired (RFC 7519 4.1.4).
     Expired,
-    /// It does not say when it expires, and has to.
+    /// It has no expiry time, but one is required.
     NoExpiry,
-    /// It is not good yet (RFC 7519 4.1.5).
+    /// It is not valid yet (RFC 7519 4.1.5).
     NotYet,
-    /// It is not for this server (RFC 7519 4.1.3).
+    /// Its audience is another service (RFC 7519 4.1.3).
     Audience,
-    /// It is of somebody else (RFC 7519 4.1.1).
+    /// Its issuer is not accepted (RFC 7519 4.1.1).
     Issuer,
-    /// `sub` is no name of a user: empty, longer than 255 bytes, or with control characters.
+    /// `sub` is not a valid user name: it is empty, longer than 255 bytes, or has control characters.
     User,
-    /// The patterns in `longwire` are none.
+    /// The claim `longwire` contains an invalid pattern.
     Rights,
 }
 
 impl TokenError {
-    /// In ASCII and without quotes, as RFC 6750 3 wants it.
+    /// Returns the reason in ASCII without quotes, as RFC 6750 3 requires.
     pub const fn text(self) -> &'static str {
         match self {
             Self::TooLong => "the token is longer than 8 KiB",
@@ -77,7 +78,7 @@ impl fmt::Display for TokenError {
 
 impl std::error::Error for TokenError {}
 
-/// A token of which nothing is known to be true.
+/// A parsed token whose signature has not been verified.
 pub(super) struct Unverified<'a> {
     header: Header,
     claims: &'a str,
@@ -85,7 +86,7 @@ pub(super) struct Unverified<'a> {
     signature: &'a str,
 }
 
-/// RFC 7515 4.1; what is not named here is not used.
+/// RFC 7515 4.1; other parameters are ignored.
 #[derive(Deserialize)]
 struct Header {
     alg: String,
@@ -108,7 +109,7 @@ impl<'a> Unverified<'a> {
         Ok(Self { header, claims, message, signature })
     }
 
-    /// The name of its key.
+    /// Returns the key ID.
     pub(super) fn key(&self) -> Option<&str> {
         self.header.kid.as_deref()
     }
@@ -119,7 +120,7 @@ fn decode<T: for<'de> Deserialize<'de>>(part: &str) -> Result<T, TokenError> {
     parse_object(&json).map_err(|_| TokenError::Malformed)
 }
 
-/// Reads an object: serde would take a list for one as well, in the order of its members.
+/// Parses a JSON object. serde would also accept an array with the fields in order.
 pub(super) fn parse_object<T: for<'de> Deserialize<'de>>(json: &[u8]) -> serde_json::Result<T> {
     match json.trim_ascii_start().first() {
         Some(b'{') => serde_json::from_slice(json),
@@ -127,7 +128,7 @@ pub(super) fn parse_object<T: for<'de> Deserialize<'de>>(json: &[u8]) -> serde_j
     }
 }
 
-/// RFC 7519 4.1, and ours.
+/// RFC 7519 4.1, and the claim `longwire`.
 #[derive(Deserialize)]
 struct Claims {
     sub: Option<String>,
@@ -140,7 +141,7 @@ struct Claims {
     longwire: Option<Value>,
 }
 
-/// One, or several.
+/// One audience, or several.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Audience {
@@ -148,7 +149,7 @@ enum Audience {
     Several(Vec<String>),
 }
 
-/// What is missing is nothing.
+/// Rights that are missing are not granted.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct Grants {
@@ -157,7 +158,7 @@ struct Grants {
     operator: bool,
 }
 
-/// Seconds since 1970, perhaps with a fraction (RFC 7519 2).
+/// Parses seconds since 1970, possibly with a fraction (RFC 7519 2).
 pub(super) fn deserialize_date<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<SystemTime>, D::Error> {
@@ -167,10 +168,10 @@ pub(super) fn deserialize_date<'de, D: Deserializer<'de>>(
     time.map(Some).ok_or_else(|| serde::de::Error::custom("this is no date"))
 }
 
-/// The end of the year 9999: beyond that clocks differ in what they can say.
+/// The end of the year 9999. Later times cannot be represented on every platform.
 const MAX_DATE: Duration = Duration::from_secs(253_402_300_799);
 
-/// What is asked of a token beside its signature.
+/// The checks of a token besides its signature.
 pub(super) struct Checks {
     audience: Vec<String>,
     issuer: Vec<String>,
@@ -188,7 +189,7 @@ impl Checks {
         }
     }
 
-    /// Who the token is of, if it is good. Nothing it claims is looked at before its signature.
+    /// Verifies a token and returns its identity. No claim is read before the signature is verified.
     pub(super) fn verify(
         &self,
         token: &Unverified<'_>,
@@ -211,7 +212,7 @@ impl Checks {
         if !self.issuer.is_empty() && !claims.iss.is_some_and(|iss| self.issuer.contains(&iss)) {
             return Err(TokenError::Issuer);
         }
-        // Only where it is known who is meant: elsewhere the audience cannot be judged.
+        // The audience is only checked if one is configured.
         let is_accepted = |aud: &String| self.audience.contains(aud);
         let accepted = match &claims.aud {
             _ if self.audience.is_empty() => true,

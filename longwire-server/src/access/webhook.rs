@@ -1,4 +1,4 @@
-//! The backend that is asked by HTTP: about connections, subscriptions and messages.
+//! The webhook: asks an HTTP backend about connections, subscriptions and messages.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -25,19 +25,19 @@ use super::token::{deserialize_date, parse_object};
 use crate::config::{self, WhenDown};
 use crate::pattern::Patterns;
 
-/// Bytes of an answer.
+/// Maximum size of a response, in bytes.
 const RESPONSE_MAX: usize = 64 * 1024;
 
-/// Answers that are remembered.
+/// Maximum number of cached responses.
 const CACHE_MAX: usize = 10_000;
 
-/// That it gives no answer is told of at most this often.
+/// Minimum interval between warnings about an unavailable webhook.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The signature of the body, where there is a secret.
+/// The header with the signature of the body, if a secret is configured.
 const SIGNATURE: &str = "x-longwire-signature";
 
-/// Asks the backend.
+/// Sends requests to the webhook.
 pub(super) struct Webhook {
     http: Http,
     url: Uri,
@@ -49,15 +49,15 @@ pub(super) struct Webhook {
     cache: Duration,
     secret: Option<config::Secret>,
     cached_responses: Mutex<HashMap<[u8; 32], (Instant, Decision)>>,
-    /// When it was told of.
+    /// When the last warning was logged.
     last_report: Mutex<Option<Instant>>,
 }
 
-/// What the backend is asked.
+/// The body of a webhook request.
 #[derive(Clone, Serialize)]
 pub(super) struct WebhookRequest<'a> {
     event: &'static str,
-    /// Seconds since 1970, so that nobody can ask the same again later: it is signed with the rest.
+    /// Seconds since 1970. It is part of the signed body, so a request cannot be replayed later.
     #[serde(skip_serializing_if = "Option::is_none")]
     time: Option<u64>,
     path: &'a str,
@@ -70,7 +70,7 @@ pub(super) struct WebhookRequest<'a> {
     size: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<&'a str>,
-    /// What is not text.
+    /// For a message that is not text.
     #[serde(skip_serializing_if = "Option::is_none")]
     body_base64: Option<String>,
 }
@@ -98,7 +98,7 @@ impl<'a> WebhookRequest<'a> {
     }
 }
 
-/// What the backend says.
+/// The body of a webhook response.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub(super) struct WebhookResponse {
@@ -110,19 +110,19 @@ pub(super) struct WebhookResponse {
     pub(super) expires: Option<SystemTime>,
 }
 
-/// What comes of a question.
+/// The decision about a request.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Decision {
     Yes(WebhookResponse),
     No(Refusal),
 }
 
-/// What became of asking.
+/// The result of a webhook request.
 enum Outcome {
     Decided(Decision),
-    /// For now, and for no other question.
+    /// The webhook limits the rate. This result is not cached.
     Throttled(Refusal),
-    /// No answer, or none that is understood: why.
+    /// There is no valid response, for this reason.
     Failed(String),
 }
 
@@ -143,7 +143,7 @@ impl Webhook {
         }
     }
 
-    /// What it will be told of a request.
+    /// Collects the parts of a request that the webhook is sent.
     pub(super) fn context(&self, request: &Request<()>, address: IpAddr) -> RequestContext {
         let headers = self
             .headers
@@ -157,7 +157,7 @@ impl Webhook {
         }
     }
 
-    /// Adds what a message says, if it is told.
+    /// Adds the size of a message, and its content if configured.
     pub(super) fn add_message<'a>(&self, webhook_request: &mut WebhookRequest<'a>, message: &'a [u8]) {
         webhook_request.size = Some(message.len());
         if self.sends_body {
@@ -168,16 +168,16 @@ impl Webhook {
         }
     }
 
-    /// Asks, or remembers what was answered. Cancel-safe: a question that is given up is not remembered.
+    /// Asks the webhook, or returns the cached decision. Cancel-safe: a cancelled request is not cached.
     pub(super) async fn ask(&self, webhook_request: WebhookRequest<'_>, now: SystemTime) -> Decision {
         let key = self.key(&webhook_request);
         if let Some(decision) = key.and_then(|key| self.cached(&key)) {
             return check_expiry(decision, now);
         }
         let deadline = Instant::now() + self.timeout;
-        // Half of the time at most is spent on waiting for a turn, so that who has one may hope for an answer.
+        // Waits for a free slot for at most half of the timeout, so that there is time left for the response.
         let Ok(Ok(_turn)) = tokio::time::timeout(self.timeout / 2, self.open.acquire()).await else {
-            // A flood of questions is no reason to let anybody in.
+            // A flood of requests must not grant access, even with `when_down = "allow"`.
             return Decision::No(unavailable("too many questions are open"));
         };
         let left = deadline.saturating_duration_since(Instant::now());
@@ -226,7 +226,7 @@ impl Webhook {
         request.body(Full::new(body.into())).ok()
     }
 
-    /// Tells the operator that there was no answer, and says what holds then.
+    /// Logs that the webhook is unavailable, and returns the configured policy.
     fn apply_failure_policy(&self, reason: &str) -> WhenDown {
         let mut last_report = self.last_report.lock().unwrap_or_else(PoisonError::into_inner);
         if last_report.is_none_or(|last| last.elapsed() >= REPORT_INTERVAL) {
@@ -236,8 +236,8 @@ impl Webhook {
         self.when_down
     }
 
-    /// What an answer is remembered by: the question without its time and the size of a message. With a body in it nothing is
-    /// remembered, for hardly anything is said twice.
+    /// Returns the cache key: the request without its time and message size. Requests with a message body are
+    /// not cached, because they rarely repeat.
     fn key(&self, webhook_request: &WebhookRequest<'_>) -> Option<[u8; 32]> {
         if self.cache.is_zero() || (webhook_request.size.is_some() && self.sends_body) {
             return None;
@@ -264,7 +264,7 @@ impl Webhook {
     }
 }
 
-/// What was allowed until a time is not allowed after it, remembered or not.
+/// Denies a decision whose validity has expired.
 fn check_expiry(decision: Decision, now: SystemTime) -> Decision {
     match &decision {
         Decision::Yes(answer) if answer.expires.is_some_and(|expires| now >= expires) => {
@@ -304,14 +304,15 @@ fn unavailable(text: &'static str) -> Refusal {
     super::unavailable(format!("{text}\n"))
 }
 
-/// In hexadecimal; keys of any length make an HMAC (RFC 2104 2).
+/// Returns the signature in hexadecimal. HMAC accepts keys of any length (RFC 2104 2).
 fn signature(secret: &[u8], body: &[u8]) -> Option<String> {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).ok()?;
     mac.update(body);
     Some(to_hex(&mac.finalize().into_bytes()))
 }
 
-/// Several lines of one header are a list (RFC 9110 5.3), but for cookies, which are separated otherwise (RFC 9113 8.2.3).
+/// Joins several headers of one name into a list (RFC 9110 5.3). Cookies use another separator (RFC 9113
+/// 8.2.3).
 fn joined_values(headers: &HeaderMap, name: &str) -> Option<String> {
     let lines: Vec<_> = headers.get_all(name).iter().filter_map(|line| line.to_str().ok()).collect();
     (!lines.is_empty()).then(|| lines.join(if name == "cookie" { "; " } else { ", " }))

@@ -1,4 +1,5 @@
-//! How `longwire connect` reaches its server: TLS, proxies, redirects, credentials, patience; and `--verbose`.
+//! The connection options of `longwire connect`: TLS, proxies, redirects, credentials, timeouts, and
+//! `--verbose`.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,70 +10,78 @@ use longwire::{Client, Config, Proxy, Step, Tls, TlsError};
 use super::Failure;
 use crate::terminal;
 
-/// Values that may be secrets are plain text here: clap would repeat one that it refuses.
+/// Values that may be secrets are plain strings: clap would print a value that it rejects.
 #[derive(Args)]
 #[command(next_help_heading = "Reaching the server")]
 pub(super) struct ClientOptions {
-    /// Trust the roots in this PEM file instead of the system's. May be given several times
+    /// Trust the root certificates in this PEM file only (repeatable)
+    ///
+    /// By default, the platform's root certificates are trusted.
     #[arg(long, value_name = "FILE")]
     cacert: Vec<PathBuf>,
 
-    /// Show this certificate (PEM, with its chain) to a server that asks for one
+    /// Client certificate (PEM, with its chain)
     #[arg(long, value_name = "FILE", requires = "key")]
     cert: Option<PathBuf>,
 
-    /// The private key of --cert (PEM, not encrypted)
+    /// Private key of --cert (PEM, not encrypted)
     #[arg(long, value_name = "FILE", requires = "cert")]
     key: Option<PathBuf>,
 
-    /// Accept any certificate: whoever is on the way can read and change what is said
+    /// Accept any certificate; allows eavesdropping and tampering
     #[arg(long, conflicts_with = "cacert")]
     insecure: bool,
 
-    /// Reach the server by this proxy: http://, https:// or socks5://, with USER:PASSWORD@ before the host if
-    /// it wants that. By default the environment says: http_proxy, https_proxy, all_proxy, no_proxy
+    /// Connect through this proxy: http://, https:// or socks5://
+    ///
+    /// USER:PASSWORD@ before the host is sent to the proxy. By default, the environment variables http_proxy,
+    /// https_proxy, all_proxy and no_proxy apply.
     #[arg(long, value_name = "URL", conflicts_with = "no_proxy")]
     proxy: Option<String>,
 
-    /// Reach the server directly, whatever the environment says
+    /// Connect directly and ignore proxies in the environment
     #[arg(long)]
     no_proxy: bool,
 
-    /// Say who you are with Basic; so does ws://NAME:PASSWORD@HOST
+    /// Send Basic credentials, like ws://NAME:PASSWORD@HOST
     #[arg(short, long, value_name = "NAME:PASSWORD", conflicts_with = "bearer")]
     user: Option<String>,
 
-    /// Show a token with Bearer
+    /// Send a Bearer token
     #[arg(long, value_name = "TOKEN")]
     bearer: Option<String>,
 
-    /// Send a cookie. May be given several times
+    /// Send a cookie (repeatable)
     #[arg(long, value_name = "NAME=VALUE")]
     cookie: Vec<String>,
 
-    /// Give up when the server is not reached, or has not answered, after this long each
+    /// Timeout for connecting, and for the opening handshake
+    ///
+    /// In seconds; it applies to each of them separately.
     #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
     connect_timeout: Duration,
 
-    /// Give up when no message has come for this long, though the server lives
+    /// Close the connection if no message arrives for this long
+    ///
+    /// In seconds. Answers to pings do not count.
     #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     read_timeout: Option<Duration>,
 
-    /// Follow so many redirects in a row
+    /// Maximum number of redirects to follow
     #[arg(long, value_name = "N", default_value_t = 5)]
     max_redirects: usize,
 
-    /// Follow no redirect
+    /// Do not follow redirects
     #[arg(long, conflicts_with = "max_redirects")]
     no_redirect: bool,
 
-    /// Show what is done until the connection is open: addresses, TLS, and the server's answer
+    /// Show each step of connecting: addresses, TLS, and the response
     #[arg(short, long)]
     verbose: bool,
 }
 
 impl ClientOptions {
-    /// A client that reaches servers so.
+    /// Creates a client with these options.
     pub(super) fn client(&self, config: Config) -> Result<Client, Failure> {
         let mut client = Client::new()
             .config(config.read_timeout(self.read_timeout))
@@ -118,7 +127,7 @@ impl ClientOptions {
     }
 }
 
-/// A step as `curl -v` shows it.
+/// Prints a step as `curl -v` does.
 fn show(step: Step<'_>) {
     let text = match step {
         Step::Resolved(name, addresses) => {
@@ -147,7 +156,8 @@ fn show(step: Step<'_>) {
     terminal::detail('*', &terminal::excerpt(&text));
 }
 
-/// A URL without its user and password. Where it has none, what is behind the last @ is all of it.
+/// Returns a URL without user and password. In an authority, everything before the last @ is user
+/// information.
 pub(super) fn without_credentials(url: &str) -> String {
     let plain: String = url.chars().filter(|c| !c.is_ascii_control()).collect();
     let scheme = plain.find(':').map_or(0, |colon| colon + 1);

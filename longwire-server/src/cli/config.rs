@@ -1,4 +1,4 @@
-//! `longwire config`: checks the settings, shows what holds, and makes keys for programs.
+//! `longwire config`: checks the settings, shows the effective values, and generates API keys.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use longwire_server::pattern::Pattern;
 use super::Failure;
 use crate::terminal;
 
-/// Check the settings of the server, and make keys for programs.
+/// Check the server's settings, or generate API keys
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Config {
@@ -25,35 +25,38 @@ enum Command {
     Key(Key),
 }
 
-/// Say what is wrong with the settings, or what holds and where each value comes from.
+/// Check the settings and show the effective values.
 ///
-/// The settings are those of the file and of the environment (LONGWIRE_LISTEN and so on). Secrets are not shown. Files of keys
-/// for tokens are read as well; nothing is fetched and nobody is asked. The exit status is 0 if all is well.
+/// Reads the file and the environment (LONGWIRE_LISTEN and so on), and shows where each value comes from.
+/// Secrets are masked. Key files for tokens are read; nothing is fetched over the network. The exit status is
+/// 0 if the settings are valid.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 struct Check {
-    /// The file, as docs/longwire.toml describes it; without it, the defaults and the environment
+    /// Settings file in TOML, as described in docs/longwire.toml
+    ///
+    /// Without a file, only the defaults and the environment are checked.
     file: Option<PathBuf>,
 
-    /// Write what holds as JSON
+    /// Print the settings as JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Make a key for a program, and print the section of the file that lets it in.
+/// Generate an API key and print its section for the settings file.
 ///
-/// The key is shown here and nowhere else: the file holds its SHA-256.
+/// The key is printed once, on standard error. The settings file contains only its SHA-256.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 struct Key {
-    /// What it is called in the file
+    /// Name of the key in the settings file
     name: String,
 
-    /// A pattern of channels that it may hear. May be given several times
+    /// Channels that the key may subscribe to (repeatable)
     #[arg(long, value_name = "PATTERN")]
     subscribe: Vec<Pattern>,
 
-    /// A pattern of channels that it may speak on. May be given several times
+    /// Channels that the key may publish to (repeatable)
     #[arg(long, value_name = "PATTERN")]
     publish: Vec<Pattern>,
 }

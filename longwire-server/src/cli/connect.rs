@@ -1,4 +1,4 @@
-//! `longwire connect`: its options, the talk, and what its end means.
+//! `longwire connect`: its options, the exchange of messages, and the exit status.
 
 use std::future::pending;
 use std::io;
@@ -20,47 +20,48 @@ use crate::terminal;
 /// How long Ctrl-C waits for the closing handshake.
 pub(super) const INTERRUPT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Connect to a WebSocket server and talk: lines in, messages out.
+/// Connect to a WebSocket server and exchange messages.
 ///
-/// Each line of standard input is sent as a text message; each text message received is a line on
-/// standard output, and a binary one is a hex dump. The end of the input closes with 1000.
+/// Each line of standard input is sent as a text message. Each received text message is printed as a line,
+/// and each binary message as a hex dump. The end of input closes the connection with 1000.
 ///
-/// The exit status is 0 after a closing handshake with 1000 or 1001, and 1 otherwise, with one line on
-/// standard error that says what happened: refused, timed out, a broken rule of the protocol, closed
-/// with another code or with none (1005), or ended without a closing handshake (1006).
+/// The exit status is 0 if the connection is closed with 1000 or 1001, and 1 otherwise. In case of failure,
+/// one line on standard error states the reason.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Connect {
-    /// The server and its path, as in ws://127.0.0.1:8080/lobby or wss://example.org/feed
+    /// Server URL, such as ws://127.0.0.1:8080/lobby or wss://example.org/feed
     pub(super) url: String,
 
-    /// A header of the opening handshake. May be given several times
+    /// Add a header to the opening handshake (repeatable)
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header)]
     headers: Vec<(String, String)>,
 
-    /// A subprotocol to offer, the preferred one first. May be given several times
+    /// Offer a subprotocol, the preferred one first (repeatable)
     #[arg(long, value_name = "NAME", value_parser = super::subprotocol)]
     subprotocol: Vec<String>,
 
-    /// Do not read standard input: receive until the server closes
+    /// Do not read standard input; receive until the server closes
     #[arg(long)]
     pub(super) no_input: bool,
 
-    /// Send back every message that is received
+    /// Send every received message back
     #[arg(long)]
     pub(super) echo: bool,
 
-    /// Write binary messages as they are instead of as a hex dump
+    /// Print binary messages unchanged instead of as a hex dump
     #[arg(long)]
     pub(super) binary: bool,
 
-    /// Do not offer to compress messages (permessage-deflate, RFC 7692)
+    /// Do not offer compression (permessage-deflate, RFC 7692)
     #[arg(long)]
     no_deflate: bool,
 
-    /// Connect again when the connection is lost: after 0.5 s at most, then twice as long each time, up to 30 s.
-    /// Not after a close with 1000 or a refusal such as 403. Lines wait for a connection; the end of the
-    /// input ends it all, once they are sent
+    /// Reconnect automatically when the connection is lost
+    ///
+    /// The delay is at most 0.5 s at first and doubles each time, up to 30 s. It does not reconnect after a
+    /// close with 1000 or a rejection such as 403. Input lines wait for a connection. After the end of input,
+    /// the remaining lines are sent and the connection is closed.
     #[arg(long)]
     reconnect: bool,
 
@@ -101,7 +102,7 @@ impl Connect {
             .build()
             .map_err(|error| Failure::new(format!("cannot start: {error}")))?;
         let ended = runtime.block_on(self.connect());
-        // A write to standard output that is stuck does not keep the program.
+        // A blocked write to standard output must not keep the program running.
         runtime.shutdown_background();
         ended
     }
@@ -137,8 +138,8 @@ impl Connect {
             _ = signals.next() => (Ok(()), INTERRUPT_TIMEOUT),
         };
 
-        // What is queued goes first; then the closing handshake, which `receiving` sees through within
-        // the connection's own deadline. That it is closing already is no error.
+        // Queued messages are sent first, then the closing handshake, which `receiving` completes within the
+        // connection's own deadline. An error means that the connection is closing already.
         let _ = sender.start_close(CloseCode::NORMAL, "");
         let end = tokio::select! {
             end = receiving => end,
@@ -159,21 +160,21 @@ impl Connect {
     }
 }
 
-/// How the listening ended.
+/// How receiving ended.
 pub(super) enum ConnectionEnd {
-    /// By a closing handshake.
+    /// With a closing handshake.
     Closed(Option<Closed>),
     Failed(Error),
-    /// Standard output takes no more.
+    /// Standard output failed.
     Output(io::Error),
 }
 
-/// Sends each line. Returns at the end of the input, or with what is wrong about it.
+/// Sends each line. Returns at the end of the input, or with the reason why it cannot be read.
 async fn send_input(input: Option<mpsc::Receiver<Batch>>, sender: &Sender) -> Result<(), Failure> {
     let Some(mut batches) = input else { return pending().await };
     while let Some(Batch { lines, error }) = batches.recv().await {
         if send(lines, sender).await.is_err() {
-            // The connection is ending; how, the receiver knows.
+            // The connection is ending; the receiver reports why.
             return pending().await;
         }
         if let Some(error) = error {
@@ -183,7 +184,7 @@ async fn send_input(input: Option<mpsc::Receiver<Batch>>, sender: &Sender) -> Re
     Ok(())
 }
 
-/// Sends lines in as few writes as they take.
+/// Sends lines in as few writes as possible.
 async fn send(lines: Vec<String>, sender: &Sender) -> Result<(), Error> {
     for line in lines {
         sender.feed(line).await?;
@@ -191,11 +192,12 @@ async fn send(lines: Vec<String>, sender: &Sender) -> Result<(), Error> {
     sender.flush().await
 }
 
-/// Shows what comes until the connection ends, also when nobody looks any more.
+/// Prints messages until the connection ends. If the reader of standard output is gone, keeps receiving
+/// silently.
 async fn receive(mut receiver: Receiver, mut output: Output, echo: bool) -> ConnectionEnd {
     let ended = match show(&mut receiver, &mut output, echo).await {
         Ok(ended) => ended,
-        // Whoever read has seen enough, as `head` does: leave quietly.
+        // The reader, such as `head`, has closed the pipe: close without an error.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => close_quietly(&mut receiver).await,
         Err(error) => return ConnectionEnd::Output(error),
     };
@@ -205,12 +207,12 @@ async fn receive(mut receiver: Receiver, mut output: Output, echo: bool) -> Conn
     }
 }
 
-/// Writes down each message until the connection ends; fails when standard output does.
+/// Prints each message until the connection ends. Fails if standard output does.
 async fn show(receiver: &mut Receiver, output: &mut Output, echo: bool) -> io::Result<Result<(), Error>> {
     let sender = receiver.sender();
     let mut has_unflushed = false;
     let ended = loop {
-        // What came together is written together, and nothing waits for what has not come yet.
+        // Prints messages that arrive together in one write, and flushes before it waits.
         let received = tokio::select! {
             biased;
             received = receiver.recv() => received,
@@ -225,7 +227,7 @@ async fn show(receiver: &mut Receiver, output: &mut Output, echo: bool) -> io::R
                 output.write(&message).await?;
                 has_unflushed = true;
                 if echo {
-                    // Of an error the next `recv` knows more.
+                    // The next `recv` reports the error with more detail.
                     let _ = sender.feed(message).await;
                 }
             }
@@ -237,15 +239,15 @@ async fn show(receiver: &mut Receiver, output: &mut Output, echo: bool) -> io::R
     Ok(ended)
 }
 
-/// Closes, unless that has begun, and waits for the end.
+/// Closes the connection, unless it is closing already, and waits for the end.
 async fn close_quietly(receiver: &mut Receiver) -> Result<(), Error> {
-    // The code may be sent, and closing what is closing is no error.
+    // 1000 is a valid code, and closing twice is not an error.
     let _ = receiver.sender().start_close(CloseCode::NORMAL, "");
     while receiver.recv().await?.is_some() {}
     Ok(())
 }
 
-/// Success is a closing handshake with 1000 or 1001; all else is told.
+/// Success is a closing handshake with 1000 or 1001. Everything else is reported as a failure.
 pub(super) fn report_end(end: ConnectionEnd) -> Result<(), Failure> {
     let closed = match end {
         ConnectionEnd::Closed(closed) => closed,
@@ -266,7 +268,7 @@ pub(super) fn report_end(end: ConnectionEnd) -> Result<(), Failure> {
     Err(Failure::new(format!("closed by the server with {code} ({}){reason}", meaning(code))))
 }
 
-/// RFC 6455 7.4.1 and the registry of 11.7, in a few words.
+/// Short descriptions of the close codes of RFC 6455 7.4.1 and 11.7.
 fn meaning(code: CloseCode) -> &'static str {
     match u16::from(code) {
         1000 => "normal closure",
@@ -287,7 +289,7 @@ fn meaning(code: CloseCode) -> &'static str {
     }
 }
 
-/// A header as `curl` takes it; whether a client may set it, the library knows.
+/// Parses a header as `curl` does. The library checks whether a client may set it.
 fn header(text: &str) -> Result<(String, String), String> {
     let (name, value) = text.split_once(':').ok_or("write it as 'Name: value'")?;
     let (name, value) = (name.trim(), value.trim());

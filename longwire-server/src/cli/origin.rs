@@ -1,4 +1,4 @@
-//! Which pages may connect: what `--allow-origin` takes, and what holds without it.
+//! Which web pages may connect: the values of `--allow-origin`, and the default.
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use longwire::http::{HeaderMap, Request, StatusCode, header};
 use longwire::{Forwarded, Origins, Refusal};
 use longwire_server::access::host_allowed;
 
-/// One `--allow-origin`.
+/// A value of `--allow-origin`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum AllowedOrigin {
     Any,
@@ -30,15 +30,16 @@ impl FromStr for AllowedOrigin {
     }
 }
 
-/// One `--allow-origin`, as it is written.
+/// Validates a value of `--allow-origin` and returns it unchanged.
 pub(super) fn validate(text: &str) -> Result<String, String> {
     text.parse::<AllowedOrigin>()?;
     Ok(text.to_owned())
 }
 
-/// The pages that may connect to a server that listens on `address`, in TLS or not: those that are allowed, and its own.
+/// Returns the origins that may connect to a server that listens on `address`, with or without TLS: the
+/// allowed ones and the server's own.
 pub(super) fn origins(allowed: &[String], address: SocketAddr, secure: bool) -> Origins {
-    // Each was checked when the settings were read.
+    // Each value was validated when the settings were read.
     let allowed: Vec<AllowedOrigin> = allowed.iter().filter_map(|origin| origin.parse().ok()).collect();
     if allowed.contains(&AllowedOrigin::Any) {
         return Origins::Any;
@@ -62,18 +63,18 @@ pub(super) fn origins(allowed: &[String], address: SocketAddr, secure: bool) -> 
     } else {
         Origins::same_or(listed)
     };
-    // The stricter policy, where one is none after all.
+    // If a value is invalid after all, the strict policy applies.
     origins.unwrap_or(Origins::Same)
 }
 
-/// Refuses those who ask for a server on the loopback address by a name that is not this machine's own: a page may have had
-/// its name turned to that address (DNS rebinding).
+/// Returns a check that rejects requests to a loopback address for a foreign host name, as a protection
+/// against DNS rebinding.
 pub(super) fn check_host(
     receiving: IpAddr,
     allowed: Vec<String>,
 ) -> impl Fn(&Request<()>, &mut HeaderMap) -> Result<(), Refusal> + Send + Sync {
     move |request, _| {
-        // A host that a trusted proxy has passed on is none that a page could have chosen: it cannot set such headers.
+        // A host from a trusted proxy is safe: a page could not have set that header.
         let forwarded = request.extensions().get::<Forwarded>();
         let host = request.headers().get(header::HOST).map(|host| host.as_bytes());
         let host = host.or_else(|| request.uri().authority().map(|authority| authority.as_str().as_bytes()));

@@ -1,7 +1,7 @@
-//! `longwire connect --reconnect`: the talk over a connection that comes again.
+//! `longwire connect --reconnect`: exchanges messages over a connection that is re-established when lost.
 //!
-//! Lines are read while there is a connection, and each is sent at most once; the end of the input closes
-//! for good, once all that was read is sent.
+//! Lines are read while there is a connection, and each is sent at most once. After the end of the input, the
+//! remaining lines are sent and the connection is closed for good.
 
 use std::future::pending;
 use std::io;
@@ -19,10 +19,10 @@ use super::stdin::{self, Batch};
 use crate::signals::Signals;
 use crate::terminal;
 
-/// Which connection is open, counted from 1.
+/// The number of the open connection, counted from 1.
 type Connection = Option<u64>;
 
-/// Talks until this end closes, or until no other attempt helps.
+/// Exchanges messages until this side closes, or until reconnecting cannot succeed.
 pub(super) async fn run(connect: &Connect, client: Client, signals: &mut Signals) -> Result<(), Failure> {
     let feed = Reconnect::new(client, &connect.url).start();
     let sender = feed.sender();
@@ -34,7 +34,7 @@ pub(super) async fn run(connect: &Connect, client: Client, signals: &mut Signals
         input_result = send_input(input, &sender, open) => (input_result, Duration::MAX),
         _ = signals.next() => (Ok(()), INTERRUPT_TIMEOUT),
     };
-    // The code may be sent. Where nothing is open this is the end at once.
+    // 1000 is a valid code. If nothing is open, this ends immediately.
     let _ = sender.start_close(CloseCode::NORMAL, "");
     let end = tokio::select! {
         end = receiving => end,
@@ -46,10 +46,10 @@ pub(super) async fn run(connect: &Connect, client: Client, signals: &mut Signals
 
 /// How it ended.
 enum Outcome {
-    /// By this end.
+    /// Closed by this side.
     Closed(Result<Option<Closed>, Error>),
     GivenUp(Cause),
-    /// Standard output takes no more.
+    /// Standard output failed.
     Output(io::Error),
 }
 
@@ -67,8 +67,8 @@ fn report_outcome(connect: &Connect, outcome: Outcome) -> Result<(), Failure> {
     }
 }
 
-/// Sends each line on whichever connection there is. Returns at the end of the input, or with what is wrong
-/// about it.
+/// Sends each line on the current connection. Returns at the end of the input, or with the reason why it
+/// cannot be read.
 async fn send_input(
     input: Option<mpsc::Receiver<Batch>>,
     sender: &Sender,
@@ -86,11 +86,11 @@ async fn send_input(
     Ok(())
 }
 
-/// Sends one line as soon as a connection takes it.
+/// Sends one line as soon as a connection accepts it.
 async fn send(line: String, sender: &Sender, open: &mut watch::Receiver<Connection>) {
     let message = Message::from(line);
     loop {
-        // Whoever listens has ended where this fails, and ends this, too.
+        // This fails after the receiver has ended, which also ends this future.
         let Ok(connection) = open.wait_for(Option::is_some).await.map(|open| *open) else {
             return pending().await;
         };
@@ -100,7 +100,7 @@ async fn send(line: String, sender: &Sender, open: &mut watch::Receiver<Connecti
                 terminal::warn(&format!("a line may be lost: {}", terminal::excerpt(&error.to_string())));
                 return;
             }
-            // This connection has ended; the line was not given to it.
+            // This connection has ended; the line was not sent on it.
             Err(_) => {
                 if open.wait_for(|now| *now != connection).await.is_err() {
                     return pending().await;
@@ -110,7 +110,7 @@ async fn send(line: String, sender: &Sender, open: &mut watch::Receiver<Connecti
     }
 }
 
-/// Shows what comes and what becomes of the connection, until the end.
+/// Prints messages and connection events until the end.
 async fn receive(
     mut feed: Feed,
     open: watch::Sender<Connection>,
@@ -120,7 +120,7 @@ async fn receive(
 ) -> Outcome {
     match show(&mut feed, &open, url, &mut output, echo).await {
         Ok(outcome) => outcome,
-        // Whoever read has seen enough, as `head` does: leave quietly.
+        // The reader, such as `head`, has closed the pipe: close without an error.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {
             Outcome::Closed(feed.close(CloseCode::NORMAL, "").await)
         }
@@ -128,7 +128,7 @@ async fn receive(
     }
 }
 
-/// Goes on until the last event; fails when standard output does.
+/// Runs until the last event. Fails if standard output does.
 async fn show(
     feed: &mut Feed,
     open: &watch::Sender<Connection>,
@@ -138,10 +138,10 @@ async fn show(
 ) -> io::Result<Outcome> {
     let sender = feed.sender();
     let mut has_unflushed = false;
-    // The attempt that is under way.
+    // The attempt in progress.
     let mut attempt_number = None;
     let outcome = loop {
-        // What came together is written together, and nothing waits for what has not come yet.
+        // Prints messages that arrive together in one write, and flushes before it waits.
         let event = tokio::select! {
             biased;
             event = feed.next() => event,
@@ -155,7 +155,7 @@ async fn show(
             Some(Event::Message(message)) => {
                 output.write(&message).await?;
                 has_unflushed = true;
-                // What is no echo any more when it arrives need not be held, and `Lost` says the rest.
+                // A late echo is useless, so nothing is queued here; `Lost` reports the rest.
                 if echo && matches!(sender.try_send(message), Err(NotSent::Full)) {
                     terminal::warn("not echoed: the server reads too slowly");
                 }

@@ -1,4 +1,4 @@
-//! How `longwire serve` starts, what it says then, and how it ends.
+//! Startup and shutdown of `longwire serve`.
 
 use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -18,14 +18,14 @@ use crate::http_server::HttpServer;
 use crate::signals::Signals;
 use crate::{log, metrics, terminal};
 
-/// How long closing handshakes and HTTP requests may take when the server stops.
+/// Timeout for closing handshakes and HTTP requests on shutdown.
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Troubles that go on are told of at most this often.
+/// Minimum interval between warnings about a persistent problem.
 const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// What waits for a connection at the most: four of the largest messages, and what is resumed in one go, of which a byte may
-/// take six as JSON.
+/// Minimum write buffer of a connection. It holds a replay, in which JSON may need six bytes for one byte of
+/// a message.
 const MIN_WRITE_BUFFER: usize = 4 << 20;
 
 impl Serve {
@@ -51,7 +51,8 @@ impl Serve {
         let realtime = Realtime::new(config).map_err(Failure::new)?;
         realtime.set_counters(&metrics::COUNTERS);
         if let Err(error) = realtime.fetch_keys().await {
-            // Who runs the keys may be down for a moment: they are asked again when a token comes.
+            // The key server may be unavailable for a moment. The keys are fetched again when a token
+            // arrives.
             terminal::warn(&error);
         }
 
@@ -79,7 +80,7 @@ impl Serve {
             () = watch(tls) => {}
             () = realtime.upkeep(|error| reports.warn(&error.to_string())) => {}
         }
-        // Those of HTTP end when their requests are answered.
+        // HTTP connections end when their requests are answered.
         let _ = close.send(true);
         let config = realtime.config();
         let code = if config.restarts { CloseCode::RESTART } else { CloseCode::GOING_AWAY };
@@ -91,13 +92,13 @@ impl Serve {
                 ended.map_err(failed)
             }
             status = signals.next() => Err(Failure::signal(status)),
-            // It never ends.
+            // This never completes.
             () = realtime.upkeep(|error| reports.warn(&error.to_string())) => Ok(()),
         }
     }
 }
 
-/// What a server is made of.
+/// The parts of a server.
 struct Server {
     realtime: Realtime,
     address: SocketAddr,
@@ -109,7 +110,7 @@ impl Server {
     fn acceptor(&self) -> Result<Acceptor, Failure> {
         let config = self.realtime.config();
         let largest = config.max_message.in_memory();
-        // A session's publication is JSON: a byte of text may take six there.
+        // In a session, a message is published as JSON, which may need six bytes for one byte of text.
         let frame = largest.saturating_mul(6).saturating_add(4096);
         let mut limits =
             Limits::server().max_message(frame).write_buffer(largest.saturating_mul(4).max(MIN_WRITE_BUFFER));
@@ -175,7 +176,7 @@ impl Server {
     }
 }
 
-/// Never ends.
+/// Watches the certificate files. Never completes.
 async fn watch(tls: Option<ServerTls>) {
     match tls {
         Some(tls) => super::tls::watch(tls).await,
@@ -183,7 +184,7 @@ async fn watch(tls: Option<ServerTls>) {
     }
 }
 
-/// Says of a trouble that goes on that it does, now and then.
+/// Logs a persistent problem at most once per interval.
 #[derive(Default)]
 struct ThrottledWarnings {
     last: Option<Instant>,
@@ -207,11 +208,11 @@ fn accept_failed() -> impl Fn(&io::Error) + Send + Sync {
     }
 }
 
-/// Takes as many open files as the system gives, for each connection is one: how many that is.
+/// Raises the limit of open files to the maximum, because each connection needs one. Returns the limit.
 fn open_files(config: &Config) -> Option<u64> {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
-    // Where it stays as it was, it is what was there before.
+    // If this fails, the previous limit stays in force.
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     let files = getrlimit(Resource::Nofile).current?;
     if u64::from(config.max_connections) > files {
@@ -223,12 +224,12 @@ fn open_files(config: &Config) -> Option<u64> {
     Some(files)
 }
 
-/// The one line on standard output: programs read the port from it.
+/// Prints the only line on standard output; programs read the port from it.
 fn announce(address: SocketAddr, secure: bool) -> io::Result<()> {
     let (http, ws) = if secure { ("https", "wss") } else { ("http", "ws") };
     let (mut reached, mut everywhere) = (address, "");
     if address.ip().is_unspecified() {
-        // Browsers refuse the unspecified address; the loopback one always leads here.
+        // Browsers reject the unspecified address; the loopback address reaches the same server.
         reached.set_ip(if address.is_ipv4() {
             [127, 0, 0, 1].into()
         } else {

@@ -1,26 +1,26 @@
-//! Standard input as lines, read by a thread of its own: a terminal cannot be read without blocking.
+//! Reads standard input as lines in a separate thread, because a terminal cannot be read without blocking.
 
 use std::io::{self, BufRead, BufReader, Read};
 
 use tokio::sync::mpsc;
 
-/// The longest line, in bytes: what a client takes as a message by default, too.
+/// Maximum length of a line, in bytes. It equals the default message limit of clients.
 const LINE_MAX: u64 = 64 * 1024 * 1024;
 
-/// Bytes that are read at once. Lines that came together go on together.
+/// Size of a read, in bytes. Lines that arrive together stay together.
 const BLOCK: usize = 64 * 1024;
 
-/// Lines in their order, and why the input cannot be read on, in words.
+/// Lines in order, and the reason if the input cannot be read further.
 pub(super) struct Batch {
     pub(super) lines: Vec<String>,
     pub(super) error: Option<String>,
 }
 
-/// Starts reading. The channel ends with the input, or after a batch with trouble. The thread waits
-/// while a batch is not taken, so hardly more is held than two blocks, or two lines that are longer.
+/// Starts reading. The channel ends with the input, or after a batch with an error. The thread waits until
+/// each batch is taken. It therefore buffers little more than two blocks, or two long lines.
 pub(super) fn read() -> mpsc::Receiver<Batch> {
     let (to, batches) = mpsc::channel(1);
-    // Not waited for: it may be blocked in a read when the program ends.
+    // The thread is not joined: it may be blocked in a read when the program ends.
     std::thread::spawn(move || {
         let mut input = BufReader::with_capacity(BLOCK, io::stdin());
         let mut lines = Vec::new();
@@ -46,7 +46,7 @@ pub(super) fn read() -> mpsc::Receiver<Batch> {
     batches
 }
 
-/// The next line without its end; `None` at the end of the input.
+/// Returns the next line without its line break, or `None` at the end of the input.
 fn next(input: &mut impl BufRead) -> Result<Option<String>, String> {
     let mut line = Vec::new();
     let read = input

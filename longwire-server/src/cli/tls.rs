@@ -1,4 +1,4 @@
-//! What `longwire serve` shows in TLS: a certificate from files, which is watched, or one that is made for the run.
+//! The TLS options of `longwire serve`: a certificate from watched files, or a generated one.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -12,36 +12,39 @@ use longwire_server::config;
 use super::Failure;
 use crate::terminal;
 
-/// How often the files are looked at.
+/// How often the certificate files are checked for changes.
 const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How long a certificate holds that is made for a run, and from when: the clocks of others may be behind.
+/// Validity of a generated certificate. It starts in the past, because clocks of clients may be behind.
 const VALID_FOR: Duration = Duration::from_secs(90 * 86_400);
 const VALID_SINCE: Duration = Duration::from_secs(86_400);
 
 #[derive(Args)]
 pub(super) struct Tls {
-    /// Serve https:// and wss:// with this certificate, and those that it is signed by, in PEM. When the file
-    /// changes it is read again
+    /// Serve https:// and wss:// with this certificate chain (PEM)
+    ///
+    /// The file is reloaded when it changes.
     #[arg(long, value_name = "FILE", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
 
-    /// The private key of the certificate, in PEM
+    /// Private key of the certificate (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
 
-    /// Serve https:// and wss:// with a certificate for this machine that is made for this run, and may be written to
-    /// FILE for clients to trust
+    /// Serve https:// and wss:// with a generated certificate
+    ///
+    /// The certificate is valid for this machine and this run. It is written to <PATH>, if given, so that
+    /// clients can trust it.
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, conflicts_with = "tls_cert")]
     tls_self_signed: Option<Option<PathBuf>>,
 
-    /// Take only clients that show a certificate which one of these, in PEM, has signed
+    /// Require client certificates signed by one of these CAs (PEM)
     #[arg(long, value_name = "FILE")]
     tls_client_ca: Option<PathBuf>,
 }
 
 impl Tls {
-    /// The flags as settings.
+    /// Returns the options as settings.
     pub(super) fn flags(&self) -> [(&'static str, &'static str, Option<String>); 4] {
         let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
         [
@@ -56,7 +59,7 @@ impl Tls {
         ]
     }
 
-    /// What the settings ask for, for a server that is reached as `host`.
+    /// Returns the TLS configuration for a server that is reached as `host`.
     pub(super) fn server(&self, config: &config::Tls, host: &str) -> Result<Option<ServerTls>, Failure> {
         let tls = match (&config.cert, &config.key) {
             (Some(certificates), Some(key)) => ServerTls::from_files(certificates, key).map_err(|error| {
@@ -82,7 +85,7 @@ impl Tls {
     }
 }
 
-/// Reads the files again when they change, and says so.
+/// Reloads the files when they change, and reports it.
 pub(super) async fn watch(tls: ServerTls) {
     tls.watch(WATCH_INTERVAL, |reloaded: Result<(), CertificateError>| match reloaded {
         Ok(()) => terminal::notice("the certificate has changed: new connections see the new one"),
@@ -93,7 +96,7 @@ pub(super) async fn watch(tls: ServerTls) {
     .await;
 }
 
-/// Makes a certificate for this machine and `host`, and says how clients come to trust it.
+/// Generates a certificate for this machine and `host`, and prints how clients can trust it.
 fn generate(host: &str, file: Option<&PathBuf>) -> Result<ServerTls, Failure> {
     let failed = |error: &dyn std::fmt::Display| {
         Failure::new(format!("cannot make a certificate for {host}: {error}"))
@@ -131,7 +134,7 @@ fn generate(host: &str, file: Option<&PathBuf>) -> Result<ServerTls, Failure> {
     Ok(tls)
 }
 
-/// As browsers show it.
+/// Formats a SHA-256 fingerprint as browsers do.
 fn fingerprint(der: &[u8]) -> String {
     let suite = rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
     let Some(suite) = suite.tls13() else { return String::new() };
@@ -139,7 +142,7 @@ fn fingerprint(der: &[u8]) -> String {
     let mut text = String::new();
     for (at, byte) in hash.as_ref().iter().enumerate() {
         let colon = if at == 0 { "" } else { ":" };
-        // Writing to a text cannot fail.
+        // Writing to a String cannot fail.
         let _ = write!(text, "{colon}{byte:02X}");
     }
     text

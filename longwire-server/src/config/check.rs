@@ -1,4 +1,4 @@
-//! What only shows when all settings are there: what is out of its bounds, and what contradicts something else.
+//! Checks that need all settings: ranges, and settings that contradict each other.
 
 use std::time::Duration;
 
@@ -8,13 +8,13 @@ use longwire::http::HeaderName;
 
 use super::{ApiKey, Config, TimeSpan, Token, Webhook};
 
-/// Sections of channels, and keys of programs: each is looked at for every name, or key.
+/// Maximum number of channel sections and of API keys. All of them are searched for each channel or key.
 const SECTIONS_MAX: usize = 1000;
 
-/// RFC 7518 3.2: a secret is at least as long as what its hash gives.
+/// RFC 7518 3.2: a secret is at least as long as the output of its hash.
 const SECRET_MIN: usize = 32;
 
-/// What was found, by key.
+/// The problems found, by setting.
 #[derive(Default)]
 pub(super) struct Problems {
     pub(super) errors: Vec<(String, String)>,
@@ -189,7 +189,7 @@ fn token(token: &Token, problems: &mut Problems) {
     }
 }
 
-/// What every secret must be, wherever it comes from.
+/// Checks a secret, whatever its source.
 pub(crate) fn check_secret(secret: &[u8]) -> Result<(), &'static str> {
     if secret.starts_with(b"-----BEGIN") {
         return Err("this is a PEM file and not a secret: say access.token.key_file");
@@ -265,7 +265,7 @@ fn channels(config: &Config, problems: &mut Problems) {
     }
 }
 
-/// A token of HTTP (RFC 9110 5.6.2).
+/// Returns whether a text is an HTTP token (RFC 9110 5.6.2).
 fn is_token(text: &str) -> bool {
     !text.is_empty()
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))

@@ -1,45 +1,45 @@
-//! How a configuration is wrong: where, and what to write instead.
+//! Configuration errors: where they are, and how to fix them.
 
 use std::fmt;
 use std::ops::Range;
 
-/// All that is wrong, one problem after the other.
+/// All errors of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError(pub Vec<Problem>);
 
-/// One thing that is wrong.
+/// One error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Where.
+    /// Where it is.
     pub location: Location,
-    /// What, and what to do.
+    /// What is wrong, and how to fix it.
     pub text: String,
 }
 
-/// Where a setting stands.
+/// The location of a setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
     /// In a file.
     File {
-        /// Its name.
+        /// The file name.
         name: String,
-        /// From 1.
+        /// The line, counted from 1.
         line: usize,
-        /// From 1, in characters.
+        /// The column in characters, counted from 1.
         column: usize,
-        /// The line itself, without what is secret.
+        /// The line without secrets.
         text: String,
-        /// How many characters are meant.
+        /// The number of characters to mark.
         width: usize,
     },
     /// The file as a whole.
     Name(String),
-    /// In a variable of the environment, or a flag.
+    /// An environment variable or an option.
     Given(String),
 }
 
 impl Location {
-    /// The place of some bytes in the text of a file.
+    /// Returns the location of a byte range in the text of a file.
     pub(super) fn in_file(name: &str, text: &str, span: Range<usize>) -> Self {
         let start = floor(text, span.start.min(text.len()));
         let end = floor(text, span.end.clamp(start, text.len()));
@@ -64,14 +64,15 @@ fn floor(text: &str, mut at: usize) -> usize {
     at
 }
 
-/// A line of which nothing is shown behind a key that holds a secret: errors end up in logs.
+/// Masks everything after a key that contains a secret, because errors end up in logs.
 fn without_secrets(line: &str) -> String {
     let ends = line.match_indices("secret").map(|(at, word)| at + word.len());
     let visible = match ends.into_iter().find(|&end| !line[end..].starts_with("_file")) {
         Some(end) if line[end..].contains('=') => format!("{} = …", &line[..end]),
         _ => line.to_owned(),
     };
-    // One column each, so that the caret stands where it should, and no escape sequence reaches a terminal.
+    // Each control character becomes one space, which keeps the caret aligned and escape sequences out of the
+    // terminal.
     visible.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect()
 }
 
@@ -110,8 +111,8 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// What serde says, in fewer words and with what was meant: its own begin with ``unknown field `x`, expected `` and the names
-/// that there are, each between backticks.
+/// Rewords an error of serde, and suggests the nearest name. Errors of serde begin with ``unknown field `x`,
+/// expected``, followed by the valid names between backticks.
 pub(super) fn reword(message: &str) -> String {
     let message = message.trim();
     for (begin, what) in [("unknown field `", "key"), ("unknown variant `", "value")] {
@@ -128,13 +129,13 @@ pub(super) fn reword(message: &str) -> String {
     message.replace('\n', " ")
 }
 
-/// The name that is like another one, if any is: off by a third of its letters at most.
+/// Returns the most similar name if it differs in at most a third of its letters.
 pub(super) fn nearest<'a>(given: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let near = names.map(|name| (distance(given, name), name)).min()?;
     (near.0 <= near.1.chars().count().div_ceil(3)).then_some(near.1)
 }
 
-/// Insertions, deletions and replacements from one text to another (Levenshtein), of texts that are not long.
+/// Returns the Levenshtein distance of two short texts.
 fn distance(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().take(64).collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();
@@ -195,7 +196,7 @@ mod tests {
         ] {
             assert_eq!(without_secrets(line), shown);
         }
-        // Beyond the end, and in the middle of a character.
+        // Beyond the end of the text, and within a character.
         assert!(problem(1000..2000).starts_with("f.toml:4:1: wrong"));
         assert!(problem(7..9).starts_with("f.toml:2:1: wrong"));
     }

@@ -1,9 +1,9 @@
-//! The settings that environment variables and flags can set.
+//! The settings that environment variables and options can set.
 
-/// What names of variables begin with.
+/// The prefix of environment variables.
 pub(super) const PREFIX: &str = "LONGWIRE_";
 
-/// How the text of a variable or a flag becomes a value of TOML.
+/// How the text of a variable or option is converted to a TOML value.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum ValueKind {
     Text,
@@ -13,7 +13,7 @@ pub(super) enum ValueKind {
     List,
 }
 
-/// Every setting but those in `[[channel]]` and `[[access.key]]`, which only a file can hold.
+/// All settings except those in `[[channel]]` and `[[access.key]]`, which only a file can contain.
 pub(super) const KEYS: &[(&str, ValueKind)] = &[
     ("listen", ValueKind::Text),
     ("threads", ValueKind::Number),
@@ -76,7 +76,7 @@ pub(super) const KEYS: &[(&str, ValueKind)] = &[
     ("limits.user.bytes", ValueKind::Text),
 ];
 
-/// The variable for a key.
+/// Returns the environment variable of a setting.
 pub(super) fn variable(key: &str) -> String {
     format!("{PREFIX}{}", key.to_ascii_uppercase().replace('.', "_"))
 }

@@ -1,4 +1,4 @@
-//! Puts the settings together: a file, the environment, flags; what comes later wins.
+//! Loads the settings from a file, the environment and options. Later sources override earlier ones.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -15,24 +15,24 @@ use super::error::{nearest, reword};
 use super::keys::{KEYS, PREFIX, ValueKind, variable};
 use super::{Config, ConfigError, Location, Problem, check};
 
-/// Bytes of a file of settings.
+/// Maximum size of a settings file, in bytes.
 const FILE_MAX: u64 = 1 << 20;
 
-/// Where a value comes from.
+/// The source of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// Nobody has said otherwise.
+    /// The default.
     Default,
     /// A line of a file.
     File {
-        /// The name of the file.
+        /// The file name.
         name: String,
-        /// From 1.
+        /// The line, counted from 1.
         line: usize,
     },
-    /// A variable of the environment, of this name.
+    /// The environment variable of this name.
     Environment(String),
-    /// A flag, of this name.
+    /// The command-line option of this name.
     Flag(String),
 }
 
@@ -46,24 +46,24 @@ impl fmt::Display for Source {
     }
 }
 
-/// The settings that hold, and where they come from.
+/// The effective settings and their sources.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// What holds.
+    /// The effective settings.
     pub config: Config,
-    /// What is allowed, and yet not what somebody will have meant.
+    /// Settings that are valid but probably not intended.
     pub warnings: Vec<String>,
     pub(super) sources: BTreeMap<String, Source>,
 }
 
 impl Loaded {
-    /// Where the value of a key, such as `tls.cert` or `channel.0.pattern`, comes from.
+    /// Returns the source of a setting, such as `tls.cert` or `channel.0.pattern`.
     pub fn source(&self, key: &str) -> &Source {
         self.sources.get(key).unwrap_or(&Source::Default)
     }
 }
 
-/// What the settings are made of.
+/// Collects settings from several sources.
 ///
 /// ```
 /// use longwire_server::config::Sources;
@@ -78,26 +78,26 @@ impl Loaded {
 /// ```
 #[derive(Default)]
 pub struct Sources {
-    /// All that was said, later over earlier.
+    /// The merged settings.
     table: Table,
     sources: BTreeMap<String, Source>,
-    /// The file's text, and where its values stand, to show them when they turn out to be wrong.
+    /// The text of the file and the byte ranges of its values, for error messages.
     file: Option<(String, String)>,
     spans: BTreeMap<String, std::ops::Range<usize>>,
     warnings: Vec<String>,
 }
 
 impl Sources {
-    /// Nothing yet: the defaults.
+    /// Creates an empty collection, which yields the defaults.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Reads a file, to be called first.
+    /// Reads a file. Call this first.
     ///
     /// # Errors
     ///
-    /// If it cannot be read, is larger than 1 MiB, or holds what no file may.
+    /// Fails if the file cannot be read, is larger than 1 MiB, or contains invalid settings.
     pub fn file(&mut self, path: &Path) -> Result<(), ConfigError> {
         let name = path.display().to_string();
         let failed =
@@ -112,17 +112,17 @@ impl Sources {
         self.text(&name, &text)
     }
 
-    /// The same with the text of a file of this name.
+    /// Like [`file`](Self::file), but takes the text of the file. The name is used in error messages.
     ///
     /// # Errors
     ///
-    /// If the text holds what no file may.
+    /// Fails if the text contains invalid settings.
     pub fn text(&mut self, name: &str, text: &str) -> Result<(), ConfigError> {
         let failed = |error: toml::de::Error| {
             let location = Location::in_file(name, text, error.span().unwrap_or_default());
             ConfigError(vec![Problem { location, text: reword(error.message()) }])
         };
-        // First as it will be used in the end, for it knows what is wrong, and where.
+        // Deserialise first, because these errors are the most precise.
         toml::from_str::<Config>(text).map_err(failed)?;
         self.table = toml::from_str(text).map_err(failed)?;
         let parsed = DeTable::parse(text).map_err(failed)?;
@@ -137,13 +137,15 @@ impl Sources {
         Ok(())
     }
 
-    /// Takes what begins with `LONGWIRE_` from the environment: `LONGWIRE_TLS_CERT` is `tls.cert`. Empty ones are none.
-    /// Lists are separated by commas. Unknown ones are no errors, for a cluster may set such for reasons of its own
-    /// (Kubernetes does, for a service called longwire); what looks like a slip is warned of.
+    /// Reads the variables that begin with `LONGWIRE_`; `LONGWIRE_TLS_CERT` sets `tls.cert`. Empty variables
+    /// are ignored. Lists are separated by commas.
+    ///
+    /// Unknown variables are not errors: Kubernetes, for example, sets some for a service named longwire. A
+    /// probable typing error yields a warning.
     ///
     /// # Errors
     ///
-    /// If one holds what its setting may not.
+    /// Fails if a variable has an invalid value.
     pub fn environment(
         &mut self,
         variables: impl IntoIterator<Item = (OsString, OsString)>,
@@ -169,12 +171,12 @@ impl Sources {
         Ok(())
     }
 
-    /// Takes the value of a flag for a setting, such as `--max-message` for `max_message`. Lists are separated by commas, a
-    /// switch is `true` or `false`.
+    /// Sets the value of an option, such as `--max-message` for `max_message`. Lists are separated by commas;
+    /// a switch is `true` or `false`.
     ///
     /// # Errors
     ///
-    /// If it is what its setting may not be, or if there is no such setting.
+    /// Fails if the value is invalid or there is no such setting.
     pub fn flag(&mut self, key: &str, flag: &str, value: &str) -> Result<(), ConfigError> {
         match KEYS.iter().find(|(known, _)| *known == key) {
             Some(&(key, kind)) => self.set(key, kind, flag, value, Source::Flag(flag.to_owned())),
@@ -217,7 +219,7 @@ impl Sources {
             return Err(error_at(name, reword(error.message())));
         }
         insert(&mut self.table, key, value);
-        // What stood in a list that is no longer there stands nowhere.
+        // The elements of the replaced list no longer have a location.
         let within = format!("{key}.");
         self.sources.retain(|other, _| !other.starts_with(&within));
         self.spans.retain(|other, _| !other.starts_with(&within));
@@ -225,11 +227,11 @@ impl Sources {
         Ok(())
     }
 
-    /// Puts it all together, and checks what only shows then.
+    /// Merges the settings and checks them as a whole.
     ///
     /// # Errors
     ///
-    /// With everything that is wrong.
+    /// Returns all problems.
     pub fn load(mut self) -> Result<Loaded, ConfigError> {
         let config = Config::deserialize(std::mem::take(&mut self.table))
             .map_err(|error| error_at("configuration", reword(error.message())))?;
@@ -243,7 +245,7 @@ impl Sources {
         Ok(Loaded { config, warnings: self.warnings, sources: self.sources })
     }
 
-    /// Where a key stands, or the next one around it that stands anywhere.
+    /// Returns the location of a setting, or of the nearest enclosing one that has a location.
     fn location(&self, key: &str) -> Location {
         let mut parent = key;
         loop {
@@ -266,7 +268,7 @@ fn error_at(name: &str, text: String) -> ConfigError {
     ConfigError(vec![Problem { location: Location::Given(name.to_owned()), text }])
 }
 
-/// Puts a value where its key says; what was a value there before becomes a table.
+/// Inserts a value at a dotted path.
 fn insert(table: &mut Table, key: &str, value: Value) {
     match key.split_once('.') {
         None => {
@@ -281,7 +283,7 @@ fn insert(table: &mut Table, key: &str, value: Value) {
     }
 }
 
-/// Where everything stands, by its key: `channel.0.pattern`.
+/// Records the byte range of each value by its dotted path, such as `channel.0.pattern`.
 fn locate(
     key: &str,
     value: &DeValue<'_>,
@@ -318,7 +320,7 @@ mod tests {
         sources.environment(variables.iter().map(|(name, value)| (name.into(), value.into())))
     }
 
-    /// `docs/longwire.toml` as it is, and with what it holds as comments switched on.
+    /// Returns `docs/longwire.toml` unchanged, and with its commented settings enabled.
     fn example() -> (String, String) {
         let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/longwire.toml");
         let text = std::fs::read_to_string(path).expect("the example");
@@ -334,7 +336,7 @@ mod tests {
     fn the_example_is_the_defaults() {
         let (text, full) = example();
         assert_eq!(from_text(&text).expect("valid").config, Config::default());
-        // With everything on it contradicts itself here and there; but each key is one.
+        // With all settings enabled, some contradict each other, but each key is valid.
         let config: Config = toml::from_str(&full).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(config.channel.len(), 1);
         let channel =

@@ -1,7 +1,8 @@
-//! The settings of `longwire serve`: one TOML file, then the environment, then flags; what comes later wins.
+//! The settings of `longwire serve`: a TOML file, then the environment, then options. Later sources override
+//! earlier ones.
 //!
-//! Nothing is guessed. A key that does not exist, a value that is none and settings that contradict each other are
-//! errors that say where and what is allowed instead.
+//! Nothing is guessed. Unknown keys, invalid values and contradicting settings are errors. The message states
+//! the location and the allowed values.
 
 mod check;
 mod error;

@@ -1,4 +1,4 @@
-//! Values as people write them: sizes, times, addresses, secrets.
+//! Types of settings: sizes, durations, addresses, secrets.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,22 +8,22 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A number, of bytes mostly: `65536`, `64K`, `16M`, `1G`, with the powers of 1024.
+/// A number of bytes, such as `65536`, `64K`, `16M` or `1G`. The units are powers of 1024.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(u64);
 
 impl Size {
-    /// This many.
+    /// Creates a size from a number of bytes.
     pub const fn new(bytes: u64) -> Self {
         Self(bytes)
     }
 
-    /// How many they are.
+    /// Returns the number of bytes.
     pub const fn bytes(self) -> u64 {
         self.0
     }
 
-    /// The same for what is in memory; what no memory can hold is as much as can be.
+    /// Returns the number of bytes as a `usize`, saturating.
     pub fn in_memory(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
@@ -43,7 +43,7 @@ impl FromStr for Size {
             "G" | "GIB" => 1 << 30,
             _ => return Err(advice.into()),
         };
-        // Beyond what TOML can write (2^63 - 1) nothing is meant.
+        // TOML integers end at 2^63 - 1.
         let size = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
         size.filter(|&size| i64::try_from(size).is_ok()).map(Self).ok_or_else(|| advice.into())
     }
@@ -62,17 +62,17 @@ impl fmt::Display for Size {
     }
 }
 
-/// A length of time: `500ms`, `30s`, `5m`, `2h`, `7d`; a number alone is seconds.
+/// A duration, such as `500ms`, `30s`, `5m`, `2h` or `7d`; a plain number means seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TimeSpan(Duration);
 
 impl TimeSpan {
-    /// So many seconds.
+    /// Creates a duration from seconds.
     pub const fn seconds(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
     }
 
-    /// As a duration.
+    /// Returns the duration.
     pub const fn duration(self) -> Duration {
         self.0
     }
@@ -120,17 +120,17 @@ impl fmt::Display for TimeSpan {
     }
 }
 
-/// Where to listen: a name or an address, and a port.
+/// An address to listen on: a host name or IP address, and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenAddr {
-    /// Without brackets.
+    /// The host, without brackets.
     pub host: String,
-    /// 0 is a free one.
+    /// The port; 0 selects a free one.
     pub port: u16,
 }
 
 impl ListenAddr {
-    /// Whether it is reached from this machine only, as far as its name tells.
+    /// Returns whether only this machine can reach the address, as far as the name shows.
     pub fn is_loopback(&self) -> bool {
         match self.host.parse::<IpAddr>() {
             Ok(address) => address.to_canonical().is_loopback(),
@@ -170,16 +170,16 @@ impl fmt::Display for ListenAddr {
     }
 }
 
-/// An address, or a network of them: `10.0.0.1`, `10.0.0.0/8`, `fd00::/8`.
+/// An IP address or a network: `10.0.0.1`, `10.0.0.0/8`, `fd00::/8`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     address: IpAddr,
-    /// Leading bits that count.
+    /// Number of significant leading bits.
     prefix: u8,
 }
 
 impl Network {
-    /// Whether the address is in it. An IPv4 address that is written as IPv6 is IPv4.
+    /// Returns whether the network contains the address. An IPv4-mapped IPv6 address counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         let differs = match (self.address, address.to_canonical()) {
             (IpAddr::V4(ours), IpAddr::V4(theirs)) => u128::from(ours.to_bits() ^ theirs.to_bits()) << 96,
@@ -216,13 +216,13 @@ impl fmt::Display for Network {
     }
 }
 
-/// What nobody is shown.
+/// A value that is never displayed.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(from = "String")]
 pub struct Secret(Arc<str>);
 
 impl Secret {
-    /// What it is, for whoever uses it.
+    /// Returns the value.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -246,7 +246,7 @@ impl Serialize for Secret {
     }
 }
 
-/// What is written as text, or as the number that the text would be.
+/// A value that is written as text, or as a number with the same digits.
 struct FromText<T>(std::marker::PhantomData<T>);
 
 impl<T: FromStr<Err = String>> de::Visitor<'_> for FromText<T> {
@@ -287,16 +287,16 @@ macro_rules! impl_text_serde {
 
 impl_text_serde!(Size TimeSpan ListenAddr Network super::Sync);
 
-/// `off`, or a value: how an `Option` is written that has no other way to say none.
+/// Serialises an `Option` as its value or `off`.
 pub mod off {
     use serde::de::value::StringDeserializer;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    /// None is `off`.
+    /// Serialises `None` as `off`.
     ///
     /// # Errors
     ///
-    /// Those of the serializer.
+    /// Returns the errors of the serializer.
     pub fn serialize<T: Serialize, S: Serializer>(
         value: &Option<T>,
         serializer: S,
@@ -307,11 +307,11 @@ pub mod off {
         }
     }
 
-    /// `off` is none.
+    /// Deserialises `off` as `None`.
     ///
     /// # Errors
     ///
-    /// Those of the value.
+    /// Returns the errors of the value.
     pub fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<T>, D::Error> {

@@ -1,23 +1,23 @@
-//! Why the hub refuses.
+//! Errors of the hub.
 
 use std::fmt;
 
 use crate::store::StoreError;
 use crate::value::InvalidName;
 
-/// Nothing was done; the channel is as it was.
+/// An operation failed. The channel is unchanged.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum HubError {
-    /// The idempotency key breaks the rule for names.
+    /// The idempotency key is invalid.
     Key(InvalidName),
-    /// There are [`Limits::channels`](super::Limits::channels) in memory.
+    /// The limit [`Limits::channels`](super::Limits::channels) is reached.
     TooManyChannels(usize),
-    /// There are [`Limits::keys`](super::Limits::keys) in memory.
+    /// The limit [`Limits::keys`](super::Limits::keys) is reached.
     TooManyKeys(usize),
-    /// The channel has had 2^64 messages.
+    /// The channel has reached the offset 2^64 - 1.
     Exhausted,
-    /// The store could not do its part.
+    /// The store failed.
     Store(StoreError),
 }
 

@@ -1,4 +1,5 @@
-//! Some of the channels, behind one lock: found by name, and in the order in which their histories were used.
+//! A group of channels behind one lock. They are found by name, and in the order in which their histories
+//! were used.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
@@ -11,15 +12,15 @@ use crate::value::{ChannelName, Time};
 /// No channel.
 const NONE: u32 = u32::MAX;
 
-/// Channels have a place each, and its number until they are dropped.
+/// Each channel has an index, which is stable until the channel is dropped.
 pub(super) struct Shard {
     indices: HashMap<ChannelName, u32>,
     channels: Vec<Option<Box<Channel>>>,
     free: Vec<u32>,
-    /// The ends of the list of channels that have a history: the one that was used least recently, and the most.
+    /// The ends of the list of channels with a history, in order of use.
     oldest: u32,
     newest: u32,
-    /// Channels whose presence has changed, in order, and when that is told of.
+    /// Channels whose presence has changed, in order, and when it is reported.
     changed: VecDeque<(u32, Option<Time>)>,
 }
 
@@ -41,12 +42,12 @@ impl Shard {
         self.indices.get(name).copied()
     }
 
-    /// The channel at a place; `None` where none is.
+    /// Returns the channel at an index.
     pub(super) fn channel(&mut self, index: u32) -> Option<&mut Channel> {
         self.channels.get_mut(index as usize)?.as_deref_mut()
     }
 
-    /// Places there are, with a channel or without.
+    /// Returns all indices, including free ones.
     pub(super) fn indices(&self) -> Range<u32> {
         0..self.channels.len() as u32
     }
@@ -67,7 +68,7 @@ impl Shard {
         index
     }
 
-    /// Drops a channel whose presence has no change that waits.
+    /// Drops a channel that has no unreported presence change.
     pub(super) fn remove(&mut self, index: u32) {
         self.unlink(index);
         if let Some(channel) = self.channels.get_mut(index as usize).and_then(Option::take) {
@@ -75,12 +76,12 @@ impl Shard {
             self.free.push(index);
         }
         if self.indices.is_empty() {
-            // What a crowd has taken is given back.
+            // Release the memory of a past peak.
             *self = Self::default();
         }
     }
 
-    /// Makes a channel's history the one that was used most recently; takes it off the list if it is empty.
+    /// Marks a channel's history as most recently used; removes it from the list if it is empty.
     pub(super) fn used(&mut self, index: u32) {
         self.unlink(index);
         let newest = self.newest;
@@ -113,13 +114,13 @@ impl Shard {
         }
     }
 
-    /// When the history was used that was used least recently.
+    /// Returns when the least recently used history was used.
     pub(super) fn oldest_use(&mut self) -> Option<Time> {
         let oldest = self.oldest;
         self.channel(oldest).map(|channel| channel.used)
     }
 
-    /// Cuts that history; returns the bytes it was counted with.
+    /// Evicts that history and returns its accounted size, in bytes.
     pub(super) fn evict_oldest(&mut self) -> usize {
         let oldest = self.oldest;
         let Some(channel) = self.channel(oldest) else { return 0 };
@@ -129,12 +130,12 @@ impl Shard {
         cost
     }
 
-    /// The presence of a channel has changed, and it was not yet said so.
+    /// Queues a presence report of a channel.
     pub(super) fn presence_changed(&mut self, index: u32) {
         self.changed.push_back((index, None));
     }
 
-    /// Tells of the changes that have been gathered for long enough.
+    /// Reports the presence changes whose interval has passed.
     pub(super) fn take_presence_changes(
         &mut self,
         now: Time,

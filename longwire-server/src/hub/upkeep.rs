@@ -1,4 +1,4 @@
-//! What is done now and then: presence is told of, what has expired is dropped, histories beyond the budget are cut.
+//! Periodic work: reporting presence, dropping expired state, and evicting histories above the limit.
 
 use std::ops::Range;
 use std::sync::TryLockError;
@@ -9,16 +9,16 @@ use super::channel::{Channel, Usage};
 use super::{Hub, HubError, NEVER, PresenceChange, SHARDS, Slot, lock_unpoisoned};
 use crate::value::{ChannelName, Time};
 
-/// In so long every channel is looked at once.
+/// Every channel is checked once in this time.
 const ROUND: Duration = Duration::from_secs(30);
 
-/// Files of the store that are looked at in one tick.
+/// Number of store files that are checked per tick.
 const FILES: usize = 32;
 
-/// Channels that are looked at, and removed from the store, while their shard is locked.
+/// Number of channels that are checked while a shard is locked. They may also be removed from the store.
 const PORTION: usize = 64;
 
-/// Where looking at the channels has come to.
+/// How far the check of all channels has come.
 #[derive(Default)]
 pub(super) struct Sweep {
     next: usize,
@@ -26,8 +26,8 @@ pub(super) struct Sweep {
 }
 
 impl Hub {
-    /// Tells of the changes of presence that were gathered for [`Limits::presence_interval`], each of a channel as one.
-    /// Call it a few times in every such interval. `report` runs under the lock of the channel.
+    /// Reports presence changes that were collected for [`Limits::presence_interval`], one report per
+    /// channel. Call it several times per interval. `report` runs under the lock of the channel.
     ///
     /// [`Limits::presence_interval`]: super::Limits::presence_interval
     pub fn take_presence_changes(&self, now: Time, report: &mut dyn FnMut(&ChannelName, PresenceChange)) {
@@ -36,12 +36,12 @@ impl Hub {
         }
     }
 
-    /// Drops what has expired, and channels that nobody uses and that keep nothing. Call it some ten times a second:
-    /// each call looks at as many channels as it takes to see all of them in half a minute, and at some files of the store.
+    /// Drops expired state and unused channels. Call it about ten times a second. Each call checks a share of
+    /// the channels, so that all are checked within half a minute, and some files of the store.
     ///
     /// # Errors
     ///
-    /// [`HubError::Store`] with the first failure to remove a file; everything else was done.
+    /// Returns [`HubError::Store`] with the first file that could not be removed. All other work was done.
     pub fn tick(&self, now: Time) -> Result<(), HubError> {
         self.0.latest.fetch_max(now.as_millis(), Ordering::Relaxed);
         let mut sweep = lock_unpoisoned(&self.0.sweep);
@@ -88,7 +88,7 @@ impl Hub {
             let Some(channel) = shard.channel(index).filter(|_| idle) else { continue };
             let (nothing, stored) = (channel.keeps_nothing(), channel.has_log());
             if !nothing && !stored {
-                // It is kept here only.
+                // It exists only in memory.
                 continue;
             }
             if nothing
@@ -107,7 +107,7 @@ impl Hub {
         done
     }
 
-    /// Removes channels from the store that are not in memory, and of which nothing is wanted.
+    /// Removes expired channels from the store that are not in memory.
     fn sweep_store(&self, now: Time) -> Result<(), HubError> {
         let Some(store) = &self.0.store else { return Ok(()) };
         let mut done = Ok(());
@@ -121,8 +121,8 @@ impl Hub {
             if shard.index(&name).is_some() {
                 return;
             }
-            // The times of files are another clock's, which may have been set; so it is looked into. What is wrong with
-            // a file is said when its channel is asked for.
+            // File times come from another clock, which may have been changed, so the file is read. A corrupt
+            // file is reported when its channel is used.
             let mut channel = Channel::fresh(name, options, now);
             let done_with = match channel.load(store, now) {
                 Ok(_) => channel.keeps_nothing(),
@@ -138,14 +138,14 @@ impl Hub {
         done
     }
 
-    /// Cuts the histories that were used least recently while all together are beyond the budget, and a little more, so
-    /// that it is not done for each message.
+    /// Evicts the least recently used histories while the total exceeds the limit. It goes a little below the
+    /// limit, so that it does not run for each message.
     pub(super) fn evict(&self) {
         let (bytes, budget) = (&self.0.bytes, self.0.limits.history_memory);
         if bytes.load(Ordering::Relaxed) <= budget {
             return;
         }
-        // One thread does it for all.
+        // One thread does this for all.
         let evicting = match self.0.evicting.try_lock() {
             Ok(guard) => guard,
             Err(TryLockError::Poisoned(guard)) => guard.into_inner(),

@@ -1,7 +1,7 @@
-//! How much of everything one address, one user and one connection may have.
+//! Limits per address, per user and per connection.
 //!
-//! An address counts as a whole network of the kind that one customer gets: an IPv4 address, and the /64 of an
-//! IPv6 address. What is known of addresses and users is bounded, and forgotten when they are quiet.
+//! An address stands for the network that one customer usually gets: an IPv4 address, or an IPv6 /64. The
+//! number of tracked addresses and users is bounded, and idle ones are removed.
 
 mod bucket;
 mod table;
@@ -19,27 +19,27 @@ use table::{EntryPermit, Table};
 
 pub use bucket::{Bucket, Rate};
 
-/// Addresses, and users, of which something is known at a time.
+/// Maximum number of tracked addresses, and of tracked users.
 pub const TRACKED_MAX: usize = 100_000;
 
-/// What one address or one user may have. Nothing is limited but what is said.
+/// Limits for one address or one user. By default, nothing is limited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct SharedRules {
-    /// Open connections at a time; 0 is no limit.
+    /// Maximum number of open connections; 0 means unlimited.
     pub connections: u32,
-    /// New connections.
+    /// Rate of new connections.
     #[serde(with = "crate::config::off")]
     pub connects: Option<Rate>,
-    /// Messages that they send.
+    /// Rate of messages that they send.
     #[serde(with = "crate::config::off")]
     pub messages: Option<Rate>,
-    /// Bytes of payload that they send.
+    /// Rate of payload bytes that they send.
     #[serde(with = "crate::config::off")]
     pub bytes: Option<Rate>,
 }
 
-/// What one connection may send. Nothing is limited but what is said.
+/// Limits for what one connection sends. By default, nothing is limited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ConnectionRules {
@@ -55,15 +55,15 @@ pub struct ConnectionRules {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Rules {
-    /// Of each connection.
+    /// For each connection.
     pub connection: ConnectionRules,
-    /// Of all connections from one address together.
+    /// For all connections from one address together.
     pub address: SharedRules,
-    /// Of all connections of one user together.
+    /// For all connections of one user together.
     pub user: SharedRules,
 }
 
-/// Keeps the limits of one server.
+/// Enforces the limits of a server.
 pub struct Limits {
     rules: Rules,
     addresses: Table<IpAddr>,
@@ -71,7 +71,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// With these rules.
+    /// Creates the limits with these rules.
     pub fn new(rules: Rules) -> Self {
         Self {
             rules,
@@ -80,11 +80,11 @@ impl Limits {
         }
     }
 
-    /// A connection or a request from this address; to be asked before anything that costs more.
+    /// Counts a new connection or request from this address. Call it before any more expensive work.
     ///
     /// # Errors
     ///
-    /// If the address has too many, or comes too often.
+    /// Fails if the address has too many connections, or connects too often.
     pub fn connect(&self, from: IpAddr, now: Instant) -> Result<Permit, LimitExceeded> {
         let address =
             self.addresses.enter(network(from), now).map_err(|limited| limited.of(Scope::Address))?;
@@ -93,17 +93,17 @@ impl Limits {
         Ok(Permit { connection: (rules != ConnectionRules::default()).then(meter), address, user: None })
     }
 
-    /// Says whose the connection is, once that is known.
+    /// Counts a connection for its user, once the user is known.
     ///
     /// # Errors
     ///
-    /// If the user has too many connections, or comes too often.
+    /// Fails if the user has too many connections, or connects too often.
     pub fn user(&self, permit: &mut Permit, user: &str, now: Instant) -> Result<(), LimitExceeded> {
         permit.user = self.users.enter(user.into(), now).map_err(|limited| limited.of(Scope::User))?;
         Ok(())
     }
 
-    /// How many addresses and users are known.
+    /// Returns the numbers of tracked addresses and users.
     pub fn tracked(&self) -> (usize, usize) {
         (self.addresses.len(), self.users.len())
     }
@@ -115,8 +115,8 @@ impl fmt::Debug for Limits {
     }
 }
 
-/// The network that counts as one address: an IPv4 address, or the /64 of an IPv6 address. An IPv4 address that is
-/// written as IPv6 is IPv4.
+/// Returns the network that counts as one address: an IPv4 address, or an IPv6 /64. An IPv4-mapped IPv6
+/// address counts as IPv4.
 pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
@@ -124,7 +124,7 @@ pub fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The place of one connection. Dropped, it is free again. 24 bytes, and more only for what is limited.
+/// The permit of one connection; dropping it releases it. It has 24 bytes, and more only if there are limits.
 #[derive(Debug)]
 pub struct Permit {
     connection: Option<Box<Meter>>,
@@ -141,12 +141,12 @@ struct Meter {
 }
 
 impl Permit {
-    /// The connection has sent a message with this many bytes of payload.
+    /// Counts a message with this many bytes of payload.
     ///
     /// # Errors
     ///
-    /// If that is too much for the connection, its address or its user. What the narrower of them has granted by then is
-    /// used up.
+    /// Fails if it exceeds a limit of the connection, its address or its user. Amounts taken from narrower
+    /// limits are not returned.
     pub fn message(&mut self, bytes: usize, now: Instant) -> Result<(), LimitExceeded> {
         let bytes = bytes as u64;
         let limited = |resource| move |wait| LimitExceeded { scope: Scope::Connection, resource, wait };
@@ -168,40 +168,40 @@ impl Permit {
     }
 }
 
-/// Too much, or too often.
+/// A limit was exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LimitExceeded {
-    /// Whose limit it was.
+    /// The scope of the limit.
     pub scope: Scope,
-    /// Of what.
+    /// The limited resource.
     pub resource: Resource,
-    /// How long it is until it may be tried again. For a number of open connections that is a guess.
+    /// The time until the next attempt. For open connections, it is an estimate.
     pub wait: Duration,
 }
 
-/// Whose limit it was.
+/// The scope of a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// The connection's.
+    /// One connection.
     Connection,
-    /// That of all connections from its address.
+    /// All connections from one address.
     Address,
-    /// That of all connections of its user.
+    /// All connections of one user.
     User,
 }
 
-/// What was too much.
+/// A limited resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Resource {
     /// Open connections.
     Connections,
-    /// New connections, in a time.
+    /// New connections per time.
     Connects,
-    /// Messages, in a time.
+    /// Messages per time.
     Messages,
-    /// Bytes of messages, in a time.
+    /// Bytes of messages per time.
     Bytes,
-    /// So many addresses or users are connected that no other can be told from them ([`TRACKED_MAX`]).
+    /// The number of tracked addresses or users ([`TRACKED_MAX`]).
     TooManyClients,
 }
 
@@ -231,12 +231,12 @@ impl fmt::Display for LimitExceeded {
 
 impl std::error::Error for LimitExceeded {}
 
-/// RFC 9110 10.2.3 knows whole seconds only; never too early.
+/// RFC 9110 10.2.3 allows whole seconds only; round up.
 fn seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
-/// 429 (RFC 6585 4), or 503 where it is nobody's own doing, with Retry-After.
+/// 429 (RFC 6585 4) with Retry-After, or 503 if the client is not the cause.
 impl From<LimitExceeded> for Refusal {
     fn from(limited: LimitExceeded) -> Self {
         let status = match limited.resource {
@@ -315,7 +315,7 @@ mod tests {
         assert_eq!(one.message(61, now).expect_err("bytes").resource, Resource::Bytes);
         assert_eq!(two.message(0, now).expect_err("the refused one counts").resource, Resource::Messages);
         assert_eq!(two.message(10, now + SECOND), Ok(()));
-        // Going and coming again makes nobody new.
+        // Reconnecting does not reset the rate.
         drop((one, two));
         assert!(limits.connect(from, now + SECOND).is_ok());
         assert!(limits.connect(from, now + SECOND).is_ok());
@@ -342,7 +342,7 @@ mod tests {
         assert_eq!((limited.scope, limited.resource), (Scope::Connection, Resource::Bytes));
         assert_eq!(one.message(0, now).expect_err("messages").resource, Resource::Messages);
         assert_eq!(two.message(10, now), Ok(()));
-        // Where no address and no user is limited, none is known.
+        // Nothing is tracked if neither addresses nor users are limited.
         assert_eq!(limits.tracked(), (0, 0));
     }
 

@@ -1,4 +1,4 @@
-//! What is known of addresses, or of users: bounded, and forgotten when it says nothing any more.
+//! Usage by address or user. The number of entries is bounded, and idle entries are removed.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use super::{Bucket, LimitExceeded, Resource, Scope, SharedRules};
 
-/// Entries that are looked at whenever one is added, so that forgetting keeps up with what comes.
+/// Entries that are checked for each new one, so that removal keeps up with insertion.
 const SWEPT_PER_INSERT: usize = 4;
 
-/// When to come again where that depends on others.
+/// The retry delay if it depends on other clients.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// Counts by key. Where nothing is limited, nothing is kept.
+/// Usage by key. Without limits, nothing is stored.
 pub(super) struct Table<K> {
     rules: Option<SharedRules>,
     max: usize,
@@ -22,7 +22,7 @@ pub(super) struct Table<K> {
 
 struct Entries<K> {
     by_key: HashMap<K, Arc<Entry>>,
-    /// Each key once, in the order in which they are looked at.
+    /// Each key once, in the order in which the entries are checked.
     keys: Vec<K>,
     next: usize,
 }
@@ -41,7 +41,7 @@ struct Used {
     bytes: Bucket,
 }
 
-/// One connection's place in an entry.
+/// The permit of one connection in an entry.
 #[derive(Debug)]
 pub(super) struct EntryPermit(Arc<Entry>);
 
@@ -51,10 +51,10 @@ impl<K: Clone + Eq + Hash> Table<K> {
         Self { rules: (rules != SharedRules::default()).then_some(rules), max, entries: Mutex::new(entries) }
     }
 
-    /// A connection more of this key.
+    /// Counts another connection of this key.
     pub(super) fn enter(&self, key: K, now: Instant) -> Result<Option<EntryPermit>, LimitExceeded> {
         let Some(rules) = self.rules else { return Ok(None) };
-        // The lock is held until the connection is counted, so that no sweep comes between.
+        // Holds the lock until the connection is counted, so that the entry is not removed in between.
         let mut entries = lock(&self.entries);
         let entry = match entries.by_key.get(&key) {
             Some(entry) => entry.clone(),
@@ -80,8 +80,8 @@ impl<K: Clone + Eq + Hash> Entries<K> {
         for _ in 0..SWEPT_PER_INSERT {
             self.sweep(|entry| entry.is_idle(now));
         }
-        // Full of those that are not quiet. One that has no connection has its burst anew when it comes again: with fewer
-        // addresses than there are entries nobody gains by that. Looked for a while, lest an attack be expensive.
+        // The table is full of active entries. Removing one without a connection resets its rates. Fewer
+        // addresses than entries gain nothing by this. The search is bounded, so that an attack stays cheap.
         for _ in 0..self.keys.len().min(64) {
             if self.keys.len() < max || self.sweep(|entry| lock(&entry.used).connections == 0) {
                 break;
@@ -98,7 +98,7 @@ impl<K: Clone + Eq + Hash> Entries<K> {
         Ok(entry)
     }
 
-    /// Looks at the next entry, and forgets it if it may be; whether it was.
+    /// Checks the next entry, and removes it if possible. Returns whether it was removed.
     fn sweep(&mut self, can_remove: impl Fn(&Entry) -> bool) -> bool {
         if self.next >= self.keys.len() {
             self.next = 0;
@@ -166,12 +166,12 @@ fn take(
     }
 }
 
-/// Whose limit it is, the caller knows.
+/// The caller sets the scope.
 fn limited(resource: Resource, wait: Duration) -> LimitExceeded {
     LimitExceeded { scope: Scope::Address, resource, wait }
 }
 
-/// What is locked here is counted without a panic in between.
+/// No code panics while it holds this lock.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -191,7 +191,7 @@ mod tests {
             drop(table.enter(key, start));
         }
         assert_eq!(table.len(), 100);
-        // Two of them are not quiet, and one of these has gone.
+        // Two of them are active, one without a connection.
         let kept = table.enter(7, start + SECOND * 2).expect("a place");
         drop(table.enter(8, start + SECOND * 2));
         for key in 1000..1100 {
@@ -211,10 +211,10 @@ mod tests {
         };
         let (table, now) = (Table::new(rules, 3), Instant::now());
         let places: Vec<_> = (0..3).map(|key| table.enter(key, now).expect("a place")).collect();
-        // All of them are connected.
+        // All of them have a connection.
         assert_eq!(table.enter(3, now).expect_err("full").resource, Resource::TooManyClients);
         drop(places);
-        // None is quiet, yet one without a connection makes room.
+        // All are active, but one without a connection can be removed.
         let place = table.enter(3, now).expect("a place");
         assert_eq!(table.len(), 3);
         drop(place);

@@ -1,5 +1,5 @@
-//! What a browser is given besides channels: the page at `/`, the one of a bare WebSocket, the module `longwire.js` with its types, and the dashboard.
-//! Who may have the dashboard is for `http` to say.
+//! Built-in pages and scripts: the chat page at `/`, the raw WebSocket page, the module `longwire.js` with
+//! its types, and the dashboard. `http` decides who may see the dashboard.
 
 use std::sync::LazyLock;
 
@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::http::Body;
 
-/// Of the pages; `{nonce}` stands where their scripts and styles are told from anything injected.
+/// The pages; `{nonce}` marks the place of the CSP nonce.
 const PAGE: &str = include_str!("../web/page.html");
 const RAW: &str = include_str!("../web/raw.html");
 const DASHBOARD: &str = include_str!("../web/dashboard.html");
@@ -19,12 +19,12 @@ static TYPES: LazyLock<CachedFile> = LazyLock::new(|| {
     CachedFile::new(include_str!("../web/longwire.d.ts").into(), "text/plain; charset=utf-8")
 });
 
-/// The module, small enough for a packet or seven.
+/// The module, minified to a few packets.
 static MODULE: LazyLock<CachedFile> = LazyLock::new(|| {
     CachedFile::new(minify(include_str!("../web/longwire.js")).into(), "text/javascript; charset=utf-8")
 });
 
-/// What there is.
+/// A built-in page or script.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asset {
     Page,
@@ -34,7 +34,7 @@ pub(super) enum Asset {
     Dashboard,
 }
 
-/// What a browser may keep, and asks whether it has changed.
+/// A file that browsers may cache and revalidate.
 #[derive(Debug)]
 pub(super) struct CachedFile {
     body: Bytes,
@@ -90,13 +90,13 @@ impl CachedFile {
     }
 }
 
-/// A text for programs.
+/// Returns a response with plain text.
 pub(super) fn text(text: String) -> Response<Body> {
     build_response("text/plain; charset=utf-8", text.into())
 }
 
 fn page(page: &str) -> Response<Body> {
-    // A nonce that nobody can foretell, fresh for each answer (CSP level 3, 7.1).
+    // A fresh, unpredictable nonce for each response (CSP level 3, 7.1).
     let mut random = [0; 16];
     if getrandom::fill(&mut random).is_err() {
         let mut failed = text("the system gives no random bytes\n".into());
@@ -105,7 +105,7 @@ fn page(page: &str) -> Response<Body> {
     }
     let nonce = format!("{:032x}", u128::from_be_bytes(random));
     let mut response = build_response("text/html; charset=utf-8", page.replace("{nonce}", &nonce).into());
-    // What a script with the nonce imports is fetched with it.
+    // A script with the nonce passes it on to its imports.
     let policy = format!(
         "default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; img-src data:; \
          connect-src 'self' ws: wss:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -128,9 +128,9 @@ fn build_response(kind: &'static str, body: Bytes) -> Response<Body> {
     response
 }
 
-/// A module without what only its readers need: comments, indentation, spaces around signs, and long names of what is
-/// private. It is written so that this is all it takes: a comment stands on a line of its own or behind two spaces, each
-/// statement ends with a semicolon, and what is private begins with an underscore.
+/// Minifies a module: removes comments, indentation and optional spaces, and shortens private names. The
+/// module follows rules that make this sufficient. Comments stand on their own line or after two spaces. Each
+/// statement ends with a semicolon. Private names begin with an underscore.
 fn minify(module: &str) -> String {
     let mut names = Vec::new();
     let mut minified = String::with_capacity(module.len());
@@ -170,7 +170,7 @@ fn minify(module: &str) -> String {
             }
             rest = &rest[letter.len_utf8()..];
         }
-        // A word at the end of a line, and what follows, are two.
+        // Keep a space between a word at the end of a line and the next line.
         if minified.ends_with(is_identifier_character) {
             minified.push(' ');
         }
@@ -178,7 +178,7 @@ fn minify(module: &str) -> String {
     minified.replace(";}", "}")
 }
 
-/// Between which and anything no space is needed.
+/// No space is needed beside these characters.
 const PUNCTUATION: &str = "{}()[]=,;:?<>&|*!+/%-";
 
 const fn is_identifier_character(letter: char) -> bool {
@@ -189,7 +189,7 @@ fn is_private(code: &str) -> bool {
     code.strip_prefix('_').is_some_and(|name| name.starts_with(|letter: char| letter.is_ascii_lowercase()))
 }
 
-/// The short name of a long one: `_a` for the first, and so on.
+/// Returns the short name of a private name: `_a` for the first, and so on.
 fn short_name<'a>(names: &mut Vec<&'a str>, name: &'a str) -> String {
     let at = names.iter().position(|known| *known == name).unwrap_or_else(|| {
         names.push(name);

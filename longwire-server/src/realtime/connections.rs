@@ -1,4 +1,5 @@
-//! What the engine calls: a connection goes by its path and subprotocol to a channel, to a session or to the echo.
+//! The callbacks of the engine. The path and the subprotocol of a connection select a channel, a session or
+//! the echo.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -21,26 +22,26 @@ use crate::hub::{ChannelName, Subscription};
 use crate::limits::Permit;
 use crate::pattern::name_of_path;
 
-/// Where every message is sent back to who sent it.
+/// The path that returns every message to its sender.
 const ECHO: &str = "/-/echo";
 
-/// Where a session may be opened besides on every channel.
+/// The path of sessions; every channel path accepts sessions as well.
 const SESSION: &str = "/-/session";
 
-/// Messages of a raw connection that wait for the webhook's word, and their bytes.
+/// Maximum number and total size of a raw connection's messages that wait for the webhook.
 const PENDING_MAX: usize = 64;
 const PENDING_BYTES: usize = 4 << 20;
 
-/// Told of an error of the listening socket.
+/// Handles an error of the listening socket.
 type AcceptFailed = dyn Fn(&io::Error) + Send + Sync;
 
-/// The callbacks of an engine for the channels of a [`Realtime`].
+/// The engine callbacks for the channels of a [`Realtime`].
 pub struct ConnectionHandler {
     realtime: Realtime,
     accept_failed: Box<AcceptFailed>,
 }
 
-/// What a connection is for.
+/// The state of a connection.
 #[derive(Debug)]
 pub enum Connection {
     #[doc(hidden)]
@@ -49,36 +50,36 @@ pub enum Connection {
     Raw(Box<Raw>),
     #[doc(hidden)]
     Session(Rc<RefCell<Session>>),
-    /// It hears what it says.
+    /// An echo connection.
     #[doc(hidden)]
     Echo(Option<Box<Permit>>),
 }
 
-/// Somebody who was let in, and is not there yet.
+/// An admitted client whose connection is not open yet.
 #[derive(Debug)]
 pub struct Admitted {
     client: Client,
-    /// The channel at the path; a session has none.
+    /// The channel at the path; `None` for a session.
     name: Option<ChannelName>,
 }
 
-/// A connection without an envelope, on one channel.
+/// A raw connection: messages without an envelope, on one channel.
 #[derive(Debug)]
 pub struct Raw {
     name: ChannelName,
     client: Client,
-    /// It leaves with this.
+    /// Dropping it unsubscribes.
     _subscription: Subscription,
     _expiry: Option<Expiry>,
-    /// What the webhook has not judged yet, in order; a task is at it while there is anything.
+    /// Messages that wait for the webhook, in order. A task processes them while there are any.
     pending: Rc<RefCell<VecDeque<Message>>>,
 }
 
-/// Who is let in, on the way from [`ConnectionHandler::authorise`] to the callbacks: it is taken once.
+/// Carries the admitted client from [`ConnectionHandler::authorise`] to the callbacks; it is taken once.
 #[derive(Clone)]
 struct AdmittedSlot(Arc<Mutex<Option<Admitted>>>);
 
-/// The seat of somebody at the echo, on the same way.
+/// Carries the permit of an echo connection in the same way.
 #[derive(Clone)]
 struct EchoSlot(Arc<Mutex<Option<Box<Permit>>>>);
 
@@ -89,16 +90,16 @@ impl std::fmt::Debug for ConnectionHandler {
 }
 
 impl ConnectionHandler {
-    /// Callbacks that tell `accept_failed` of errors of the listening socket.
+    /// Creates the callbacks. `accept_failed` receives the errors of the listening socket.
     pub fn new(realtime: Realtime, accept_failed: impl Fn(&io::Error) + Send + Sync + 'static) -> Self {
         Self { realtime, accept_failed: Box::new(accept_failed) }
     }
 
-    /// What [`Engine::authorise`](longwire::engine::Engine::ask) is to be given.
+    /// Authorises a request. Pass it to [`Engine::ask`](longwire::engine::Engine::ask).
     ///
     /// # Errors
     ///
-    /// The answer to somebody who is not let in.
+    /// Returns the response for a rejected request.
     pub async fn authorise(
         realtime: Realtime,
         request: Request<()>,
@@ -122,7 +123,7 @@ impl ConnectionHandler {
     }
 }
 
-/// The channel that a request is for; `None` is a session.
+/// Returns the channel that a request is for, or `None` for a session.
 fn requested_channel(request: &Request<()>) -> Result<Option<ChannelName>, Refusal> {
     let path = request.uri().path();
     let offered = request.headers().get_all(header::SEC_WEBSOCKET_PROTOCOL);
@@ -170,10 +171,10 @@ impl Handler for ConnectionHandler {
     }
 
     fn opened(&self, conn: &mut Conn<'_>, connection: &mut Connection, _: &Opening<'_>) {
-        // Before anybody can publish.
+        // Set before anyone can publish.
         self.realtime.set_engine(conn.engine());
         let Connection::Admitted(_) = connection else { return };
-        // Nobody is at the echo, should something be wrong below.
+        // An echo without a permit ignores messages; it stays if the following fails.
         let Connection::Admitted(admitted) = std::mem::replace(connection, Connection::Echo(None)) else {
             return;
         };
@@ -192,7 +193,7 @@ impl Handler for ConnectionHandler {
             Connection::Raw(raw) => self.on_message(conn, raw, message.into_message()),
             Connection::Session(session) => Session::on_message(session, conn, message),
             Connection::Echo(Some(permit)) => match permit.message(message.len(), Instant::now()) {
-                // There is room for one answer, or it is closing.
+                // There is room for one answer, or the connection is closing.
                 Ok(()) => drop(conn.send(message)),
                 Err(limited) => close(conn, &limited.into()),
             },
@@ -207,7 +208,7 @@ impl Handler for ConnectionHandler {
 }
 
 impl ConnectionHandler {
-    /// Takes its seat on the channel.
+    /// Subscribes the connection to its channel.
     fn subscribe(&self, conn: &mut Conn<'_>, client: Client, name: ChannelName) -> Result<Raw, RequestError> {
         let realtime = &self.realtime;
         let topic = Topic::Raw.topic(&name);
@@ -218,7 +219,7 @@ impl ConnectionHandler {
         Ok(Raw { name, client, _subscription: subscription, _expiry: expiry, pending: Rc::default() })
     }
 
-    /// It has said something.
+    /// Publishes a received message.
     fn on_message(&self, conn: &mut Conn<'_>, raw: &mut Raw, message: Message) {
         let result = match self.realtime.may_publish(&raw.client.identity, &raw.name) {
             Ok(true) => {
@@ -233,7 +234,7 @@ impl ConnectionHandler {
         }
     }
 
-    /// Publishes it when the webhook has said yes, behind what waits already.
+    /// Publishes a message after the webhook has allowed it, and after the messages that wait already.
     fn publish_after_webhook(
         &self,
         conn: &mut Conn<'_>,
@@ -253,7 +254,7 @@ impl ConnectionHandler {
         let (realtime, name, pending) = (self.realtime.clone(), raw.name.clone(), Rc::clone(&raw.pending));
         let (identity, user, peer) = (raw.client.identity.clone(), raw.client.user(), conn.peer());
         spawn_local(async move {
-            // The first stays where it is until it is judged: so nobody else begins.
+            // The first message stays in the queue while it is processed, so that no second task starts.
             loop {
                 let Some(message) = pending.borrow().front().cloned() else { return };
                 let decision =
@@ -277,7 +278,7 @@ impl ConnectionHandler {
     }
 }
 
-/// With what a raw connection is closed, which can be told nothing else.
+/// Returns the Close frame for an error, because a raw connection cannot receive an error message.
 fn close_frame_for(error: &RequestError) -> (CloseCode, &str) {
     let code = match error.code {
         ErrorCode::TooLarge => CloseCode::TOO_BIG,
@@ -295,11 +296,11 @@ fn close_frame_for(error: &RequestError) -> (CloseCode, &str) {
 
 fn close(conn: &mut Conn<'_>, error: &RequestError) {
     let (code, reason) = close_frame_for(error);
-    // It is closing already.
+    // An error means that it is closing already.
     let _ = conn.close(code, reason);
 }
 
-/// Closes a connection when the identity of its client expires, unless it is dropped before.
+/// Closes a connection when its identity expires, unless dropped before.
 #[derive(Debug)]
 pub(super) struct Expiry(AbortHandle);
 

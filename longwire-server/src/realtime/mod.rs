@@ -1,10 +1,12 @@
-//! Channels as clients meet them: who may do what on them, and how what is published reaches everyone.
+//! Real-time channels for clients: admission, publishing and delivery.
 //!
-//! [`Realtime`] joins the hub with its rules and the engine. `clients` is what the engine calls: raw connections and
-//! sessions (`session`), whose words are in `wire` (what they ask) and `text` (what they hear). [`http`] is the same
-//! channels for those who come without WebSocket; `presence_broadcast` tells them who is there.
+//! [`Realtime`] combines the hub with the access rules, the limits and the engine. `connections` has the
+//! engine's callbacks for raw connections and sessions (`session`). `requests` and `server_events` are the
+//! two directions of `longwire.v1`. [`http`] offers the same channels without WebSocket; `presence_broadcast`
+//! reports the members there.
 //!
-//! Within an application of axum, all of docs/protocol.md, WebSockets included, at the paths that its router does not know:
+//! This example serves everything in docs/protocol.md, including WebSockets, in an axum application, at the
+//! paths that its router does not know:
 //!
 //! ```
 //! use std::net::SocketAddr;
@@ -91,29 +93,29 @@ use stats::Stats;
 /// The subprotocol of sessions.
 pub const SUBPROTOCOL: &str = "longwire.v1";
 
-/// How often what is due is done: presence told, history expired.
+/// How often periodic work runs, such as reporting presence and expiring history.
 const UPKEEP: Duration = Duration::from_millis(100);
 
-/// How long the key of a publication is remembered.
+/// Limits of the idempotency keys of a channel.
 const KEYS: Keys = Keys { count: 1000, window: Duration::from_secs(300) };
 
-/// Messages and bytes that are resumed in one go.
+/// Maximum number of messages and bytes in a replay.
 const REPLAY_MESSAGES: usize = 1000;
 const REPLAY_BYTES: usize = 512 << 10;
 
-/// Channels of which the rate is known at a time before those that are quiet are forgotten, and at the most.
+/// The number of tracked channel rates above which idle ones are removed, and the maximum.
 const RATES_SWEEP_MIN: usize = 1024;
 const RATES_MAX: usize = 1 << 20;
 
-/// How fast is spoken on the channels that have a rate.
+/// The rates of channels with a rate limit.
 #[derive(Default)]
 struct Rates {
     by_name: HashMap<ChannelName, Bucket>,
-    /// With how many those that are quiet are looked for again.
+    /// The number of entries at which idle ones are removed again.
     sweep_at: usize,
 }
 
-/// The channels of a server. It clones into further handles of the same.
+/// The channels of a server. Cloning creates another handle to the same channels.
 #[derive(Clone)]
 pub struct Realtime(Arc<Inner>);
 
@@ -123,13 +125,13 @@ struct Inner {
     clock: Clock,
     access: Access,
     limits: Limits,
-    /// How fast all who speak on a channel may, where that is bounded.
+    /// The publishing rates of channels with a rate limit.
     rates: Mutex<Rates>,
     engine: OnceLock<Handle>,
     counters: OnceLock<Counters>,
     stats: Stats,
     pages: StaticFiles,
-    /// Who is told of presence over HTTP.
+    /// Reports presence changes to HTTP clients.
     presence_broadcast: PresenceBroadcast,
 }
 
@@ -139,7 +141,7 @@ impl fmt::Debug for Realtime {
     }
 }
 
-/// Topics of the engine: what a channel is for those who hear it raw, in sessions, and who is there.
+/// The engine topics of a channel: raw messages, session events, and presence.
 #[derive(Clone, Copy)]
 enum Topic {
     Raw = b'r' as isize,
@@ -157,11 +159,11 @@ impl Topic {
 }
 
 impl Realtime {
-    /// The channels that a configuration describes.
+    /// Creates the channels of a configuration.
     ///
     /// # Errors
     ///
-    /// In words, when keys, pages or the store cannot be opened.
+    /// Returns a description if keys, static files or the store cannot be opened.
     pub fn new(config: Config) -> Result<Self, String> {
         let access = Access::new(&config.access)?;
         let limits = Limits::new(config.limits);
@@ -191,33 +193,33 @@ impl Realtime {
         })))
     }
 
-    /// The hub below.
+    /// Returns the underlying hub.
     pub fn hub(&self) -> &Hub {
         &self.0.hub
     }
 
-    /// The present moment, by the hub's clock.
+    /// Returns the current time of the hub's clock.
     pub fn now(&self) -> Time {
         self.0.clock.now()
     }
 
-    /// The configuration.
+    /// Returns the configuration.
     pub fn config(&self) -> &Config {
         &self.0.config
     }
 
-    /// Fetches the keys of tokens, where they are to be fetched: so that a wrong address shows at the start.
+    /// Fetches the token keys if they come from a URL. A wrong URL then shows at startup.
     ///
     /// # Errors
     ///
-    /// In words.
+    /// Returns a description of the failure.
     pub async fn fetch_keys(&self) -> Result<(), String> {
         self.0.access.fetch_keys().await
     }
 
-    /// An engine for these channels, on which limits, TLS and what is served besides can be said; to be started
-    /// with a listener, or without one where requests come by [`Http`](http::Http). Errors of its listening socket are
-    /// handed to `accept_failed`.
+    /// Returns an engine for these channels. Set its limits, TLS and further services, then start it with a
+    /// listener, or without one if requests arrive through [`Http`](http::Http). `accept_failed` receives the
+    /// errors of its listening socket.
     pub fn engine<F>(&self, accept_failed: F) -> Engine<ConnectionHandler>
     where
         F: Fn(&io::Error) + Send + marker::Sync + 'static,
@@ -228,17 +230,18 @@ impl Realtime {
             .slow_consumers_of(move |topic| slow.slow_consumer(topic))
     }
 
-    /// Who is to deliver: the engine that calls [`ConnectionHandler`]. Said once, before anybody connects.
+    /// Sets the engine that delivers messages and calls [`ConnectionHandler`]. Call it once, before clients
+    /// connect.
     pub fn set_engine(&self, engine: Handle) {
         let _ = self.0.engine.set(engine);
     }
 
-    /// What counts besides the engine. Said once, before anybody connects.
+    /// Sets counters that include connections outside the engine. Call it once, before clients connect.
     pub fn set_counters(&self, counters: &Counters) {
         let _ = self.0.counters.set(counters.clone());
     }
 
-    /// What was done so far.
+    /// Returns the counters.
     fn snapshot(&self) -> Snapshot {
         match (self.0.counters.get(), self.0.engine.get()) {
             (Some(counters), _) => counters.snapshot(),
@@ -247,18 +250,19 @@ impl Realtime {
         }
     }
 
-    /// What the dashboard is told: the last hour, as far as it is later than this, and where everything stands.
+    /// Returns the data of the dashboard: the current values, and the samples of the last hour after this
+    /// time.
     fn stats(&self, after: u64) -> stats::StatsReport {
         self.0.stats.report(SystemTime::now(), after, &self.snapshot(), &self.0.hub)
     }
 
-    /// What becomes of those who read a topic of the engine too slowly.
+    /// Returns the policy for slow consumers of an engine topic.
     pub fn slow_consumer(&self, topic: &str) -> SlowConsumer {
         let slow = self.0.config.channel(topic.get(1..).unwrap_or_default()).map(|channel| channel.slow);
         let slow = slow.unwrap_or_default();
         let bytes = slow.bytes.in_memory();
         let policy = match slow.policy {
-            // Who is there is told in changes: none of them may be missing.
+            // Presence is sent as changes, and none may be dropped.
             _ if topic.starts_with(char::from(Topic::Presence as u8)) => SlowConsumer::close(bytes),
             SlowPolicy::Close => SlowConsumer::close(bytes),
             SlowPolicy::DropOldest => SlowConsumer::drop_oldest(bytes),
@@ -270,8 +274,8 @@ impl Realtime {
         }
     }
 
-    /// Tells who is there, drops what has expired, and brings what is stored to the disk as often as the configuration
-    /// says. Never ends; what goes wrong is handed to `on_error`.
+    /// Runs the periodic work: reports presence, drops expired state, and syncs the store as configured.
+    /// Never completes; errors are passed to `on_error`.
     pub async fn upkeep(&self, mut on_error: impl FnMut(&HubError)) {
         let mut ticks = tokio::time::interval(UPKEEP);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -290,7 +294,7 @@ impl Realtime {
             {
                 last_sync = Instant::now();
                 let realtime = self.clone();
-                // A disk may take its time.
+                // The disk may be slow.
                 sync_task = Some(spawn_blocking(move || realtime.sync()));
             }
             self.0.stats.sample(SystemTime::now(), || self.snapshot(), &self.0.hub);
@@ -298,7 +302,7 @@ impl Realtime {
                 let text = ServerEvent::Presence { channel: name, presence: (&change).into() }.to_json();
                 self.0.presence_broadcast.send(name, &text);
                 if let Some(engine) = self.0.engine.get() {
-                    // A loop that is full has others to tell.
+                    // If the queue of a loop is full, the other loops still get it.
                     let _ = engine.publish(&Topic::Presence.topic(name), text);
                 }
             });
@@ -308,20 +312,20 @@ impl Realtime {
         }
     }
 
-    /// Brings what is stored to the disk.
+    /// Syncs the store to disk.
     ///
     /// # Errors
     ///
-    /// [`HubError::Store`].
+    /// Returns [`HubError::Store`].
     pub fn sync(&self) -> Result<(), HubError> {
         self.0.hub.store().map_or(Ok(()), |store| store.sync().map_err(HubError::from))
     }
 
-    /// Publishes in the name of the server: nobody's rights and limits are asked for.
+    /// Publishes a message as the server, without access rules and limits.
     ///
     /// # Errors
     ///
-    /// [`HubError`].
+    /// Returns [`HubError`].
     pub fn publish(
         &self,
         channel: &ChannelName,
@@ -330,7 +334,7 @@ impl Realtime {
         self.publish_unchecked(channel, message.into(), None, None, None)
     }
 
-    /// Gives a message its place, and hands it to the engine in the order of places.
+    /// Publishes a message and passes it to the engine in the order of positions.
     fn publish_unchecked(
         &self,
         name: &ChannelName,
@@ -356,12 +360,12 @@ impl Realtime {
         let text = SharedFrame::new(server_events::message(name, published));
         let text = engine.publish_except(&Topic::Session.topic(name), key, &text, None);
         if raw.and(text).is_err() {
-            // In sessions the positions tell of it.
+            // Sessions detect it by the positions.
             warn!(target: "longwire", channel = %name, "a loop is behind by 64 MiB: its clients miss a message");
         }
     }
 
-    /// Whether a client may publish so much now. It counts, whatever becomes of it.
+    /// Checks the size limit and counts the message against the rate limits, whatever happens to it.
     fn check_limits(
         &self,
         client: &mut Client,
@@ -383,7 +387,7 @@ impl Realtime {
         }
     }
 
-    /// Publishes for a client that may, as fast as it may.
+    /// Publishes a message of a client that has the right to, within its limits.
     fn publish_for(
         &self,
         client: &mut Client,
@@ -396,7 +400,7 @@ impl Realtime {
         Ok(self.publish_unchecked(name, message, client.user(), key, except)?)
     }
 
-    /// Bytes of the largest message that a channel takes.
+    /// Returns the maximum message size of a channel, in bytes.
     fn max_message(&self, name: &ChannelName) -> usize {
         let own = self.0.config.channel(name).and_then(|channel| channel.max_message);
         own.unwrap_or(self.0.config.max_message).in_memory()
@@ -410,7 +414,7 @@ impl Realtime {
                 let rate = self.0.config.channel(name).and_then(|channel| channel.rate);
                 rate.is_some_and(|rate| !bucket.is_idle(&rate, now))
             });
-            // Not for each name that is new: so long as many are not quiet, twice as many may be known.
+            // Doubling avoids a search for each new name while most entries are active.
             *sweep_at = by_name.len() * 2;
         }
         if by_name.len() >= RATES_MAX && !by_name.contains_key(name) {
@@ -425,7 +429,7 @@ impl Realtime {
         })
     }
 
-    /// Who is there, for somebody who sees it under the lock of the channel: so what is told later continues it.
+    /// Passes the members to `see` under the lock of the channel, so that later changes continue them.
     fn presence<R>(&self, name: &ChannelName, see: impl FnOnce(server_events::Reply<'static>) -> R) -> R {
         self.0.hub.presence_with(name, |present| {
             let nobody = PresenceSnapshot { counts: Default::default(), members: None };
@@ -433,7 +437,7 @@ impl Realtime {
         })
     }
 
-    /// Whether somebody may hear a channel: `Ok(false)` is that it has to be asked for.
+    /// Returns whether a client may subscribe to a channel; `Ok(false)` means that the webhook decides.
     fn may_subscribe(&self, client: &Identity, name: &ChannelName) -> Result<bool, RequestError> {
         let (webhook_decides, _) = self.0.access.webhook_decides();
         match client.kind() == IdentityKind::Open || client.may_subscribe(name) {
@@ -443,7 +447,7 @@ impl Realtime {
         }
     }
 
-    /// And speak on it.
+    /// Returns whether a client may publish to a channel; `Ok(false)` means that the webhook decides.
     fn may_publish(&self, client: &Identity, name: &ChannelName) -> Result<bool, RequestError> {
         let publishers = self.0.config.channel(name).map(|channel| channel.publish).unwrap_or_default();
         let (_, webhook_decides) = self.0.access.webhook_decides();
@@ -456,10 +460,10 @@ impl Realtime {
         Err(RequestError::new(ErrorCode::Forbidden, format!("you may not speak on {name}")))
     }
 
-    /// Lets somebody in: says who he is, and gives him a seat.
+    /// Admits a client: identifies it and takes a permit.
     async fn admit(&self, request: &longwire::http::Request<()>, from: IpAddr) -> Result<Client, Refusal> {
         let now = Instant::now();
-        // Before anything that costs more.
+        // Before any more expensive work.
         let mut permit = self.0.limits.connect(from, now)?;
         let identity = self.0.access.connect(request, from, SystemTime::now()).await?;
         if let Some(user) = identity.user() {
@@ -469,7 +473,7 @@ impl Realtime {
     }
 }
 
-/// Somebody who was let in.
+/// An admitted client.
 #[derive(Debug)]
 struct Client {
     identity: Identity,
@@ -477,17 +481,17 @@ struct Client {
 }
 
 impl Client {
-    /// As channels know him.
+    /// Returns the user name as the hub's type.
     fn user(&self) -> Option<User> {
-        // What may be the name of a user there may be one here.
+        // Valid user names are valid here as well.
         User::new(self.identity.user()?).ok()
     }
 }
 
-/// The channel at the path `/`: the one whose name has nothing beside its slash.
+/// The name of the channel at the path `/`.
 const ROOT: &str = "/";
 
-/// The name of a channel, if it is one.
+/// Parses a channel name.
 fn channel(text: &str) -> Result<ChannelName, RequestError> {
     let bad = |reason: String| RequestError::new(ErrorCode::BadChannel, reason);
     let checked = if text == ROOT { Ok(()) } else { pattern::check_name(text) };
@@ -495,7 +499,7 @@ fn channel(text: &str) -> Result<ChannelName, RequestError> {
     ChannelName::new(text).map_err(|error| bad(error.to_string()))
 }
 
-/// A position, if it is one.
+/// Parses a position.
 fn position(text: &str) -> Result<Position, RequestError> {
     text.parse().map_err(|error: crate::hub::InvalidPosition| {
         RequestError::new(ErrorCode::BadPosition, error.to_string())
@@ -519,7 +523,7 @@ impl From<LimitExceeded> for RequestError {
 impl From<HubError> for RequestError {
     fn from(refused: HubError) -> Self {
         if let HubError::Store(error) = &refused {
-            // Where it is, and what is the matter, is for those who run the server.
+            // Details are for the operator only.
             warn!(target: "longwire", %error, "the store failed");
             return Self::new(ErrorCode::Unavailable, "the history cannot be read or written now");
         }
@@ -546,7 +550,7 @@ impl From<Refusal> for RequestError {
     }
 }
 
-/// What the configuration says of a channel, as the hub has it.
+/// Returns the hub options of a channel from its settings.
 fn options(config: &Config, name: &str) -> ChannelOptions {
     let channel = config.channel(name).cloned().unwrap_or_default();
     ChannelOptions {

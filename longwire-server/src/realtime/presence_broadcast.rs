@@ -1,4 +1,4 @@
-//! Who is told over HTTP of who is there: for each channel those who listen, while any does.
+//! Presence changes for HTTP clients: a broadcast channel for each channel with receivers.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,15 +7,15 @@ use tokio::sync::broadcast::{self, error::RecvError, error::TryRecvError};
 
 use crate::hub::ChannelName;
 
-/// Changes of a channel that wait for those who are slow: as many seconds as it is told at most once in each.
+/// Maximum number of queued changes for a slow receiver. Each channel reports at most one change per second.
 const BACKLOG: usize = 16;
 
-/// A change, as it is told.
+/// A presence change as JSON.
 pub(super) type Change = Arc<str>;
 
 type Senders = HashMap<ChannelName, broadcast::Sender<Change>>;
 
-/// All who listen.
+/// The broadcast channels, by channel name.
 #[derive(Clone, Debug, Default)]
 pub(super) struct PresenceBroadcast(Arc<Mutex<Senders>>);
 
@@ -24,23 +24,23 @@ impl PresenceBroadcast {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// One more listener. Called under the lock of the channel, it hears what changes from then on.
+    /// Adds a receiver. Called under the lock of the channel, it misses no later change.
     pub(super) fn subscribe(&self, name: &ChannelName) -> PresenceReceiver {
         let mut senders = self.senders();
         let sender = senders.entry(name.clone()).or_insert_with(|| broadcast::Sender::new(BACKLOG));
         PresenceReceiver { changes: sender.subscribe(), name: name.clone(), broadcast: self.clone() }
     }
 
-    /// Tells those who listen. Called under the lock of the channel.
+    /// Sends a change to all receivers. Called under the lock of the channel.
     pub(super) fn send(&self, name: &ChannelName, change: &str) {
         if let Some(sender) = self.senders().get(name) {
-            // The last one may be about to leave.
+            // The last receiver may just have been dropped.
             let _ = sender.send(change.into());
         }
     }
 }
 
-/// Somebody who listens, until it is dropped.
+/// A receiver; dropping it unsubscribes.
 #[derive(Debug)]
 pub(super) struct PresenceReceiver {
     changes: broadcast::Receiver<Change>,
@@ -48,11 +48,11 @@ pub(super) struct PresenceReceiver {
     broadcast: PresenceBroadcast,
 }
 
-/// Changes were missed: ask who is there.
+/// Changes were missed: query the members again.
 pub(super) struct Lagged;
 
 impl PresenceReceiver {
-    /// The next change, if there is one.
+    /// Returns the next change, if there is one.
     pub(super) fn try_next(&mut self) -> Option<Result<Change, Lagged>> {
         match self.changes.try_recv() {
             Ok(change) => Some(Ok(change)),
@@ -61,17 +61,17 @@ impl PresenceReceiver {
         }
     }
 
-    /// The next change. Cancel-safe.
+    /// Waits for the next change. Cancel-safe.
     pub(super) async fn next(&mut self) -> Result<Change, Lagged> {
         match self.changes.recv().await {
             Ok(change) => Ok(change),
             Err(RecvError::Lagged(_)) => Err(self.resubscribe()),
-            // It has a sender while it is here.
+            // The sender exists while this receiver does.
             Err(RecvError::Closed) => std::future::pending().await,
         }
     }
 
-    /// What comes from now on continues what is asked for after this.
+    /// Later changes continue the state that is queried after this.
     fn resubscribe(&mut self) -> Lagged {
         self.changes = self.changes.resubscribe();
         Lagged
@@ -102,7 +102,7 @@ mod tests {
             assert!(matches!(quick.try_next(), Some(Ok(change)) if *change == *change.to_string()));
         }
         assert!(quick.try_next().is_none());
-        // As many as are kept.
+        // As many as are queued.
         assert!(matches!(slow.try_next(), Some(Ok(change)) if &*change == "0"));
         for change in 0..2 {
             broadcast.send(&room, &change.to_string());

@@ -1,21 +1,21 @@
-//! The words of `longwire.v1` (docs/protocol.md): what a client asks, what it is answered, what it is told.
+//! The requests of `longwire.v1` (docs/protocol.md), and the errors that answer them.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use longwire::{Bytes, Message};
 use serde::{Deserialize, Serialize};
 
-/// Bytes of an idempotency key.
+/// Maximum length of an idempotency key, in bytes.
 pub(super) const KEY_MAX: usize = 64;
 
-/// Messages of one page of history, and how many there are if none are said.
+/// Maximum and default number of messages in a page of history.
 pub(super) const PAGE_MAX: usize = 1000;
 const PAGE_DEFAULT: usize = 100;
 
-/// The largest number that JavaScript has for an `id`.
+/// The largest exact integer in JavaScript, for `id`.
 const ID_MAX: u64 = 1 << 53;
 
-/// What a client asks for.
+/// A request of a client.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Request {
     Subscribe { channel: String, after: Option<String>, presence: bool },
@@ -27,7 +27,7 @@ pub(super) enum Request {
     Ping,
 }
 
-/// A message to be published, as it is said in JSON.
+/// A message to publish.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Publication {
     pub(super) channel: String,
@@ -35,7 +35,7 @@ pub(super) struct Publication {
     pub(super) key: Option<String>,
 }
 
-/// Why something was not done: a code of docs/protocol.md, and what to tell people.
+/// Why a request failed: a code of docs/protocol.md, and a text for people.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub(super) struct RequestError {
     pub(super) code: ErrorCode,
@@ -71,7 +71,7 @@ impl RequestError {
     }
 }
 
-/// All that may stand in a request. Keys that are not known are ignored.
+/// All fields of requests. Unknown fields are ignored.
 #[derive(Default, Deserialize)]
 #[serde(default)]
 struct RawRequest {
@@ -87,7 +87,7 @@ struct RawRequest {
     token: Option<String>,
 }
 
-/// Reads a request: its `id`, as far as there is one, and what it asks for.
+/// Parses a request. Returns its `id`, if present, and the request.
 pub(super) fn parse_request(text: &str) -> (Option<u64>, Result<Request, RequestError>) {
     match serde_json::from_str::<RawRequest>(text) {
         Ok(fields) => (fields.id, fields.validate()),
@@ -95,7 +95,7 @@ pub(super) fn parse_request(text: &str) -> (Option<u64>, Result<Request, Request
     }
 }
 
-/// Reads what is asked for by POST at `/-/history` and `/-/presence`: a request without `type` and `id`.
+/// Parses the body of a POST to `/-/history` or `/-/presence`: a request without `type` and `id`.
 pub(super) fn parse_body(kind: &str, body: &[u8]) -> Result<Request, RequestError> {
     let mut fields: RawRequest = serde_json::from_slice(body)
         .map_err(|error| RequestError::bad_request(format!("no request: {error}")))?;
@@ -104,7 +104,7 @@ pub(super) fn parse_body(kind: &str, body: &[u8]) -> Result<Request, RequestErro
     fields.validate()
 }
 
-/// Reads the body of `/-/publish`.
+/// Parses the body of `/-/publish`.
 pub(super) fn parse_batch(body: &[u8]) -> Result<Vec<Result<Publication, RequestError>>, RequestError> {
     #[derive(Deserialize)]
     struct Batch {
@@ -174,7 +174,7 @@ impl RawRequest {
     }
 }
 
-/// A payload as it is told: text in `data`, bytes in `base64`.
+/// A payload in JSON: text in `data`, bytes in `base64`.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Payload<'a> {

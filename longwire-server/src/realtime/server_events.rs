@@ -1,4 +1,4 @@
-//! What clients are told (docs/protocol.md): answers, and what comes by itself.
+//! What the server sends to clients (docs/protocol.md): replies and events.
 
 use longwire::Message;
 use serde::Serialize;
@@ -8,7 +8,7 @@ use crate::hub::{
     Members, Page, Position, PresenceChange, PresenceSnapshot, PublishReceipt, Published, User,
 };
 
-/// One JSON object.
+/// An event or a reply, as a JSON object.
 #[derive(Serialize)]
 #[serde(tag = "type", rename_all = "snake_case")]
 pub(super) enum ServerEvent<'a> {
@@ -55,14 +55,14 @@ pub(super) enum ServerEvent<'a> {
 }
 
 impl ServerEvent<'_> {
-    /// As it is sent.
+    /// Returns the JSON text.
     pub(super) fn to_json(&self) -> String {
-        // Nothing in it can fail: no map has keys that are no text.
+        // Serialising cannot fail, because all map keys are strings.
         serde_json::to_string(self).unwrap_or_default()
     }
 }
 
-/// What a request is answered, where it was good.
+/// The reply to a successful request.
 #[derive(Serialize)]
 #[serde(untagged)]
 pub(super) enum Reply<'a> {
@@ -130,7 +130,7 @@ impl<'a> From<&'a Page> for HistoryPage<'a> {
     }
 }
 
-/// Who is there, or what has changed of it.
+/// The members of a channel, or a change of them.
 #[derive(Serialize)]
 pub(super) struct PresenceData {
     count: usize,
@@ -184,7 +184,7 @@ impl<'a> From<&'a Published> for MessageData<'a> {
     }
 }
 
-/// A message as those are told who have many channels.
+/// Returns a message event for sessions.
 pub(super) fn message(channel: &str, published: &Published) -> Message {
     ServerEvent::Message { channel, message: published.into() }.to_json().into()
 }

@@ -1,4 +1,4 @@
-//! A session: one connection with the subprotocol `longwire.v1`, many channels (docs/protocol.md).
+//! Sessions: a connection with the subprotocol `longwire.v1` and many channels (docs/protocol.md).
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -16,31 +16,31 @@ use super::{Client, Realtime, Topic, channel, position};
 use crate::access::Identity;
 use crate::hub::{ChannelName, Position, Recovery, Subscription};
 
-/// Channels that a connection may be subscribed to.
+/// Maximum number of subscriptions of a connection.
 pub(super) const SUBSCRIPTIONS_MAX: usize = 1000;
 
-/// Requests of a connection that wait for somebody who has to be asked.
+/// Maximum number of a connection's requests that wait for the webhook.
 const PENDING_MAX: usize = 16;
 
-/// What a session has.
+/// The state of a session.
 #[derive(Debug)]
 pub struct Session {
     realtime: Realtime,
     peer: Peer,
     client: Client,
     subscriptions: HashMap<ChannelName, Subscription>,
-    /// Requests that wait for somebody who has to be asked.
+    /// Number of requests that wait for the webhook.
     pending: usize,
     expiry: Option<Expiry>,
 }
 
-/// Seconds since 1970.
+/// Returns the seconds since 1970.
 fn seconds(time: SystemTime) -> Option<u64> {
     Some(time.duration_since(UNIX_EPOCH).ok()?.as_secs())
 }
 
 impl Session {
-    /// Welcomes a client.
+    /// Sends the welcome event.
     pub(super) fn open(realtime: &Realtime, conn: &mut Conn<'_>, client: Client) -> Rc<RefCell<Self>> {
         let welcome = ServerEvent::Welcome {
             connection: conn.id().to_string(),
@@ -60,7 +60,7 @@ impl Session {
         }))
     }
 
-    /// A request has come.
+    /// Handles a request.
     pub(super) fn on_message(session: &Rc<RefCell<Self>>, conn: &mut Conn<'_>, message: MessageRef<'_>) {
         let Some(text) = message.as_text() else {
             let _ = conn.close(CloseCode::UNSUPPORTED, "a session speaks JSON, as text");
@@ -68,13 +68,13 @@ impl Session {
         };
         let (id, request) = requests::parse_request(text);
         let answered = match request {
-            // What a publication costs is told when it is published.
+            // A publication is counted when it is published.
             Ok(Request::Publish(publication)) => Self::publish(session, id, publication),
             Ok(request) => {
                 let limited = session.borrow_mut().client.permit.message(text.len(), Instant::now());
                 limited.map_err(RequestError::from).and_then(|()| Self::handle(session, id, request))
             }
-            // That it is none costs as much.
+            // Invalid requests count as well.
             Err(error) => {
                 let limited = session.borrow_mut().client.permit.message(text.len(), Instant::now());
                 Err(limited.err().map_or(error, RequestError::from))
@@ -89,7 +89,7 @@ impl Session {
         send_reply(conn, text);
     }
 
-    /// Does what is asked for; without an answer where that comes later, or behind what others have published.
+    /// Handles a request. Returns no reply if it comes later, or after messages in the queue.
     fn handle(
         session: &Rc<RefCell<Self>>,
         id: Option<u64>,
@@ -110,7 +110,7 @@ impl Session {
                 let after = after.as_deref().map(position).transpose()?;
                 Self::with_subscribe_right(session, id, name, move |this, name| {
                     let (realtime, name) = (this.realtime.clone(), name.clone());
-                    // A page is made when it can be sent, so that none waits.
+                    // The page is built when it can be sent, so that no pages are queued.
                     let _ = this.peer.run(move |conn| {
                         if !conn.is_open() {
                             return;
@@ -157,7 +157,7 @@ impl Session {
                 },
             );
         }
-        // Before anybody is asked: a question costs as much.
+        // Before the webhook is asked, because a webhook request costs as much.
         this.realtime.check_limits(&mut this.client, &name, message.len())?;
         let (identity, realtime) = (this.client.identity.clone(), this.realtime.clone());
         let user = this.client.user();
@@ -189,8 +189,9 @@ impl Session {
         })
     }
 
-    /// Subscribes. What was missed is told, and the topic joined, by a command to the loop: it is enqueued under the lock
-    /// of the channel, as all that is published is, and so comes behind what is before it and before what is behind.
+    /// Subscribes. A command to the event loop sends the replay and joins the topic. It is enqueued under the
+    /// lock of the channel, like every published message. It therefore comes after earlier messages and
+    /// before later ones.
     fn start_subscription(
         &mut self,
         id: u64,
@@ -227,7 +228,7 @@ impl Session {
                     sent = sent.and_then(|()| conn.send(server_events::message(&name, published)));
                 }
                 if sent.is_err() {
-                    // That the channel goes on would hide what is missing.
+                    // Continuing would hide the missing messages.
                     let _ = conn.close(CloseCode::TRY_AGAIN, "more was missed than is read");
                     return;
                 }
@@ -248,7 +249,7 @@ impl Session {
             return Err(RequestError::new(ErrorCode::NotSubscribed, format!("{name} is not subscribed to")));
         }
         let name = name.clone();
-        // Behind the command that has subscribed.
+        // After the command that has subscribed.
         let queued = self.peer.run(move |conn| {
             conn.unsubscribe(&Topic::Session.topic(&name));
             conn.unsubscribe(&Topic::Presence.topic(&name));
@@ -257,7 +258,7 @@ impl Session {
         queued.map_err(|_| RequestError::new(ErrorCode::Unavailable, "the server comes to its end"))
     }
 
-    /// Does what is allowed to whoever may hear the channel, and answers with it.
+    /// Runs `act` if the client may subscribe to the channel.
     fn with_subscribe_right(
         session: &Rc<RefCell<Self>>,
         id: u64,
@@ -291,13 +292,13 @@ impl Session {
         })
     }
 
-    /// The client has shown another token. Subscriptions that it no longer allows end.
+    /// Sets a renewed identity, and ends the subscriptions that it no longer allows.
     fn set_identity(&mut self, identity: Identity) {
         let before = std::mem::replace(&mut self.client.identity, identity);
         self.expiry = Expiry::of(&self.client, &self.peer);
         let (webhook_decides, _) = self.realtime.0.access.webhook_decides();
         let identity = &self.client.identity;
-        // What the webhook has allowed it may still allow.
+        // The webhook may still allow these.
         let lost: Vec<_> = self
             .subscriptions
             .extract_if(|name, _| {
@@ -315,7 +316,7 @@ impl Session {
         }
     }
 
-    /// Answers when somebody who has to be asked has said his word.
+    /// Replies after the webhook has decided.
     fn reply_later<F>(&mut self, session: &Rc<RefCell<Self>>, id: u64, handle: F) -> Result<(), RequestError>
     where
         F: AsyncFnOnce(&RefCell<Self>) -> Result<Option<Reply<'static>>, RequestError> + 'static,
@@ -327,7 +328,7 @@ impl Session {
         self.pending += 1;
         let (session, peer) = (Rc::downgrade(session), self.peer.clone());
         spawn_local(async move {
-            // The connection may have ended before it began.
+            // The connection may have ended by now.
             let Some(session) = session.upgrade() else { return };
             let text = match handle(&session).await {
                 Ok(Some(reply)) => Some(ServerEvent::Ok { id, reply: &reply }.to_json()),
@@ -345,15 +346,16 @@ impl Session {
     }
 }
 
-/// Says an answer. Who does not read them is not kept waiting for one that never comes.
+/// Sends a reply. A client that does not read its replies is disconnected, so that it does not wait for a
+/// lost one.
 fn send_reply(conn: &mut Conn<'_>, text: String) {
     if let Err(Error::Full) = conn.send(text) {
         let _ = conn.close(CloseCode::TRY_AGAIN, "answers are not read");
     }
 }
 
-/// Says it behind the commands that were given before.
+/// Sends a reply after the commands in the queue.
 fn queue_reply(peer: &Peer, text: String) {
-    // The connection has ended, or the server has.
+    // An error means that the connection or the server has ended.
     let _ = peer.run(move |conn| send_reply(conn, text));
 }

@@ -1,5 +1,4 @@
-//! A folder of pages that is served beside the channels. It is read once, at the start: so no path that anybody asks for
-//! ever reaches the file system, and what is served is what was there then.
+//! Static files of a directory. They are read at startup, so no request path ever reaches the file system.
 
 use std::collections::HashMap;
 use std::fs;
@@ -11,23 +10,23 @@ use super::assets::CachedFile;
 use super::http::Body;
 use crate::pattern::name_of_path;
 
-/// Files, and the bytes of all of them.
+/// Maximum number and total size of the files.
 const FILES_MAX: usize = 1000;
 const BYTES_MAX: u64 = 64 << 20;
 
-/// What is served where a folder is asked for.
+/// The file that is served for a directory.
 const INDEX: &str = "index.html";
 
-/// The files of a folder, by their path within it.
+/// The files by their relative path.
 #[derive(Debug, Default)]
 pub(super) struct StaticFiles(HashMap<String, CachedFile>);
 
 impl StaticFiles {
-    /// Reads a folder and those in it. What is hidden (`.git`), and what is a link, is left out.
+    /// Reads a directory recursively. Hidden files (`.git`) and links are skipped.
     ///
     /// # Errors
     ///
-    /// In words, if something cannot be read, or there is too much.
+    /// Returns a description if a file cannot be read, or there are too many or too large files.
     pub(super) fn read(folder: &Path) -> Result<Self, String> {
         let mut files = Self::default();
         files.read_folder(folder, "", &mut 0)?;
@@ -39,7 +38,7 @@ impl StaticFiles {
         for entry in fs::read_dir(folder).map_err(failed)? {
             let entry = entry.map_err(failed)?;
             let Ok(name) = entry.file_name().into_string() else { continue };
-            // Of the entry itself: a link is neither a file nor a folder.
+            // The type of the entry itself: a link is neither a file nor a directory.
             let kind = entry.file_type().map_err(failed)?;
             let path = format!("{prefix}{name}");
             if name.starts_with('.') {
@@ -59,14 +58,15 @@ impl StaticFiles {
         Ok(())
     }
 
-    /// The file that a request is for, if it is for one. Whoever wants a stream of events wants the channel of that name.
+    /// Returns the file for a request, if there is one. A request for an event stream wants the channel of
+    /// that name.
     pub(super) fn respond_to(&self, request: &Request<()>) -> Option<Response<Body>> {
         let is_read = matches!(*request.method(), Method::GET | Method::HEAD);
         if self.0.is_empty() || !is_read || wants_stream(request.headers()) {
             return None;
         }
         let mut response = self.file(request.uri().path())?.respond_to(request.headers());
-        // Whose pages they are decides what they may do.
+        // The owner of the files decides on their policy.
         response.headers_mut().remove(header::CONTENT_SECURITY_POLICY);
         Some(response)
     }
@@ -90,7 +90,7 @@ fn wants_stream(headers: &HeaderMap) -> bool {
     accepted.into_iter().any(|ranges| ranges.contains("text/event-stream"))
 }
 
-/// By the end of a name (RFC 9110 8.3).
+/// Returns the media type by the file extension (RFC 9110 8.3).
 fn media_type(name: &str) -> &'static str {
     match name.rsplit_once('.').map_or("", |(_, end)| end) {
         "html" => "text/html; charset=utf-8",
@@ -197,7 +197,7 @@ mod tests {
         assert!(StaticFiles::read(folder.path()).expect_err("too much").contains("1000 files"));
 
         let folder = tempfile::tempdir().expect("a folder");
-        // Without a byte on the disk.
+        // A sparse file.
         let file = fs::File::create(folder.path().join("large")).expect("a file");
         file.set_len(BYTES_MAX + 1).expect("its length");
         assert!(StaticFiles::read(folder.path()).expect_err("too much").contains("64 MiB"));

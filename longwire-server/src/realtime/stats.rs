@@ -1,5 +1,5 @@
-//! What the dashboard is told: what was done in each five seconds of the last hour, and so far. Totals are kept, not
-//! rates: whoever draws them subtracts.
+//! The data of the dashboard: samples of the last hour, and totals. Samples contain totals; the reader
+//! computes the rates.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,13 +11,13 @@ use serde::Serialize;
 
 use crate::hub::Hub;
 
-/// How often a sample is taken.
+/// Interval between samples.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// An hour of them.
+/// The samples of an hour.
 const SAMPLES: usize = 720;
 
-/// What is counted here, and the samples.
+/// Counters and samples.
 #[derive(Debug, Default)]
 pub(super) struct Stats {
     published: AtomicU64,
@@ -25,7 +25,7 @@ pub(super) struct Stats {
     samples: Mutex<VecDeque<Sample>>,
 }
 
-/// Where everything stood at a moment: since the server was started, if it is no state.
+/// A sample: current values, and totals since the start of the server.
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Sample {
     /// Milliseconds since 1970.
@@ -33,12 +33,12 @@ struct Sample {
     open: u64,
     channels: usize,
     history_bytes: usize,
-    /// Bytes in memory (resident set); none where the system does not tell.
+    /// Resident memory in bytes; `None` if the system does not report it.
     memory: Option<u64>,
-    /// Messages that channels have taken, in whichever way they came.
+    /// Messages published by any transport.
     published: u64,
     published_bytes: u64,
-    /// Messages of WebSockets, and all their bytes on the wire.
+    /// WebSocket messages, and their bytes on the wire.
     received: u64,
     received_bytes: u64,
     sent: u64,
@@ -53,16 +53,16 @@ struct Sample {
     lost: u64,
 }
 
-/// The dashboard's numbers.
+/// The data of the dashboard.
 #[derive(Debug, Serialize)]
 pub(super) struct StatsReport {
     /// Seconds between samples.
     every: u64,
-    /// The names of what stands in `samples`, in order.
+    /// The names of the columns of `samples`.
     fields: Vec<String>,
     samples: Vec<Vec<serde_json::Value>>,
     now: Sample,
-    /// Connections that have ended, by their cause and code.
+    /// Closed connections by cause and code.
     ended: Vec<Ended>,
 }
 
@@ -102,7 +102,7 @@ impl Sample {
 }
 
 impl Stats {
-    /// A channel has taken a message.
+    /// Counts a published message.
     pub(super) fn published(&self, bytes: usize) {
         self.published.fetch_add(1, Ordering::Relaxed);
         self.published_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
@@ -113,7 +113,7 @@ impl Stats {
         let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
         let due = |last: &Sample| {
             let last = UNIX_EPOCH + Duration::from_millis(last.time);
-            // A clock that was set back is no reason to wait for the time it had.
+            // If the clock was set back, take a sample immediately.
             now.duration_since(last).map_or(true, |since| since >= INTERVAL)
         };
         if !samples.back().is_none_or(due) {
@@ -125,7 +125,7 @@ impl Stats {
         samples.push_back(Sample::take(self, now, &snapshot(), hub));
     }
 
-    /// All of it. `after` leaves out the samples up to this time, in milliseconds since 1970.
+    /// Returns the data. `after` excludes the samples up to this time, in milliseconds since 1970.
     pub(super) fn report(&self, now: SystemTime, after: u64, snapshot: &Snapshot, hub: &Hub) -> StatsReport {
         let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let now = Sample::take(self, now, snapshot, hub);
@@ -152,7 +152,7 @@ impl Stats {
     }
 }
 
-/// Bytes of this process in memory, as Linux tells it.
+/// Returns the resident memory of this process in bytes (Linux).
 fn resident() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -184,7 +184,7 @@ mod tests {
             sample(n as f64 * 5.0);
         }
         assert_eq!(kept(0), SAMPLES);
-        // One more than an hour has.
+        // One more than an hour.
         sample(3600.0);
         assert_eq!(kept(0), SAMPLES);
         assert_eq!(kept(1_764_201_600_000 + 3_595_000), 1);
@@ -193,7 +193,7 @@ mod tests {
             (report.now.published, report.samples[0].len()),
             (SAMPLES as u64 - 2, report.fields.len())
         );
-        // The clock is set back.
+        // The clock was set back.
         sample(0.0);
         assert_eq!(kept(0), SAMPLES);
     }

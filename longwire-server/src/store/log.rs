@@ -1,8 +1,8 @@
-//! One channel on disk: two files that are only appended to.
+//! One channel on disk: two append-only files.
 //!
-//! What is published goes to `.log`. When that has grown, and nothing in `.old` is wanted any more, `.log` takes the
-//! place of `.old` by one rename, and a new `.log` begins. So expired messages leave the disk without a rewrite, in
-//! time that does not depend on how many they are. A channel takes at most twice what it keeps, and twice [`ROLL`].
+//! Messages are appended to `.log`. When `.log` is large enough and all messages in `.old` have expired,
+//! `.log` is renamed to `.old` and a new `.log` begins. Expired messages are thus removed in constant time,
+//! without rewriting. A channel takes at most twice the size of its history, plus twice [`ROLL`].
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -13,24 +13,24 @@ use super::record::{Next, Record, Records, encode_head, encode_message};
 use super::{Store, StoreError, Sync};
 use crate::value::{ChannelName, Epoch, Position, Published};
 
-/// Bytes from which on a `.log` may become an `.old`.
+/// Size in bytes from which a `.log` may become `.old`.
 pub const ROLL: u64 = 64 << 10;
 
-/// The end of a channel's files.
+/// The end of a channel's log.
 #[derive(Debug)]
 pub(crate) struct Log {
     file: Option<CountedFile>,
-    /// Bytes of sound records in `.log`; 0 where there is none.
+    /// Bytes of valid records in `.log`; 0 if the file does not exist.
     len: u64,
-    /// There may be more in the file than `len`: of a write that failed.
+    /// The file may contain more than `len` bytes, from a failed write.
     torn: bool,
-    /// The last offset that is on disk.
+    /// The latest offset on disk.
     last: u64,
-    /// The last one in `.old`.
+    /// The last offset in `.old`.
     old: Option<u64>,
 }
 
-/// A file that counts itself.
+/// A file that is counted while open.
 #[derive(Debug)]
 struct CountedFile(File, Arc<AtomicUsize>);
 
@@ -41,13 +41,13 @@ impl Drop for CountedFile {
 }
 
 impl Log {
-    /// The log of a channel that has no files, or an empty one, and whose next message is the one after `last`.
+    /// Creates the log of a channel without files, or with an empty one. Its next message follows `last`.
     pub(crate) const fn fresh(last: u64) -> Self {
         Self { file: None, len: 0, torn: true, last, old: None }
     }
 
-    /// Reads a channel's files, and cuts off what its writer has not finished. Each message goes to `each`, with its
-    /// key, in order. `None` if nothing was ever finished.
+    /// Reads a channel's files and truncates an unfinished record. Each message is passed to `each`, with its
+    /// key, in order. Returns `None` if there is no complete record.
     pub(super) fn load(
         store: &Store,
         name: &ChannelName,
@@ -57,7 +57,7 @@ impl Log {
         let mut epoch = None;
         if let Some(mut old) = Records::open(store.path(name, "old"))? {
             if log.read(&mut old, name, &mut epoch, each)? {
-                // It was whole when it took this place.
+                // It was complete when it was renamed.
                 return Err(old.corrupt("it ends within a record"));
             }
             log.old = Some(log.last);
@@ -74,7 +74,7 @@ impl Log {
         Ok(epoch.map(|epoch| (log, epoch)))
     }
 
-    /// Reads one file; returns whether it ends torn.
+    /// Reads one file. Returns whether it ends with an unfinished record.
     fn read(
         &mut self,
         records: &mut Records,
@@ -111,17 +111,17 @@ impl Log {
         }
     }
 
-    /// The last offset that is on disk.
+    /// Returns the latest offset on disk.
     pub(crate) const fn last(&self) -> u64 {
         self.last
     }
 
-    /// Writes a message behind all others. When this returns, the system has it, and by [`Sync::Always`] the disk. Of
-    /// the messages before it, those are wanted still that have an offset of at least `wanted`.
+    /// Appends a message. When this returns, the operating system has it; with [`Sync::Always`], the disk has
+    /// it. Earlier messages are still needed from the offset `wanted` on.
     ///
     /// # Errors
     ///
-    /// Then the message is not stored, and the next may be.
+    /// The message was not stored. The next append may succeed.
     pub(crate) fn append(
         &mut self,
         store: &Store,
@@ -144,7 +144,7 @@ impl Log {
         if let Err(error) = self.write(store, name, &bytes) {
             self.file = None;
             self.torn = true;
-            // Whether or not this works now, it is done before anything else is appended.
+            // If this fails, it is repeated before the next append.
             let _ = self.truncate(store, name);
             return Err(error);
         }
@@ -156,7 +156,7 @@ impl Log {
         Ok(())
     }
 
-    /// Lets go of the file; it is opened again when it is needed.
+    /// Closes the file; it is opened again when needed.
     pub(crate) fn release(&mut self) {
         self.file = None;
     }
@@ -185,7 +185,7 @@ impl Log {
         Ok(())
     }
 
-    /// Cuts off what is in `.log` behind its sound records.
+    /// Truncates `.log` after its valid records.
     fn truncate(&mut self, store: &Store, name: &ChannelName) -> Result<(), StoreError> {
         let path = store.path(name, "log");
         let truncate = match OpenOptions::new().write(true).open(&path) {
@@ -205,7 +205,7 @@ impl Log {
     fn roll(&mut self, store: &Store, name: &ChannelName) -> Result<(), StoreError> {
         let (log, old) = (store.path(name, "log"), store.path(name, "old"));
         if store.sync != Sync::Os {
-            // What is not yet on disk is looked for at `.log` later.
+            // Later syncs look for the data in `.log`.
             let synced = File::open(&log).and_then(|file| file.sync_data());
             synced.map_err(|error| StoreError::Io { doing: "sync", file: log.clone(), error })?;
         }
@@ -242,7 +242,7 @@ mod tests {
         for offset in 1..200 {
             let file = store.path(&name, "log");
             if file.exists() {
-                // As a disk does that is full in the middle of a record.
+                // As on a disk that is full in the middle of a record.
                 let garbage =
                     OpenOptions::new().append(true).open(&file).and_then(|mut it| it.write_all(b"half"));
                 garbage.expect("written");
@@ -271,7 +271,7 @@ mod tests {
                 assert!(before >= ROLL);
                 rolls.push(offset);
             } else {
-                // The second has to wait until the first message is no longer wanted.
+                // The second roll waits until the first message is no longer needed.
                 assert!(before < ROLL || log.old.is_some());
             }
         }

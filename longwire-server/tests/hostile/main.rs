@@ -99,9 +99,9 @@ impl Friends {
     async fn talk(&mut self) {
         let Self(one, two) = self;
         one.send("还好吗 👋").await.expect("sent");
-        assert_eq!(hear(two).await, Message::from("还好吗 👋"));
+        assert_eq!(receive(two).await, Message::from("还好吗 👋"));
         two.send("很好").await.expect("sent");
-        assert_eq!(hear(one).await, Message::from("很好"));
+        assert_eq!(receive(one).await, Message::from("很好"));
     }
 }
 

@@ -1,4 +1,4 @@
-//! Which pages may have an answer (Fetch 3.2, CORS), by the list that says which may open a WebSocket.
+//! Cross-origin requests (Fetch 3.2, CORS). The list of origins for WebSockets applies here as well.
 
 use longwire::Origins;
 use longwire::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
@@ -6,30 +6,30 @@ use longwire::http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use super::Body;
 use super::response::{ErrorResponse, empty};
 
-/// How long a browser may remember what it was told, in seconds: two hours are the most that any remembers.
+/// How long a browser may cache a preflight response, in seconds. Browsers cap it at two hours.
 const MAX_AGE: &str = "7200";
 
-/// What a page may send besides what every page may.
+/// Request headers that a page may set in addition to the safelisted ones.
 const ALLOWED_HEADERS: &str = "Authorization, Content-Type, Idempotency-Key, Last-Event-ID, X-Api-Key";
 
-/// What it may read besides what every page may.
+/// Response headers that a page may read in addition to the safelisted ones.
 const EXPOSED_HEADERS: &str = "Retry-After, WWW-Authenticate";
 
-/// Whose page has sent a request.
+/// The origin of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum RequestOrigin {
-    /// No browser has said that it is one: who leaves Origin out can forge it as well. Or one of the server's own.
+    /// The server's own, or no Origin header. Clients other than browsers could forge the header anyway.
     Own,
-    /// One that is listed.
+    /// A listed origin.
     Listed(HeaderValue),
-    /// Any is let in.
+    /// Any origin is allowed.
     Any,
-    /// One that may not have an answer.
+    /// The origin is not allowed.
     Refused,
 }
 
 impl RequestOrigin {
-    /// By its Origin, and the host that it has asked for.
+    /// Classifies a request by its Origin header and host.
     pub(super) fn classify(
         headers: &HeaderMap,
         host: Option<&[u8]>,
@@ -56,7 +56,7 @@ impl RequestOrigin {
         }
     }
 
-    /// Lets the browser hand the answer to the page.
+    /// Adds the headers that let the browser pass the response to the page.
     pub(super) fn add_cors_headers(&self, headers: &mut HeaderMap) {
         headers.append(header::VARY, HeaderValue::from_static("Origin"));
         let origin = match self {
@@ -65,14 +65,14 @@ impl RequestOrigin {
             Self::Any => HeaderValue::from_static("*"),
         };
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED_HEADERS));
-        // Anybody can make a page whose origin is `null`.
+        // Anyone can create a page with the origin `null`.
         if matches!(self, Self::Listed(origin) if origin != "null") {
             headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         }
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     }
 
-    /// What OPTIONS is answered: which methods there are, and, to another's page, what it may send.
+    /// Returns the response to OPTIONS: the methods, and for another origin the allowed request headers.
     pub(super) fn preflight(&self, methods: &'static str) -> Response<Body> {
         let mut response = Response::new(empty());
         *response.status_mut() = StatusCode::NO_CONTENT;
@@ -95,12 +95,12 @@ mod tests {
     fn whose_page_it_is() {
         let listed = Origins::same_or(["https://example.org", "http://[::1]:3000"]).expect("origins");
         for (origin, host, same, list, any) in [
-            // Not a browser's.
+            // Not from a browser.
             (None, Some("h"), "own", "own", "own"),
             (None, None, "own", "own", "own"),
             (Some("http://h"), Some("h"), "own", "own", "own"),
             (Some("http://h:8080"), Some("h:8080"), "own", "own", "own"),
-            // A proxy that ends TLS may stand in front.
+            // A TLS-terminating proxy may be in front.
             (Some("https://h"), Some("h"), "own", "own", "own"),
             (Some("http://h:8081"), Some("h:8080"), "refused", "refused", "any"),
             (Some("http://h.example"), Some("h"), "refused", "refused", "any"),

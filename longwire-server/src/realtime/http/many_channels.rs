@@ -1,4 +1,4 @@
-//! Many channels at once, `/-/events`: which of them may be heard, and what is told of each first.
+//! Several channels in one request (`/-/events`): authorises and opens each of them.
 
 use std::collections::HashSet;
 
@@ -13,7 +13,8 @@ use super::subscriptions::{Channel, DeliveryMode, SubscriptionStart};
 use crate::hub::{ChannelName, Position};
 
 impl Http {
-    /// The channels that are asked for and may be heard, and what is told first: of each channel `subscribed`, or `error`.
+    /// Opens the requested channels that the client may subscribe to. Returns them with the initial events:
+    /// `subscribed` or `error` for each channel.
     pub(super) async fn open_channels(
         &self,
         query: &Query,
@@ -58,10 +59,10 @@ impl Http {
     }
 }
 
-/// What is told of a channel first.
+/// The initial event of a channel.
 pub(super) struct InitialEvent {
     pub(super) text: String,
-    /// Something is missing behind the position that was given.
+    /// Messages after the requested position are lost.
     pub(super) lost: bool,
 }
 

@@ -1,9 +1,9 @@
-//! Channels for those who come without WebSocket (docs/protocol.md): a stream of events, long polling, POST.
+//! Channels over HTTP (docs/protocol.md): server-sent events, long polling and POST.
 //!
-//! What is here are the routes, and who is let in by them. `query` is what an address asks for, `cors` which pages may have an
-//! answer, `handle` what all answers have in common; `subscriptions` reads many channels for one client, which `sse` makes a
-//! stream of and `poll` one answer; `post` is what is done by POST. How connections are served is the caller's: the
-//! bounds of heads, of writes that get stuck and of idle connections are his.
+//! This module routes and admits requests. `query` parses queries, `cors` checks origins, and `response`
+//! builds responses. `subscriptions` reads several channels for one client; `sse` streams them, and `poll`
+//! returns them in one response. `post` handles POST. The caller serves the connections, and limits header
+//! sizes, blocked writes and idle connections.
 
 mod cors;
 mod many_channels;
@@ -39,10 +39,10 @@ use cors::RequestOrigin;
 use query::Query;
 use response::ErrorResponse;
 
-/// The body of an answer: whole, or a stream of events.
+/// The body of a response: complete, or an event stream.
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-/// The channels of a [`Realtime`] over HTTP. It clones into further handles of the same.
+/// The channels of a [`Realtime`] over HTTP. Cloning creates another handle to the same channels.
 ///
 /// ```
 /// use http_body_util::{BodyExt, Full};
@@ -77,7 +77,7 @@ impl fmt::Debug for Http {
     }
 }
 
-/// What there is.
+/// What a path serves.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Route {
     Channel,
@@ -85,9 +85,9 @@ enum Route {
     Publish,
     History,
     Presence,
-    /// What a browser is given, to anybody.
+    /// Public pages and scripts.
     Site(Asset),
-    /// What is told to operators.
+    /// For operators only.
     Dashboard,
     Stats,
     Metrics,
@@ -108,7 +108,7 @@ impl Route {
         }
     }
 
-    /// As Allow says it.
+    /// Returns the value of the Allow header.
     const fn methods(self) -> &'static str {
         match self {
             Self::Channel => "GET, HEAD, OPTIONS, POST",
@@ -124,8 +124,8 @@ impl Route {
 }
 
 impl Http {
-    /// The channels over HTTP. Only pages of the server's own origin may have them, no proxy is believed, any host is
-    /// answered, and streams end with their clients.
+    /// Creates the HTTP interface. By default, only pages of the server's own origin are allowed, no proxy is
+    /// trusted, every host is accepted, and streams end with their clients.
     pub fn new(realtime: Realtime) -> Self {
         Self {
             realtime,
@@ -137,58 +137,59 @@ impl Http {
         }
     }
 
-    /// Which pages may have what is answered, besides the server's own: it is refused to others. Those in a list may
-    /// show cookies, which is not so with [`Origins::Any`].
+    /// Sets the other origins whose pages are allowed. Listed origins may send cookies; with
+    /// [`Origins::Any`], they may not.
     #[must_use]
     pub fn origins(mut self, origins: Origins) -> Self {
         self.origins = origins;
         self
     }
 
-    /// Where the server listens: by [`host_allowed`] only some hosts are answered on a loopback address.
+    /// Sets the listening address. On a loopback address, [`host_allowed`] restricts the accepted hosts.
     #[must_use]
     pub fn listening(mut self, address: IpAddr) -> Self {
         self.listening = Some(address);
         self
     }
 
-    /// Proxies that are believed when they say whom they speak for.
+    /// Sets the reverse proxies whose forwarding headers are trusted.
     #[must_use]
     pub fn trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
         self.proxies = Some(proxies);
         self
     }
 
-    /// When this becomes true, streams end and those who wait are answered.
+    /// Sets a shutdown signal. When it becomes true, streams end and waiting polls are answered.
     #[must_use]
     pub fn closing(mut self, closing: watch::Receiver<bool>) -> Self {
         self.closing = Some(closing);
         self
     }
 
-    /// Takes WebSockets as well that come by way of hyper, over HTTP/2 (RFC 8441) or HTTP/1.1, by the rules of this
-    /// acceptor, and gives them to the engine that [delivers](Realtime::deliver_by).
+    /// Accepts WebSockets from hyper, over HTTP/2 (RFC 8441) or HTTP/1.1. The acceptor sets the rules, and
+    /// the engine set by [`set_engine`](Realtime::set_engine) runs the connections.
     #[must_use]
     pub fn websockets(mut self, acceptor: Acceptor) -> Self {
         self.websockets = Some(acceptor);
         self
     }
 
-    /// Whether a request is answered here: a WebSocket, or what [`has_route`](Self::serves) knows.
+    /// Returns whether [`handle`](Self::handle) serves a request: a WebSocket, or a path of
+    /// [`has_route`](Self::has_route).
     pub fn handles<B>(request: &Request<B>) -> bool {
         longwire::is_websocket(request) || Self::has_route(request.uri().path())
     }
 
-    /// Whether what is asked for at this path is here: all but what other paths under `/-/` are.
+    /// Returns whether this path is served. Unknown paths under `/-/` are not.
     pub fn has_route(path: &str) -> bool {
         Route::of(path).is_some()
     }
 
-    /// Answers a request that has come from this peer. Refusals are JSON, as docs/protocol.md has them; 404 is for paths that
-    /// [`has_route`](Self::serves) does not know.
+    /// Handles a request from this peer. Error responses are JSON, as described in docs/protocol.md. Paths
+    /// without a [route](Self::has_route) get 404.
     ///
-    /// Waits for the body, at most 30 s; where it is long polling, for at most 60 s; and for whoever has to be asked. A
-    /// future that is dropped frees all that it has; what it has published by then stays.
+    /// Waits up to 30 s for the body, up to 60 s for a long poll, and for the webhook if it decides. Dropping
+    /// the future releases all resources; a message that was published stays published.
     pub async fn handle<B>(&self, mut request: Request<B>, peer: SocketAddr) -> Response<Body>
     where
         B: HttpBody<Error: Into<Box<dyn Error + Send + Sync>>>,
@@ -207,12 +208,12 @@ impl Http {
         response
     }
 
-    /// Whether a request asks for a host that is answered where the server [listens](Self::listening): also for WebSockets, for
-    /// which [`Acceptor::on_request`](longwire::Acceptor::on_request) is the place.
+    /// Checks the host of a request against the [listening address](Self::listening). For WebSockets, use it
+    /// in [`Acceptor::on_request`](longwire::Acceptor::on_request).
     ///
     /// # Errors
     ///
-    /// 403.
+    /// Returns 403.
     pub fn check_host<B>(&self, request: &Request<B>) -> Result<(), Refusal> {
         match self.listening {
             Some(listening)
@@ -225,7 +226,7 @@ impl Http {
         }
     }
 
-    /// What costs nothing to find out: the client's address, and whether the page may ask at all.
+    /// Makes the cheap checks: host, client address, origin and method.
     fn precheck<B>(
         &self,
         request: &mut Request<B>,
@@ -233,7 +234,7 @@ impl Http {
         page: &mut RequestOrigin,
     ) -> Result<(Route, SocketAddr), ErrorResponse> {
         let Some(route) = Route::of(request.uri().path()) else { return Err(ErrorResponse::not_found()) };
-        // As it was sent: a page may say X-Forwarded-Host by fetch(), but no Host that is not its own.
+        // Check the original header: a page can set X-Forwarded-Host with fetch(), but not Host.
         self.check_host(request)?;
         let from = match &self.proxies {
             Some(proxies) => proxies.apply(peer, request)?,
@@ -329,7 +330,7 @@ impl Http {
         }
     }
 
-    /// Asks whoever has to be asked.
+    /// Checks the right to subscribe, and asks the webhook if necessary.
     async fn authorise_subscribe(&self, client: &Identity, name: &ChannelName) -> Result<(), RequestError> {
         if !self.realtime.may_subscribe(client, name)? {
             self.realtime.0.access.subscribe(client, name, SystemTime::now()).await?;
@@ -337,7 +338,7 @@ impl Http {
         Ok(())
     }
 
-    /// What ends a wait of somebody.
+    /// Returns what ends a wait of this client.
     fn end_condition(&self, client: &Client) -> EndCondition {
         let left = client
             .identity
@@ -350,13 +351,13 @@ impl Http {
     }
 }
 
-/// A trusted proxy has said which host was asked for.
+/// Returns whether a trusted proxy has forwarded the original host.
 fn has_forwarded_host<B>(request: &Request<B>) -> bool {
     request.extensions().get::<Forwarded>().is_some_and(|forwarded| forwarded.host.is_some())
 }
 
-/// The host that a request asks for: what stands in the target, whatever the header says (RFC 9112 3.2.2, RFC 9113 8.3.1), but
-/// a trusted proxy knows best, which has the header.
+/// Returns the host of a request. The target takes precedence over the header (RFC 9112 3.2.2, RFC 9113
+/// 8.3.1), unless a trusted proxy has set the header.
 fn host<B>(request: &Request<B>) -> Option<&[u8]> {
     match request.uri().authority() {
         Some(authority) if !has_forwarded_host(request) => Some(authority.as_str().as_bytes()),
@@ -364,21 +365,21 @@ fn host<B>(request: &Request<B>) -> Option<&[u8]> {
     }
 }
 
-/// The channel at a path.
+/// Returns the channel at a path.
 fn channel_at_path(path: &str) -> Result<ChannelName, RequestError> {
     let name =
         name_of_path(path).map_err(|error| RequestError::new(ErrorCode::BadChannel, error.to_string()))?;
     channel(&name)
 }
 
-/// What ends a wait besides that for which it is: the identity expires, or the server is to end.
+/// Ends a wait early: the identity expires, or the server shuts down.
 struct EndCondition {
     expiry: Option<Pin<Box<Sleep>>>,
     closing: Option<watch::Receiver<bool>>,
 }
 
 impl EndCondition {
-    /// Waits for it. Cancel-safe.
+    /// Waits for the end. Cancel-safe.
     async fn wait(&mut self) {
         let Self { expiry, closing } = self;
         let expired = async {
@@ -388,7 +389,7 @@ impl EndCondition {
             }
         };
         let closed = async {
-            // Without a sender there is nobody who could end anything.
+            // Without a sender, there is no shutdown signal.
             let known = match closing {
                 Some(closing) => closing.wait_for(|closing| *closing).await.is_ok(),
                 None => false,
@@ -403,7 +404,7 @@ impl EndCondition {
         }
     }
 
-    /// It has come.
+    /// Returns whether the end has come.
     fn has_ended(&self) -> bool {
         self.expiry.as_ref().is_some_and(|expiry| expiry.deadline() <= tokio::time::Instant::now())
             || self.closing.as_ref().is_some_and(|closing| *closing.borrow())

@@ -1,4 +1,4 @@
-//! Long polling: what there is of channels in one answer, as soon as there is something.
+//! Long polling: waits for messages and returns them in one response.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use super::{Body, EndCondition, Http};
 use crate::hub::{ChannelName, HubError};
 
 impl Http {
-    /// One channel, which may be heard.
+    /// Polls one channel.
     pub(super) async fn poll_one(
         &self,
         name: ChannelName,
@@ -52,14 +52,14 @@ impl Http {
         Ok(response::json(&Polled { position: position.to_string(), recovered, messages }))
     }
 
-    /// Many channels, each of which may be heard or not.
+    /// Polls several channels and authorises each.
     pub(super) async fn poll_many(
         &self,
         query: &Query,
         client: Client,
     ) -> Result<Response<Body>, ErrorResponse> {
         let (channels, first) = self.open_channels(query, &client, DeliveryMode::Once).await?;
-        // A client that has to be told, or has nothing to wait for, is not kept waiting.
+        // Do not wait if messages were lost or there is no channel to wait for.
         let wait = if channels.is_empty() || first.iter().any(|first| first.lost) { 0 } else { query.wait };
         let mut events: Vec<_> = first.into_iter().map(|first| first.text).collect();
         let mut subscriptions = Subscriptions::new(self.realtime.clone(), channels);
@@ -83,8 +83,8 @@ impl Http {
     }
 }
 
-/// What comes first, and what else is there by then, as much as is resumed in one go; nothing if the time is over, or the wait
-/// comes to another end.
+/// Waits for the first event, and returns all available events up to the size of a replay. Returns nothing
+/// after the time, or if the wait ends early.
 async fn poll(
     subscriptions: &mut Subscriptions,
     seconds: u64,

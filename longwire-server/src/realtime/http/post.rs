@@ -1,4 +1,4 @@
-//! What is done by POST: one message, many, a page of history, who is there.
+//! POST requests: publish one or several messages, read history, list members.
 
 use std::error::Error;
 use std::time::{Duration, Instant, SystemTime};
@@ -17,19 +17,19 @@ use super::response::{self, ErrorResponse};
 use super::{Body, Http, channel_at_path};
 use crate::hub::{ChannelName, PublishReceipt};
 
-/// How long a body may take.
+/// Timeout for receiving a body.
 const BODY_TIME: Duration = Duration::from_secs(30);
 
-/// Bytes of a batch, in largest messages.
+/// Maximum size of a batch, in multiples of the largest message.
 const BATCH_FACTOR: usize = 16;
 
-/// How long those who have to be asked may take for all messages of a batch.
+/// Maximum time for all webhook requests of a batch.
 const WEBHOOK_TIME: Duration = Duration::from_secs(30);
 
-/// Bytes of a request for history or presence.
+/// Maximum size of a history or presence request, in bytes.
 const QUERY_MAX: usize = 4096;
 
-/// What became of a publication.
+/// The result of a publication.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Outcome {
@@ -47,7 +47,7 @@ impl From<Result<PublishReceipt, RequestError>> for Outcome {
 }
 
 impl Http {
-    /// The body is the message.
+    /// Publishes the body as one message.
     pub(super) async fn post<B>(
         &self,
         request: &Request<()>,
@@ -59,7 +59,7 @@ impl Http {
     {
         let name = channel_at_path(request.uri().path())?;
         let headers = request.headers();
-        // Before anything is read.
+        // Before the body is read.
         let is_allowed = self.realtime.may_publish(&client.identity, &name)?;
         let key = headers.get("idempotency-key").map(|key| idempotency_key(key.as_bytes())).transpose()?;
         let body = read(body, self.realtime.max_message(&name)).await?;
@@ -74,7 +74,7 @@ impl Http {
         } else {
             Message::Binary(body)
         };
-        // Before anybody is asked: a question costs as much.
+        // Before the webhook is asked, because a webhook request costs as much.
         self.realtime.check_limits(&mut client, &name, message.len())?;
         if !is_allowed {
             let decision = self.realtime.0.access.publish(
@@ -92,7 +92,7 @@ impl Http {
         Ok(response::json(&server_events::Reply::from(receipt)))
     }
 
-    /// Many messages, in order, each with its own outcome.
+    /// Publishes several messages in order, each with its own result.
     pub(super) async fn post_many<B>(
         &self,
         body: B,
@@ -144,7 +144,7 @@ impl Http {
         Ok(self.realtime.publish_unchecked(&name, message, client.user(), key.as_deref(), None)?)
     }
 
-    /// A page of history.
+    /// Returns a page of history.
     pub(super) async fn post_history<B>(
         &self,
         body: B,
@@ -162,7 +162,7 @@ impl Http {
         Ok(response::json(&server_events::Reply::History((&page).into())))
     }
 
-    /// Who is there.
+    /// Returns the members.
     pub(super) async fn post_presence<B>(
         &self,
         body: B,
@@ -177,7 +177,7 @@ impl Http {
 }
 
 impl Http {
-    /// What is asked, of a channel that may be heard.
+    /// Reads a request about a channel, and checks the right to subscribe to it.
     async fn read_query<B>(
         &self,
         kind: &str,
@@ -201,7 +201,8 @@ impl Http {
     }
 }
 
-/// Reads a body of at most so many bytes: refused at once if it says that it has more, and as soon as it does.
+/// Reads a body of limited size. It fails immediately if the declared length is too large, and otherwise as
+/// soon as the limit is exceeded.
 async fn read<B>(body: B, max: usize) -> Result<Bytes, ErrorResponse>
 where
     B: HttpBody<Error: Into<Box<dyn Error + Send + Sync>>>,
@@ -227,7 +228,7 @@ fn idempotency_key(value: &[u8]) -> Result<&str, RequestError> {
     })
 }
 
-/// Whether the body is text by its type.
+/// Returns whether the content type denotes text.
 fn is_text(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();

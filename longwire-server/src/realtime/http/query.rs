@@ -1,25 +1,25 @@
-//! What an address asks for: `?after=…&wait=…`, and many channels with theirs.
+//! Query parameters: `?after=…&wait=…`, and several channels with their own parameters.
 
 use super::super::requests::{ErrorCode, RequestError};
 
-/// Channels of one stream, or of one poll.
+/// Maximum number of channels in one stream or poll.
 pub(super) const CHANNELS_MAX: usize = 100;
 
-/// Seconds that a poll may wait.
+/// Maximum wait of a poll, in seconds.
 pub(super) const WAIT_MAX: u64 = 60;
 
-/// The fields that are known; others, such as a token, are for others.
+/// The known parameters; others, such as a token, are ignored here.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Query {
-    /// Of the channel at the path.
+    /// For the channel at the path.
     pub(super) after: Option<String>,
     /// In seconds.
     pub(super) wait: u64,
-    /// In the order in which they were said.
+    /// In the order of the query.
     pub(super) channels: Vec<ChannelQuery>,
 }
 
-/// One of many channels.
+/// One of several channels.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct ChannelQuery {
     pub(super) name: String,
@@ -69,7 +69,7 @@ impl Query {
         Ok(parsed)
     }
 
-    /// As `/-/events` takes them.
+    /// Returns the channels of a request to `/-/events`.
     pub(super) fn required_channels(&self) -> Result<&[ChannelQuery], RequestError> {
         match &*self.channels {
             [] => Err(bad("say which channels: ?channel=NAME&channel=NAME")),
@@ -83,7 +83,7 @@ fn bad(text: impl Into<String>) -> RequestError {
     RequestError::new(ErrorCode::BadRequest, text)
 }
 
-/// As forms write it (WHATWG URL 5.1): a plus is a space.
+/// Decodes a form value (WHATWG URL 5.1); a plus sign is a space.
 fn decode(value: &str) -> Result<String, RequestError> {
     let mut decoded = Vec::with_capacity(value.len());
     let mut bytes = value.bytes();
@@ -95,7 +95,7 @@ fn decode(value: &str) -> Result<String, RequestError> {
                 let (Some(high), Some(low)) = (digit(), digit()) else {
                     return Err(bad("a % needs two hexadecimal digits (RFC 3986 2.1)"));
                 };
-                // Two digits of four bits make a byte.
+                // Two digits of four bits fit into a byte.
                 (high << 4 | low) as u8
             }
             byte => byte,

@@ -1,4 +1,4 @@
-//! What all answers have in common: JSON, refusals with the codes of a session, and which form a client takes.
+//! Responses over HTTP: JSON, error responses with the codes of sessions, and content negotiation.
 
 use std::error::Error;
 
@@ -11,10 +11,10 @@ use super::super::requests::{ErrorCode, RequestError};
 use super::Body;
 use crate::hub::HubError;
 
-/// A refusal, as it is answered.
+/// An error response.
 pub(super) struct ErrorResponse(Box<Content>);
 
-/// Boxed, so that a `Result` with a denial stays small.
+/// Boxed, to keep a `Result` with this error small.
 struct Content {
     status: StatusCode,
     headers: HeaderMap,
@@ -49,7 +49,7 @@ impl ErrorResponse {
         .header(header::ALLOW, HeaderValue::from_static(methods))
     }
 
-    /// RFC 9110 15.5.9: the connection is of no use any more.
+    /// RFC 9110 15.5.9: the connection is unusable afterwards.
     pub(super) fn timed_out(text: &str) -> Self {
         Self::new(StatusCode::REQUEST_TIMEOUT, ErrorCode::BadRequest, text)
             .header(header::CONNECTION, HeaderValue::from_static("close"))
@@ -87,7 +87,7 @@ impl From<RequestError> for ErrorResponse {
         };
         let mut headers = HeaderMap::new();
         if let Some(wait) = error.retry_after {
-            // RFC 9110 10.2.3 knows whole seconds only; never too early.
+            // RFC 9110 10.2.3 allows whole seconds only; round up.
             headers.insert(header::RETRY_AFTER, HeaderValue::from(wait.div_ceil(1000).max(1)));
         }
         Self(Box::new(Content { status, headers, error }))
@@ -111,29 +111,29 @@ impl From<HubError> for ErrorResponse {
     }
 }
 
-/// 200, with this as JSON.
+/// Returns a 200 response with a value as JSON.
 pub(super) fn json(value: &impl Serialize) -> Response<Body> {
-    // Nothing that is answered can fail: no map has keys that are no text.
+    // Serialising cannot fail, because all map keys are strings.
     json_text(serde_json::to_string(value).unwrap_or_default())
 }
 
-/// 200, with a text that is JSON.
+/// Returns a 200 response with a JSON text.
 pub(super) fn json_text(text: String) -> Response<Body> {
     let mut response = Response::new(Full::new(Bytes::from(text)).boxed_unsync());
     prepare(response.headers_mut(), HeaderValue::from_static("application/json"));
     response
 }
 
-/// 200, with a stream of events for its body.
+/// Returns a 200 response with an event stream.
 pub(super) fn stream(body: Body) -> Response<Body> {
     let mut response = Response::new(body);
     prepare(response.headers_mut(), HeaderValue::from_static("text/event-stream"));
-    // nginx would gather what is to be there at once.
+    // Disables the response buffer of nginx.
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
 }
 
-/// What GET would be answered, without a body (RFC 9110 9.3.2).
+/// Returns the response to GET without a body (RFC 9110 9.3.2).
 pub(super) fn head(wants_stream: bool) -> Response<Body> {
     if wants_stream {
         return stream(empty());
@@ -153,8 +153,8 @@ fn prepare(headers: &mut HeaderMap, kind: HeaderValue) {
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 }
 
-/// Whether a client takes a stream of events, or else JSON (RFC 9110 12.5.1). Who names the stream wants it, whatever else he
-/// takes: an EventSource names nothing else.
+/// Returns whether the client wants an event stream instead of JSON (RFC 9110 12.5.1). Naming the stream type
+/// is sufficient, because EventSource names nothing else.
 pub(super) fn wants_stream(headers: &HeaderMap) -> Result<bool, ErrorResponse> {
     let mut says_nothing = true;
     let mut takes_json = false;
@@ -182,7 +182,7 @@ pub(super) fn wants_stream(headers: &HeaderMap) -> Result<bool, ErrorResponse> {
     Err(ErrorResponse::new(StatusCode::NOT_ACCEPTABLE, ErrorCode::BadRequest, text))
 }
 
-/// Why a body cannot be read.
+/// Returns the error response for a body that cannot be read.
 pub(super) fn unreadable_body(error: &(dyn Error + 'static)) -> ErrorResponse {
     ErrorResponse::new(
         StatusCode::BAD_REQUEST,

@@ -1,4 +1,4 @@
-//! Server-sent events (WHATWG HTML 9.2): channels as a stream that the client's own reading moves on.
+//! Server-sent events (WHATWG HTML 9.2): channels as a stream whose pace the client determines by reading.
 
 use std::convert::Infallible;
 use std::fmt::Write;
@@ -21,36 +21,36 @@ use super::subscriptions::{Channel, DeliveryMode, Event, Subscriptions};
 use super::{Body, EndCondition, Http};
 use crate::hub::{ChannelName, Position, Published};
 
-/// How often a comment says that the stream lives.
+/// How often a comment keeps the stream alive.
 const COMMENT: Duration = Duration::from_secs(15);
 
-/// Bytes of events that are made at once: they, and the last message of them, are what a client that does not read holds.
+/// Target size of a chunk of events. A client that does not read holds this much and the last message in it.
 const FRAME: usize = 16 * 1024;
 
-/// How events are written.
+/// The format of events.
 #[derive(Clone, Copy)]
 enum Form {
-    /// Of one channel: a message is the data of an event.
+    /// For one channel: the message is the data of an event.
     One,
-    /// Of many: the data is a JSON object.
+    /// For several channels: the data is a JSON object.
     Many,
 }
 
-/// A stream of events, until it is dropped.
+/// An event stream.
 struct Stream {
     subscriptions: Subscriptions,
     form: Form,
-    /// What is to be sent before anything else.
+    /// Sent before anything else.
     first: String,
     comments: Interval,
     end: EndCondition,
-    /// Nothing comes any more.
+    /// The stream is finished.
     over: bool,
     _who: Client,
 }
 
 impl Http {
-    /// One channel, which may be heard.
+    /// Streams one channel.
     pub(super) fn stream_of_one(
         &self,
         name: ChannelName,
@@ -58,7 +58,7 @@ impl Http {
         headers: &HeaderMap,
         client: Client,
     ) -> Result<Response<Body>, ErrorResponse> {
-        // What a browser comes back with is later than what the address says.
+        // The browser's Last-Event-ID is more recent than the URL.
         let last = headers.get("last-event-id").filter(|id| !id.is_empty());
         let last = last.map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
         let after = last.as_ref().or(query.after.as_ref()).map(|after| position(after)).transpose()?;
@@ -69,7 +69,7 @@ impl Http {
         Ok(self.stream(vec![channel], Form::One, first, client))
     }
 
-    /// Many channels, each of which may be heard or not.
+    /// Streams several channels and authorises each.
     pub(super) async fn stream_of_many(
         &self,
         query: &Query,
@@ -105,7 +105,7 @@ impl Http {
 }
 
 impl Stream {
-    /// The next events, or a comment; `None` is the end. It is asked when there is room to send them.
+    /// Returns the next events or a comment, or `None` at the end. Called when there is room to send them.
     async fn next(&mut self) -> Option<String> {
         if !self.first.is_empty() {
             return Some(std::mem::take(&mut self.first));
@@ -117,7 +117,7 @@ impl Stream {
                     Ok(Some((name, event))) => self.form.write(&mut events, name, &event),
                     Ok(None) => break,
                     Err(_) => {
-                        // The store fails: the client comes again, and is told so or goes on.
+                        // The store has failed. The client reconnects and gets an error or continues.
                         self.over = true;
                         break;
                     }
@@ -160,7 +160,7 @@ impl Form {
     }
 }
 
-/// Where it begins. A client that comes back before the first message comes back with this.
+/// Writes the opening event. A client that reconnects before its first message sends this position.
 fn write_open(out: &mut String, position: Position, recovered: Option<bool>) {
     let recovered = recovered.map(|recovered| format!(",\"recovered\":{recovered}")).unwrap_or_default();
     let _ = write!(out, "id: {position}\nevent: open\ndata: {{\"position\":\"{position}\"{recovered}}}\n\n");
@@ -177,7 +177,7 @@ fn write_message(out: &mut String, published: &Published) {
     }
 }
 
-/// A line for each line: CR, LF and CRLF end one (WHATWG HTML 9.2.5).
+/// Writes a `data` line per line; CR, LF and CRLF end a line (WHATWG HTML 9.2.5).
 fn write_data(out: &mut String, text: &str) {
     let mut rest = text;
     loop {
@@ -201,7 +201,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// As WHATWG HTML 9.2.6 reads it, of lines that end in any of the three ways.
+        /// Parses as in WHATWG HTML 9.2.6, with lines that end in any of the three ways.
         #[test]
         fn any_text_arrives_with_its_lines(text in "(a|\r|\n|:|data|id: x| |你|👋|\u{85}|\u{2028}|\0)*") {
             let mut out = String::new();

@@ -1,4 +1,4 @@
-//! Many channels, heard by one client at its own pace: what is next, and waiting for it. It holds no messages.
+//! The channel subscriptions of an HTTP client, which reads at its own pace. They hold no messages.
 
 use futures_util::future::select_all;
 
@@ -9,48 +9,48 @@ use crate::hub::{
     Batch, ChannelName, Cursor, HubError, Position, PresenceSnapshot, Published, Subscription, User,
 };
 
-/// What comes next on a channel.
+/// The next event of a channel.
 pub(super) enum Event {
     Message(Published),
-    /// What came before this position is lost, for the client reads too slowly.
+    /// The messages before this position are lost, because the client reads too slowly.
     Gap(Position),
-    /// Who is there has changed: what a session is told.
+    /// The members have changed: the JSON that sessions receive.
     Presence(Change),
 }
 
-/// Where a channel stands when it begins to be heard.
+/// The state of a channel at the start of a subscription.
 pub(super) struct SubscriptionStart {
-    /// Where the channel is.
+    /// The latest position of the channel.
     pub(super) head: Position,
-    /// Where it is heard from.
+    /// The position where the subscription starts.
     pub(super) from: Position,
-    /// Whether nothing is missing behind the position that the client gave, if it gave one.
+    /// Whether no message after the client's position is missing; `None` without such a position.
     pub(super) recovered: Option<bool>,
     pub(super) presence: Option<PresenceData>,
 }
 
-/// How a channel is heard.
+/// How events are delivered.
 #[derive(Clone, Copy)]
 pub(super) enum DeliveryMode {
-    /// In one answer: who polls is not counted as present.
+    /// In a single response. A polling client does not count as a member.
     Once,
-    /// As long as there is a connection.
+    /// As a stream.
     Live,
 }
 
-/// One channel that is heard.
+/// The subscription to one channel.
 pub(super) struct Channel {
     name: ChannelName,
     cursor: Cursor,
-    /// It is present with this.
+    /// Makes the client a member of the channel.
     _seat: Option<Subscription>,
     presence_changes: Option<PresenceReceiver>,
-    /// What has come of them while it was waited for anything.
+    /// A change that arrived while waiting.
     pending_change: Option<Result<Change, Lagged>>,
 }
 
 impl Channel {
-    /// Begins to hear a channel, behind a position or from now on.
+    /// Subscribes to a channel, from a position or from now on.
     pub(super) fn open(
         realtime: &Realtime,
         name: ChannelName,
@@ -65,7 +65,7 @@ impl Channel {
         let (mut add_cors_headers, mut presence_changes, mut present) = (None, None, None);
         match mode {
             DeliveryMode::Live => {
-                // Under the lock of the channel: what changes later continues what is seen now.
+                // Under the lock of the channel, so that later changes continue this state.
                 let see = |seen: &dyn Fn() -> Option<PresenceSnapshot>| {
                     presence.then(|| (seen(), realtime.0.presence_broadcast.subscribe(&name)))
                 };
@@ -77,7 +77,7 @@ impl Channel {
                 }
             }
             DeliveryMode::Once if presence => {
-                // Nobody is there, it may be: who saw somebody at the last poll has to be told.
+                // The list may be empty now, and a client that saw members in its last poll must learn that.
                 let nobody = PresenceSnapshot { counts: Default::default(), members: None };
                 present = Some(hub.presence(&name).unwrap_or(nobody));
             }
@@ -101,7 +101,7 @@ impl Channel {
         if !self.cursor.is_behind() {
             return Ok(None);
         }
-        // One by one, so that what is held for a client is what it is about to be sent.
+        // Read one message at a time, so that only the message about to be sent is held.
         Ok(match self.cursor.read(1, realtime.now())? {
             Batch::Messages(messages) => messages.into_iter().next().map(Event::Message),
             Batch::Gap(position) => Some(Event::Gap(position)),
@@ -109,7 +109,7 @@ impl Channel {
         })
     }
 
-    /// Who is there, for somebody who has missed how that came.
+    /// Returns the members, for a client that missed changes.
     fn present(&self, realtime: &Realtime) -> Change {
         let present = realtime.0.hub.presence(&self.name);
         let nobody = PresenceSnapshot { counts: Default::default(), members: None };
@@ -117,7 +117,7 @@ impl Channel {
         ServerEvent::Presence { channel: &self.name, presence }.to_json().into()
     }
 
-    /// Waits until there is something. Cancel-safe.
+    /// Waits for an event. Cancel-safe.
     async fn changed(&mut self) {
         if self.pending_change.is_some() {
             return;
@@ -132,11 +132,11 @@ impl Channel {
     }
 }
 
-/// The channels of one client.
+/// The subscriptions of one client.
 pub(super) struct Subscriptions {
     realtime: Realtime,
     channels: Vec<Channel>,
-    /// Whose turn it is.
+    /// The channel to read next.
     turn: usize,
 }
 
@@ -145,7 +145,7 @@ impl Subscriptions {
         Self { realtime, channels, turn: 0 }
     }
 
-    /// What is next, if anything is there: of each channel in turn.
+    /// Returns the next event, if any, taking turns between the channels.
     pub(super) fn next(&mut self) -> Result<Option<(&ChannelName, Event)>, HubError> {
         for _ in 0..self.channels.len() {
             let turn = self.turn;
@@ -157,7 +157,7 @@ impl Subscriptions {
         Ok(None)
     }
 
-    /// Waits until there may be something. Cancel-safe.
+    /// Waits until there may be an event. Cancel-safe.
     pub(super) async fn changed(&mut self) {
         if self.channels.is_empty() {
             return std::future::pending().await;

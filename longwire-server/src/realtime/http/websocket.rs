@@ -1,4 +1,4 @@
-//! WebSockets that come by way of hyper: streams of HTTP/2 (RFC 8441), and what another server has parsed.
+//! WebSockets from hyper: HTTP/2 streams (RFC 8441), and upgrades that another server has parsed.
 
 use std::net::SocketAddr;
 
@@ -9,7 +9,7 @@ use longwire::{Bytes, Refusal};
 use super::{Body, Http};
 
 impl Http {
-    /// Lets a WebSocket in, or says why not.
+    /// Accepts a WebSocket, or returns the reason for its rejection.
     pub(super) async fn websocket<B>(&self, mut request: Request<B>, peer: SocketAddr) -> Response<Body> {
         let (Some(engine), Some(acceptor)) = (self.realtime.0.engine.get(), &self.websockets) else {
             return refused(Refusal::new(StatusCode::NOT_IMPLEMENTED, "no WebSocket is served here\n"));
@@ -20,7 +20,7 @@ impl Http {
         };
         match engine.upgrade(&mut request, from, acceptor).await {
             Ok((response, adopted)) => {
-                // A client that has gone by then has nobody to tell.
+                // If the client is gone by then, there is nobody to notify.
                 tokio::spawn(adopted);
                 response.map(|body: Full<Bytes>| body.boxed_unsync())
             }
