@@ -17,17 +17,17 @@ pub(crate) fn answer(request: &Request<Incoming>, is_closing: bool) -> Response<
     let path = request.uri().path();
     if ![HEALTHY, READY].contains(&path) {
         let channel = if path.starts_with("/-/") { "" } else { CHANNEL };
-        return text(StatusCode::NOT_FOUND, format!("nothing to read at {path}{channel}\n"));
+        return text(StatusCode::NOT_FOUND, format!("not found: {path}{channel}\n"));
     }
     // RFC 9110 15.5.6: Allow is required. 9.1: every server supports GET and HEAD.
     if request.method() != Method::GET && request.method() != Method::HEAD {
         let mut refused =
-            text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD are understood here\n".into());
+            text(StatusCode::METHOD_NOT_ALLOWED, "method not allowed; use GET or HEAD\n".into());
         refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
         return refused;
     }
     match path {
-        READY if is_closing => text(StatusCode::SERVICE_UNAVAILABLE, "about to end\n".into()),
+        READY if is_closing => text(StatusCode::SERVICE_UNAVAILABLE, "shutting down\n".into()),
         READY => text(StatusCode::OK, "ready\n".into()),
         _ => text(StatusCode::OK, "ok\n".into()),
     }
@@ -44,7 +44,7 @@ pub(crate) fn refused(refusal: longwire::Refusal) -> Response<Full<Bytes>> {
 }
 
 /// Shown when the address of a channel is opened in a browser.
-const CHANNEL: &str = ": it is a channel, to which a WebSocket client connects; in a browser open / instead";
+const CHANNEL: &str = " is a channel; connect with a WebSocket client, or open / in a browser";
 
 fn text(status: StatusCode, body: String) -> Response<Full<Bytes>> {
     let mut response = Response::new(Full::new(Bytes::from(body)));

@@ -123,7 +123,7 @@ fn write_all(mut to: impl Write, commands: &Receiver<Command>, dropped: &AtomicU
         if count > 0 {
             let _ = match format {
                 Format::Text => {
-                    writeln!(to, "WARN {count} lines of the log were dropped: it is read too slowly")
+                    writeln!(to, "WARN dropped {count} log lines: standard error is read too slowly")
                 }
                 Format::Json => writeln!(
                     to,

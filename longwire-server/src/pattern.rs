@@ -104,18 +104,18 @@ pub enum InvalidName {
 impl fmt::Display for InvalidName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Path => f.write_str("the path of a channel begins with a slash"),
+            Self::Path => f.write_str("the path of a channel must begin with a slash"),
             Self::Escape => f.write_str(
-                "a % in the path needs two hexadecimal digits (RFC 3986 2.1); write %25 for a percent sign",
+                "% in the path must be followed by two hexadecimal digits (RFC 3986 2.1); write %25 for a percent sign",
             ),
-            Self::Utf8 => f.write_str("the name of a channel is UTF-8"),
-            Self::TooLong => write!(f, "the name of a channel has at most {NAME_MAX} bytes"),
-            Self::Control => f.write_str("the name of a channel has no control characters"),
-            Self::Wildcard => f.write_str("the name of a channel has no * and no >: those are for patterns"),
+            Self::Utf8 => f.write_str("a channel name must be UTF-8"),
+            Self::TooLong => write!(f, "a channel name must have at most {NAME_MAX} bytes"),
+            Self::Control => f.write_str("a channel name must not contain control characters"),
+            Self::Wildcard => f.write_str("a channel name must not contain * or >, which are reserved for patterns"),
             Self::EmptySegment => f.write_str(
-                "the name of a channel has something before, between and behind its dots and slashes",
+                "a channel name must not be empty or have empty segments (a dot or slash at the start, at the end, or two in a row)",
             ),
-            Self::Reserved => f.write_str("names whose first segment is - are the server's own"),
+            Self::Reserved => f.write_str("channel names whose first segment is - are reserved"),
         }
     }
 }
@@ -244,16 +244,16 @@ pub enum InvalidPattern {
 impl fmt::Display for InvalidPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooLong => write!(f, "a pattern has at most {NAME_MAX} bytes"),
-            Self::Control => f.write_str("a pattern has no control characters"),
+            Self::TooLong => write!(f, "a pattern must have at most {NAME_MAX} bytes"),
+            Self::Control => f.write_str("a pattern must not contain control characters"),
             Self::EmptySegment => {
-                f.write_str("a pattern has something before, between and behind its dots and slashes")
+                f.write_str("a pattern must not be empty or have empty segments (a dot or slash at the start, at the end, or two in a row)")
             }
             Self::Rest => f.write_str(
-                "> stands for the rest of a name: it can only be the last segment, as in quotes.>",
+                "> must be the last segment, such as in quotes.>",
             ),
             Self::Part => {
-                f.write_str("* and > stand for whole segments, as in quotes.* and quotes.>; there is no a*")
+                f.write_str("* and > must be whole segments, such as in quotes.* and quotes.>; a* is not supported")
             }
         }
     }
@@ -313,7 +313,9 @@ impl<'de> Deserialize<'de> for Patterns {
                 let mut patterns = Vec::new();
                 while let Some(pattern) = list.next_element()? {
                     if patterns.len() == PATTERNS_MAX {
-                        return Err(de::Error::custom(format_args!("more than {PATTERNS_MAX} patterns")));
+                        return Err(de::Error::custom(format_args!(
+                            "too many patterns; the maximum is {PATTERNS_MAX}"
+                        )));
                     }
                     patterns.push(pattern);
                 }

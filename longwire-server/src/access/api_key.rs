@@ -36,8 +36,9 @@ pub(super) struct ApiKeys(Vec<([u8; 32], Identity)>);
 impl ApiKeys {
     pub(super) fn new(keys: &[config::ApiKey]) -> Result<Self, String> {
         let data = |key: &config::ApiKey| {
-            let hash = parse_hash(&key.sha256)
-                .ok_or_else(|| format!("the sha256 of the key {} is none", key.name))?;
+            let hash = parse_hash(&key.sha256).ok_or_else(|| {
+                format!("the key {} has an invalid sha256: it must have 64 hexadecimal digits", key.name)
+            })?;
             let rights = Rights { subscribe: key.subscribe.clone(), publish: key.publish.clone() };
             let data = IdentityData {
                 key: Some(key.name.as_str().into()),

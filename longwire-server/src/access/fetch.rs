@@ -37,8 +37,8 @@ pub(super) enum FetchError {
 impl fmt::Display for FetchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Timeout => f.write_str("no answer in time"),
-            Self::TooLarge => f.write_str("the answer is too large"),
+            Self::Timeout => f.write_str("the request timed out"),
+            Self::TooLarge => f.write_str("the response is too large"),
             Self::Failed(reason) => f.write_str(reason),
         }
     }
@@ -105,5 +105,5 @@ fn innermost(error: &dyn std::error::Error) -> String {
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let list = CertificateDer::pem_file_iter(path).map_err(|error| error.to_string())?;
     let list: Vec<_> = list.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
-    if list.is_empty() { Err("there is no certificate in it".into()) } else { Ok(list) }
+    if list.is_empty() { Err("the file contains no certificate".into()) } else { Ok(list) }
 }

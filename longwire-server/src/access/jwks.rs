@@ -69,7 +69,7 @@ pub(super) struct Unavailable(pub(super) String);
 
 impl fmt::Display for Unavailable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the keys for tokens cannot be fetched: {}", self.0)
+        write!(f, "cannot fetch the token keys: {}", self.0)
     }
 }
 
@@ -104,7 +104,7 @@ impl Jwks {
             drop(guard);
         });
         if fetched.await.is_err() {
-            return Err(Unavailable("fetching failed".into()));
+            return Err(Unavailable("the fetch was aborted".into()));
         }
         let state = self.0.state();
         match state.usable(Instant::now()) {
@@ -144,11 +144,7 @@ impl Inner {
         match fetched {
             Ok(keys) => (state.keys, state.failure) = (Some((Arc::new(keys), Instant::now())), None),
             Err(failure) => {
-                tracing::warn!(
-                    host = self.url.host(),
-                    reason = failure,
-                    "the keys for tokens cannot be fetched"
-                );
+                tracing::warn!(host = self.url.host(), reason = failure, "cannot fetch the token keys");
                 state.failure = Some(failure);
             }
         }
@@ -162,7 +158,7 @@ impl Inner {
             .map_err(|error| error.to_string())?;
         let answer = self.http.send(request, SET_MAX, TIMEOUT).await.map_err(|error| error.to_string())?;
         if answer.status() != StatusCode::OK {
-            return Err(format!("the answer is {}", answer.status()));
+            return Err(format!("the server responded with {}", answer.status()));
         }
         Keys::jwks(answer.body(), self.default, false)
     }

@@ -45,15 +45,11 @@ impl Keys {
             return Self::jwks(text.as_bytes(), default, true);
         }
         if text.contains("PRIVATE KEY") {
-            return Err(
-                "this is a private key; to check tokens the public one is enough, and safer here".into()
-            );
+            return Err("this is a private key; use the public key, which suffices to verify tokens".into());
         }
         let readers = [DecodingKey::from_rsa_pem, DecodingKey::from_ec_pem, DecodingKey::from_ed_pem];
         let key = readers.iter().find_map(|read| read(text.as_bytes()).ok());
-        let key = key.ok_or(
-            "this is no public key that is known: PEM of RSA, P-256, P-384 or Ed25519, or JWK, or JWKS",
-        )?;
+        let key = key.ok_or("unsupported key file; use PEM (RSA, P-256, P-384 or Ed25519), JWK or JWKS")?;
         Ok(Self(vec![Key::new(key, None, default).map_err(str::to_owned)?]))
     }
 
@@ -61,28 +57,28 @@ impl Keys {
     /// usable. Symmetric keys are skipped unless `secret` is set.
     pub(super) fn jwks(json: &[u8], default: Option<Algorithm>, secret: bool) -> Result<Self, String> {
         let mut value: Value =
-            serde_json::from_slice(json).map_err(|error| format!("this is no JSON: {error}"))?;
+            serde_json::from_slice(json).map_err(|error| format!("invalid JSON: {error}"))?;
         let list = match value.get_mut("keys").map(Value::take) {
             Some(Value::Array(list)) => list,
-            Some(_) => return Err("`keys` is no list (RFC 7517 5)".into()),
+            Some(_) => return Err("`keys` must be a list (RFC 7517 5)".into()),
             None => vec![value],
         };
         if list.len() > KEYS_MAX {
-            return Err(format!("more than {KEYS_MAX} keys"));
+            return Err(format!("too many keys; the maximum is {KEYS_MAX}"));
         }
         let mut keys = Vec::new();
-        let mut reason = "there is none";
+        let mut reason = "the set is empty";
         for value in list {
             // RFC 7517 5: ignore keys that are not understood.
             match serde_json::from_value::<Jwk>(value)
-                .map_err(|_| "its type is not known")
+                .map_err(|_| "unsupported key type")
                 .and_then(|jwk| Key::jwk(&jwk, default, secret))
             {
                 Ok(key) => keys.push(key),
                 Err(problem) => reason = problem,
             }
         }
-        if keys.is_empty() { Err(format!("no key that can be used: {reason}")) } else { Ok(Self(keys)) }
+        if keys.is_empty() { Err(format!("no usable key: {reason}")) } else { Ok(Self(keys)) }
     }
 
     /// Returns whether there is a key that may verify a token with this key ID.
@@ -120,35 +116,35 @@ impl Key {
     fn jwk(jwk: &Jwk, default: Option<Algorithm>, secret: bool) -> Result<Self, &'static str> {
         // RFC 7517 4.2 and 4.3.
         if !matches!(jwk.common.public_key_use, None | Some(PublicKeyUse::Signature)) {
-            return Err("it is not for signatures");
+            return Err("the key is not for signatures");
         }
         if jwk.common.key_operations.as_ref().is_some_and(|allowed| !allowed.contains(&KeyOperations::Verify))
         {
-            return Err("it is not for checking signatures");
+            return Err("the key may not verify signatures");
         }
         match &jwk.algorithm {
             AlgorithmParameters::OctetKey(_) if !secret => {
-                return Err("it is a secret, which nobody publishes");
+                return Err("a published key set must not contain secrets");
             }
             AlgorithmParameters::EllipticCurve(key)
                 if !matches!(key.curve, EllipticCurve::P256 | EllipticCurve::P384) =>
             {
-                return Err("its curve is not known");
+                return Err("unsupported curve");
             }
             AlgorithmParameters::OctetKeyPair(key) if key.curve != EllipticCurve::Ed25519 => {
-                return Err("its curve is not known");
+                return Err("unsupported curve");
             }
             _ => {}
         }
         let stated = match &jwk.common.key_algorithm {
-            Some(algorithm) => Some(stated(algorithm).ok_or("its algorithm is not known")?),
+            Some(algorithm) => Some(stated(algorithm).ok_or("unsupported algorithm")?),
             None => None,
         };
-        let key = DecodingKey::from_jwk(jwk).map_err(|_| "it is malformed")?;
+        let key = DecodingKey::from_jwk(jwk).map_err(|_| "the key is malformed")?;
         if let Some(stated) = stated
             && stated.family() != key.family()
         {
-            return Err("its algorithm is not one of its type");
+            return Err("the algorithm does not match the key type");
         }
         let mut key = Self::new(key, stated, default)?;
         key.id.clone_from(&jwk.common.key_id);
@@ -165,13 +161,13 @@ impl Key {
         let inferred = match (family, key.kind()) {
             (AlgorithmFamily::Rsa, kind) if RSA_BYTES.contains(&modulus(kind)) => Algorithm::RS256,
             (AlgorithmFamily::Rsa, _) => {
-                return Err("an RSA key has 2048 bits at least (RFC 7518 3.3), and 4096 at most");
+                return Err("an RSA key must have 2048 to 4096 bits (RFC 7518 3.3)");
             }
             // SEC 1 2.3.3: a point is one byte and two coordinates.
             (AlgorithmFamily::Ec, DecodingKeyKind::SecretOrDer(point)) => match point.len() {
                 65 => Algorithm::ES256,
                 97 => Algorithm::ES384,
-                _ => return Err("its curve is not known: P-256 and P-384 are"),
+                _ => return Err("unsupported curve; use P-256 or P-384"),
             },
             (AlgorithmFamily::Ed, DecodingKeyKind::SecretOrDer(point)) if point.len() == 32 => {
                 Algorithm::EdDSA
@@ -180,13 +176,13 @@ impl Key {
                 crate::config::check_secret(secret)?;
                 Algorithm::HS256
             }
-            _ => return Err("it is malformed"),
+            _ => return Err("the key is malformed"),
         };
         let algorithm =
             stated.or(default.filter(|algorithm| algorithm.family() == family)).unwrap_or(inferred);
         // RFC 7518 3.4: each curve has one algorithm.
         if family == AlgorithmFamily::Ec && algorithm != inferred {
-            return Err("its algorithm is not that of its curve");
+            return Err("the algorithm does not match the curve");
         }
         Ok(Self { id: None, algorithm, key })
     }

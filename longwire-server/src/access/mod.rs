@@ -80,7 +80,7 @@ impl Access {
         let urls: Vec<&str> =
             [&config.token.jwks_url, &config.webhook.url].into_iter().flatten().map(String::as_str).collect();
         let http = if urls.is_empty() { None } else { Some(Http::new(&urls, config.ca.as_deref())?) };
-        let uri = |url: &str| url.parse().map_err(|_| format!("{url} is no URL"));
+        let uri = |url: &str| url.parse().map_err(|_| format!("invalid URL: {url}"));
         let source = match (&config.token.jwks_url, &http) {
             (Some(url), Some(http)) => {
                 let (max_age, refresh) =
@@ -155,12 +155,12 @@ impl Access {
             Some(Credential::Key(key)) => {
                 // The webhook is not consulted for API keys.
                 let found = self.keys.find(key).cloned();
-                return found.ok_or_else(|| unauthorized(Some("the key is not known")));
+                return found.ok_or_else(|| unauthorized(Some("unknown API key")));
             }
             Some(Credential::Token(token)) if self.tokens.is_some() => self.token(token, now).await?,
             // Without token keys, a token may still be meant for the webhook.
             Some(Credential::Token(_)) if !self.webhook_on_connect => {
-                return Err(unauthorized(Some("tokens are not taken here")));
+                return Err(unauthorized(Some("this server does not accept tokens")));
             }
             None if self.anonymous.is_empty() && !self.webhook_on_connect => return Err(unauthorized(None)),
             _ => IdentityData::new(IdentityKind::Anonymous, self.anonymous.clone()),
@@ -223,12 +223,12 @@ impl Access {
         if renewed.user == identity.data().user {
             return Ok(renewed.into());
         }
-        Err(Refusal::new(StatusCode::FORBIDDEN, "the token is of another user: connect anew\n"))
+        Err(Refusal::new(StatusCode::FORBIDDEN, "the token belongs to another user; open a new connection\n"))
     }
 
     async fn token(&self, token: &str, now: SystemTime) -> Result<IdentityData, Refusal> {
         let Some((source, checks)) = &self.tokens else {
-            return Err(unauthorized(Some("tokens are not taken here")));
+            return Err(unauthorized(Some("this server does not accept tokens")));
         };
         let wrong = |error: TokenError| unauthorized(Some(error.text()));
         let token = Unverified::parse(token).map_err(wrong)?;
@@ -257,7 +257,7 @@ impl Access {
         if identity.may_subscribe(channel) {
             return Ok(());
         }
-        let denied = format!("you may not hear {channel}\n");
+        let denied = format!("not allowed to subscribe to {channel}\n");
         self.ask(self.webhook_on_subscribe, "subscribe", identity, channel, None, now)
             .await
             .unwrap_or_else(|| Err(forbidden(denied)))
@@ -279,7 +279,7 @@ impl Access {
         if identity.may_publish(channel) {
             return Ok(());
         }
-        let denied = format!("you may not speak on {channel}\n");
+        let denied = format!("not allowed to publish to {channel}\n");
         self.ask(self.webhook_on_publish, "publish", identity, channel, Some(message), now)
             .await
             .unwrap_or_else(|| Err(forbidden(denied)))
@@ -362,7 +362,7 @@ fn read(path: &Path) -> Result<String, String> {
 }
 
 fn algorithm(config: &config::Token) -> Result<Option<Algorithm>, String> {
-    let parse = |name: &String| name.parse().map_err(|_| format!("{name} is no algorithm that is known"));
+    let parse = |name: &String| name.parse().map_err(|_| format!("unsupported algorithm: {name}"));
     config.algorithm.as_ref().map(parse).transpose()
 }
 
@@ -374,7 +374,7 @@ fn unauthorized(reason: Option<&'static str>) -> Refusal {
         }
         None => "Bearer realm=\"longwire\"".into(),
     };
-    let text = reason.unwrap_or("show a token: Authorization: Bearer TOKEN");
+    let text = reason.unwrap_or("credentials required; send a token as `Authorization: Bearer TOKEN`");
     let refusal = Refusal::new(StatusCode::UNAUTHORIZED, format!("{text}\n"));
     match HeaderValue::try_from(challenge) {
         Ok(challenge) => refusal.header(header::WWW_AUTHENTICATE, challenge),

@@ -54,18 +54,20 @@ impl TokenError {
     pub const fn text(self) -> &'static str {
         match self {
             Self::TooLong => "the token is longer than 8 KiB",
-            Self::Malformed => "this is no token (RFC 7519 7.2)",
-            Self::Critical => "the token demands an extension that is not known (RFC 7515 4.1.11)",
-            Self::UnknownKey => "the key of the token (kid) is not known",
-            Self::Algorithm => "the algorithm of the token is not that of its key",
-            Self::Signature => "the signature of the token is wrong",
+            Self::Malformed => "malformed token (RFC 7519 7.2)",
+            Self::Critical => "the token requires an unsupported extension (RFC 7515 4.1.11)",
+            Self::UnknownKey => "unknown token key (kid)",
+            Self::Algorithm => "the algorithm of the token does not match its key",
+            Self::Signature => "the signature of the token is invalid",
             Self::Expired => "the token has expired (exp)",
-            Self::NoExpiry => "the token does not say when it expires (exp)",
-            Self::NotYet => "the token is not good yet (nbf)",
-            Self::Audience => "the token is for somebody else (aud)",
-            Self::Issuer => "the token is of somebody else (iss)",
-            Self::User => "the token names no user (sub) of 1 to 255 bytes",
-            Self::Rights => "the token holds what is no pattern (longwire)",
+            Self::NoExpiry => "the token has no expiry time (exp)",
+            Self::NotYet => "the token is not valid yet (nbf)",
+            Self::Audience => "the token is for another audience (aud)",
+            Self::Issuer => "the token has an unaccepted issuer (iss)",
+            Self::User => {
+                "the user name in the token (sub) must have 1 to 255 bytes and no control characters"
+            }
+            Self::Rights => "the token has an invalid pattern (longwire)",
         }
     }
 }
@@ -124,7 +126,7 @@ fn decode<T: for<'de> Deserialize<'de>>(part: &str) -> Result<T, TokenError> {
 pub(super) fn parse_object<T: for<'de> Deserialize<'de>>(json: &[u8]) -> serde_json::Result<T> {
     match json.trim_ascii_start().first() {
         Some(b'{') => serde_json::from_slice(json),
-        _ => Err(serde::de::Error::custom("this is no object")),
+        _ => Err(serde::de::Error::custom("expected a JSON object")),
     }
 }
 
@@ -165,7 +167,7 @@ pub(super) fn deserialize_date<'de, D: Deserializer<'de>>(
     let Some(seconds) = Option::<f64>::deserialize(deserializer)? else { return Ok(None) };
     let since = Duration::try_from_secs_f64(seconds).ok().filter(|&since| since <= MAX_DATE);
     let time = since.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
-    time.map(Some).ok_or_else(|| serde::de::Error::custom("this is no date"))
+    time.map(Some).ok_or_else(|| serde::de::Error::custom("invalid date"))
 }
 
 /// The end of the year 9999. Later times cannot be represented on every platform.

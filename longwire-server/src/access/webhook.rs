@@ -178,7 +178,7 @@ impl Webhook {
         // Waits for a free slot for at most half of the timeout, so that there is time left for the response.
         let Ok(Ok(_turn)) = tokio::time::timeout(self.timeout / 2, self.open.acquire()).await else {
             // A flood of requests must not grant access, even with `when_down = "allow"`.
-            return Decision::No(unavailable("too many questions are open"));
+            return Decision::No(unavailable("too many webhook requests are waiting; try again later"));
         };
         let left = deadline.saturating_duration_since(Instant::now());
         match self.exchange(webhook_request, left, now).await {
@@ -193,7 +193,7 @@ impl Webhook {
                 WhenDown::Allow => {
                     Decision::Yes(WebhookResponse { allow: true, ..WebhookResponse::default() })
                 }
-                WhenDown::Deny => Decision::No(unavailable("the backend that decides does not answer")),
+                WhenDown::Deny => Decision::No(unavailable("the webhook is unavailable; try again later")),
             },
         }
     }
@@ -206,7 +206,7 @@ impl Webhook {
     ) -> Outcome {
         webhook_request.time = Some(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs());
         let Some(request) = self.request(&webhook_request) else {
-            return Outcome::Failed("the question cannot be written".into());
+            return Outcome::Failed("cannot serialise the webhook request".into());
         };
         match self.http.send(request, RESPONSE_MAX, timeout).await {
             Ok(answer) => interpret(&answer),
@@ -231,7 +231,7 @@ impl Webhook {
         let mut last_report = self.last_report.lock().unwrap_or_else(PoisonError::into_inner);
         if last_report.is_none_or(|last| last.elapsed() >= REPORT_INTERVAL) {
             *last_report = Some(Instant::now());
-            tracing::warn!(host = self.url.host(), reason, policy = ?self.when_down, "the webhook gives no answer");
+            tracing::warn!(host = self.url.host(), reason, policy = ?self.when_down, "the webhook is unavailable");
         }
         self.when_down
     }
@@ -267,36 +267,35 @@ impl Webhook {
 /// Denies a decision whose validity has expired.
 fn check_expiry(decision: Decision, now: SystemTime) -> Decision {
     match &decision {
-        Decision::Yes(answer) if answer.expires.is_some_and(|expires| now >= expires) => {
-            Decision::No(Refusal::new(StatusCode::FORBIDDEN, "what the backend allowed has expired\n"))
-        }
+        Decision::Yes(answer) if answer.expires.is_some_and(|expires| now >= expires) => Decision::No(
+            Refusal::new(StatusCode::FORBIDDEN, "the access granted by the webhook has expired\n"),
+        ),
         _ => decision,
     }
 }
 
 fn interpret(response: &Response<Bytes>) -> Outcome {
     let no = |status, text| Refusal::new(status, text);
-    let refused =
-        || Outcome::Decided(Decision::No(no(StatusCode::FORBIDDEN, "the backend does not allow it\n")));
+    let refused = || Outcome::Decided(Decision::No(no(StatusCode::FORBIDDEN, "the webhook denied access\n")));
     match response.status() {
         StatusCode::OK => match parse_object::<WebhookResponse>(response.body()) {
-            Ok(answer) if answer.user.as_deref().is_some_and(|user| !is_valid_user(user)) => {
-                Outcome::Failed("the user that it names is empty, too long or has control characters".into())
-            }
+            Ok(answer) if answer.user.as_deref().is_some_and(|user| !is_valid_user(user)) => Outcome::Failed(
+                "its response names an invalid user: empty, too long, or with control characters".into(),
+            ),
             Ok(answer) if answer.allow => Outcome::Decided(Decision::Yes(answer)),
             Ok(_) => refused(),
-            Err(error) => Outcome::Failed(format!("its answer is not understood: {error}")),
+            Err(error) => Outcome::Failed(format!("its response is invalid: {error}")),
         },
         StatusCode::FORBIDDEN => refused(),
         StatusCode::UNAUTHORIZED => Outcome::Decided(Decision::No(super::unauthorized(None))),
         StatusCode::TOO_MANY_REQUESTS => {
-            let refusal = no(StatusCode::TOO_MANY_REQUESTS, "the backend says: too often\n");
+            let refusal = no(StatusCode::TOO_MANY_REQUESTS, "the webhook limits the rate; try again later\n");
             let wait = response.headers().get(header::RETRY_AFTER).cloned();
             Outcome::Throttled(
                 refusal.header(header::RETRY_AFTER, wait.unwrap_or(HeaderValue::from_static("1"))),
             )
         }
-        status => Outcome::Failed(format!("its answer is {status}")),
+        status => Outcome::Failed(format!("it responded with {status}")),
     }
 }
 

@@ -6,26 +6,27 @@ use std::time::Duration;
 
 use clap::Args;
 use longwire::{Client, Config, Proxy, Step, Tls, TlsError};
+use longwire_server::config::TimeSpan;
 
 use super::Failure;
 use crate::terminal;
 
 /// Values that may be secrets are plain strings: clap would print a value that it rejects.
 #[derive(Args)]
-#[command(next_help_heading = "Reaching the server")]
+#[command(next_help_heading = "Connection options")]
 pub(super) struct ClientOptions {
     /// Trust the root certificates in this PEM file only (repeatable)
     ///
     /// By default, the platform's root certificates are trusted.
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "PATH")]
     cacert: Vec<PathBuf>,
 
     /// Client certificate (PEM, with its chain)
-    #[arg(long, value_name = "FILE", requires = "key")]
+    #[arg(long, value_name = "PATH", requires = "key")]
     cert: Option<PathBuf>,
 
     /// Private key of --cert (PEM, not encrypted)
-    #[arg(long, value_name = "FILE", requires = "cert")]
+    #[arg(long, value_name = "PATH", requires = "cert")]
     key: Option<PathBuf>,
 
     /// Accept any certificate; allows eavesdropping and tampering
@@ -57,14 +58,14 @@ pub(super) struct ClientOptions {
 
     /// Timeout for connecting, and for the opening handshake
     ///
-    /// In seconds; it applies to each of them separately.
-    #[arg(long, value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    /// Applies to each of them separately.
+    #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     connect_timeout: Duration,
 
     /// Close the connection if no message arrives for this long
     ///
-    /// In seconds. Answers to pings do not count.
-    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    /// Replies to pings do not count.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
     read_timeout: Option<Duration>,
 
     /// Maximum number of redirects to follow
@@ -104,12 +105,12 @@ impl ClientOptions {
         }
         for cookie in &self.cookie {
             let (name, value) =
-                cookie.split_once('=').ok_or_else(|| Failure::new("write a cookie as NAME=VALUE"))?;
+                cookie.split_once('=').ok_or_else(|| Failure::new("invalid cookie; write NAME=VALUE"))?;
             client = client.cookie(name, value);
         }
         if self.insecure {
             terminal::warn(
-                "--insecure accepts any certificate: whoever is on the way can read and change all",
+                "--insecure accepts any certificate; others on the network can read and change the traffic",
             );
         }
         Ok(if self.verbose { client.on_step(show) } else { client })
@@ -132,12 +133,12 @@ fn show(step: Step<'_>) {
     let text = match step {
         Step::Resolved(name, addresses) => {
             let all: Vec<_> = addresses.iter().map(|address| address.ip().to_string()).collect();
-            format!("{name} has {}", all.join(", "))
+            format!("{name} resolves to {}", all.join(", "))
         }
         Step::Dialing(address) => format!("trying {address}"),
         Step::Failed(address, error) => format!("{address}: {error}"),
         Step::Connected(Some(address)) => format!("connected to {address}"),
-        Step::Tunnelled(proxy) => format!("in a tunnel through {proxy}"),
+        Step::Tunnelled(proxy) => format!("tunnelled through {proxy}"),
         Step::Secured(tls) => match &tls.alpn {
             Some(alpn) => format!("{}, ALPN {}", tls.version, alpn.escape_ascii()),
             None => format!("{}, no ALPN", tls.version),
@@ -171,12 +172,13 @@ pub(super) fn without_credentials(url: &str) -> String {
     }
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
-    text.parse()
-        .ok()
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok())
+/// Parses seconds, possibly with a fraction, or a number with a unit.
+fn duration(text: &str) -> Result<Duration, String> {
+    let fractional = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    fractional
+        .or_else(|| text.parse::<TimeSpan>().ok().map(TimeSpan::duration))
         .filter(|time| !time.is_zero())
-        .ok_or_else(|| "a number of seconds above 0, as in 2.5".into())
+        .ok_or_else(|| "invalid duration; write one above 0, such as 2.5, 500ms or 30s".into())
 }
 
 #[cfg(test)]
@@ -201,10 +203,12 @@ mod tests {
     }
 
     #[test]
-    fn close_timeout() {
-        assert_eq!(seconds("2.5"), Ok(Duration::from_millis(2500)));
-        for text in ["", "0", "-1", "NaN", "inf", "1e300", "soon"] {
-            assert!(seconds(text).is_err(), "{text}");
+    fn durations() {
+        for (text, millis) in [("2.5", 2500), ("500ms", 500), ("30s", 30_000), ("2m", 120_000)] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
+        }
+        for text in ["", "0", "0s", "-1", "NaN", "inf", "1e300", "soon"] {
+            assert!(duration(text).is_err(), "{text}");
         }
     }
 }

@@ -64,13 +64,13 @@ struct Key {
 const EXAMPLES: &str = "\
 Examples:
   longwire config check longwire.toml
-      What is wrong, with line and column; or what holds, and where it comes from.
+      Check a file; shows errors with line and column, or the effective settings.
 
   LONGWIRE_MAX_MESSAGE=4M longwire config check --json
-      The same of the environment alone, for programs.
+      Check the environment only, and print JSON.
 
   longwire config key backend --publish 'quotes.>' >> longwire.toml
-      Let a program publish; its key is shown on standard error.";
+      Add an API key that may publish; prints the key on standard error.";
 
 impl Config {
     pub(super) fn run(self) -> Result<(), Failure> {
@@ -112,12 +112,12 @@ impl Check {
 impl Key {
     fn run(self) -> Result<String, Failure> {
         let (key, sha256) = generate_key()
-            .map_err(|error| Failure::new(format!("the system gives no random bytes: {error}")))?;
+            .map_err(|error| Failure::new(format!("cannot get random bytes from the system: {error}")))?;
         let list = |patterns: &[Pattern]| {
             toml::Value::from(patterns.iter().map(Pattern::as_str).collect::<Vec<_>>())
         };
         let name = toml::Value::from(self.name);
-        terminal::warn(&format!("the key, which is shown only now: {key}"));
+        terminal::warn(&format!("the API key, which is not shown again: {key}"));
         Ok(format!(
             "\n[[access.key]]\nname = {name}\nsha256 = \"{sha256}\"\nsubscribe = {}\npublish = {}\n",
             list(&self.subscribe),

@@ -72,35 +72,35 @@ pub(super) struct Connect {
 const EXAMPLES: &str = "\
 Examples:
   longwire connect ws://127.0.0.1:8080/lobby
-      Talk on a channel. Ctrl-D, the end of input, closes; so does Ctrl-C.
+      Join a channel. Ctrl-D (end of input) or Ctrl-C closes the connection.
 
   echo '你好 🌊' | longwire connect ws://127.0.0.1:8080/lobby
-      Say one thing and close_quietly.
+      Send one message and close.
 
   longwire connect --no-input ws://127.0.0.1:8080/lobby >> lobby.txt
-      Write down what is said until the server closes.
+      Append received messages to a file until the server closes.
 
   longwire connect --no-input --reconnect ws://127.0.0.1:8080/lobby >> lobby.txt
-      The same, also over restarts of the server and of the network.
+      The same, and reconnect after interruptions.
 
   longwire connect --no-input --echo ws://127.0.0.1:8080/lobby
-      Answer every message with itself.
+      Send every message back.
 
   longwire connect -H 'Authorization: Bearer TOKEN' --subprotocol chat.v2 ws://example.org/feed
-      Add a header, and offer a subprotocol.
+      Send a header and offer a subprotocol.
 
   longwire connect -v --cacert company.pem -u me:secret wss://inner.example.org/feed
-      Over TLS with roots of your own, as a user, and show how it is reached.
+      Use a private CA and Basic credentials, and show each step.
 
   longwire connect --proxy socks5://127.0.0.1:1080 wss://example.org/feed
-      Through a proxy.";
+      Connect through a proxy.";
 
 impl Connect {
     pub(super) fn run(self) -> Result<(), Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .map_err(|error| Failure::new(format!("cannot start: {error}")))?;
+            .map_err(|error| Failure::new(format!("cannot start the runtime: {error}")))?;
         let ended = runtime.block_on(self.connect());
         // A blocked write to standard output must not keep the program running.
         runtime.shutdown_background();
@@ -108,8 +108,8 @@ impl Connect {
     }
 
     async fn connect(self) -> Result<(), Failure> {
-        let mut signals =
-            Signals::listen().map_err(|error| Failure::new(format!("cannot listen for signals: {error}")))?;
+        let mut signals = Signals::listen()
+            .map_err(|error| Failure::new(format!("cannot register signal handlers: {error}")))?;
         let config = if self.no_deflate { Config::client().no_deflate() } else { Config::client() };
         let mut client =
             self.options.client(config)?.subprotocols(self.subprotocol.iter().map(String::as_str));
@@ -275,29 +275,29 @@ fn meaning(code: CloseCode) -> &'static str {
         1001 => "going away",
         1002 => "protocol error",
         1003 => "unsupported data",
-        1005 => "no code given",
+        1005 => "no status code",
         1007 => "invalid payload",
         1008 => "policy violation",
         1009 => "message too big",
         1010 => "extension missing",
         1011 => "internal error",
-        1012 => "restart",
+        1012 => "service restart",
         1013 => "try again later",
         1014 => "bad gateway",
-        3000..=3999 => "of a library or framework",
-        _ => "of the application",
+        3000..=3999 => "library code",
+        _ => "application code",
     }
 }
 
 /// Parses a header as `curl` does. The library checks whether a client may set it.
 fn header(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once(':').ok_or("write it as 'Name: value'")?;
+    let (name, value) = text.split_once(':').ok_or("invalid header; write 'Name: value'")?;
     let (name, value) = (name.trim(), value.trim());
     if name.parse::<HeaderName>().is_err() {
-        return Err(format!("`{name}` is no name of a header; write 'Name: value'"));
+        return Err(format!("invalid header name `{name}`; write 'Name: value'"));
     }
     if HeaderValue::from_str(value).is_err() {
-        return Err("the value holds characters that no header may".into());
+        return Err("the header value has invalid characters".into());
     }
     Ok((name.to_owned(), value.to_owned()))
 }

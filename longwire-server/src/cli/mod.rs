@@ -39,16 +39,16 @@ enum Command {
 const EXAMPLES: &str = "\
 Examples:
   longwire serve
-      Serve on http://127.0.0.1:8080: a page for browsers, and a channel on every path.
+      Serve a chat page on http://127.0.0.1:8080, and a channel at every path.
 
   longwire connect ws://127.0.0.1:8080/lobby
-      Join the channel /lobby: what you type is sent, what others say is shown.
+      Join the channel /lobby; sends your input and shows messages of others.
 
   longwire config check longwire.toml
-      Say what is wrong with the settings, or what holds.
+      Check a settings file.
 
   longwire help serve
-      All about a command.";
+      Show all options of a command.";
 
 /// Why a command failed.
 struct Failure {
@@ -101,7 +101,7 @@ fn run_server(serve: serve::Serve) -> Result<(), Failure> {
 
 #[cfg(not(unix))]
 fn run_server(_: serve::Serve) -> Result<(), Failure> {
-    Err(Failure::new("serve needs a Unix system, such as Linux or macOS"))
+    Err(Failure::new("`serve` requires a Unix system, such as Linux or macOS"))
 }
 
 /// Prints help, the version or a usage error. An invalid value is reported in one line, because its reason
@@ -128,7 +128,9 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn subprotocol(text: &str) -> Result<String, String> {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if text.is_empty() || !text.bytes().all(is_token) {
-        return Err("a subprotocol is one word of letters, digits and !#$%&'*+-.^_`|~, as in chat.v2".into());
+        return Err(
+            "invalid subprotocol; use letters, digits and !#$%&'*+-.^_`|~ only, such as chat.v2".into()
+        );
     }
     Ok(text.to_owned())
 }

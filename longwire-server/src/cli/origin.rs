@@ -24,7 +24,7 @@ impl FromStr for AllowedOrigin {
         match Origins::list([text]) {
             Ok(_) => Ok(Self::One(text.to_owned())),
             Err(error) => Err(format!(
-                "{error}; write scheme, host and port only, as in https://example.org or http://localhost:3000, or `any`"
+                "{error}; write scheme, host and port only, such as https://example.org or http://localhost:3000, or `any`"
             )),
         }
     }
@@ -83,8 +83,8 @@ pub(super) fn check_host(
         {
             return Ok(());
         }
-        let text = "This server is asked for by a name that is not this machine's own. If that is meant, allow it with \
-                    --allow-host; if a proxy passes it on, name the proxy with --trust-proxy.\n";
+        let text = "The requested host is not a name of this machine. To accept it, use --allow-host; behind a reverse \
+                    proxy, use --trust-proxy.\n";
         Err(Refusal::new(StatusCode::FORBIDDEN, text))
     }
 }

@@ -97,7 +97,10 @@ async fn send(line: String, sender: &Sender, open: &mut watch::Receiver<Connecti
         match sender.send(message.clone()).await {
             Ok(()) => return,
             Err(NotSent::Failed(error)) => {
-                terminal::warn(&format!("a line may be lost: {}", terminal::excerpt(&error.to_string())));
+                terminal::warn(&format!(
+                    "a line may not have arrived: {}",
+                    terminal::excerpt(&error.to_string())
+                ));
                 return;
             }
             // This connection has ended; the line was not sent on it.
@@ -157,7 +160,7 @@ async fn show(
                 has_unflushed = true;
                 // A late echo is useless, so nothing is queued here; `Lost` reports the rest.
                 if echo && matches!(sender.try_send(message), Err(NotSent::Full)) {
-                    terminal::warn("not echoed: the server reads too slowly");
+                    terminal::warn("message not echoed: the server reads too slowly");
                 }
             }
             Some(Event::Connecting(attempt)) => {
@@ -181,7 +184,7 @@ async fn show(
                 let attempt =
                     attempt_number.take().map(|number| format!("attempt {number}: ")).unwrap_or_default();
                 let cause = terminal::excerpt(&cause.to_string());
-                terminal::warn(&format!("{attempt}{cause}; again in {:.1} s", retry_in.as_secs_f64()));
+                terminal::warn(&format!("{attempt}{cause}; reconnecting in {:.1} s", retry_in.as_secs_f64()));
             }
             Some(Event::GivenUp { cause, .. }) => break Outcome::GivenUp(cause),
             Some(Event::Closed(closed)) => break Outcome::Closed(closed),

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use longwire::TrustedProxies;
-use longwire_server::config::{ConfigError, ListenAddr, Loaded, Log, Size, Sources};
+use longwire_server::config::{ConfigError, ListenAddr, Loaded, Log, Size, Sources, TimeSpan};
 
 use super::{Failure, origin};
 use crate::log;
@@ -28,13 +28,13 @@ use crate::log;
 #[command(after_help = EXAMPLES)]
 pub(super) struct Serve {
     /// Settings file in TOML, as described in docs/longwire.toml
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "PATH")]
     config: Option<PathBuf>,
 
     /// Address to listen on [default: 127.0.0.1:8080]
     ///
     /// Port 0 selects a free port. 0.0.0.0 and [::] listen on all interfaces.
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "ADDR")]
     listen: Option<ListenAddr>,
 
     #[cfg(unix)]
@@ -45,7 +45,7 @@ pub(super) struct Serve {
     ///
     /// The headers X-Forwarded-For, -Proto and -Host of trusted proxies determine the client's address,
     /// scheme and host.
-    #[arg(long, value_name = "ADDRESS", value_parser = network)]
+    #[arg(long, value_name = "ADDR", value_parser = network)]
     trust_proxy: Vec<String>,
 
     /// Read Forwarded (RFC 7239) from the trusted proxies instead
@@ -89,19 +89,19 @@ pub(super) struct Serve {
     /// Maximum size of a message, such as 64K or 4M [default: 1M]
     ///
     /// A larger message closes its sender's connection with 1009.
-    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
     max_message: Option<Size>,
 
     /// Store the history of channels in this directory
     ///
     /// Acknowledged messages survive a restart of the process.
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
 
     /// Serve the static files in this directory, index.html at /
     ///
     /// The files are read once, at startup.
-    #[arg(long, value_name = "FOLDER")]
+    #[arg(long, value_name = "PATH")]
     pages: Option<PathBuf>,
 
     /// When to sync history to disk: os, always, or 1s [default: os]
@@ -116,14 +116,14 @@ pub(super) struct Serve {
     deflate: bool,
 
     /// Minimum size of a message to compress [default: 256]
-    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
     deflate_threshold: Option<Size>,
 
-    /// Spread the closing of connections over this time [default: 0]
+    /// Spread the closing of connections over this time [default: 0s]
     ///
-    /// In seconds, up to 3600. On shutdown, this prevents all clients from reconnecting at once.
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(0..=3600))]
-    drain: Option<u32>,
+    /// Up to 1h. On shutdown, this prevents all clients from reconnecting at once.
+    #[arg(long, value_name = "DURATION")]
+    drain: Option<TimeSpan>,
 
     /// Close with 1012 (service restart) instead of 1001 on shutdown
     #[arg(long)]
@@ -144,37 +144,37 @@ pub(super) struct Serve {
 const EXAMPLES: &str = "\
 Examples:
   longwire serve
-      Serve this machine only, on http://127.0.0.1:8080.
+      Serve only this machine, on http://127.0.0.1:8080.
 
   longwire serve --listen 0.0.0.0:8080 --open --threads 4
-      Serve everybody on every interface, with four threads.
+      Serve all interfaces without access rules, with four threads.
 
   longwire serve --config longwire.toml --data /var/lib/longwire
-      Serve as a file says, and keep the history of channels.
+      Use a settings file, and store the history of channels.
 
   longwire serve --allow-origin https://example.org --allow-origin http://localhost:3000
-      Let the scripts of these pages connect as well.
+      Allow pages of these origins to connect.
 
   longwire serve --subprotocol chat.v2 --subprotocol chat.v1 --max-message 16M
-      Agree on a subprotocol, and take messages of up to 16 MiB.
+      Support two subprotocols, and accept messages of up to 16 MiB.
 
   longwire serve --deflate --deflate-threshold 1K
       Compress messages of 1 KiB and more.
 
   longwire serve --listen 0.0.0.0:443 --open --tls-cert chain.pem --tls-key key.pem
-      Serve https:// and wss://; a certificate that is renewed is noticed.
+      Serve https:// and wss://, and reload a renewed certificate.
 
   longwire serve --tls-self-signed
-      Try the same on this machine, without a certificate of one's own.
+      Try TLS on this machine with a generated certificate.
 
   longwire serve --trust-proxy 127.0.0.1
-      Stand behind a proxy on this machine that ends TLS.
+      Run behind a TLS-terminating proxy on this machine.
 
   longwire serve --log json --log-level info
-      Write a line of JSON for each connection that ends, with its cause.
+      Log each closed connection and its cause as JSON.
 
-  longwire serve --drain 20 --restarts
-      When it is asked to end, tell everyone within 20 seconds to come again.";
+  longwire serve --drain 20s --restarts
+      On shutdown, close all connections within 20 seconds; clients reconnect.";
 
 impl Serve {
     /// Returns the effective settings.
@@ -191,7 +191,7 @@ impl Serve {
         let loaded = sources.load().map_err(wrong)?;
         let config = &loaded.config;
         let requires = |flag: &str, other: &str| {
-            Err(Failure::usage(format!("{flag} says nothing alone: give {other} as well")))
+            Err(Failure::usage(format!("{flag} has no effect without {other}; add {other}")))
         };
         if self.deflate_threshold.is_some() && !config.deflate {
             return requires("--deflate-threshold", "--deflate");
@@ -226,7 +226,7 @@ impl Serve {
             ("sync", "--sync", self.sync.clone()),
             ("deflate", "--deflate", switch(self.deflate)),
             ("deflate_threshold", "--deflate-threshold", self.deflate_threshold.and_then(|size| text(&size))),
-            ("drain", "--drain", self.drain.map(|seconds| format!("{seconds}s"))),
+            ("drain", "--drain", self.drain.and_then(|drain| text(&drain))),
             ("restarts", "--restarts", switch(self.restarts)),
             ("log", "--log", self.log.map(|format| format.name().to_owned())),
             ("log_level", "--log-level", self.log_level.map(|level| level.name().to_owned())),
@@ -246,7 +246,7 @@ fn network(text: &str) -> Result<String, String> {
 /// Parses a number of bytes, at least one, optionally with K, M or G for powers of 1024.
 fn bytes(text: &str) -> Result<Size, String> {
     match text.parse::<Size>()? {
-        size if size.bytes() == 0 => Err("at least one byte is needed".into()),
+        size if size.bytes() == 0 => Err("the size must be at least 1 byte".into()),
         size => Ok(size),
     }
 }

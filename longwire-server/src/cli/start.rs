@@ -34,14 +34,14 @@ impl Serve {
         let runtime = runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .map_err(|error| Failure::new(format!("cannot start: {error}")))?;
+            .map_err(|error| Failure::new(format!("cannot start the runtime: {error}")))?;
         runtime.block_on(self.serve(loaded))
     }
 
     async fn serve(self, Loaded { config, warnings, .. }: Loaded) -> Result<(), Failure> {
         warnings.iter().for_each(|warning| terminal::warn(warning));
-        let mut signals =
-            Signals::listen().map_err(|error| Failure::new(format!("cannot listen for signals: {error}")))?;
+        let mut signals = Signals::listen()
+            .map_err(|error| Failure::new(format!("cannot register signal handlers: {error}")))?;
         let tls = self.tls.server(&config.tls, &config.listen.host)?;
         let listener = bind(&config.listen)?;
         let address = listener.local_addr().map_err(|error| cannot_listen(&config.listen, &error))?;
@@ -69,7 +69,7 @@ impl Serve {
         announce(address, tls.is_some())
             .map_err(|error| Failure::new(format!("cannot write to standard output: {error}")))?;
         if let Some(files) = files {
-            terminal::event("ready", &format!(" for some {files} connections (ulimit -n)"));
+            terminal::event("ready", &format!(" for up to about {files} connections (ulimit -n)"));
         }
 
         let failed = |error: io::Error| Failure::new(format!("the server failed: {error}"));
@@ -84,7 +84,7 @@ impl Serve {
         let _ = close.send(true);
         let config = realtime.config();
         let code = if config.restarts { CloseCode::RESTART } else { CloseCode::GOING_AWAY };
-        let drain = Drain::new(code, "the server stops").spread(config.drain.duration());
+        let drain = Drain::new(code, "the server is shutting down").spread(config.drain.duration());
         running.handle().drain(&drain.timeout(SHUTDOWN_TIMEOUT));
         tokio::select! {
             ended = running.ended() => {
@@ -202,7 +202,8 @@ impl ThrottledWarnings {
 fn accept_failed() -> impl Fn(&io::Error) + Send + Sync {
     let reports = std::sync::Mutex::new(ThrottledWarnings::default());
     move |error| {
-        let advice = "the open connections go on; more open files (ulimit -n) may help";
+        let advice =
+            "open connections are not affected; raising the limit of open files (ulimit -n) may help";
         let mut reports = reports.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         reports.warn(&format!("cannot accept a connection: {error}; {advice}"));
     }
@@ -217,7 +218,7 @@ fn open_files(config: &Config) -> Option<u64> {
     let files = getrlimit(Resource::Nofile).current?;
     if u64::from(config.max_connections) > files {
         terminal::warn(&format!(
-            "max_connections is {}, but the system gives {files} open files: raise ulimit -n, or LimitNOFILE in systemd",
+            "max_connections is {}, but the system allows {files} open files; raise ulimit -n, or LimitNOFILE in systemd",
             config.max_connections
         ));
     }
@@ -235,12 +236,12 @@ fn announce(address: SocketAddr, secure: bool) -> io::Result<()> {
         } else {
             [0, 0, 0, 0, 0, 0, 0, 1].into()
         });
-        everywhere = " and on every other address of this machine";
+        everywhere = " and on all other addresses of this machine";
     }
     let mut out = io::stdout().lock();
     writeln!(
         out,
-        "longwire listening on {http}://{reached}{everywhere}  (open it in a browser; channels are {ws}://{reached}/ANYTHING)"
+        "longwire listening on {http}://{reached}{everywhere}  (open it in a browser; channels are at {ws}://{reached}/NAME)"
     )?;
     out.flush()
 }
@@ -253,15 +254,15 @@ fn cannot_listen(listen: &ListenAddr, error: &io::Error) -> Failure {
     let at = |port| ListenAddr { host: listen.host.clone(), port };
     let advice = match error.kind() {
         io::ErrorKind::AddrInUse => format!(
-            "another program listens there already; choose another port, as in --listen {}, or 0 for a free one",
+            "address already in use; choose another port, such as --listen {}, or 0 for a free one",
             at(listen.port.checked_add(1).unwrap_or(8080))
         ),
         io::ErrorKind::PermissionDenied => format!(
-            "ports below 1024 are for privileged programs; choose a higher one, as in --listen {}",
+            "ports below 1024 require privileges; choose a higher one, such as --listen {}",
             at(8080)
         ),
         io::ErrorKind::AddrNotAvailable => {
-            "it is no address of this machine; 127.0.0.1 is this machine only, 0.0.0.0 all its interfaces"
+            "not an address of this machine; use 127.0.0.1 for this machine only, or 0.0.0.0 for all interfaces"
                 .into()
         }
         _ => error.to_string(),

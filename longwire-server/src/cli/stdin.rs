@@ -63,7 +63,7 @@ fn next(input: &mut impl BufRead) -> Result<Option<String>, String> {
     }
     String::from_utf8(line).map(Some).map_err(|error| {
         let at = error.utf8_error().valid_up_to() + 1;
-        format!("is not UTF-8: byte {at} of it begins no character")
+        format!("is not UTF-8: invalid byte {at}")
     })
 }
 

@@ -24,22 +24,22 @@ pub(super) struct Tls {
     /// Serve https:// and wss:// with this certificate chain (PEM)
     ///
     /// The file is reloaded when it changes.
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    #[arg(long, value_name = "PATH", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
 
     /// Private key of the certificate (PEM)
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    #[arg(long, value_name = "PATH", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
 
     /// Serve https:// and wss:// with a generated certificate
     ///
     /// The certificate is valid for this machine and this run. It is written to <PATH>, if given, so that
     /// clients can trust it.
-    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, conflicts_with = "tls_cert")]
+    #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true, conflicts_with = "tls_cert")]
     tls_self_signed: Option<Option<PathBuf>>,
 
     /// Require client certificates signed by one of these CAs (PEM)
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, value_name = "PATH")]
     tls_client_ca: Option<PathBuf>,
 }
 
@@ -74,7 +74,7 @@ impl Tls {
         let tls = match &config.client_ca {
             Some(path) => {
                 let failed = |error: &dyn std::fmt::Display| {
-                    Failure::new(format!("cannot verify clients by {}: {error}", path.display()))
+                    Failure::new(format!("cannot verify clients with {}: {error}", path.display()))
                 };
                 let roots = std::fs::read(path).map_err(|error| failed(&error))?;
                 tls.client_roots(roots).map_err(|error| failed(&error))?
@@ -88,10 +88,10 @@ impl Tls {
 /// Reloads the files when they change, and reports it.
 pub(super) async fn watch(tls: ServerTls) {
     tls.watch(WATCH_INTERVAL, |reloaded: Result<(), CertificateError>| match reloaded {
-        Ok(()) => terminal::notice("the certificate has changed: new connections see the new one"),
-        Err(error) => terminal::warn(&format!(
-            "the certificate has changed, and cannot be used: {error}; the one before stays"
-        )),
+        Ok(()) => terminal::notice("reloaded the certificate; new connections use it"),
+        Err(error) => {
+            terminal::warn(&format!("cannot reload the certificate: {error}; the previous one stays in use"))
+        }
     })
     .await;
 }
@@ -99,7 +99,7 @@ pub(super) async fn watch(tls: ServerTls) {
 /// Generates a certificate for this machine and `host`, and prints how clients can trust it.
 fn generate(host: &str, file: Option<&PathBuf>) -> Result<ServerTls, Failure> {
     let failed = |error: &dyn std::fmt::Display| {
-        Failure::new(format!("cannot make a certificate for {host}: {error}"))
+        Failure::new(format!("cannot generate a certificate for {host}: {error}"))
     };
     let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into();
     let is_everywhere = ["0.0.0.0", "::"].contains(&host);
@@ -125,10 +125,10 @@ fn generate(host: &str, file: Option<&PathBuf>) -> Result<ServerTls, Failure> {
             written.map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))?;
             format!("longwire connect --cacert {} wss://...", path.display())
         }
-        None => "longwire connect --insecure wss://..., or --tls-self-signed=FILE and --cacert FILE".into(),
+        None => "longwire connect --insecure wss://..., or --tls-self-signed=PATH and --cacert PATH".into(),
     };
     terminal::notice(&format!(
-        "made a certificate for {shown}; clients trust it with {advice}; its SHA-256 is {}",
+        "generated a certificate for {shown}; clients can trust it with {advice}; its SHA-256 fingerprint is {}",
         fingerprint(certificate.der())
     ));
     Ok(tls)

@@ -121,8 +121,8 @@ pub(super) fn reword(message: &str) -> String {
         };
         let allowed: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
         let hint = match nearest(given, allowed.iter().copied()) {
-            Some(name) => format!("did you mean `{name}`? Allowed here"),
-            None => "allowed here".into(),
+            Some(name) => format!("did you mean `{name}`? Valid names"),
+            None => "valid names".into(),
         };
         return format!("unknown {what} `{given}`; {hint}: {}", allowed.join(", "));
     }
@@ -173,7 +173,7 @@ mod tests {
         );
         assert_eq!(
             reword("unknown variant `x`, expected `text` or `json`"),
-            "unknown value `x`; allowed here: text, json"
+            "unknown value `x`; valid names: text, json"
         );
     }
 

@@ -105,9 +105,9 @@ impl Sources {
         let mut text = String::new();
         File::open(path)
             .and_then(|file| file.take(FILE_MAX + 1).read_to_string(&mut text))
-            .map_err(|error| failed(format!("cannot read it: {error}")))?;
+            .map_err(|error| failed(format!("cannot read the file: {error}")))?;
         if text.len() as u64 > FILE_MAX {
-            return Err(failed("it is larger than 1 MiB".into()));
+            return Err(failed("the file is larger than 1 MiB".into()));
         }
         self.text(&name, &text)
     }
@@ -157,12 +157,12 @@ impl Sources {
                 if let Some(meant) =
                     nearest(&name[PREFIX.len()..], known.iter().map(|known| &known[PREFIX.len()..]))
                 {
-                    self.warnings.push(format!("{name} sets nothing; did you mean {PREFIX}{meant}?"));
+                    self.warnings.push(format!("unknown variable {name}; did you mean {PREFIX}{meant}?"));
                 }
                 continue;
             };
             let Some(value) = value.to_str() else {
-                return Err(error_at(name, "it is not UTF-8".into()));
+                return Err(error_at(name, "the value is not UTF-8".into()));
             };
             if !value.is_empty() {
                 self.set(key, kind, name, value, Source::Environment(name.to_owned()))?;
@@ -180,7 +180,7 @@ impl Sources {
     pub fn flag(&mut self, key: &str, flag: &str, value: &str) -> Result<(), ConfigError> {
         match KEYS.iter().find(|(known, _)| *known == key) {
             Some(&(key, kind)) => self.set(key, kind, flag, value, Source::Flag(flag.to_owned())),
-            None => Err(error_at(flag, format!("there is no setting `{key}`"))),
+            None => Err(error_at(flag, format!("unknown setting `{key}`"))),
         }
     }
 
@@ -196,7 +196,7 @@ impl Sources {
             ValueKind::Text => Value::String(text.to_owned()),
             ValueKind::Number => match text.parse() {
                 Ok(number) => Value::Integer(number),
-                Err(_) => return Err(error_at(name, format!("`{}` is no number", text.escape_debug()))),
+                Err(_) => return Err(error_at(name, format!("`{}` is not a number", text.escape_debug()))),
             },
             ValueKind::Switch => match text {
                 "true" | "1" | "yes" | "on" => Value::Boolean(true),

@@ -151,7 +151,7 @@ impl FromStr for Sync {
             "always" => Ok(Self::Always),
             other => match other.parse::<TimeSpan>() {
                 Ok(every) if every > TimeSpan::seconds(0) => Ok(Self::Every(every)),
-                _ => Err("write os, always, or a time, as in 1s".into()),
+                _ => Err("invalid value; write os, always, or a duration such as 1s".into()),
             },
         }
     }

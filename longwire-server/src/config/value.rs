@@ -33,7 +33,7 @@ impl FromStr for Size {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let advice = "write a number of bytes, as in 65536, 64K, 16M or 1G";
+        let advice = "invalid size; write a number of bytes, such as 65536, 64K, 16M or 1G";
         let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (number, unit) = text.split_at(digits);
         let unit: u64 = match unit.to_ascii_uppercase().as_str() {
@@ -88,7 +88,7 @@ impl FromStr for TimeSpan {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let advice = "write a time, as in 500ms, 30s, 5m, 2h or 7d, of at most 100 years";
+        let advice = "invalid duration; write one such as 500ms, 30s, 5m, 2h or 7d, up to 100 years";
         let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (number, unit) = text.split_at(digits);
         let unit: u64 = match unit {
@@ -143,21 +143,21 @@ impl FromStr for ListenAddr {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let advice = "write HOST:PORT, as in 127.0.0.1:8080, localhost:8080, 0.0.0.0:80 or [::]:8080";
-        let (host, port) = text.rsplit_once(':').ok_or_else(|| format!("the port is missing: {advice}"))?;
+        let advice = "write HOST:PORT, such as 127.0.0.1:8080, localhost:8080, 0.0.0.0:80 or [::]:8080";
+        let (host, port) = text.rsplit_once(':').ok_or_else(|| format!("the port is missing; {advice}"))?;
         let port = match port.parse() {
             Ok(number) if port.bytes().all(|byte| byte.is_ascii_digit()) => number,
-            _ => return Err(format!("`{port}` is no port (0 to 65535): {advice}")),
+            _ => return Err(format!("invalid port `{port}` (0 to 65535); {advice}")),
         };
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         match bare {
             Some(bare) if bare.parse::<std::net::Ipv6Addr>().is_ok() => {
                 Ok(Self { host: bare.to_owned(), port })
             }
-            Some(bare) => Err(format!("`{bare}` is no IPv6 address: {advice}")),
-            None if host.is_empty() => Err(format!("the host is missing: {advice}")),
-            None if host.contains(':') => Err(format!("an IPv6 address stands in brackets: {advice}")),
-            None if host.contains('/') => Err(format!("this is a URL: {advice}")),
+            Some(bare) => Err(format!("invalid IPv6 address `{bare}`; {advice}")),
+            None if host.is_empty() => Err(format!("the host is missing; {advice}")),
+            None if host.contains(':') => Err(format!("an IPv6 address must be in brackets; {advice}")),
+            None if host.contains('/') => Err(format!("this is a URL, not an address; {advice}")),
             None => Ok(Self { host: host.to_owned(), port }),
         }
     }
@@ -194,7 +194,7 @@ impl FromStr for Network {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let advice = "write an address or a network, as in 10.0.0.1, 10.0.0.0/8 or fd00::/8";
+        let advice = "invalid address or network; write one such as 10.0.0.1, 10.0.0.0/8 or fd00::/8";
         let (address, prefix) = match text.split_once('/') {
             Some((address, prefix)) => (address, Some(prefix)),
             None => (text, None),
@@ -253,7 +253,7 @@ impl<T: FromStr<Err = String>> de::Visitor<'_> for FromText<T> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a text or a number")
+        f.write_str("a string or a number")
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {

@@ -24,17 +24,20 @@ pub enum HubError {
 impl fmt::Display for HubError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Key(why) => write!(f, "not an idempotency key: {why}"),
+            Self::Key(why) => write!(f, "invalid idempotency key: {why}"),
             Self::TooManyChannels(most) => {
-                write!(f, "there are {most} channels, and no more may be; use one that exists, or come later")
+                write!(
+                    f,
+                    "the limit of {most} channels is reached; use an existing channel, or try again later"
+                )
             }
             Self::TooManyKeys(most) => {
                 write!(
                     f,
-                    "{most} idempotency keys are remembered, and no more may be; come later, or publish without"
+                    "the limit of {most} idempotency keys is reached; try again later, or publish without a key"
                 )
             }
-            Self::Exhausted => f.write_str("the channel has no further offsets; use another"),
+            Self::Exhausted => f.write_str("the channel has used all offsets; use another channel"),
             Self::Store(error) => error.fmt(f),
         }
     }

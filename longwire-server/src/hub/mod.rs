@@ -169,7 +169,7 @@ pub struct PresenceSnapshot {
 /// A subscription to one channel. Dropping it unsubscribes; it must not be dropped within a callback of the
 /// hub.
 #[derive(Debug)]
-#[must_use = "it leaves the channel when it is dropped"]
+#[must_use = "dropping it unsubscribes"]
 pub struct Subscription {
     hub: Hub,
     name: ChannelName,

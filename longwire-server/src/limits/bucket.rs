@@ -47,8 +47,8 @@ impl FromStr for Rate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let advice = "write how many in a second, a minute or an hour, as in 100/s, 1M/s or 20/m, and how many at once if those \
-                      are others, as in 100/s burst 500";
+        let advice = "invalid rate; write an amount per second, minute or hour, such as 100/s, 1M/s or 20/h, optionally with a burst, \
+                      such as 100/s burst 500";
         let (rate, burst) = match text.split_once("burst") {
             Some((rate, burst)) => (rate.trim_end().trim_end_matches(','), Some(burst)),
             None => (text, None),

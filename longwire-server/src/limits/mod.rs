@@ -219,11 +219,11 @@ impl fmt::Display for LimitExceeded {
             Scope::User => "user",
         };
         match self.resource {
-            Resource::Connections => write!(f, "too many open connections of this {scope}"),
-            Resource::Connects => write!(f, "too many new connections of this {scope}"),
-            Resource::Messages => write!(f, "too many messages of this {scope}"),
-            Resource::Bytes => write!(f, "too many bytes of this {scope}"),
-            Resource::TooManyClients => f.write_str("too many are connected"),
+            Resource::Connections => write!(f, "too many open connections for this {scope}"),
+            Resource::Connects => write!(f, "too many new connections for this {scope}"),
+            Resource::Messages => write!(f, "too many messages for this {scope}"),
+            Resource::Bytes => write!(f, "too many bytes for this {scope}"),
+            Resource::TooManyClients => f.write_str("the server has too many clients"),
         }?;
         write!(f, "; try again in {} s", seconds(self.wait))
     }

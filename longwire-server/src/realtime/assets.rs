@@ -99,7 +99,7 @@ fn page(page: &str) -> Response<Body> {
     // A fresh, unpredictable nonce for each response (CSP level 3, 7.1).
     let mut random = [0; 16];
     if getrandom::fill(&mut random).is_err() {
-        let mut failed = text("the system gives no random bytes\n".into());
+        let mut failed = text("cannot get random bytes from the system\n".into());
         *failed.status_mut() = StatusCode::INTERNAL_SERVER_ERROR;
         return failed;
     }

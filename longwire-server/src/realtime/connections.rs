@@ -133,8 +133,8 @@ fn requested_channel(request: &Request<()>) -> Result<Option<ChannelName>, Refus
     }
     if path.starts_with("/-/") {
         let text = match path {
-            SESSION => format!("offer the subprotocol {SUBPROTOCOL} for a session\n"),
-            _ => format!("no WebSocket at {path}\n"),
+            SESSION => format!("a session requires the subprotocol {SUBPROTOCOL}\n"),
+            _ => format!("no WebSocket endpoint at {path}\n"),
         };
         return Err(Refusal::new(StatusCode::NOT_FOUND, text));
     }
@@ -166,7 +166,7 @@ impl Handler for ConnectionHandler {
             admitted.and_then(|admitted| admitted.0.lock().unwrap_or_else(PoisonError::into_inner).take());
         match admitted {
             Some(admitted) => Ok(Connection::Admitted(Box::new(admitted))),
-            None => Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "nobody was asked\n")),
+            None => Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "the request was not authorised\n")),
         }
     }
 
@@ -245,7 +245,7 @@ impl ConnectionHandler {
         let mut pending = raw.pending.borrow_mut();
         let bytes: usize = pending.iter().map(Message::len).sum();
         if pending.len() >= PENDING_MAX || (!pending.is_empty() && bytes + message.len() > PENDING_BYTES) {
-            return Err(RequestError::new(ErrorCode::RateLimited, "more is said than can be asked about"));
+            return Err(RequestError::new(ErrorCode::RateLimited, "too many messages wait for the webhook"));
         }
         pending.push_back(message);
         if pending.len() > 1 {

@@ -361,7 +361,7 @@ impl Realtime {
         let text = engine.publish_except(&Topic::Session.topic(name), key, &text, None);
         if raw.and(text).is_err() {
             // Sessions detect it by the positions.
-            warn!(target: "longwire", channel = %name, "a loop is behind by 64 MiB: its clients miss a message");
+            warn!(target: "longwire", channel = %name, "the queue of an event loop is full (64 MiB); its clients miss a message");
         }
     }
 
@@ -376,7 +376,7 @@ impl Realtime {
         if bytes > most {
             return Err(RequestError::new(
                 ErrorCode::TooLarge,
-                format!("a message on {name} has at most {most} bytes"),
+                format!("the message is too large; the maximum on {name} is {most} bytes"),
             ));
         }
         let now = Instant::now();
@@ -418,13 +418,13 @@ impl Realtime {
             *sweep_at = by_name.len() * 2;
         }
         if by_name.len() >= RATES_MAX && !by_name.contains_key(name) {
-            let text = "more channels are spoken on than can be told apart";
+            let text = "too many channels with a rate limit are active; try again later";
             return Err(RequestError::new(ErrorCode::Unavailable, text));
         }
         let bucket = by_name.entry(name.clone()).or_insert_with(|| Bucket::new(now));
         bucket.take(rate, 1, now).map_err(|wait| RequestError {
             code: ErrorCode::RateLimited,
-            message: format!("more is said on {name} than it takes"),
+            message: format!("the rate limit of {name} is exceeded"),
             retry_after: Some(millis(wait)),
         })
     }
@@ -443,7 +443,9 @@ impl Realtime {
         match client.kind() == IdentityKind::Open || client.may_subscribe(name) {
             true => Ok(true),
             false if webhook_decides => Ok(false),
-            false => Err(RequestError::new(ErrorCode::Forbidden, format!("you may not hear {name}"))),
+            false => {
+                Err(RequestError::new(ErrorCode::Forbidden, format!("not allowed to subscribe to {name}")))
+            }
         }
     }
 
@@ -457,7 +459,7 @@ impl Realtime {
             false if webhook_decides => return Ok(false),
             false => {}
         }
-        Err(RequestError::new(ErrorCode::Forbidden, format!("you may not speak on {name}")))
+        Err(RequestError::new(ErrorCode::Forbidden, format!("not allowed to publish to {name}")))
     }
 
     /// Admits a client: identifies it and takes a permit.
@@ -525,7 +527,7 @@ impl From<HubError> for RequestError {
         if let HubError::Store(error) = &refused {
             // Details are for the operator only.
             warn!(target: "longwire", %error, "the store failed");
-            return Self::new(ErrorCode::Unavailable, "the history cannot be read or written now");
+            return Self::new(ErrorCode::Unavailable, "the history is unavailable; try again later");
         }
         let code = match refused {
             HubError::Key(_) => ErrorCode::BadRequest,

@@ -91,14 +91,14 @@ struct RawRequest {
 pub(super) fn parse_request(text: &str) -> (Option<u64>, Result<Request, RequestError>) {
     match serde_json::from_str::<RawRequest>(text) {
         Ok(fields) => (fields.id, fields.validate()),
-        Err(error) => (None, Err(RequestError::bad_request(format!("no request: {error}")))),
+        Err(error) => (None, Err(RequestError::bad_request(format!("invalid request: {error}")))),
     }
 }
 
 /// Parses the body of a POST to `/-/history` or `/-/presence`: a request without `type` and `id`.
 pub(super) fn parse_body(kind: &str, body: &[u8]) -> Result<Request, RequestError> {
     let mut fields: RawRequest = serde_json::from_slice(body)
-        .map_err(|error| RequestError::bad_request(format!("no request: {error}")))?;
+        .map_err(|error| RequestError::bad_request(format!("invalid request: {error}")))?;
     kind.clone_into(&mut fields.r#type);
     fields.id = Some(0);
     fields.validate()
@@ -111,11 +111,11 @@ pub(super) fn parse_batch(body: &[u8]) -> Result<Vec<Result<Publication, Request
         messages: Vec<RawRequest>,
     }
     let parse_batch: Batch = serde_json::from_slice(body)
-        .map_err(|error| RequestError::bad_request(format!("no batch: {error}")))?;
+        .map_err(|error| RequestError::bad_request(format!("invalid batch: {error}")))?;
     if parse_batch.messages.len() > PAGE_MAX {
         return Err(RequestError::new(
             ErrorCode::TooMany,
-            format!("a batch has at most {PAGE_MAX} messages"),
+            format!("too many messages; the maximum per batch is {PAGE_MAX}"),
         ));
     }
     Ok(parse_batch.messages.into_iter().map(RawRequest::publication).collect())
@@ -124,7 +124,7 @@ pub(super) fn parse_batch(body: &[u8]) -> Result<Vec<Result<Publication, Request
 impl RawRequest {
     fn validate(mut self) -> Result<Request, RequestError> {
         if self.id.is_none_or(|id| id > ID_MAX) {
-            return Err(RequestError::bad_request("`id` is a number from 0 to 2^53"));
+            return Err(RequestError::bad_request("`id` must be a number from 0 to 2^53"));
         }
         match &*self.r#type {
             "subscribe" => {
@@ -136,7 +136,7 @@ impl RawRequest {
             "history" => {
                 let limit = self.limit.unwrap_or(PAGE_DEFAULT);
                 if !(1..=PAGE_MAX).contains(&limit) {
-                    return Err(RequestError::bad_request(format!("`limit` is 1 to {PAGE_MAX}")));
+                    return Err(RequestError::bad_request(format!("`limit` must be 1 to {PAGE_MAX}")));
                 }
                 Ok(Request::History { channel: self.channel()?, after: self.after, limit })
             }
@@ -147,7 +147,7 @@ impl RawRequest {
             }
             "ping" => Ok(Request::Ping),
             other => Err(RequestError::bad_request(format!(
-                "`type` is subscribe, unsubscribe, publish, history, presence, token or ping, not {:?}",
+                "`type` must be subscribe, unsubscribe, publish, history, presence, token or ping, not {:?}",
                 other.chars().take(32).collect::<String>()
             ))),
         }
@@ -159,7 +159,7 @@ impl RawRequest {
 
     fn publication(mut self) -> Result<Publication, RequestError> {
         if self.key.as_ref().is_some_and(|key| key.is_empty() || key.len() > KEY_MAX) {
-            return Err(RequestError::bad_request(format!("`key` has 1 to {KEY_MAX} bytes")));
+            return Err(RequestError::bad_request(format!("`key` must have 1 to {KEY_MAX} bytes")));
         }
         let message = match (self.data.take(), self.base64.take()) {
             (Some(text), None) => Message::from(text),
@@ -168,7 +168,7 @@ impl RawRequest {
                 let bytes = bytes.map_err(|error| RequestError::bad_request(format!("`base64`: {error}")))?;
                 Message::Binary(Bytes::from(bytes))
             }
-            _ => return Err(RequestError::bad_request("a message is in `data` or in `base64`, one of them")),
+            _ => return Err(RequestError::bad_request("exactly one of `data` and `base64` is required")),
         };
         Ok(Publication { channel: self.channel()?, message, key: self.key })
     }

@@ -189,7 +189,7 @@ pub(super) fn message(channel: &str, published: &Published) -> Message {
     ServerEvent::Message { channel, message: published.into() }.to_json().into()
 }
 
-#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde requires a reference")]
 const fn is_false(value: &bool) -> bool {
     !*value
 }

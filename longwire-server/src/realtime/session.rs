@@ -63,7 +63,7 @@ impl Session {
     /// Handles a request.
     pub(super) fn on_message(session: &Rc<RefCell<Self>>, conn: &mut Conn<'_>, message: MessageRef<'_>) {
         let Some(text) = message.as_text() else {
-            let _ = conn.close(CloseCode::UNSUPPORTED, "a session speaks JSON, as text");
+            let _ = conn.close(CloseCode::UNSUPPORTED, "a session accepts JSON text only");
             return;
         };
         let (id, request) = requests::parse_request(text);
@@ -202,11 +202,11 @@ impl Session {
         if self.subscriptions.contains_key(&name) {
             return Err(RequestError::new(
                 ErrorCode::AlreadySubscribed,
-                format!("{name} is subscribed to already"),
+                format!("already subscribed to {name}"),
             ));
         }
         if self.subscriptions.len() >= SUBSCRIPTIONS_MAX {
-            let text = format!("a connection has at most {SUBSCRIPTIONS_MAX} channels");
+            let text = format!("too many subscriptions; the maximum per connection is {SUBSCRIPTIONS_MAX}");
             return Err(RequestError::new(ErrorCode::TooMany, text));
         }
         let (realtime, peer) = (&self.realtime, &self.peer);
@@ -229,7 +229,8 @@ impl Session {
                 }
                 if sent.is_err() {
                     // Continuing would hide the missing messages.
-                    let _ = conn.close(CloseCode::TRY_AGAIN, "more was missed than is read");
+                    let _ =
+                        conn.close(CloseCode::TRY_AGAIN, "the client reads the missed messages too slowly");
                     return;
                 }
                 conn.subscribe(&Topic::Session.topic(&name));
@@ -239,14 +240,14 @@ impl Session {
             })
         });
         let (subscription, queued) = subscribed?;
-        queued.map_err(|_| RequestError::new(ErrorCode::Unavailable, "the server comes to its end"))?;
+        queued.map_err(|_| RequestError::new(ErrorCode::Unavailable, "the server is shutting down"))?;
         self.subscriptions.insert(name, subscription);
         Ok(())
     }
 
     fn unsubscribe(&mut self, id: u64, name: &ChannelName) -> Result<(), RequestError> {
         if self.subscriptions.remove(name).is_none() {
-            return Err(RequestError::new(ErrorCode::NotSubscribed, format!("{name} is not subscribed to")));
+            return Err(RequestError::new(ErrorCode::NotSubscribed, format!("not subscribed to {name}")));
         }
         let name = name.clone();
         // After the command that has subscribed.
@@ -255,7 +256,7 @@ impl Session {
             conn.unsubscribe(&Topic::Presence.topic(&name));
             let _ = conn.send(ServerEvent::Ok { id, reply: &Reply::Done {} }.to_json());
         });
-        queued.map_err(|_| RequestError::new(ErrorCode::Unavailable, "the server comes to its end"))
+        queued.map_err(|_| RequestError::new(ErrorCode::Unavailable, "the server is shutting down"))
     }
 
     /// Runs `act` if the client may subscribe to the channel.
@@ -307,7 +308,8 @@ impl Session {
             .map(|(name, _)| name)
             .collect();
         for name in lost {
-            let error = RequestError::new(ErrorCode::Forbidden, "the token has no right any more");
+            let error =
+                RequestError::new(ErrorCode::Forbidden, "the new token does not allow this subscription");
             let _ = self.peer.run(move |conn| {
                 conn.unsubscribe(&Topic::Session.topic(&name));
                 conn.unsubscribe(&Topic::Presence.topic(&name));
@@ -322,7 +324,7 @@ impl Session {
         F: AsyncFnOnce(&RefCell<Self>) -> Result<Option<Reply<'static>>, RequestError> + 'static,
     {
         if self.pending >= PENDING_MAX {
-            let text = format!("{PENDING_MAX} requests wait already: await their answers");
+            let text = format!("{PENDING_MAX} requests are pending; wait for their replies");
             return Err(RequestError::new(ErrorCode::RateLimited, text));
         }
         self.pending += 1;
@@ -350,7 +352,7 @@ impl Session {
 /// lost one.
 fn send_reply(conn: &mut Conn<'_>, text: String) {
     if let Err(Error::Full) = conn.send(text) {
-        let _ = conn.close(CloseCode::TRY_AGAIN, "answers are not read");
+        let _ = conn.close(CloseCode::TRY_AGAIN, "the client does not read replies");
     }
 }
 

@@ -48,8 +48,8 @@ impl StaticFiles {
             } else if kind.is_file() {
                 *bytes += entry.metadata().map_err(failed)?.len();
                 if self.0.len() >= FILES_MAX || *bytes > BYTES_MAX {
-                    let most = format!("at most {FILES_MAX} files and {} MiB are served", BYTES_MAX >> 20);
-                    return Err(format!("{} holds too much: {most}", folder.display()));
+                    let most = format!("the maximum is {FILES_MAX} files and {} MiB", BYTES_MAX >> 20);
+                    return Err(format!("{} is too large: {most}", folder.display()));
                 }
                 let content = fs::read(entry.path()).map_err(failed)?;
                 self.0.insert(path, CachedFile::new(content.into(), media_type(&name)));

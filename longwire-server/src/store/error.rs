@@ -47,15 +47,19 @@ impl fmt::Display for StoreError {
             Self::Io { doing, file, error } => write!(f, "cannot {doing} {}: {error}", file.display()),
             Self::Corrupt { file, at, why } => write!(
                 f,
-                "{} is corrupt at byte {at}: {why}; restore it, or move it and its twin (.log, .old) away to give \
-                 up the channel's history",
+                "{} is corrupt at byte {at}: {why}; restore it, or move it and its twin (.log, .old) away to \
+                 discard the channel's history",
                 file.display()
             ),
             Self::InUse { directory } => {
-                write!(f, "another process uses {}; end it, or choose another directory", directory.display())
+                write!(
+                    f,
+                    "another process uses {}; stop it, or choose another directory",
+                    directory.display()
+                )
             }
             Self::TooLarge { bytes, most } => {
-                write!(f, "a message of {bytes} bytes cannot be stored; at most {most} are possible")
+                write!(f, "the message is too large for the store: {bytes} bytes, the maximum is {most}")
             }
         }
     }

@@ -58,7 +58,7 @@ impl Log {
         if let Some(mut old) = Records::open(store.path(name, "old"))? {
             if log.read(&mut old, name, &mut epoch, each)? {
                 // It was complete when it was renamed.
-                return Err(old.corrupt("it ends within a record"));
+                return Err(old.corrupt("the file ends within a record"));
             }
             log.old = Some(log.last);
         }
@@ -68,7 +68,7 @@ impl Log {
             log.torn = torn;
             if torn {
                 log.truncate(store, name)?;
-                tracing::warn!(file = %store.path(name, "log").display(), at = log.len, "cut an unfinished record");
+                tracing::warn!(file = %store.path(name, "log").display(), at = log.len, "truncated an unfinished record");
             }
         }
         Ok(epoch.map(|epoch| (log, epoch)))
@@ -92,21 +92,21 @@ impl Log {
             match (record, *known) {
                 (Record::Head { epoch, base, name: whose }, before) if !begun => {
                     if whose != name.as_str() {
-                        return Err(records.corrupt("it is another channel's"));
+                        return Err(records.corrupt("the file belongs to another channel"));
                     }
                     if before.is_some_and(|before| before != epoch || base != self.last) {
-                        return Err(records.corrupt("it does not continue its .old"));
+                        return Err(records.corrupt("the file does not continue its .old"));
                     }
                     (self.last, *known, begun) = (base, Some(epoch), true);
                 }
                 (Record::Message { offset, at, from, key, message }, Some(epoch)) if begun => {
                     if self.last.checked_add(1) != Some(offset) {
-                        return Err(records.corrupt("its offset is not the next"));
+                        return Err(records.corrupt("an offset is out of sequence"));
                     }
                     self.last = offset;
                     each(Published { position: Position { epoch, offset }, at, from, message }, key);
                 }
-                _ => return Err(records.corrupt("a file is one head, and messages behind it")),
+                _ => return Err(records.corrupt("a head must be the first record, and only that")),
             }
         }
     }
@@ -193,11 +193,7 @@ impl Log {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && self.len == 0 => Ok(()),
             Err(error) => Err(error),
         };
-        truncate.map_err(|error| StoreError::Io {
-            doing: "cut off an unfinished record of",
-            file: path,
-            error,
-        })?;
+        truncate.map_err(|error| StoreError::Io { doing: "truncate", file: path, error })?;
         self.torn = false;
         Ok(())
     }

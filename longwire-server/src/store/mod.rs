@@ -57,7 +57,7 @@ pub struct Store {
     /// Files written since the last sync.
     unsynced: Mutex<HashSet<PathBuf>>,
     sweep: Mutex<Sweep>,
-    #[expect(dead_code, reason = "it holds the lock of the directory while it is open")]
+    #[expect(dead_code, reason = "holds the lock of the directory while it is open")]
     lock: File,
 }
 
@@ -79,7 +79,7 @@ impl Store {
     pub fn open(directory: impl Into<PathBuf>, sync: Sync) -> Result<Self, StoreError> {
         let directory = directory.into();
         let failed = |doing, file: &Path, error| StoreError::Io { doing, file: file.into(), error };
-        fs::create_dir_all(&directory).map_err(|error| failed("make", &directory, error))?;
+        fs::create_dir_all(&directory).map_err(|error| failed("create", &directory, error))?;
         let path = directory.join("lock");
         let opened = File::options().write(true).create(true).truncate(false).open(&path);
         let lock = opened.map_err(|error| failed("open", &path, error))?;
@@ -144,7 +144,7 @@ impl Store {
         StoreError::Corrupt {
             file: self.path(name, "log"),
             at: 0,
-            why: "it is not what was written: somebody has changed it while it was in use",
+            why: "another program changed the file while it was in use",
         }
     }
 

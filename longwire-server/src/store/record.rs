@@ -116,7 +116,7 @@ impl Records {
         };
         match file.metadata() {
             Ok(data) => Ok(Some(Self { file: BufReader::new(file), path, start: 0, at: 0, len: data.len() })),
-            Err(error) => Err(StoreError::Io { doing: "look at", file: path, error }),
+            Err(error) => Err(StoreError::Io { doing: "inspect", file: path, error }),
         }
     }
 
@@ -150,7 +150,7 @@ impl Records {
         }
         let length = number(0) as usize;
         if length > RECORD_MAX {
-            return Err(self.corrupt("a record is longer than any may be"));
+            return Err(self.corrupt("a record exceeds the maximum size"));
         }
         if (length as u64) > left - FRAME as u64 {
             return Ok(Next::Torn);
@@ -160,7 +160,7 @@ impl Records {
         if crc32fast::hash(&body) != number(4) {
             return Err(self.corrupt("a record fails its checksum"));
         }
-        let record = decode(body.into()).ok_or_else(|| self.corrupt("a record has no meaning"))?;
+        let record = decode(body.into()).ok_or_else(|| self.corrupt("a record is invalid"))?;
         self.at += (FRAME + length) as u64;
         Ok(Next::Record(record))
     }

@@ -23,9 +23,9 @@ pub enum InvalidName {
 impl fmt::Display for InvalidName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Empty => f.write_str("it is empty; give it at least one character"),
-            Self::TooLong(bytes) => write!(f, "it has {bytes} bytes; at most {NAME_MAX} are possible"),
-            Self::Control(at) => write!(f, "byte {at} begins a control character; leave it out"),
+            Self::Empty => f.write_str("it must not be empty"),
+            Self::TooLong(bytes) => write!(f, "it has {bytes} bytes; the maximum is {NAME_MAX}"),
+            Self::Control(at) => write!(f, "it has a control character at byte {at}"),
         }
     }
 }

@@ -84,8 +84,8 @@ pub struct InvalidPosition;
 impl fmt::Display for InvalidPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            "a position is 12 hexadecimal digits (0-9, a-f), `-`, and a decimal number without leading zeros; \
-             pass it back as it was given",
+            "invalid position; pass it back unchanged: 12 hexadecimal digits (0-9, a-f), `-`, and a decimal number \
+             without leading zeros",
         )
     }
 }

@@ -29,12 +29,15 @@ async fn keys_of_programs() {
         assert!(identity.may_publish("a.b") && !identity.may_subscribe("a.b"));
     }
     for (headers, text) in [
-        (&[][..], "show a token: Authorization: Bearer TOKEN"),
-        (&[("x-api-key", "lwk_wrong")], "the key is not known"),
-        (&[("x-api-key", "")], "the key is not known"),
-        (&[("authorization", "Bearer lwk_")], "the key is not known"),
-        (&[("authorization", &format!("Bearer {sha256}"))], "tokens are not taken here"),
-        (&[("authorization", "Basic eDp5")], "show a token: Authorization: Bearer TOKEN"),
+        (&[][..], "credentials required; send a token as `Authorization: Bearer TOKEN`"),
+        (&[("x-api-key", "lwk_wrong")], "unknown API key"),
+        (&[("x-api-key", "")], "unknown API key"),
+        (&[("authorization", "Bearer lwk_")], "unknown API key"),
+        (&[("authorization", &format!("Bearer {sha256}"))], "this server does not accept tokens"),
+        (
+            &[("authorization", "Basic eDp5")],
+            "credentials required; send a token as `Authorization: Bearer TOKEN`",
+        ),
     ] {
         assert_eq!(refused(access.connect(&request("/a", headers), FROM, now()).await), (401, text.into()));
     }

@@ -57,10 +57,7 @@ async fn keys_are_fetched_once_and_again_when_one_is_missing() {
     server.answer(set(&[(RS256, "rsa", "old"), (ES256, "p256", "new")]));
     let new = signed(ES256, "p256", "new");
     for _ in 0..10 {
-        assert_eq!(
-            refused(connect_with_token(&access, &new).await),
-            (401, "the key of the token (kid) is not known".into())
-        );
+        assert_eq!(refused(connect_with_token(&access, &new).await), (401, "unknown token key (kid)".into()));
     }
     assert_eq!(server.requests().len(), 1);
     pass(Duration::from_secs(61)).await;
@@ -73,10 +70,7 @@ async fn keys_are_fetched_once_and_again_when_one_is_missing() {
     server.answer(set(&[(ES256, "p256", "new")]));
     assert!(connect_with_token(&access, &old).await.is_ok());
     pass(Duration::from_secs(601)).await;
-    assert_eq!(
-        refused(connect_with_token(&access, &old).await),
-        (401, "the key of the token (kid) is not known".into())
-    );
+    assert_eq!(refused(connect_with_token(&access, &old).await), (401, "unknown token key (kid)".into()));
     assert_eq!(server.requests().len(), 3);
 }
 
@@ -114,7 +108,7 @@ async fn keys_that_cannot_be_fetched_again_hold() {
     let before = server.requests().len();
     for _ in 0..10 {
         let (status, text) = refused(connect_with_token(&access, &shown).await);
-        let expected = "the keys for tokens cannot be fetched: the answer is 500 Internal Server Error";
+        let expected = "cannot fetch the token keys: the answer is 500 Internal Server Error";
         assert_eq!((status, &*text), (503, expected));
     }
     assert_eq!(server.requests().len(), before + 1);
@@ -124,24 +118,24 @@ async fn keys_that_cannot_be_fetched_again_hold() {
 async fn servers_that_give_no_keys() {
     let secret = json!({ "keys": [{ "kty": "oct", "k": "YSBzZWNyZXQgdGhhdCBpcyBsb25nIGVub3VnaCBmb3IgdGhlbQ", "kid": "one" }] });
     for (answer, expected) in [
-        (Answer::Endless, "the answer is too large"),
-        (Answer::Whole("200 OK", " ".repeat(256 * 1024 + 1)), "the answer is too large"),
+        (Answer::Endless, "the response is too large"),
+        (Answer::Whole("200 OK", " ".repeat(256 * 1024 + 1)), "the response is too large"),
         (Answer::Whole("200 OK", "<html>".into()), "this is no JSON"),
         (Answer::Whole("200 OK", "[]".into()), "no key that can be used"),
-        (Answer::Whole("200 OK", r#"{"keys": []}"#.into()), "no key that can be used: there is none"),
+        (Answer::Whole("200 OK", r#"{"keys": []}"#.into()), "no key that can be used: the set is empty"),
         (
             Answer::Whole("200 OK", secret.to_string()),
-            "no key that can be used: it is a secret, which nobody publishes",
+            "no key that can be used: a published key set must not contain secrets",
         ),
         (Answer::Whole("404 Not Found", String::new()), "the answer is 404"),
         // Not followed: it could lead to anything that the server reaches.
         (Answer::Whole("302 Found\r\nLocation: /other", String::new()), "the answer is 302"),
-        (Answer::Raw(b"\xff\xfe\0garbage\r\n\r\n".to_vec()), "the keys for tokens cannot be fetched: "),
+        (Answer::Raw(b"\xff\xfe\0garbage\r\n\r\n".to_vec()), "cannot fetch the token keys: "),
         (
             Answer::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{".to_vec()),
-            "the keys for tokens cannot be fetched: ",
+            "cannot fetch the token keys: ",
         ),
-        (Answer::Raw(Vec::new()), "the keys for tokens cannot be fetched: "),
+        (Answer::Raw(Vec::new()), "cannot fetch the token keys: "),
     ] {
         let server = Server::start(answer).await;
         let access = fetching(&server);
@@ -162,7 +156,7 @@ async fn keys_can_be_fetched_before_they_are_needed() {
     let server = Server::start(Answer::Whole("404 Not Found", String::new())).await;
     let access = fetching(&server);
     let error = access.fetch_keys().await.expect_err("there are none");
-    assert_eq!(error, "the keys for tokens cannot be fetched: the answer is 404 Not Found");
+    assert_eq!(error, "cannot fetch the token keys: the answer is 404 Not Found");
     server.answer(set(&[(RS256, "rsa", "one")]));
     pass(Duration::from_secs(3)).await;
     assert_eq!(access.fetch_keys().await, Ok(()));
@@ -192,7 +186,7 @@ async fn a_server_that_is_silent_is_waited_for_not_for_long() {
     let access = fetching(&server);
     let started = tokio::time::Instant::now();
     let (status, text) = refused(connect_with_token(&access, &signed(RS256, "rsa", "one")).await);
-    assert_eq!((status, &*text), (503, "the keys for tokens cannot be fetched: no answer in time"));
+    assert_eq!((status, &*text), (503, "cannot fetch the token keys: the request timed out"));
     assert_eq!(started.elapsed().as_secs(), 5);
 }
 

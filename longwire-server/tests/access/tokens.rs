@@ -66,7 +66,7 @@ async fn every_algorithm() {
             format!("{header}.{payload}.AAAA"),
         ] {
             let said = refused(connect_with_token(&access, &forged).await);
-            assert_eq!(said, (401, "the signature of the token is wrong".into()), "{algorithm:?}");
+            assert_eq!(said, (401, "the signature of the token is invalid".into()), "{algorithm:?}");
         }
     }
 }
@@ -82,11 +82,12 @@ async fn what_a_token_claims_of_time_and_people() {
         all.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
         all
     };
-    let (expired, not_yet) = ("the token has expired (exp)", "the token is not good yet (nbf)");
-    let (audience, issuer) = ("the token is for somebody else (aud)", "the token is of somebody else (iss)");
+    let (expired, not_yet) = ("the token has expired (exp)", "the token is not valid yet (nbf)");
+    let (audience, issuer) =
+        ("the token is for another audience (aud)", "the token has an unaccepted issuer (iss)");
     let (malformed, rights) =
-        ("this is no token (RFC 7519 7.2)", "the token holds what is no pattern (longwire)");
-    let user = "the token names no user (sub) of 1 to 255 bytes";
+        ("malformed token (RFC 7519 7.2)", "the token has an invalid pattern (longwire)");
+    let user = "the user name in the token (sub) must have 1 to 255 bytes and no control characters";
     for (access, more, wrong) in [
         (&plain, json!({}), None),
         // The last moment, and the first after it: 30 s are given to clocks.
@@ -96,7 +97,7 @@ async fn what_a_token_claims_of_time_and_people() {
         (&plain, json!({ "exp": NOW as f64 + 0.5 }), None),
         (&plain, json!({ "nbf": NOW + 30 }), None),
         (&plain, json!({ "nbf": NOW + 31 }), Some(not_yet)),
-        (&plain, json!({ "exp": null }), Some("the token does not say when it expires (exp)")),
+        (&plain, json!({ "exp": null }), Some("the token has no expiry time (exp)")),
         (&plain, json!({ "exp": "1800000060" }), Some(malformed)),
         (&plain, json!({ "exp": -1 }), Some(malformed)),
         (&plain, json!({ "exp": 1e300 }), Some(malformed)),
@@ -171,7 +172,7 @@ async fn what_is_not_claimed_is_nothing() {
 #[tokio::test]
 async fn the_algorithm_is_the_keys() {
     let rsa = configured(&format!("[token]\nkey_file = '{}'", key_path("rsa")));
-    let algorithm = "the algorithm of the token is not that of its key";
+    let algorithm = "the algorithm of the token does not match its key";
     // The oldest of them: the public key, as everybody has it, as the secret of an HMAC.
     for secret in [key("rsa"), String::from_utf8(key("rsa")).expect("text").trim().into()] {
         let confused =
@@ -211,7 +212,7 @@ async fn the_algorithm_is_the_keys() {
     let other = token(RS256, "other_rsa", None, &claims(json!({})));
     assert_eq!(
         refused(connect_with_token(&rsa, &other).await),
-        (401, "the signature of the token is wrong".into())
+        (401, "the signature of the token is invalid".into())
     );
     // Keys that the token itself brings are not looked at.
     let brought = format!(
@@ -223,7 +224,7 @@ async fn the_algorithm_is_the_keys() {
     );
     assert_eq!(
         refused(connect_with_token(&rsa, &brought).await),
-        (401, "the signature of the token is wrong".into())
+        (401, "the signature of the token is invalid".into())
     );
 }
 
@@ -255,7 +256,7 @@ async fn what_is_no_token() {
         "e30.e30.e30.e30.e30",
     ] {
         let (status, said) = refused(connect_with_token(&access, text).await);
-        assert_eq!((status, &*said), (401, "this is no token (RFC 7519 7.2)"), "{text}");
+        assert_eq!((status, &*said), (401, "malformed token (RFC 7519 7.2)"), "{text}");
     }
     let critical = format!("{}.{good_claims}.", encoded(r#"{"alg":"HS256","crit":["b64"],"b64":false}"#));
     assert!(refused(connect_with_token(&access, &critical).await).1.contains("RFC 7515 4.1.11"));
@@ -308,13 +309,13 @@ async fn several_keys_in_one_file() {
         (HS256, "", Some("secret"), None),
         (RS256, "rsa", None, None),
         (ES256, "p256", None, None),
-        (RS256, "rsa", Some("two"), Some("the algorithm of the token is not that of its key")),
-        (RS256, "other_rsa", Some("one"), Some("the signature of the token is wrong")),
-        (RS256, "rsa", Some("One"), Some("the key of the token (kid) is not known")),
-        (RS256, "other_rsa", Some("enc"), Some("the key of the token (kid) is not known")),
-        (RS256, "other_rsa", Some("sign-only"), Some("the key of the token (kid) is not known")),
-        (EdDSA, "ed25519", Some("mismatched"), Some("the key of the token (kid) is not known")),
-        (EdDSA, "ed25519", None, Some("the algorithm of the token is not that of its key")),
+        (RS256, "rsa", Some("two"), Some("the algorithm of the token does not match its key")),
+        (RS256, "other_rsa", Some("one"), Some("the signature of the token is invalid")),
+        (RS256, "rsa", Some("One"), Some("unknown token key (kid)")),
+        (RS256, "other_rsa", Some("enc"), Some("unknown token key (kid)")),
+        (RS256, "other_rsa", Some("sign-only"), Some("unknown token key (kid)")),
+        (EdDSA, "ed25519", Some("mismatched"), Some("unknown token key (kid)")),
+        (EdDSA, "ed25519", None, Some("the algorithm of the token does not match its key")),
     ] {
         let shown = connect_with_token(&access, &token(algorithm, name, id, &good)).await;
         match wrong {
@@ -361,7 +362,7 @@ fn files_that_hold_no_keys() {
         ("key_file", String::new(), "this is no public key that is known"),
         ("key_file", "{".into(), "this is no JSON"),
         ("key_file", r#"{"keys": 7}"#.into(), "`keys` is no list"),
-        ("key_file", r#"{"keys": []}"#.into(), "no key that can be used: there is none"),
+        ("key_file", r#"{"keys": []}"#.into(), "no key that can be used: the set is empty"),
         (
             "key_file",
             r#"{"kty": "oct", "k": "AAAA"}"#.into(),
@@ -395,7 +396,7 @@ fn files_that_hold_no_keys() {
         assert!(Access::new(&config).is_ok());
     }
     let config: config::Access = toml::from_str("token.key_file = '/nowhere/at/all'").expect("valid");
-    assert!(Access::new(&config).expect_err("there is none").starts_with("cannot read /nowhere/at/all"));
+    assert!(Access::new(&config).expect_err("the set is empty").starts_with("cannot read /nowhere/at/all"));
 }
 
 #[tokio::test]

@@ -82,7 +82,7 @@ fn the_environment_wins_over_the_file_and_secrets_are_not_shown() {
     assert_eq!(status, Some(1));
     assert_eq!(
         stderr,
-        "longwire: LONGWIRE_MAX_MESSAGE: write a number of bytes, as in 65536, 64K, 16M or 1G\n"
+        "longwire: LONGWIRE_MAX_MESSAGE: invalid size; write a number of bytes, such as 65536, 64K, 16M or 1G\n"
     );
     let (status, _, stderr) =
         output(longwire().args(["config", "check"]).env("LONGWIRE_LISTEN", "0.0.0.0:80"));

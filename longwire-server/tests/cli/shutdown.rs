@@ -25,7 +25,7 @@ async fn a_signal_closes_everyone_with_1001_and_ends_with_0() {
             let frame = closed.frame.as_ref().expect("a code");
             assert_eq!(
                 (closed.by, frame.code, &*frame.reason),
-                (Side::Peer, CloseCode::GOING_AWAY, "the server stops")
+                (Side::Peer, CloseCode::GOING_AWAY, "the server is shutting down")
             );
         }
         assert_eq!(client.ended(), (Some(0), vec![]));

@@ -40,7 +40,7 @@ impl RequestOrigin {
             (None, _) => return Ok(Self::Own),
             (Some(origin), None) => (origin, host.and_then(|host| std::str::from_utf8(host).ok())),
             (Some(_), Some(_)) => {
-                return Err(ErrorResponse::forbidden("there is more than one Origin header (RFC 6454 7.3)"));
+                return Err(ErrorResponse::forbidden("more than one Origin header (RFC 6454 7.3)"));
             }
         };
         let allows = |origins: &Origins| host.is_some_and(|host| origins.allows(origin.as_bytes(), host));
@@ -50,9 +50,7 @@ impl RequestOrigin {
         match origins {
             Origins::Any => Ok(Self::Any),
             listed if allows(listed) => Ok(Self::Listed(origin.clone())),
-            _ => {
-                Err(ErrorResponse::forbidden("pages of this Origin are not answered: add it to allow_origin"))
-            }
+            _ => Err(ErrorResponse::forbidden("this origin is not allowed; add it to allow_origin")),
         }
     }
 

@@ -27,7 +27,7 @@ impl Http {
         for (requested, authorised) in requested.iter().zip(authorised) {
             let opened = authorised.and_then(|(name, after)| {
                 if !names.insert(name.clone()) {
-                    let text = format!("{name} is asked for more than once");
+                    let text = format!("{name} is listed more than once");
                     return Err(RequestError::new(ErrorCode::AlreadySubscribed, text));
                 }
                 Ok(Channel::open(&self.realtime, name, after, mode, client.user(), requested.presence)?)

@@ -219,7 +219,7 @@ impl Http {
             Some(listening)
                 if !host_allowed(host(request), listening, &self.realtime.0.config.allow_host) =>
             {
-                let text = "this server is asked for by a name that is not its own: add it to allow_host\n";
+                let text = "this host is not allowed; add it to allow_host\n";
                 Err(Refusal::new(StatusCode::FORBIDDEN, text))
             }
             _ => Ok(()),
@@ -283,7 +283,7 @@ impl Http {
             Route::Site(_) | Route::Dashboard | Route::Stats | Route::Metrics => {
                 if !client.identity.is_operator() {
                     return Err(ErrorResponse::forbidden(
-                        "this is for operators: see access in the configuration",
+                        "operators only; see `operator` in the access settings",
                     ));
                 }
                 Ok(match route {

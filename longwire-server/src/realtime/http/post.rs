@@ -68,7 +68,7 @@ impl Http {
             Message::Text(text.map_err(|_| {
                 RequestError::new(
                     ErrorCode::BadRequest,
-                    "a text is UTF-8: encode it so, or name a Content-Type that is no text",
+                    "the text is not UTF-8; encode it as UTF-8, or send another Content-Type",
                 )
             })?)
         } else {
@@ -138,7 +138,12 @@ impl Http {
                 message.as_bytes(),
                 SystemTime::now(),
             );
-            let late = || RequestError::new(ErrorCode::Unavailable, "who has to be asked takes too long");
+            let late = || {
+                RequestError::new(
+                    ErrorCode::Unavailable,
+                    "the webhook takes too long for this batch; send fewer messages",
+                )
+            };
             tokio::time::timeout_at(deadline, decision).await.map_err(|_| late())??;
         }
         Ok(self.realtime.publish_unchecked(&name, message, client.user(), key.as_deref(), None)?)
@@ -207,7 +212,9 @@ async fn read<B>(body: B, max: usize) -> Result<Bytes, ErrorResponse>
 where
     B: HttpBody<Error: Into<Box<dyn Error + Send + Sync>>>,
 {
-    let too_large = || RequestError::new(ErrorCode::TooLarge, format!("at most {max} bytes are taken here"));
+    let too_large = || {
+        RequestError::new(ErrorCode::TooLarge, format!("the body is too large; the maximum is {max} bytes"))
+    };
     if body.size_hint().lower() > max as u64 {
         return Err(too_large().into());
     }
@@ -215,16 +222,20 @@ where
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large().into()),
         Ok(Err(error)) => Err(response::unreadable_body(&*error)),
-        Err(_) => {
-            Err(ErrorResponse::timed_out(&format!("the body takes longer than {} s", BODY_TIME.as_secs())))
-        }
+        Err(_) => Err(ErrorResponse::timed_out(&format!(
+            "the body was not received within {} s",
+            BODY_TIME.as_secs()
+        ))),
     }
 }
 
 fn idempotency_key(value: &[u8]) -> Result<&str, RequestError> {
     let key = std::str::from_utf8(value).ok().filter(|key| (1..=KEY_MAX).contains(&key.len()));
     key.ok_or_else(|| {
-        RequestError::new(ErrorCode::BadRequest, format!("Idempotency-Key has 1 to {KEY_MAX} bytes of UTF-8"))
+        RequestError::new(
+            ErrorCode::BadRequest,
+            format!("Idempotency-Key must have 1 to {KEY_MAX} bytes of UTF-8"),
+        )
     })
 }
 

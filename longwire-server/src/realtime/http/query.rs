@@ -36,7 +36,7 @@ impl Query {
                 "channel" if parsed.channels.len() == CHANNELS_MAX => {
                     return Err(RequestError::new(
                         ErrorCode::TooMany,
-                        format!("at most {CHANNELS_MAX} channels at once"),
+                        format!("too many channels; the maximum is {CHANNELS_MAX}"),
                     ));
                 }
                 "channel" => {
@@ -51,17 +51,17 @@ impl Query {
                 }
                 "presence" => {
                     let channel = parsed.channels.last_mut();
-                    let channel =
-                        channel.ok_or_else(|| bad("`presence` belongs to the `channel` before it"))?;
+                    let channel = channel.ok_or_else(|| bad("`presence` must follow its `channel`"))?;
                     channel.presence = match value {
                         "1" => true,
                         "0" => false,
-                        _ => return Err(bad("`presence` is 1 or 0")),
+                        _ => return Err(bad("`presence` must be 1 or 0")),
                     };
                 }
                 "wait" => {
                     let wait = value.parse().ok().filter(|wait| *wait <= WAIT_MAX);
-                    parsed.wait = wait.ok_or_else(|| bad(format!("`wait` is 0 to {WAIT_MAX} seconds")))?;
+                    parsed.wait =
+                        wait.ok_or_else(|| bad(format!("`wait` must be 0 to {WAIT_MAX} seconds")))?;
                 }
                 _ => {}
             }
@@ -72,8 +72,8 @@ impl Query {
     /// Returns the channels of a request to `/-/events`.
     pub(super) fn required_channels(&self) -> Result<&[ChannelQuery], RequestError> {
         match &*self.channels {
-            [] => Err(bad("say which channels: ?channel=NAME&channel=NAME")),
-            _ if self.after.is_some() => Err(bad("`after` belongs to the `channel` before it")),
+            [] => Err(bad("no channels given; write ?channel=NAME&channel=NAME")),
+            _ if self.after.is_some() => Err(bad("`after` must follow its `channel`")),
             channels => Ok(channels),
         }
     }
@@ -93,7 +93,7 @@ fn decode(value: &str) -> Result<String, RequestError> {
             b'%' => {
                 let mut digit = || char::from(bytes.next()?).to_digit(16);
                 let (Some(high), Some(low)) = (digit(), digit()) else {
-                    return Err(bad("a % needs two hexadecimal digits (RFC 3986 2.1)"));
+                    return Err(bad("% must be followed by two hexadecimal digits (RFC 3986 2.1)"));
                 };
                 // Two digits of four bits fit into a byte.
                 (high << 4 | low) as u8
@@ -101,7 +101,7 @@ fn decode(value: &str) -> Result<String, RequestError> {
             byte => byte,
         });
     }
-    String::from_utf8(decoded).map_err(|_| bad("the query is UTF-8, percent-encoded"))
+    String::from_utf8(decoded).map_err(|_| bad("the query is not percent-encoded UTF-8"))
 }
 
 #[cfg(test)]

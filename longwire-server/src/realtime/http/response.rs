@@ -32,7 +32,7 @@ impl ErrorResponse {
     }
 
     pub(super) fn not_found() -> Self {
-        Self::new(StatusCode::NOT_FOUND, ErrorCode::BadRequest, "nothing is here")
+        Self::new(StatusCode::NOT_FOUND, ErrorCode::BadRequest, "not found")
     }
 
     pub(super) fn forbidden(text: &str) -> Self {
@@ -44,7 +44,7 @@ impl ErrorResponse {
         Self::new(
             StatusCode::METHOD_NOT_ALLOWED,
             ErrorCode::BadRequest,
-            format!("understood here: {methods}"),
+            format!("method not allowed; use one of {methods}"),
         )
         .header(header::ALLOW, HeaderValue::from_static(methods))
     }
@@ -57,7 +57,7 @@ impl ErrorResponse {
 
     /// RFC 9110 15.5.16.
     pub(super) fn unsupported_encoding() -> Self {
-        let text = "a body with a Content-Encoding is not understood: send it as it is";
+        let text = "unsupported Content-Encoding; send the body without it";
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, ErrorCode::BadRequest, text)
             .header(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"))
     }
@@ -178,7 +178,7 @@ pub(super) fn wants_stream(headers: &HeaderMap) -> Result<bool, ErrorResponse> {
     if says_nothing || takes_json {
         return Ok(false);
     }
-    let text = "here is text/event-stream, or application/json";
+    let text = "not acceptable; accept text/event-stream or application/json";
     Err(ErrorResponse::new(StatusCode::NOT_ACCEPTABLE, ErrorCode::BadRequest, text))
 }
 
@@ -187,7 +187,7 @@ pub(super) fn unreadable_body(error: &(dyn Error + 'static)) -> ErrorResponse {
     ErrorResponse::new(
         StatusCode::BAD_REQUEST,
         ErrorCode::BadRequest,
-        format!("the body ends too early: {error}"),
+        format!("the body is incomplete: {error}"),
     )
 }
 

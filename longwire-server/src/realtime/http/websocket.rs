@@ -12,7 +12,7 @@ impl Http {
     /// Accepts a WebSocket, or returns the reason for its rejection.
     pub(super) async fn websocket<B>(&self, mut request: Request<B>, peer: SocketAddr) -> Response<Body> {
         let (Some(engine), Some(acceptor)) = (self.realtime.0.engine.get(), &self.websockets) else {
-            return refused(Refusal::new(StatusCode::NOT_IMPLEMENTED, "no WebSocket is served here\n"));
+            return refused(Refusal::new(StatusCode::NOT_IMPLEMENTED, "WebSocket is not supported here\n"));
         };
         let from = match self.proxies.as_ref().map_or(Ok(peer), |proxies| proxies.apply(peer, &mut request)) {
             Ok(from) => from,
