@@ -21,11 +21,11 @@ pub(super) struct ClientOptions {
     #[arg(long, value_name = "PATH")]
     cacert: Vec<PathBuf>,
 
-    /// Client certificate (PEM, with its chain)
+    /// Present this client certificate (PEM, with its chain)
     #[arg(long, value_name = "PATH", requires = "key")]
     cert: Option<PathBuf>,
 
-    /// Private key of --cert (PEM, not encrypted)
+    /// Use this private key for --cert (PEM, not encrypted)
     #[arg(long, value_name = "PATH", requires = "cert")]
     key: Option<PathBuf>,
 
@@ -56,7 +56,7 @@ pub(super) struct ClientOptions {
     #[arg(long, value_name = "NAME=VALUE")]
     cookie: Vec<String>,
 
-    /// Timeout for connecting, and for the opening handshake
+    /// Limit the time to connect, and for the opening handshake
     ///
     /// Applies to each of them separately.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
@@ -68,7 +68,7 @@ pub(super) struct ClientOptions {
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     read_timeout: Option<Duration>,
 
-    /// Maximum number of redirects to follow
+    /// Follow at most this many redirects
     #[arg(long, value_name = "N", default_value_t = 5)]
     max_redirects: usize,
 

@@ -33,9 +33,10 @@ enum Command {
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 struct Check {
-    /// Settings file in TOML, as described in docs/longwire.toml
+    /// Settings file in TOML (see docs/longwire.toml)
     ///
     /// Without a file, only the defaults and the environment are checked.
+    #[arg(value_name = "PATH")]
     file: Option<PathBuf>,
 
     /// Print the settings as JSON

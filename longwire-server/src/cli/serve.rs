@@ -27,11 +27,11 @@ use crate::log;
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Serve {
-    /// Settings file in TOML, as described in docs/longwire.toml
+    /// Read settings from this TOML file (see docs/longwire.toml)
     #[arg(long, value_name = "PATH")]
     config: Option<PathBuf>,
 
-    /// Address to listen on [default: 127.0.0.1:8080]
+    /// Listen on this address [default: 127.0.0.1:8080]
     ///
     /// Port 0 selects a free port. 0.0.0.0 and [::] listen on all interfaces.
     #[arg(long, value_name = "ADDR")]
@@ -52,13 +52,13 @@ pub(super) struct Serve {
     #[arg(long)]
     pub(super) forwarded: bool,
 
-    /// Maximum number of open WebSockets [default: unlimited]
+    /// Limit the number of open WebSockets [default: unlimited]
     ///
     /// Further requests get 503.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_connections: Option<u32>,
 
-    /// Number of threads [default: one per core]
+    /// Use this many threads [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
 
@@ -86,7 +86,7 @@ pub(super) struct Serve {
     #[arg(long, value_name = "NAME", value_parser = super::subprotocol)]
     subprotocol: Vec<String>,
 
-    /// Maximum size of a message, such as 64K or 4M [default: 1M]
+    /// Limit the size of a message, such as 64K or 4M [default: 1M]
     ///
     /// A larger message closes its sender's connection with 1009.
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
@@ -104,7 +104,7 @@ pub(super) struct Serve {
     #[arg(long, value_name = "PATH")]
     pages: Option<PathBuf>,
 
-    /// When to sync history to disk: os, always, or 1s [default: os]
+    /// Sync history to disk: os, always, or every 1s [default: os]
     ///
     /// `os` leaves it to the operating system, `always` syncs before each acknowledgement, and a duration
     /// syncs at that interval.
@@ -115,7 +115,7 @@ pub(super) struct Serve {
     #[arg(long)]
     deflate: bool,
 
-    /// Minimum size of a message to compress [default: 256]
+    /// Compress only messages of at least this size [default: 256]
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     deflate_threshold: Option<Size>,
 
@@ -133,7 +133,7 @@ pub(super) struct Serve {
     #[arg(long, value_name = "FORMAT")]
     log: Option<log::Format>,
 
-    /// Log level [default: info]
+    /// Set the log level [default: info]
     ///
     /// `warn`: problems that need attention; `info`: every closed or rejected connection; `debug`: every
     /// opened connection as well.

@@ -27,7 +27,7 @@ pub(super) struct Tls {
     #[arg(long, value_name = "PATH", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
 
-    /// Private key of the certificate (PEM)
+    /// Use this private key for --tls-cert (PEM)
     #[arg(long, value_name = "PATH", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
 

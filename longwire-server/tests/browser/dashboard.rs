@@ -16,7 +16,7 @@ async fn its_numbers_are_what_was_done() {
     let server = Server::start(&[]);
     let mut browser = Browser::start().await;
     let tab = browser.open(&format!("http://127.0.0.1:{}/-/#茶馆", server.port)).await;
-    browser.until(&tab, &row("#rows tr", "茶馆 is here (websocket)")).await;
+    browser.until(&tab, &row("#rows tr", "watching 茶馆 (websocket)")).await;
 
     let mut talkers = vec![server.connect("/数").await, server.connect("/数").await];
     let before = browser.value(&tab, "fetch('/-/stats').then(answer => answer.json())").await;

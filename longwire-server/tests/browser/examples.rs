@@ -44,13 +44,13 @@ async fn chat() {
     let ada = visit(&mut browser, &server, "/").await;
     browser.fill(&ada, "name", "阿达").await;
     browser.send_chat(&ada, "你好，世界 👋").await;
-    browser.until(&ada, "!!document.querySelector('li.mine:not(.waits)')").await;
+    browser.until(&ada, "!!document.querySelector('li.mine:not(.pending)')").await;
     let lin = visit(&mut browser, &server, "/").await;
     browser.until(&lin, "document.querySelector('li')?.textContent.includes('你好，世界 👋')").await;
     browser.fill(&lin, "name", "林").await;
     browser.send_chat(&lin, "<b>早</b> ☕").await;
     browser.until(&ada, "document.querySelectorAll('li')[1]?.textContent.includes('<b>早</b> ☕')").await;
-    browser.until(&ada, "document.getElementById('there').textContent === '2 there'").await;
+    browser.until(&ada, "document.getElementById('online').textContent === '2 online'").await;
     assert_eq!(browser.value(&ada, "document.querySelectorAll('li').length").await, json!(2));
     look(browser, &ada, "chat").await;
 }
@@ -92,7 +92,7 @@ async fn pad() {
     let server = start("pad");
     let mut browser = Browser::start().await;
     let ada = visit(&mut browser, &server, "/").await;
-    browser.until(&ada, "document.querySelectorAll('.line:not(.waits)').length === 1").await;
+    browser.until(&ada, "document.querySelectorAll('.line:not(.pending)').length === 1").await;
     let lin = visit(&mut browser, &server, "/").await;
     browser.until(&lin, "document.querySelectorAll('.line').length === 1").await;
     // Types a text into a line, as a person does.
@@ -107,7 +107,7 @@ async fn pad() {
             "(input => (input.setSelectionRange(1e6, 1e6), input.dispatchEvent(new KeyboardEvent('keydown', {{ key: 'Enter' }}))))(document.querySelectorAll('.line input')[{line}])"
         )
     };
-    let text = "document.querySelectorAll('.waits').length ? [] : [...document.querySelectorAll('.line input')].map(line => line.value)";
+    let text = "document.querySelectorAll('.pending').length ? [] : [...document.querySelectorAll('.line input')].map(line => line.value)";
     browser.value(&ada, &write(0, "床前明月光")).await;
     browser.value(&ada, &enter(0)).await;
     browser.until(&lin, "document.querySelectorAll('.line').length === 2").await;
@@ -130,10 +130,10 @@ async fn pad() {
         }
     }
     browser
-        .until(&ada, "document.querySelectorAll('.line').length === 10 && !document.querySelector('.waits')")
+        .until(&ada, "document.querySelectorAll('.line').length === 10 && !document.querySelector('.pending')")
         .await;
     browser
-        .until(&lin, "document.querySelectorAll('.line').length === 10 && !document.querySelector('.waits')")
+        .until(&lin, "document.querySelectorAll('.line').length === 10 && !document.querySelector('.pending')")
         .await;
     let first = browser.value(&ada, text).await;
     assert_eq!(browser.value(&lin, text).await, first);
@@ -142,7 +142,7 @@ async fn pad() {
     for round in 0..210 {
         browser.value(&lin, &write(2, &format!("疑是地上霜 {round}"))).await;
     }
-    browser.until(&ada, "!document.querySelector('.waits') && document.querySelectorAll('.line input')[2].value === '疑是地上霜 209'").await;
+    browser.until(&ada, "!document.querySelector('.pending') && document.querySelectorAll('.line input')[2].value === '疑是地上霜 209'").await;
     let late = visit(&mut browser, &server, "/").await;
     browser.until(&late, "document.querySelectorAll('.line').length === 10").await;
     let whole: Value = browser.value(&ada, text).await;
