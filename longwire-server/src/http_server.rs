@@ -258,7 +258,7 @@ mod tests {
 
     /// A connection is idle after a minute without requests, but never while a request is active.
     #[tokio::test(start_paused = true)]
-    async fn a_minute_without_a_request() {
+    async fn a_connection_is_idle_after_a_minute() {
         let active = ActiveRequests::default();
         let begun = tokio::time::Instant::now();
         active.wait_until_idle().await;
@@ -278,7 +278,7 @@ mod tests {
 
     #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn the_system_is_as_patient_as_we_are() {
+    async fn the_tcp_user_timeout_equals_the_write_timeout() {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let socket = TcpStream::connect(listener.local_addr().expect("an address")).await.expect("connected");
         set_tcp_user_timeout(&socket);

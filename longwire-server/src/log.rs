@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn who_logs_never_waits_and_what_is_dropped_is_told() {
+    fn logging_never_blocks_and_reports_dropped_lines() {
         let (allow, allowed) = channel();
         let (taken, lines) = channel();
         let mut log = Lines::start(Slow { allowed, taken }, Format::Json).unwrap();

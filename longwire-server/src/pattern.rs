@@ -333,7 +333,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_patterns_match() {
+    fn pattern_matching() {
         for (pattern, names, others) in [
             ("a", &["a"][..], &["A", "b", "a.b", "a/b", "aa", ""][..]),
             ("a.b", &["a.b"], &["a/b", "a", "a.b.c", "a.c", "A.b"]),
@@ -367,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pattern() {
+    fn invalid_patterns() {
         for (text, error) in [
             ("", InvalidPattern::EmptySegment),
             (".", InvalidPattern::EmptySegment),
@@ -390,7 +390,7 @@ mod tests {
     }
 
     #[test]
-    fn what_paths_name() {
+    fn channel_names_of_paths() {
         for (path, name) in [
             ("/a", "a"),
             ("/quotes.eur", "quotes.eur"),
@@ -504,7 +504,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_makes_the_parsers_panic(text in any::<String>(), path in "/([a-z./*>%0-9-]|%[0-9a-f]{2}|\\PC){0,300}") {
+        fn no_text_causes_a_panic(text in any::<String>(), path in "/([a-z./*>%0-9-]|%[0-9a-f]{2}|\\PC){0,300}") {
             if let Ok(pattern) = text.parse::<Pattern>() {
                 pattern.matches(&path);
                 prop_assert_eq!(pattern.as_str(), &text);

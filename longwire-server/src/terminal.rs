@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn control_characters_are_escaped_and_all_else_stays() {
+    fn only_control_characters_are_escaped() {
         assert_eq!(escaped("你好\t🌊\nnext"), "你好\t🌊\nnext");
         assert_eq!(escaped("\x1b[2Jgone\u{9b}31m\r"), "\\u{1b}[2Jgone\\u{9b}31m\\r");
     }

@@ -79,7 +79,7 @@ mod tests {
     const TIMEOUT: Duration = Duration::from_secs(30);
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_that_takes_nothing_is_given_up() {
+    async fn a_peer_that_accepts_nothing_times_out() {
         let (near, mut far) = tokio::io::duplex(4);
         let mut stream = WriteTimeout::new(near, TIMEOUT);
         stream.write_all("你".as_bytes()).await.expect("there is room");
@@ -92,7 +92,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_peer_that_takes_a_byte_in_time_is_not() {
+    async fn a_peer_that_accepts_a_byte_in_time_does_not_time_out() {
         let (near, mut far) = tokio::io::duplex(1);
         let mut stream = WriteTimeout::new(near, TIMEOUT);
         let reader = tokio::spawn(async move {

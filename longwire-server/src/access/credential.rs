@@ -88,7 +88,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_in_headers_make_it_panic(
+        fn no_header_bytes_cause_a_panic(
             name in prop::sample::select(vec!["authorization", "x-api-key", "cookie", "sec-websocket-protocol"]),
             begin in prop::sample::select(vec!["", "Bearer", "bearer ", "bearer.", "session=", "a=b; session=\""]),
             bytes in prop::collection::vec(any::<u8>(), 0..40),
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn where_a_token_may_stand() {
+    fn credentials_are_found_in_each_source() {
         let credential_sources = CredentialSources { cookie: Some("session".into()), query: true };
         let none = CredentialSources::default();
         for (uri, headers, presented, without) in [

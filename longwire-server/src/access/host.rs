@@ -55,7 +55,7 @@ mod tests {
     proptest! {
         /// Every host that is accepted on a loopback address is a loopback address or a localhost name.
         #[test]
-        fn nothing_else_is_taken(host in "(localhost|127\\.[0-9.]{1,8}|[a-z.]{0,6}|\\[[0-9a-f:.]{0,12}\\]|[@:. /]|\\PC){0,4}") {
+        fn other_hosts_are_rejected_on_loopback(host in "(localhost|127\\.[0-9.]{1,8}|[a-z.]{0,6}|\\[[0-9a-f:.]{0,12}\\]|[@:. /]|\\PC){0,4}") {
             if host_allowed(Some(host.as_bytes()), [127, 0, 0, 1].into(), &[]) {
                 let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
                 let name = name.map_or(&*host, |(name, _)| name).trim_end_matches('.').to_ascii_lowercase();
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn names_that_nobody_can_turn_to_this_machine() {
+    fn names_that_cannot_be_rebound_to_this_machine() {
         let allowed = ["Example.org".to_owned()];
         let ask_of = |host: &str, listening: &str, allowed: &[String]| {
             host_allowed(Some(host.as_bytes()), listening.parse().expect("an address"), allowed)

@@ -162,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_may_speak() {
+    fn publishers_by_kind_of_identity() {
         let data = |kind, user: Option<&str>| {
             Identity::from(IdentityData {
                 user: user.map(Into::into),

@@ -325,7 +325,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_answer_makes_it_panic(status in 100_u16..1000, body in "\\{(\"(allow|user|subscribe|expires)\":(true|-?[0-9.e]{1,6}|\"\\PC{0,6}\"|\\[\"[a*.>]{0,4}\"\\]|null),?){0,4}\\}|\\PC{0,30}") {
+        fn no_response_causes_a_panic(status in 100_u16..1000, body in "\\{(\"(allow|user|subscribe|expires)\":(true|-?[0-9.e]{1,6}|\"\\PC{0,6}\"|\\[\"[a*.>]{0,4}\"\\]|null),?){0,4}\\}|\\PC{0,30}") {
             let response = Response::builder().status(status).body(body.into()).expect("a response");
             if let Outcome::Decided(Decision::Yes(answer)) = interpret(&response) {
                 prop_assert!(status == 200 && answer.allow);
@@ -343,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
+    fn the_cache_is_bounded() {
         let config = config::Webhook { cache: config::TimeSpan::seconds(3600), ..config::Webhook::default() };
         let http = Http::new(&["http://127.0.0.1/"], None).expect("no files are needed");
         let webhook = Webhook::new(http, Uri::from_static("http://127.0.0.1/"), &config);
@@ -357,7 +357,7 @@ mod tests {
     }
 
     #[test]
-    fn what_answers_mean() {
+    fn responses_are_interpreted() {
         let judged = |status: u16, body: &str| {
             interpret(&Response::builder().status(status).body(body.to_owned().into()).expect("a response"))
         };

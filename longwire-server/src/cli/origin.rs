@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_taken() {
+    fn valid_and_invalid_origins() {
         for text in ["https://example.org", "http://localhost:3000", "http://[::1]:8080", "null"] {
             assert_eq!(text.parse(), Ok(AllowedOrigin::One(text.to_owned())));
         }

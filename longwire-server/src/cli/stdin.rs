@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_end_as_they_do_everywhere() {
+    fn lines_end_with_lf_or_crlf() {
         let mut input: &[u8] = "one\n二\r\n\n🌊\rstays\nlast without end".as_bytes();
         let mut lines = Vec::new();
         while let Ok(Some(line)) = next(&mut input) {
@@ -82,8 +82,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_utf8_is_told_by_its_place() {
+    fn invalid_utf8_is_reported_with_its_position() {
         let mut input: &[u8] = b"ab\xff\n";
-        assert_eq!(next(&mut input), Err("is not UTF-8: byte 3 of it begins no character".to_owned()));
+        assert_eq!(next(&mut input), Err("is not UTF-8: invalid byte 3".to_owned()));
     }
 }

@@ -284,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn what_contradicts_itself() {
+    fn contradicting_settings_are_rejected() {
         let secret = "a".repeat(SECRET_MIN);
         let hash = "a".repeat(64);
         for (text, keys) in [
@@ -360,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn open_doors_are_warned_of() {
+    fn risky_settings_yield_warnings() {
         for (text, warned) in [
             ("", false),
             ("listen = '0.0.0.0:80'\naccess.open = true", false),

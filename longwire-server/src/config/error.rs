@@ -121,8 +121,8 @@ pub(super) fn reword(message: &str) -> String {
         };
         let allowed: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
         let hint = match nearest(given, allowed.iter().copied()) {
-            Some(name) => format!("did you mean `{name}`? Valid names"),
-            None => "valid names".into(),
+            Some(name) => format!("did you mean `{name}`? Valid {what}s"),
+            None => format!("valid {what}s"),
         };
         return format!("unknown {what} `{given}`; {hint}: {}", allowed.join(", "));
     }
@@ -156,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_meant() {
+    fn typing_errors_get_suggestions() {
         let names = ["listen", "threads", "max_message", "log"];
         for (given, meant) in [
             ("lisen", Some("listen")),
@@ -169,16 +169,16 @@ mod tests {
         }
         assert_eq!(
             reword("unknown field `lisen`, expected one of `listen`, `log`\n"),
-            "unknown key `lisen`; did you mean `listen`? Allowed here: listen, log"
+            "unknown key `lisen`; did you mean `listen`? Valid keys: listen, log"
         );
         assert_eq!(
             reword("unknown variant `x`, expected `text` or `json`"),
-            "unknown value `x`; valid names: text, json"
+            "unknown value `x`; valid values: text, json"
         );
     }
 
     #[test]
-    fn the_caret_stands_under_what_is_meant() {
+    fn the_caret_marks_the_value() {
         let text = "a = 1\n海 = \"x\" # 🌊\r\nsecret = \"hunter2\"\n";
         let problem = |span| {
             Problem { location: Location::in_file("f.toml", text, span), text: "wrong".into() }.to_string()

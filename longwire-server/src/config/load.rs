@@ -333,7 +333,7 @@ mod tests {
     }
 
     #[test]
-    fn the_example_is_the_defaults() {
+    fn the_example_equals_the_defaults() {
         let (text, full) = example();
         assert_eq!(from_text(&text).expect("valid").config, Config::default());
         // With all settings enabled, some contradict each other, but each key is valid.
@@ -397,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn later_wins() {
+    fn later_sources_override_earlier_ones() {
         let text = "max_message = '2M'\nallow_origin = ['https://a.example']\ndrain = 5\n[limits.address]\nconnects = '5/s'\n";
         let mut sources = Sources::new();
         sources.text("f.toml", text).expect("valid");
@@ -430,37 +430,40 @@ mod tests {
         assert_eq!(source("limits.address.connects"), "f.toml:5");
         assert_eq!(source("deflate"), "LONGWIRE_DEFLATE");
         assert_eq!(source("listen"), "default");
-        assert_eq!(loaded.warnings, ["LONGWIRE_MAX_MESAGE sets nothing; did you mean LONGWIRE_MAX_MESSAGE?"]);
+        assert_eq!(
+            loaded.warnings,
+            ["unknown variable LONGWIRE_MAX_MESAGE; did you mean LONGWIRE_MAX_MESSAGE?"]
+        );
     }
 
     #[test]
-    fn what_is_wrong_is_shown() {
+    fn errors_show_their_location() {
         for (text, expected) in [
             (
                 "lisen = '1'",
-                "f.toml:1:1: unknown key `lisen`; did you mean `listen`? Allowed here: listen, threads,",
+                "f.toml:1:1: unknown key `lisen`; did you mean `listen`? Valid keys: listen, threads,",
             ),
             (
                 "\n[tls]\ncret = ''",
-                "f.toml:3:1: unknown key `cret`; did you mean `cert`? Allowed here: cert, key, client_ca, self_signed\n  |\n3 | cret = ''\n  | ^^^^",
+                "f.toml:3:1: unknown key `cret`; did you mean `cert`? Valid keys: cert, key, client_ca, self_signed\n  |\n3 | cret = ''\n  | ^^^^",
             ),
             (
                 "max_message = '1T'",
-                "f.toml:1:15: write a number of bytes, as in 65536, 64K, 16M or 1G\n  |\n1 | max_message = '1T'\n  |               ^^^^",
+                "f.toml:1:15: invalid size; write a number of bytes, such as 65536, 64K, 16M or 1G\n  |\n1 | max_message = '1T'\n  |               ^^^^",
             ),
             ("threads = -1", "f.toml:1:11: "),
             ("threads = 'four'", "f.toml:1:11: invalid type: string \"four\", expected u16"),
-            ("log = 'xml'", "f.toml:1:7: unknown value `xml`; allowed here: off, text, json"),
+            ("log = 'xml'", "f.toml:1:7: unknown value `xml`; valid values: off, text, json"),
             ("listen = ", "f.toml:1:10: "),
             ("listen = 'a'\nlisten = 'b'", "f.toml:"),
-            ("sync = 'often'", "f.toml:1:8: write os, always, or a time, as in 1s"),
-            ("trust_proxy = ['10.0.0.0/40']", "f.toml:1:16: write an address or a network"),
-            ("[[channel]]\npattern = 'a*'", "f.toml:2:11: `a*`: * and > stand for whole segments"),
+            ("sync = 'often'", "f.toml:1:8: invalid value; write os, always, or a duration such as 1s"),
+            ("trust_proxy = ['10.0.0.0/40']", "f.toml:1:16: invalid address or network"),
+            ("[[channel]]\npattern = 'a*'", "f.toml:2:11: `a*`: * and > must be whole segments"),
             ("[[channel]]\npattern = 'a'\nslow = { policy = 'drop' }", "f.toml:3:19: unknown value `drop`; "),
-            ("[[channel]]\npattern = 'a'\nrate = '5'", "f.toml:3:8: write how many in a second"),
+            ("[[channel]]\npattern = 'a'\nrate = '5'", "f.toml:3:8: invalid rate"),
             ("[[access.key]]\nname = 'a'", "f.toml:1:1: missing field `sha256`"),
-            ("[access.token]\nsecret = 'short'", "f.toml:2:10: a secret has at least 32 bytes"),
-            ("[[channel]]\nhistory = { messages = 1 }", "f.toml:1:1: it needs a pattern"),
+            ("[access.token]\nsecret = 'short'", "f.toml:2:10: a secret must have at least 32 bytes"),
+            ("[[channel]]\nhistory = { messages = 1 }", "f.toml:1:1: the pattern is missing"),
         ] {
             let error = from_text(text).expect_err(text).to_string();
             assert!(error.starts_with(expected), "{text}\n{error}");
@@ -468,18 +471,18 @@ mod tests {
         }
         let name =
             |name: &str, value: &str| set(&mut Sources::new(), &[(name, value)]).expect_err(name).to_string();
-        assert_eq!(name("LONGWIRE_THREADS", "four"), "LONGWIRE_THREADS: `four` is no number");
+        assert_eq!(name("LONGWIRE_THREADS", "four"), "LONGWIRE_THREADS: `four` is not a number");
         assert_eq!(name("LONGWIRE_DEFLATE", "maybe"), "LONGWIRE_DEFLATE: `maybe` is neither true nor false");
         assert!(
             name("LONGWIRE_LOG", "xml")
-                .starts_with("LONGWIRE_LOG: unknown value `xml`; allowed here: off, text, json")
+                .starts_with("LONGWIRE_LOG: unknown value `xml`; valid values: off, text, json")
         );
         assert!(name("LONGWIRE_LISTEN", "80").starts_with("LONGWIRE_LISTEN: the port is missing"));
         assert!(Sources::new().flag("nothing", "--nothing", "1").is_err());
     }
 
     #[test]
-    fn what_contradicts_itself_is_shown_where_it_was_said() {
+    fn contradictions_are_reported_with_their_source() {
         let mut sources = Sources::new();
         sources
             .text("f.toml", "allow_origin = ['https://a.example', 'b']\n[tls]\ncert = 'c.pem'\n")
@@ -500,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_pattern_counts() {
+    fn the_first_matching_section_applies() {
         let text = "[[channel]]\npattern = 'a.b'\npublish = 'nobody'\n[[channel]]\npattern = 'a.*'\nslow = { policy = 'keep_latest' }\n";
         let config = from_text(text).expect("valid").config;
         assert_eq!(config.channel("a.b").map(|channel| channel.publish), Some(Publishers::Nobody));
@@ -528,20 +531,20 @@ mod tests {
                 .file(&folder.path().join("none"))
                 .expect_err("none")
                 .to_string()
-                .contains("cannot read it")
+                .contains("cannot read the file")
         );
     }
 
     proptest! {
         #[test]
-        fn nothing_makes_it_panic(text in "([a-z_.]{1,8} ?= ?['\"]?[0-9a-zA-Z:*>/]{0,8}['\"]?\n?|\\[\\[?[a-z.]{1,8}\\]?\\]\n|\\PC|\n){0,12}") {
+        fn no_file_causes_a_panic(text in "([a-z_.]{1,8} ?= ?['\"]?[0-9a-zA-Z:*>/]{0,8}['\"]?\n?|\\[\\[?[a-z.]{1,8}\\]?\\]\n|\\PC|\n){0,12}") {
             if let Err(error) = from_text(&text) {
                 prop_assert!(!error.to_string().is_empty());
             }
         }
 
         #[test]
-        fn nothing_of_the_environment_makes_it_panic(index in 0..KEYS.len(), text in "[0-9a-z/:,*> ]{0,10}|\\PC{0,20}") {
+        fn no_environment_causes_a_panic(index in 0..KEYS.len(), text in "[0-9a-z/:,*> ]{0,10}|\\PC{0,20}") {
             let mut sources = Sources::new();
             if set(&mut sources, &[(&variable(KEYS[index].0), &text)]).is_ok()
                 && let Err(error) = sources.load()

@@ -118,7 +118,7 @@ pattern = '>'
     }
 
     #[test]
-    fn what_is_shown_is_what_holds() {
+    fn shown_settings_can_be_read_back() {
         let loaded = loaded();
         let (text, mut expected) = (loaded.to_toml(), loaded.config);
         let again: Config = toml::from_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
@@ -138,7 +138,7 @@ pattern = '>'
     }
 
     #[test]
-    fn as_json_too() {
+    fn settings_as_json() {
         let json = loaded().to_json();
         let settings = json["settings"].as_array().expect("a list");
         let found = |key: &str| settings.iter().find(|setting| setting["key"] == key).expect("there");

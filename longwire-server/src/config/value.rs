@@ -427,7 +427,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_read_is_shown_so_that_it_is_read_again(text in "[0-9a-zA-Z.:/\\[\\] -]{0,12}|\\PC{0,20}") {
+        fn parsed_values_round_trip(text in "[0-9a-zA-Z.:/\\[\\] -]{0,12}|\\PC{0,20}") {
             if let Ok(size) = text.parse::<Size>() {
                 prop_assert_eq!(size.to_string().parse(), Ok(size));
             }

@@ -154,7 +154,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn rates_are_read_and_shown() {
+    fn rates_are_parsed_and_displayed() {
         for (text, shown) in [
             ("100/s", "100/s"),
             (" 5 / m ", "5/m"),
@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn it_fills_again_with_time_and_not_beyond_the_burst() {
+    fn it_refills_up_to_the_burst() {
         let (start, rate) = (Instant::now(), Rate::per_second(10).burst(20));
         let mut bucket = Bucket::new(start);
         assert_eq!(bucket.take(&rate, 20, start), Ok(()));
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_costs_nothing() {
+    fn rejected_amounts_are_not_counted() {
         let (now, rate) = (Instant::now(), Rate::per_second(1));
         let mut bucket = Bucket::new(now);
         assert_eq!(bucket.take(&rate, 1, now), Ok(()));
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn time_that_goes_back_gives_nothing() {
+    fn time_going_backwards_grants_nothing() {
         let (start, rate) = (Instant::now(), Rate::per_second(1));
         let mut bucket = Bucket::new(start + SECOND);
         assert_eq!(bucket.take(&rate, 1, start + SECOND), Ok(()));
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_the_burst_comes_when_all_is_quiet_and_is_paid_for() {
+    fn an_amount_above_the_burst_is_accepted_when_empty() {
         let (start, rate) = (Instant::now(), Rate::per_second(10));
         let mut bucket = Bucket::new(start);
         assert_eq!(bucket.take(&rate, 100, start), Ok(()));
@@ -264,7 +264,7 @@ mod tests {
     proptest! {
         /// The model counts tokens as fractions of a nanosecond.
         #[test]
-        fn it_does_as_the_model_does(
+        fn the_bucket_matches_the_model(
             count in 1_u64..50, burst in 1_u64..50, minutes in any::<bool>(),
             steps in prop::collection::vec((0_u64..2_000_000_000, 0_u64..60), 1..60),
         ) {

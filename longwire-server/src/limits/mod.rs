@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_counts_as_one_address() {
+    fn addresses_of_one_network_count_as_one() {
         for (one, other, same) in [
             ("10.0.0.1", "10.0.0.1", true),
             ("10.0.0.1", "10.0.0.2", false),
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn connections_are_capped_and_seats_are_given_back() {
+    fn connections_are_limited_and_permits_released() {
         let shared = SharedRules { connections: 2, ..SharedRules::default() };
         let limits = Limits::new(Rules { address: shared, user: shared, ..Rules::default() });
         let now = Instant::now();
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seat_is_small() {
+    fn a_permit_is_small() {
         assert_eq!(size_of::<Permit>(), 24);
     }
 
@@ -347,7 +347,7 @@ mod tests {
     }
 
     #[test]
-    fn refusals_say_when_to_come_again() {
+    fn rejections_have_retry_after() {
         let limited = LimitExceeded {
             scope: Scope::Address,
             resource: Resource::Connects,

@@ -184,7 +184,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn who_is_quiet_is_forgotten() {
+    fn idle_entries_are_removed() {
         let rules = SharedRules { connects: Some(Rate::per_second(1)), ..SharedRules::default() };
         let (table, start) = (Table::new(rules, 1000), Instant::now());
         for key in 0..100 {
@@ -203,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_is_bounded() {
+    fn the_table_is_bounded() {
         let rules = SharedRules {
             connections: 1,
             connects: Some("1/h".parse().expect("a rate")),

@@ -212,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_readers_need_is_left_out() {
+    fn comments_and_spaces_are_removed() {
         let code = "// 注释\n/** 类 */\nclass A {\n  _long = 'a  = b';    // why\n  f(x) { return x + this._long; }\n}\nconst\n  b = 1;\n";
         assert_eq!(minify(code), "class A{_a='a  = b';f(x){return x+this._a}}const b=1;");
         let code = "a._b(c._d, c._b, `x _b`);";
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn names_stay_apart() {
+    fn short_names_are_distinct() {
         let code: String = (0..200).map(|n| format!("_n{n};")).collect();
         let short_name = minify(&code);
         let mut names: Vec<_> = short_name.split(';').filter(|name| !name.is_empty()).collect();
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn a_browser_that_has_it_is_told_so() {
+    fn a_cached_file_is_revalidated() {
         let first = Asset::Module.respond_to(&HeaderMap::new());
         let etag = first.headers()[header::ETAG].clone();
         for (known, status) in [(etag, 304), (HeaderValue::from_static("\"x\""), 200)] {

@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn changes_are_kept_for_the_slow_up_to_a_bound_and_nothing_is_kept_for_nobody() {
+    fn slow_receivers_have_a_bounded_queue_and_senders_are_removed() {
         let (broadcast, room) = (PresenceBroadcast::default(), ChannelName::new("房间").expect("a name"));
         broadcast.send(&room, "before");
         let mut quick = broadcast.subscribe(&room);

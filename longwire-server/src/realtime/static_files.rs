@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_the_folder_and_nothing_else() {
+    fn only_files_of_the_directory_are_served() {
         let folder = folder();
         let files = StaticFiles::read(&folder.path().join("site")).expect("read");
         for path in ["/", "/index.html", "/%E5%9B%BE/", "/图/a%20b.svg"] {
@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn who_wants_a_channel_gets_it() {
+    fn requests_for_a_channel_get_no_file() {
         let folder = folder();
         let files = StaticFiles::read(&folder.path().join("site")).expect("read");
         for (method, accept, is_file) in [
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn as_much_as_may_be() {
+    fn files_are_limited() {
         let folder = tempfile::tempdir().expect("a folder");
         for number in 0..FILES_MAX {
             fs::write(folder.path().join(number.to_string()), "x").expect("written");

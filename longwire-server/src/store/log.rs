@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_failed_write_has_left_is_cut_before_the_next() {
+    fn remains_of_a_failed_write_are_truncated() {
         let directory = tempfile::tempdir().expect("a directory");
         let store = Store::open(directory.path(), Sync::Interval(Duration::ZERO)).expect("a store");
         let name = ChannelName::new("房间").expect("a name");
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_rolls_away_that_is_wanted_and_nothing_before_its_size() {
+    fn a_log_rolls_only_when_large_and_expired() {
         let directory = tempfile::tempdir().expect("a directory");
         let store = Store::open(directory.path(), Sync::Os).expect("a store");
         let mut log = Log::fresh(0);

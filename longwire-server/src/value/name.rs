@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_end_at_their_limit() {
+    fn names_are_limited() {
         assert!(ChannelName::new(&"a".repeat(NAME_MAX)).is_ok());
         assert_eq!(ChannelName::new(&"a".repeat(NAME_MAX + 1)), Err(InvalidName::TooLong(256)));
         assert_eq!(ChannelName::new(&"海".repeat(86)), Err(InvalidName::TooLong(258)));

@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_position_reads_back_what_it_writes_and_nothing_else() {
+    fn positions_round_trip() {
         for text in ["000000000000-0", "ffffffffffff-18446744073709551615", "a41f03c2b7d9-1042"] {
             assert_eq!(text.parse::<Position>().map(|p| p.to_string()).as_deref(), Ok(text));
         }

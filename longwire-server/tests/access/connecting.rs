@@ -1,4 +1,4 @@
-//! What a request shows, and what comes of it where there is no backend.
+//! Credentials of a request, and their result without a webhook.
 
 use jsonwebtoken::Algorithm::HS256;
 use longwire_server::access::{IdentityKind, generate_key};
@@ -7,7 +7,7 @@ use serde_json::json;
 use super::*;
 
 #[tokio::test]
-async fn without_rules_everybody_may_do_everything() {
+async fn without_rules_everything_is_allowed() {
     let access = configured("");
     for headers in [&[][..], &[("authorization", "Bearer whatever")]] {
         let identity = access.connect(&request("/a", headers), FROM, now()).await.expect("open");
@@ -18,7 +18,7 @@ async fn without_rules_everybody_may_do_everything() {
 }
 
 #[tokio::test]
-async fn keys_of_programs() {
+async fn api_keys() {
     let (key, sha256) = generate_key().expect("random bytes");
     let access = configured(&format!("[[key]]\nname = 'backend'\nsha256 = '{sha256}'\npublish = ['a.>']"));
     let shows: [&[(&str, &str)]; 2] =
@@ -41,13 +41,13 @@ async fn keys_of_programs() {
     ] {
         assert_eq!(refused(access.connect(&request("/a", headers), FROM, now()).await), (401, text.into()));
     }
-    // It is never shown in an address, where a log would have it.
+    // API keys are not accepted in URLs, because logs would contain them.
     let query = access.connect(&request(&format!("/a?token={key}"), &[]), FROM, now()).await;
     assert_eq!(refused(query).0, 401);
 }
 
 #[tokio::test]
-async fn who_shows_nothing_and_who_shows_what_is_wrong() {
+async fn missing_and_invalid_credentials() {
     let access = configured(&format!(
         "[token]\nsecret = '{SECRET}'\ncookie = 'session'\n[anonymous]\nsubscribe = ['public.>']"
     ));
@@ -58,7 +58,7 @@ async fn who_shows_nothing_and_who_shows_what_is_wrong() {
             && !identity.may_publish("public.a")
             && !identity.may_subscribe("a")
     );
-    // Wrong is not nothing, wherever it stands.
+    // Invalid credentials are not the same as none, wherever they appear.
     let good = token(HS256, "", None, &claims(json!({})));
     let bad = token(HS256, "", None, &claims(json!({ "exp": 1 })));
     for (shown, status) in [(&good, None), (&bad, Some(401))] {
@@ -83,7 +83,7 @@ async fn who_shows_nothing_and_who_shows_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn without_a_backend_nobody_else_is_asked() {
+async fn without_a_webhook_the_rights_decide() {
     let access = configured(&format!("token.secret = '{SECRET}'"));
     assert_eq!(access.webhook_decides(), (false, false));
     let identity =
@@ -91,6 +91,6 @@ async fn without_a_backend_nobody_else_is_asked() {
     assert!(access.subscribe(&identity, "a.海", now()).await.is_ok());
     assert!(access.publish(&identity, "a.b", b"", now()).await.is_ok());
     let refusal = access.publish(&identity, "a.c", b"", now()).await.expect_err("refused");
-    assert_eq!((refusal.status().as_u16(), refusal.text()), (403, "you may not speak on a.c\n"));
+    assert_eq!((refusal.status().as_u16(), refusal.text()), (403, "not allowed to publish to a.c\n"));
     assert_eq!(access.subscribe(&identity, "b", now()).await.expect_err("refused").status(), 403);
 }

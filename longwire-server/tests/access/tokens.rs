@@ -1,4 +1,4 @@
-//! Tokens: each way in which one can be wrong, and what a good one gives.
+//! Tokens: every way to be invalid, and the rights of valid ones.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -18,7 +18,7 @@ fn encoded(text: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_good_token_gives_what_it_claims() {
+async fn a_valid_token_grants_its_claims() {
     let access = with_secret("");
     let identity =
         connect_with_token(&access, &token(HS256, "", None, &claims(json!({})))).await.expect("good");
@@ -27,7 +27,7 @@ async fn a_good_token_gives_what_it_claims() {
         identity.may_subscribe("a.海") && !identity.may_subscribe("a.b.c") && !identity.may_subscribe("b")
     );
     assert!(identity.may_publish("a.b") && !identity.may_publish("a.c"));
-    // Its time, and what clocks may differ.
+    // The expiry time plus the leeway.
     assert_eq!(identity.expires(), Some(now() + Duration::from_secs(90)));
 }
 
@@ -52,7 +52,7 @@ async fn every_algorithm() {
         let access = configured(&format!("[token]\n{source}\nalgorithm = '{algorithm:?}'"));
         let good = token(algorithm, name, Some("any"), &claims(json!({})));
         assert!(connect_with_token(&access, &good).await.is_ok(), "{algorithm:?}");
-        // One bit of what is signed, and of the signature.
+        // Flip one bit of the signed message and of the signature.
         let (message, signature) = good.rsplit_once('.').expect("three parts");
         let (header, payload) = message.split_once('.').expect("three parts");
         let other = encoded(&claims(json!({ "sub": "韩梅梅" })).to_string());
@@ -72,7 +72,7 @@ async fn every_algorithm() {
 }
 
 #[tokio::test]
-async fn what_a_token_claims_of_time_and_people() {
+async fn time_audience_issuer_user_and_rights() {
     let strict = with_secret("audience = ['longwire', 'other']\nissuer = ['https://id.example']");
     let plain = with_secret("");
     let lax = with_secret("require_exp = false\nleeway = 0");
@@ -90,7 +90,7 @@ async fn what_a_token_claims_of_time_and_people() {
     let user = "the user name in the token (sub) must have 1 to 255 bytes and no control characters";
     for (access, more, wrong) in [
         (&plain, json!({}), None),
-        // The last moment, and the first after it: 30 s are given to clocks.
+        // The last valid moment and the first invalid one, with a leeway of 30 s.
         (&plain, json!({ "exp": NOW - 29 }), None),
         (&plain, json!({ "exp": NOW - 30 }), Some(expired)),
         (&plain, json!({ "exp": 0 }), Some(expired)),
@@ -108,7 +108,7 @@ async fn what_a_token_claims_of_time_and_people() {
         (&lax, json!({ "exp": NOW + 1 }), None),
         (&lax, json!({ "exp": NOW }), Some(expired)),
         (&lax, json!({ "nbf": NOW + 1 }), Some(not_yet)),
-        // Where nobody is named, it is for anybody.
+        // Without configured audiences and issuers, they are not checked.
         (&plain, json!({ "aud": "somebody", "iss": "somebody" }), None),
         (&strict, with(json!({})), None),
         (&strict, with(json!({ "aud": ["x", "other"] })), None),
@@ -146,14 +146,14 @@ async fn what_a_token_claims_of_time_and_people() {
 }
 
 #[tokio::test]
-async fn what_is_not_claimed_is_nothing() {
+async fn missing_rights_are_not_granted() {
     let access = with_secret("");
     for more in [
         json!({ "longwire": null }),
         json!({ "longwire": {} }),
         json!({ "longwire": { "other": ["a"] } }),
         json!({ "longwire": { "subscribe": [] } }),
-        // Escapes are not those of a path: a name of these letters is meant, and no other.
+        // Patterns are not percent-decoded: these are literal names.
         json!({ "longwire": { "subscribe": ["%2a", "a%2Eb", "%3E"] } }),
     ] {
         let identity =
@@ -170,10 +170,10 @@ async fn what_is_not_claimed_is_nothing() {
 }
 
 #[tokio::test]
-async fn the_algorithm_is_the_keys() {
+async fn the_key_determines_the_algorithm() {
     let rsa = configured(&format!("[token]\nkey_file = '{}'", key_path("rsa")));
     let algorithm = "the algorithm of the token does not match its key";
-    // The oldest of them: the public key, as everybody has it, as the secret of an HMAC.
+    // The oldest attack: the public key as the secret of an HMAC.
     for secret in [key("rsa"), String::from_utf8(key("rsa")).expect("text").trim().into()] {
         let confused =
             jsonwebtoken::encode(&Header::new(HS256), &claims(json!({})), &EncodingKey::from_secret(&secret));
@@ -182,7 +182,7 @@ async fn the_algorithm_is_the_keys() {
             (401, algorithm.into())
         );
     }
-    // A good signature by another algorithm of the same family.
+    // A valid signature by another algorithm of the same family.
     for other in [RS384, RS512, PS256] {
         assert_eq!(
             refused(connect_with_token(&rsa, &token(other, "rsa", None, &claims(json!({})))).await),
@@ -214,7 +214,7 @@ async fn the_algorithm_is_the_keys() {
         refused(connect_with_token(&rsa, &other).await),
         (401, "the signature of the token is invalid".into())
     );
-    // Keys that the token itself brings are not looked at.
+    // Keys inside the token are ignored.
     let brought = format!(
         "{}.{}.{signature}",
         encoded(
@@ -229,7 +229,7 @@ async fn the_algorithm_is_the_keys() {
 }
 
 #[tokio::test]
-async fn what_is_no_token() {
+async fn malformed_tokens() {
     let access = with_secret("");
     let good = token(HS256, "", None, &claims(json!({})));
     let good_claims = encoded(&claims(json!({})).to_string());
@@ -260,7 +260,7 @@ async fn what_is_no_token() {
     }
     let critical = format!("{}.{good_claims}.", encoded(r#"{"alg":"HS256","crit":["b64"],"b64":false}"#));
     assert!(refused(connect_with_token(&access, &critical).await).1.contains("RFC 7515 4.1.11"));
-    // As long as may be, and one byte more.
+    // The maximum length, and one byte more.
     let padded = |bytes: usize| token(HS256, "", None, &claims(json!({ "pad": "x".repeat(bytes) })));
     let long = (5000..7000).map(padded).find(|token| token.len() >= TOKEN_MAX - 1).expect("some length fits");
     assert!(long.len() <= TOKEN_MAX && connect_with_token(&access, &long).await.is_ok(), "{}", long.len());
@@ -326,7 +326,7 @@ async fn several_keys_in_one_file() {
 }
 
 #[tokio::test]
-async fn so_many_keys_are_tried_for_one_token() {
+async fn the_number_of_tried_keys_is_bounded() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("jwks.json");
     let secret = |text: &str| json!({ "kty": "oct", "k": encoded(text) });
@@ -344,7 +344,7 @@ async fn so_many_keys_are_tried_for_one_token() {
 }
 
 #[test]
-fn files_that_hold_no_keys() {
+fn files_without_valid_keys() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("key");
     let many = |count: usize| {
@@ -354,29 +354,33 @@ fn files_that_hold_no_keys() {
         json!({ "kty": "RSA", "n": URL_SAFE_NO_PAD.encode(vec![0xff; bytes]), "e": "AQAB" }).to_string()
     };
     for (setting, content, expected) in [
-        ("key_file", rsa(255), "an RSA key has 2048 bits at least"),
-        ("key_file", rsa(513), "and 4096 at most"),
+        ("key_file", rsa(255), "an RSA key must have 2048 to 4096 bits"),
+        ("key_file", rsa(513), "to 4096 bits"),
         ("key_file", String::from_utf8(key("rsa.private")).expect("text"), "this is a private key"),
-        ("key_file", String::from_utf8(key("rsa_1024")).expect("text"), "an RSA key has 2048 bits at least"),
-        ("key_file", "ssh-rsa AAAA".into(), "this is no public key that is known"),
-        ("key_file", String::new(), "this is no public key that is known"),
-        ("key_file", "{".into(), "this is no JSON"),
-        ("key_file", r#"{"keys": 7}"#.into(), "`keys` is no list"),
-        ("key_file", r#"{"keys": []}"#.into(), "no key that can be used: the set is empty"),
+        (
+            "key_file",
+            String::from_utf8(key("rsa_1024")).expect("text"),
+            "an RSA key must have 2048 to 4096 bits",
+        ),
+        ("key_file", "ssh-rsa AAAA".into(), "unsupported key file"),
+        ("key_file", String::new(), "unsupported key file"),
+        ("key_file", "{".into(), "invalid JSON"),
+        ("key_file", r#"{"keys": 7}"#.into(), "`keys` must be a list"),
+        ("key_file", r#"{"keys": []}"#.into(), "no usable key: the set is empty"),
         (
             "key_file",
             r#"{"kty": "oct", "k": "AAAA"}"#.into(),
-            "no key that can be used: a secret has at least 32 bytes",
+            "no usable key: a secret must have at least 32 bytes",
         ),
         (
             "key_file",
             r#"{"kty": "RSA", "n": "AQAB", "e": "AQAB"}"#.into(),
-            "no key that can be used: an RSA key has 2048 bits at least",
+            "no usable key: an RSA key must have 2048",
         ),
-        ("key_file", many(65), "more than 64 keys"),
+        ("key_file", many(65), "the maximum is 64"),
         ("key_file", "x".repeat(256 * 1024 + 1), "is larger than 256 KiB"),
-        ("secret_file", "short\n".into(), "a secret has at least 32 bytes"),
-        ("secret_file", String::from_utf8(key("rsa")).expect("text"), "this is a PEM file and not a secret"),
+        ("secret_file", "short\n".into(), "a secret must have at least 32 bytes"),
+        ("secret_file", String::from_utf8(key("rsa")).expect("text"), "this is a PEM file, not a secret"),
     ] {
         std::fs::write(&path, &content).expect("written");
         let config: config::Access =
@@ -417,7 +421,7 @@ async fn a_token_is_renewed_by_one_of_the_same_user() {
 
 proptest! {
     #[test]
-    fn nothing_that_is_shown_makes_it_panic(
+    fn no_token_causes_a_panic(
         header in "\\{(\"(alg|kid|crit|x)\":(\"[A-Z0-9a-z]{0,6}\"|[0-9]{1,3}|null),?){0,4}\\}|\\PC{0,20}",
         payload in "\\PC{0,40}", signature in "[A-Za-z0-9_=.-]{0,40}", raw in "\\PC{0,60}",
     ) {

@@ -1,4 +1,4 @@
-//! The page at `/`: people on several channels, over whatever transport, while the server is killed and comes again.
+//! The chat page at `/`: several channels over any transport, while the server is killed and restarted.
 
 use serde_json::json;
 
@@ -7,7 +7,7 @@ use crate::process::{Server, longwire};
 use crate::row;
 
 #[tokio::test]
-async fn people_talk_on_several_channels_and_miss_nothing() {
+async fn several_channels_survive_a_restart() {
     let folder = tempfile::tempdir().expect("a folder");
     let data = folder.path().to_str().expect("UTF-8");
     let mut server = Server::start(&["--data", data]);
@@ -20,7 +20,7 @@ async fn people_talk_on_several_channels_and_miss_nothing() {
     browser.send_chat(&ada, "有人吗？ ☕").await;
     browser.until(&ada, &row("ol li.mine:not(.pending)", "有人吗？ ☕")).await;
 
-    // Who comes later sees what was said, and who is there.
+    // A page that joins later shows earlier messages and the members.
     browser.fill(&lin, "channel", "茶馆").await;
     browser.click(&lin, "join").await;
     browser.until(&lin, &row("ol li:not(.mine)", "有人吗？ ☕")).await;
@@ -36,7 +36,7 @@ async fn people_talk_on_several_channels_and_miss_nothing() {
     browser.value(&lin, "(data => (data.items.add(new File([new Uint8Array([0, 1, 255])], 'a.bin')), document.getElementById('file').files = data.files, document.getElementById('file').dispatchEvent(new Event('change'))))(new DataTransfer())").await;
     browser.until(&ada, &row("ol li.bytes", "3 B binary\n00 01 ff")).await;
 
-    // A second channel; what is said on the first is counted.
+    // A second channel; messages on the first one are counted as unread.
     browser.fill(&lin, "channel", "rooms/一").await;
     browser.click(&lin, "join").await;
     browser.until(&lin, "document.getElementById('title').textContent === 'rooms/一'").await;
@@ -46,7 +46,7 @@ async fn people_talk_on_several_channels_and_miss_nothing() {
     browser.press_alt_arrow(&lin, "ArrowDown").await;
     browser.until(&lin, "document.getElementById('title').textContent === '茶馆' && document.querySelector('.unread').textContent === ''").await;
 
-    // Without the server; what is said then is sent when it is there again.
+    // Without the server, messages wait and are sent after it restarts.
     server.signal("KILL");
     server.ended();
     for tab in [&ada, &lin] {
@@ -62,7 +62,7 @@ async fn people_talk_on_several_channels_and_miss_nothing() {
     browser.until(&ada, &row("ol li", "听得见吗？ 🌊")).await;
     browser.until(&ada, &row("ol li.note", "reconnected, no messages missed")).await;
 
-    // Another transport goes on where the first was.
+    // Another transport continues where the first one stopped.
     browser.value(&ada, "(select => (select.value = 'sse', select.dispatchEvent(new Event('change'))))(document.getElementById('transport'))").await;
     browser.until(&ada, "document.getElementById('state').textContent === 'open · sse'").await;
     browser.send_chat(&ada, "换了一条路 🛤").await;

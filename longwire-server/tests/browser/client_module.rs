@@ -1,5 +1,5 @@
-//! longwire.js in a real browser: each transport, networks that fail, servers that end, tokens that expire. What is sent
-//! arrives once, in order, or it is said that some is missing.
+//! longwire.js in a real browser: every transport, failing networks, restarting servers, expiring tokens.
+//! Messages arrive once and in order, or a gap is reported.
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -12,7 +12,7 @@ use crate::process::{Server, longwire};
 
 const TRANSPORTS: [&str; 3] = ["websocket", "sse", "poll"];
 
-/// In the page: a connection, and what it has told.
+/// In the page: a connection, and its recorded events.
 const SCRIPT: &str = r"(async () => {
     const { Longwire } = await import('/-/longwire.js');
     window.start = (options = {}) => {
@@ -38,7 +38,7 @@ async fn tab(browser: &mut Browser, port: u16) -> Tab {
     tab
 }
 
-/// Connects, and joins a channel.
+/// Connects and subscribes to a channel.
 async fn joins(browser: &mut Browser, tab: &Tab, options: &Value, channel: &str) {
     browser.value(tab, &format!("start({options})")).await;
     browser.value(tab, &format!("join({}, {{ presence: true }})", json!(channel))).await;
@@ -50,7 +50,7 @@ async fn has_heard(browser: &mut Browser, tab: &Tab, count: usize) -> Value {
     browser.value(tab, "channel.heard").await
 }
 
-/// Everything once, in order.
+/// Checks that every message arrived once and in order.
 fn assert_whole(heard: &Value, offsets: std::ops::RangeInclusive<u64>) {
     let heard: Vec<_> = heard.as_array().expect("a list").iter().map(|one| one[0].as_u64()).collect();
     assert_eq!(heard, offsets.map(Some).collect::<Vec<_>>());
@@ -72,7 +72,7 @@ async fn two_tabs_over_each_transport() {
             json!([transport, 1, ["new"]])
         );
 
-        // In the order in which it is sent, though bytes take longer to be made ready than text.
+        // In the order of sending, even though binary data takes longer to encode than text.
         let sent = browser
             .value(&ada, "Promise.all([channel.send(new Blob([new Uint8Array([0, 1, 255])])), channel.send('你好，世界 👋'), channel.send(''), channel.send(new Uint16Array([258]))])")
             .await;
@@ -87,12 +87,12 @@ async fn two_tabs_over_each_transport() {
             (&json!(true), &json!("你好，世界 👋")),
             "{page}"
         );
-        // Who polls is nowhere between two polls.
+        // A polling client is not a member.
         let there = if transport == "poll" { 0 } else { 2 };
         browser.until(&ada, &format!("channel.members().then(({{ count }}) => count === {there})")).await;
         browser.until(&lin, &format!("channel.count === {there}")).await;
 
-        // A second channel, which is joined later and left; the first goes on.
+        // A second channel that is joined later and left; the first one continues.
         browser.value(&lin, "window.first = channel, join('second'), first.heard.length = 0").await;
         browser.until(&lin, "channel.readyState === 1").await;
         browser.value(&ada, "wire.channel('second').send('又一个 🍵')").await;
@@ -112,7 +112,7 @@ async fn two_tabs_over_each_transport() {
             );
         }
     }
-    // What nobody may be told ends one channel, and not the others.
+    // A rejected channel is closed; the other channels continue.
     joins(&mut browser, &ada, &json!({}), "good").await;
     browser.value(&ada, "window.first = channel, join('a//b')").await;
     browser.until(&ada, "channel.ends.length === 1").await;
@@ -126,7 +126,7 @@ async fn two_tabs_over_each_transport() {
 }
 
 #[tokio::test]
-async fn who_cannot_have_a_websocket_falls_back_by_itself() {
+async fn clients_without_websocket_fall_back() {
     let server = Server::start(&[]);
     let mut browser = Browser::start().await;
     for (blocked, transport) in
@@ -143,7 +143,7 @@ async fn who_cannot_have_a_websocket_falls_back_by_itself() {
 }
 
 #[tokio::test]
-async fn a_network_that_fails_loses_nothing_and_repeats_nothing() {
+async fn network_failures_cause_no_loss_and_no_duplicates() {
     let server = Server::start(&[]);
     let mut browser = Browser::start().await;
     let far = tab(&mut browser, server.port).await;
@@ -157,7 +157,8 @@ async fn a_network_that_fails_loses_nothing_and_repeats_nothing() {
         browser.value(&far, "say(10)").await;
         has_heard(&mut browser, &near, 10).await;
 
-        // Both ways a network fails: it is silent, or it is gone. A stream is given up after 20 s, so it is cut.
+        // A network fails in two ways: it goes silent or closes connections. A silent stream is dropped after
+        // 20 s, so it is closed here.
         relay.dark(true);
         browser.value(&far, "say(10)").await;
         browser.value(&near, "window.kept = ['一', '二', '三'].map(text => channel.send(text)), true").await;
@@ -185,7 +186,7 @@ async fn a_network_that_fails_loses_nothing_and_repeats_nothing() {
             assert_eq!(json!(own), json!(["一", "二", "三", "四", [5]]), "{transport}");
         }
         assert_eq!(browser.value(&near, "channel.opens").await, json!(["new", true]), "{transport}");
-        // Cut in the middle of what is said, again and again.
+        // Close the connections in the middle of the traffic, several times.
         browser.value(&far, "window.said = say(60), true").await;
         for _ in 0..3 {
             let before = relay.opened();
@@ -203,7 +204,7 @@ async fn a_network_that_fails_loses_nothing_and_repeats_nothing() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_killed_and_started_again_loses_nothing() {
+async fn a_killed_and_restarted_server_loses_nothing() {
     let folder = tempfile::tempdir().expect("a folder");
     let data = folder.path().to_str().expect("UTF-8");
     let mut server = Server::start(&["--data", data]);
@@ -241,7 +242,7 @@ async fn a_server_that_is_killed_and_started_again_loses_nothing() {
 }
 
 #[tokio::test]
-async fn what_can_no_longer_be_told_is_told_of() {
+async fn lost_messages_are_reported() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = folder.path().join("longwire.toml");
     std::fs::write(&config, "[[channel]]\npattern = \">\"\nhistory.messages = 3\n").expect("written");
@@ -278,7 +279,7 @@ async fn what_can_no_longer_be_told_is_told_of() {
 
 const SECRET: &str = "a secret of thirty-two bytes, at least";
 
-/// A token of 李雷 that expires so many seconds from now.
+/// Returns a token of 李雷 that expires in this many seconds.
 fn token(seconds: u64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
     let claims =
@@ -288,7 +289,7 @@ fn token(seconds: u64) -> String {
 }
 
 #[tokio::test]
-async fn tokens_are_asked_for_again_before_and_after_they_expire() {
+async fn tokens_are_renewed_before_and_after_they_expire() {
     let folder = tempfile::tempdir().expect("a folder");
     let config = folder.path().join("longwire.toml");
     std::fs::write(&config, format!("[access.token]\nsecret = {SECRET:?}\nleeway = \"0s\"\n"))
@@ -298,7 +299,7 @@ async fn tokens_are_asked_for_again_before_and_after_they_expire() {
     let tab = tab(&mut browser, server.port).await;
     let (short, long) = (token(8), token(3600));
 
-    // A function is asked when the first is about to expire: the connection stays.
+    // A token function is called before the first token expires, and the connection stays open.
     browser.value(&tab, &format!("window.asked = 0, start({{ token: async () => asked++ ? {long:?} : {short:?} }}), join('茶馆', {{ presence: true }})")).await;
     browser.until(&tab, "asked === 2").await;
     browser.until(&tab, "channel.users?.[0] === '李雷'").await;
@@ -307,7 +308,7 @@ async fn tokens_are_asked_for_again_before_and_after_they_expire() {
     assert_eq!(browser.value(&tab, "told").await, json!([["open", "websocket"]]));
     browser.value(&tab, "wire.close()").await;
 
-    // Where the next one comes too late there is another connection.
+    // If the new token comes too late, the client reconnects.
     for transport in TRANSPORTS {
         let short = token(4);
         browser.value(&tab, &format!("window.asked = 0, start({{ transports: [{transport:?}], token: () => ++asked > 2 ? {long:?} : {short:?} }}), join('茶馆')")).await;
@@ -318,7 +319,7 @@ async fn tokens_are_asked_for_again_before_and_after_they_expire() {
         browser.value(&tab, "wire.close()").await;
     }
 
-    // A token that is no function cannot be renewed: 4401, and that is the end.
+    // A fixed token cannot be renewed: the connection ends with 4401.
     for transport in TRANSPORTS {
         let short = token(3);
         browser
@@ -343,14 +344,14 @@ async fn tokens_are_asked_for_again_before_and_after_they_expire() {
 }
 
 #[tokio::test]
-async fn what_waits_for_a_connection_is_bounded_and_kept() {
+async fn waiting_messages_are_bounded_and_kept() {
     let server = Server::start(&[]);
     let relay = Relay::start(server.port).await;
     let mut browser = Browser::start().await;
     let tab = tab(&mut browser, relay.port).await;
     relay.dark(true);
     browser.value(&tab, "start({ transports: ['websocket'] }), join('茶馆')").await;
-    // As many as may wait, and one more; another that waited is not its loss.
+    // The maximum number of waiting messages, and one more; the others are not lost.
     let send = "window.kept = Array.from({ length: 1000 }, (_, number) => channel.send(`第 ${number} 🌊`)), channel.send('太多').catch(({ code }) => code)";
     assert_eq!(browser.value(&tab, send).await, json!("full"));
     relay.dark(false);
@@ -358,7 +359,7 @@ async fn what_waits_for_a_connection_is_bounded_and_kept() {
     let heard = has_heard(&mut browser, &tab, 1000).await;
     assert_whole(&heard, 1..=1000);
     assert_eq!((&heard[0][1], &heard[999][1]), (&json!("第 0 🌊"), &json!("第 999 🌊")));
-    // What waits when it is over is told so.
+    // Waiting messages are rejected when the client closes.
     relay.dark(true);
     relay.cut();
     browser.until(&tab, "wire.readyState === 0").await;

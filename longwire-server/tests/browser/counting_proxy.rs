@@ -1,4 +1,4 @@
-//! A proxy between a browser and a server, which counts what passes and reads the openings.
+//! A proxy between a browser and a server that counts bytes and records extensions.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
@@ -7,7 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 
-/// The proxy, on a port of its own; it ends with the test.
+/// The proxy, on its own port; it ends with the test.
 pub(crate) struct Proxy {
     pub(crate) port: u16,
     to_server: Arc<Direction>,
@@ -39,17 +39,17 @@ impl Proxy {
         Self { port, to_server, to_browser }
     }
 
-    /// Bytes so far, to the server and to the browser.
+    /// Returns the bytes so far, to the server and to the browser.
     pub(crate) fn bytes(&self) -> (u64, u64) {
         (self.to_server.bytes.load(Ordering::Relaxed), self.to_browser.bytes.load(Ordering::Relaxed))
     }
 
-    /// What browsers offered.
+    /// Returns the extensions that browsers offered.
     pub(crate) fn offers(&self) -> Vec<String> {
         self.to_server.extensions.lock().expect("no panic").clone()
     }
 
-    /// What the server accepted.
+    /// Returns the extensions that the server accepted.
     pub(crate) fn answers(&self) -> Vec<String> {
         self.to_browser.extensions.lock().expect("no panic").clone()
     }
@@ -62,7 +62,7 @@ impl Direction {
             let count = from.read(&mut block).await.unwrap_or(0);
             let bytes = &block[..count];
             self.bytes.fetch_add(count as u64, Ordering::Relaxed);
-            // Heads are small and are written whole.
+            // Headers are small and are written at once.
             if bytes.starts_with(b"GET ") || bytes.starts_with(b"HTTP/1.1 ") {
                 self.extensions.lock().expect("no panic").extend(extensions(bytes));
             }

@@ -1,4 +1,4 @@
-//! The operator's dashboard: its numbers are what was done, and messages are taken apart as they pass.
+//! The dashboard: its numbers match the traffic, and messages can be inspected.
 
 use serde_json::{Value, json};
 
@@ -6,13 +6,13 @@ use crate::devtools::Browser;
 use crate::process::{self, Server};
 use crate::row;
 
-/// An expression: the number that the dashboard shows of a total.
+/// Returns an expression for a total on the dashboard.
 fn total(field: &str) -> String {
     format!("Number(document.getElementById('{field}')?.textContent.replaceAll(',', ''))")
 }
 
 #[tokio::test]
-async fn its_numbers_are_what_was_done() {
+async fn numbers_match_the_traffic() {
     let server = Server::start(&[]);
     let mut browser = Browser::start().await;
     let tab = browser.open(&format!("http://127.0.0.1:{}/-/#茶馆", server.port)).await;
@@ -41,7 +41,7 @@ async fn its_numbers_are_what_was_done() {
     assert_eq!(after["every"], json!(5));
     assert!(after["now"]["memory"].as_u64().is_none_or(|bytes| bytes > 1 << 20));
 
-    // Messages as they pass.
+    // Live messages.
     let mut other = server.join("/茶馆").await;
     for text in ["你好，世界 👋", r#"{"from":"李雷","price":17.5}"#] {
         other.send(text).await.expect("sent");
@@ -59,7 +59,7 @@ async fn its_numbers_are_what_was_done() {
         "{dissected}"
     );
     assert!(dissected.ends_with("你好，世界 👋"), "{dissected}");
-    // Some time passes, so that there is something to draw.
+    // Wait, so that there is something to plot.
     for round in 0..12 {
         for number in 0..(round % 4) * 30 + 5 {
             other.send(format!("波浪 {number} 🌊")).await.expect("sent");

@@ -1,4 +1,4 @@
-//! A network between a browser and a server that can go dark, be cut, and let some things pass only.
+//! A network between a browser and a server that can go silent, close connections, and block some requests.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -8,11 +8,11 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-/// The network, on a port of its own; it ends with the test.
+/// The network, on its own port; it ends with the test.
 pub(crate) struct Relay {
     pub(crate) port: u16,
     dark: watch::Sender<bool>,
-    /// How often everything was cut.
+    /// How often all connections were closed.
     cuts: watch::Sender<u64>,
     opened: Arc<AtomicU64>,
 }
@@ -22,7 +22,7 @@ impl Relay {
         Self::without(server, &[]).await
     }
 
-    /// Drops connections whose first bytes hold one of these.
+    /// Drops connections whose first bytes contain one of these.
     pub(crate) async fn without(server: u16, blocked: &'static [&'static str]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
         let port = listener.local_addr().expect("a socket").port();
@@ -39,7 +39,7 @@ impl Relay {
                     let Ok(far) = TcpStream::connect(("127.0.0.1", server)).await else { return };
                     let (near_reader, near_writer) = near.into_split();
                     let (far_reader, far_writer) = far.into_split();
-                    // What ends in one direction ends, so that who is blocked is noticed.
+                    // If one direction ends, both end, so that a blocked client notices.
                     tokio::select! {
                         () = carry(near_reader, far_writer, is_dark.clone(), blocked) => {}
                         () = carry(far_reader, near_writer, is_dark, &[]) => {}
@@ -51,17 +51,17 @@ impl Relay {
         Self { port, dark, cuts, opened }
     }
 
-    /// Nothing passes any more, and nobody is told; or it does again.
+    /// Stops or resumes all traffic silently.
     pub(crate) fn dark(&self, dark: bool) {
         self.dark.send_replace(dark);
     }
 
-    /// All connections end.
+    /// Closes all connections.
     pub(crate) fn cut(&self) {
         self.cuts.send_modify(|cuts| *cuts += 1);
     }
 
-    /// Connections so far.
+    /// Returns the number of connections so far.
     pub(crate) fn opened(&self) -> u64 {
         self.opened.load(Ordering::Relaxed)
     }

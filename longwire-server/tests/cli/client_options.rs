@@ -1,4 +1,5 @@
-//! How `longwire connect` reaches servers: TLS, proxies, redirects, credentials; and that it keeps secrets.
+//! The connection options of `longwire connect`: TLS, proxies, redirects, credentials; secrets are never
+//! printed.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -14,10 +15,10 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::process::{Lines, ended, longwire};
 
-/// What a run said: exit status, standard output, standard error.
+/// The result of a run: exit status, standard output, standard error.
 type Said = (Option<i32>, String, String);
 
-/// Runs `longwire connect --no-input` to its end, with these variables and no other proxy.
+/// Runs `longwire connect --no-input` to its end, with these environment variables and no other proxy.
 async fn connect(arguments: Vec<String>, variables: &[(&str, String)]) -> Said {
     let mut command = longwire();
     command.args(["connect", "--no-input"]).args(arguments);
@@ -39,7 +40,7 @@ fn words(text: &str) -> Vec<String> {
     text.split(' ').map(str::to_owned).collect()
 }
 
-/// Does this with each connection.
+/// Starts a server that handles each connection like this.
 async fn serve<F>(each: impl Fn(TcpStream) -> F + Send + Sync + 'static) -> SocketAddr
 where
     F: Future<Output = ()> + Send + 'static,
@@ -54,7 +55,7 @@ where
     address
 }
 
-/// Says one thing and closes.
+/// Sends one message and closes.
 async fn greet(stream: impl AsyncRead + AsyncWrite + Unpin) {
     if let Ok(mut ws) = Acceptor::new().accept(stream).await {
         let _ = ws.send("你好 👋").await;
@@ -70,7 +71,7 @@ async fn read_head(stream: &mut TcpStream) -> String {
     String::from_utf8(head).expect("text")
 }
 
-/// A server that answers 401 and notes what it was asked.
+/// Starts a server that responds with 401 and records the requests.
 async fn refusing() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     let heads = Arc::new(Mutex::new(Vec::new()));
     let kept = Arc::clone(&heads);
@@ -125,7 +126,8 @@ async fn tls() {
 
     let said = connect(words(&format!("-v --cacert {roots} {url}")), &[]).await;
     is_greeted(&said);
-    for part in ["* localhost has ", "* trying ", "* connected to ", "* TLS 1.3, no ALPN", "< HTTP/1.1 101 "]
+    for part in
+        ["* localhost resolves to ", "* trying ", "* connected to ", "* TLS 1.3, no ALPN", "< HTTP/1.1 101 "]
     {
         assert!(said.2.contains(part), "{part} in {}", said.2);
     }
@@ -180,13 +182,13 @@ async fn the_proxy_of_the_environment_and_of_the_command_line() {
     let said = connect(words(&format!("-v --proxy http://me:geheim@{proxy} ws://{server}/")), &[]).await;
     is_greeted(&said);
     assert!(
-        said.2.contains("* in a tunnel through http://127.0.0.1") && !said.2.contains("geheim"),
+        said.2.contains("* tunnelled through http://127.0.0.1") && !said.2.contains("geheim"),
         "{}",
         said.2
     );
     assert!(asked.lock().expect("kept").pop().expect("asked").starts_with(&format!("CONNECT {server} ")));
 
-    // This machine is reached directly, and so is what no_proxy has, or everything.
+    // Loopback addresses and those in no_proxy are reached directly; --no-proxy applies to all.
     is_greeted(&connect(words(&format!("ws://{server}/")), &environment).await);
     let excepted = [environment[0].clone(), ("no_proxy", "invalid".into())];
     for (arguments, variables) in
@@ -200,7 +202,7 @@ async fn the_proxy_of_the_environment_and_of_the_command_line() {
 }
 
 #[tokio::test]
-async fn credentials_are_sent_and_never_shown() {
+async fn credentials_are_sent_and_never_printed() {
     let (server, heads) = refusing().await;
     for (arguments, line) in [
         (format!("-u me:geheim ws://{server}/"), "Authorization: Basic bWU6Z2VoZWlt"),
@@ -226,7 +228,7 @@ async fn credentials_are_sent_and_never_shown() {
     for option in ["--user=me:geheim\n", "--bearer=geheim\n", "--cookie=a=geheim\n"] {
         bad.push(vec![option.to_owned(), format!("ws://{server}/")]);
     }
-    // What clap refuses.
+    // Values that clap rejects.
     for header in ["X-Key=geheim", "X-Key: geheim\n", ": geheim"] {
         bad.push(vec!["-H".into(), header.into(), format!("ws://{server}/")]);
     }

@@ -1,4 +1,4 @@
-//! `longwire connect` against servers that behave in every way.
+//! `longwire connect` with servers that behave in every way.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -30,7 +30,7 @@ impl Host {
         longwire::accept(self.stream().await).await.expect("a handshake")
     }
 
-    /// Reads the opening handshake and answers it with these bytes.
+    /// Reads the opening handshake and sends these bytes.
     async fn answer(&self, answer: &str) -> TcpStream {
         let mut stream = self.stream().await;
         let mut head = Vec::new();
@@ -42,18 +42,18 @@ impl Host {
     }
 }
 
-/// Receives until the end, and answers its closing handshake.
+/// Receives until the end and answers the closing handshake.
 async fn drain(socket: &mut WebSocket<TcpStream>) {
     while tokio::time::timeout(PATIENCE, socket.recv()).await.expect("in time").expect("clean").is_some() {}
 }
 
-/// Writes bytes that are no concern of the library's behind a finished handshake.
+/// Writes raw bytes after the opening handshake.
 async fn write_raw(socket: &WebSocket<TcpStream>, bytes: &[u8]) {
     socket.stream().writable().await.expect("writable");
     assert_eq!(socket.stream().try_write(bytes).expect("written"), bytes.len());
 }
 
-/// Runs a client to its end, which must be a failure told in one line.
+/// Runs a client to its end, which must be an error in one line.
 fn fails(mut client: ClientProcess) -> String {
     let (status, stderr) = client.ended();
     assert_eq!((status, stderr.len()), (Some(1), 1), "{stderr:?}");
@@ -82,7 +82,7 @@ async fn lines_are_text_messages_and_the_end_of_input_closes_with_1000() {
 }
 
 #[tokio::test]
-async fn what_was_piped_in_arrives_before_the_close_and_answers_are_shown() {
+async fn piped_input_is_sent_before_the_close_and_replies_are_printed() {
     let server = Server::start(&[]);
     let mut client = ClientProcess::start(&server.url("/-/echo"), &[]);
     let long = "长".repeat(200_000);
@@ -94,7 +94,7 @@ async fn what_was_piped_in_arrives_before_the_close_and_answers_are_shown() {
 }
 
 #[tokio::test]
-async fn more_than_all_buffers_hold_is_piped_through_the_echo() {
+async fn more_data_than_all_buffers_passes_the_echo() {
     let server = Server::start(&[]);
     let mut client = ClientProcess::start(&server.url("/-/echo"), &[]);
     let line = "流".repeat(20_000);
@@ -109,17 +109,14 @@ async fn more_than_all_buffers_hold_is_piped_through_the_echo() {
 }
 
 #[tokio::test]
-async fn input_that_is_not_utf8_is_told_by_its_line() {
+async fn invalid_utf8_input_is_reported_with_its_line() {
     let host = Host::new().await;
     let mut client = ClientProcess::start(&host.url(), &[]);
     let mut socket = host.accept().await;
     client.write(b"good\nb\xffd\nnever\n");
     assert_eq!(receive(&mut socket).await, Message::from("good"));
     drain(&mut socket).await;
-    assert_eq!(
-        fails(client),
-        "longwire: line 2 of standard input is not UTF-8: byte 2 of it begins no character"
-    );
+    assert_eq!(fails(client), "longwire: line 2 of standard input is not UTF-8: invalid byte 2");
 }
 
 #[tokio::test]
@@ -152,7 +149,7 @@ async fn echo_sends_back_what_is_received() {
 }
 
 #[tokio::test]
-async fn binary_is_a_hex_dump_or_as_it_is() {
+async fn binary_is_a_hex_dump_or_unchanged() {
     let bytes: Vec<u8> = (0..=255).chain("海🌊".bytes()).collect();
     for raw in [false, true] {
         let host = Host::new().await;
@@ -201,7 +198,7 @@ async fn headers_and_subprotocols_are_sent() {
 }
 
 #[tokio::test]
-async fn a_refusal_is_told_with_its_status_and_first_line() {
+async fn a_rejection_shows_status_and_first_line() {
     let host = Host::new().await;
     let client = ClientProcess::start(&host.url(), &[]);
     let body = "\nno entry: \u{1b}[31msign in\nmore\n";
@@ -215,7 +212,7 @@ async fn a_refusal_is_told_with_its_status_and_first_line() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_no_websocket_server_is_told() {
+async fn a_server_without_websocket_is_reported() {
     for answer in [
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: no\r\n\r\n",
         "SSH-2.0-OpenSSH_9.2\r\n\r\n",
@@ -229,7 +226,7 @@ async fn a_server_that_is_no_websocket_server_is_told() {
 }
 
 #[tokio::test]
-async fn nobody_at_the_address_is_told() {
+async fn a_refused_connection_is_reported() {
     let host = Host::new().await;
     let url = host.url();
     drop(host);
@@ -247,7 +244,7 @@ async fn a_server_that_never_answers_times_out() {
 }
 
 #[tokio::test]
-async fn a_broken_rule_is_told_with_its_section() {
+async fn a_protocol_error_names_the_section() {
     for (frame, section) in [
         (&[0x83, 0x00][..], "5.2"),               // a reserved opcode
         (&[0x81, 0x81, 1, 2, 3, 4, 0x60], "5.1"), // masked by a server
@@ -259,7 +256,7 @@ async fn a_broken_rule_is_told_with_its_section() {
         let mut socket = host.accept().await;
         write_raw(&socket, frame).await;
         let said = tokio::task::spawn_blocking(|| fails(client));
-        // Answers its Close frame, so that it need not wait for the end of TCP.
+        // Answer its Close frame, so that it does not wait for the end of TCP.
         while let Ok(Some(_)) = socket.recv().await {}
         drop(socket);
         let said = said.await.expect("no panic");
@@ -272,7 +269,7 @@ async fn a_close_with_another_code_is_a_failure() {
     for (code, reason, said) in [
         (1011_u16, "out of tea 🍵", "closed by the server with 1011 (internal error): out of tea 🍵"),
         (1008, "", "closed by the server with 1008 (policy violation)"),
-        (4001, "two\nlines", "closed by the server with 4001 (of the application): two lines"),
+        (4001, "two\nlines", "closed by the server with 4001 (application code): two lines"),
     ] {
         let host = Host::new().await;
         let client = ClientProcess::start(&host.url(), &["--no-input"]);
@@ -289,14 +286,14 @@ async fn a_close_without_a_code_is_1005_and_a_failure() {
     let mut socket = host.accept().await;
     write_raw(&socket, &[0x88, 0x00]).await;
     let said = tokio::task::spawn_blocking(|| fails(client));
-    // Its answer ends the connection for the library too, which knows nothing of the frame above.
+    // This also ends the connection for the library, which does not know about the raw frame.
     while let Ok(Some(_)) = socket.recv().await {}
     drop(socket);
-    assert_eq!(said.await.expect("no panic"), "longwire: closed by the server with 1005 (no code given)");
+    assert_eq!(said.await.expect("no panic"), "longwire: closed by the server with 1005 (no status code)");
 }
 
 #[tokio::test]
-async fn an_end_without_a_closing_handshake_is_1006() {
+async fn a_missing_closing_handshake_is_1006() {
     let host = Host::new().await;
     let client = ClientProcess::start(&host.url(), &[]);
     drop(host.accept().await);
@@ -305,7 +302,7 @@ async fn an_end_without_a_closing_handshake_is_1006() {
 }
 
 #[tokio::test]
-async fn a_close_that_is_not_answered_is_a_failure() {
+async fn an_unanswered_close_is_a_failure() {
     let host = Host::new().await;
     let mut client = ClientProcess::start(&host.url(), &[]);
     let _silent = host.accept().await;
@@ -332,7 +329,7 @@ async fn ctrl_c_closes_with_1000() {
 }
 
 #[tokio::test]
-async fn a_reader_that_leaves_ends_it_quietly() {
+async fn a_closed_output_ends_it_without_an_error() {
     let host = Host::new().await;
     let mut child = longwire()
         .args(["connect", "--no-input", &host.url()])
@@ -352,13 +349,13 @@ async fn a_reader_that_leaves_ends_it_quietly() {
 }
 
 #[tokio::test]
-async fn a_quiet_input_keeps_the_connection_alive() {
+async fn an_idle_input_keeps_the_connection_alive() {
     let host = Host::new().await;
     let mut client = ClientProcess::start(&host.url(), &[]);
     let silence = Duration::from_millis(100);
     let config = Config::server().ping_after(Some(silence)).pong_timeout(silence * 10);
     let mut socket = Acceptor::new().config(config).accept(host.stream().await).await.expect("a handshake");
-    // Without its Pongs the connection would end in this time.
+    // Without Pongs, the connection would end within this time.
     let heard = tokio::time::timeout(silence * 25, socket.recv()).await;
     assert!(heard.is_err(), "{heard:?}");
     client.send_line("还在 🙂");

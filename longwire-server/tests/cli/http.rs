@@ -1,4 +1,4 @@
-//! What the server answers to plain HTTP, and to an upgrade where there is no channel.
+//! Responses to plain HTTP, and to an upgrade where there is no channel.
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
@@ -7,7 +7,7 @@ use longwire::{Client, ConnectError};
 
 use crate::process::{PATIENCE, Server};
 
-/// Sends a request and returns the whole answer: its head, with lower-case names, and its body.
+/// Sends a request and returns the header, with lower-case names, and the body of the response.
 fn exchange(server: &Server, request: &str) -> (String, String) {
     let mut stream = TcpStream::connect(("127.0.0.1", server.port)).expect("connected");
     stream.set_read_timeout(Some(PATIENCE)).expect("set");
@@ -15,7 +15,7 @@ fn exchange(server: &Server, request: &str) -> (String, String) {
     stream.write_all(request.as_bytes()).expect("written");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("the server closes");
-    // Whoever reads the end can write no more; that the socket is gone is as well.
+    // The server has closed already, so errors are expected here.
     let _ = stream.shutdown(Shutdown::Both);
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no head in {answer:?}"));
     let (status, headers) = head.split_once("\r\n").unwrap_or((head, ""));
@@ -31,7 +31,7 @@ fn header<'a>(head: &'a str, name: &str) -> Option<&'a str> {
 }
 
 #[test]
-fn it_is_healthy() {
+fn the_server_is_healthy() {
     let server = Server::start(&[]);
     let (head, body) = get(&server, "GET", "/-/healthy");
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
@@ -40,7 +40,7 @@ fn it_is_healthy() {
 }
 
 #[test]
-fn the_page_runs_its_own_script_and_nothing_else() {
+fn the_page_runs_only_its_own_script() {
     let server = Server::start(&[]);
     let (head, body) = get(&server, "GET", "/");
     assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
@@ -63,7 +63,7 @@ fn the_page_runs_its_own_script_and_nothing_else() {
     );
     assert_eq!(body.matches(&format!(" nonce=\"{nonce}\">")).count(), 2);
     assert!(!body.contains("{nonce}"));
-    // Nothing is fetched from elsewhere, and nothing foreign can become markup.
+    // Nothing is loaded from elsewhere, and data cannot become markup.
     for foreign in
         ["src=", "@import", "url(", "innerHTML", "insertAdjacentHTML", "outerHTML", "document.write"]
     {
@@ -101,7 +101,7 @@ fn other_methods_are_not_allowed() {
 }
 
 #[test]
-fn a_body_that_nobody_wants_does_not_cost_the_answer() {
+fn an_unread_body_does_not_lose_the_response() {
     let server = Server::start(&[]);
     let body = "x".repeat(3_000_000);
     for _ in 0..10 {
@@ -112,9 +112,9 @@ fn a_body_that_nobody_wants_does_not_cost_the_answer() {
     }
 }
 
-/// As HAProxy asks: without a host.
+/// HAProxy sends health checks without a Host header.
 #[test]
-fn whoever_looks_whether_it_lives_needs_to_say_no_host() {
+fn health_checks_need_no_host() {
     let server = Server::start(&[]);
     for (path, status) in [("/-/healthy", "200"), ("/-/ready", "200"), ("/-/metrics", "403"), ("/", "403")] {
         let (head, _) = exchange(&server, &format!("GET {path} HTTP/1.0\r\n\r\n"));
@@ -123,7 +123,7 @@ fn whoever_looks_whether_it_lives_needs_to_say_no_host() {
 }
 
 #[test]
-fn what_is_not_there_is_not_found() {
+fn unknown_paths_are_not_found() {
     let server = Server::start(&[]);
     for path in ["/-/echo", "/-/nothing", "/-/healthy/"] {
         let (head, body) = get(&server, "GET", path);
@@ -133,18 +133,18 @@ fn what_is_not_there_is_not_found() {
 }
 
 #[tokio::test]
-async fn an_upgrade_where_there_is_no_channel_is_refused_by_http() {
+async fn an_upgrade_without_a_channel_is_rejected() {
     let server = Server::start(&[]);
     for path in ["/-/", "/-/nothing", "/-/healthy", "/-/echo/"] {
         let refused = Client::new().connect(server.url(path)).await.expect_err("refused");
         let ConnectError::Refused(response) = refused else { panic!("{path}: {refused}") };
         assert_eq!(response.status, 404);
-        assert_eq!(response.body.trim_end(), format!("no WebSocket at {path}"));
+        assert_eq!(response.body.trim_end(), format!("no WebSocket endpoint at {path}"));
     }
 }
 
 #[test]
-fn a_request_that_dribbles_in_is_answered_too() {
+fn a_request_sent_byte_by_byte_is_answered() {
     let server = Server::start(&[]);
     let mut stream = TcpStream::connect(("127.0.0.1", server.port)).expect("connected");
     stream.set_nodelay(true).expect("set");

@@ -1,4 +1,4 @@
-//! The binary as its users meet it: real processes, real sockets.
+//! The binary as users run it: real processes and sockets.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
 
 mod arguments;

@@ -1,4 +1,4 @@
-//! What a running server says of itself: its metrics and its log.
+//! The metrics and the log of a running server.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -9,7 +9,7 @@ use serde_json::Value;
 use crate::http::get;
 use crate::process::{PATIENCE, Server, run};
 
-/// A sample of the metrics, as soon as it is what is expected.
+/// Waits until a metric has the expected value.
 fn sample(server: &Server, series: &str, expected: u64) {
     let began = Instant::now();
     loop {
@@ -45,7 +45,7 @@ async fn metrics() {
     assert!(get(&server, "POST", "/-/metrics").0.starts_with("HTTP/1.1 405 "));
 }
 
-/// Events of the log until one has this message and a field that is so.
+/// Returns the next log event with this message and field value.
 fn event(server: &Server, message: &str, field: &str, value: &Value) -> Value {
     loop {
         let line = server.stderr.next();
@@ -112,7 +112,7 @@ async fn a_log_of_text_and_its_levels() {
 }
 
 #[test]
-fn options_that_make_no_sense() {
+fn contradicting_log_options() {
     for arguments in [&["serve", "--log", "xml"][..], &["serve", "--log-level", "info"]] {
         let (status, _, said) = run(arguments);
         assert_eq!(status, Some(2), "{said:?}");

@@ -1,4 +1,4 @@
-//! `longwire connect --reconnect`: over servers that come and go.
+//! `longwire connect --reconnect` with servers that come and go.
 
 use longwire::WebSocket;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -17,14 +17,14 @@ async fn accept(listener: &TcpListener) -> WebSocket<TcpStream> {
     longwire::accept(accepted.expect("accepted").0).await.expect("a handshake")
 }
 
-/// Receives to the end.
+/// Receives until the end and returns the close code.
 async fn closed(mut socket: WebSocket<TcpStream>) -> u16 {
     while tokio::time::timeout(PATIENCE, socket.recv()).await.expect("in time").expect("clean").is_some() {}
     socket.closed().and_then(|closed| closed.frame.as_ref()).map_or(1005, |frame| frame.code.into())
 }
 
 #[tokio::test]
-async fn it_comes_back_and_each_line_is_sent_once() {
+async fn it_reconnects_and_sends_each_line_once() {
     let (listener, url) = listen().await;
     let mut client = ClientProcess::start(&url, &["--reconnect"]);
     let mut first = accept(&listener).await;
@@ -32,23 +32,23 @@ async fn it_comes_back_and_each_line_is_sent_once() {
     assert_eq!(client.stdout.next(), "一");
     client.send_line("before 👋");
     assert_eq!(receive(&mut first).await.as_text(), Some("before 👋"));
-    // As one that crashes.
+    // As if the server had crashed.
     drop(first);
     let lost = client.stderr.next();
-    assert!(lost.starts_with("longwire: ") && lost.contains("; again in 0."), "{lost}");
+    assert!(lost.starts_with("longwire: ") && lost.contains("; reconnecting in 0."), "{lost}");
     client.send_line("meanwhile 你好");
     client.send_line("in order");
     client.end_input();
     let mut second = accept(&listener).await;
     assert_eq!(receive(&mut second).await.as_text(), Some("meanwhile 你好"));
     assert_eq!(receive(&mut second).await.as_text(), Some("in order"));
-    // The end of the input is the end, once all is sent.
+    // After the end of the input, the client closes once everything is sent.
     assert_eq!(closed(second).await, 1000);
     assert_eq!(client.ended(), (Some(0), vec![]));
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there_yet_is_waited_for() {
+async fn it_waits_for_a_server() {
     let (listener, url) = listen().await;
     let address = listener.local_addr().expect("bound");
     drop(listener);
@@ -57,7 +57,7 @@ async fn a_server_that_is_not_there_yet_is_waited_for() {
     client.end_input();
     let lost = client.stderr.next();
     assert!(
-        lost.starts_with("longwire: attempt 1: cannot connect: ") && lost.contains("; again in "),
+        lost.starts_with("longwire: attempt 1: cannot connect: ") && lost.contains("; reconnecting in "),
         "{lost}"
     );
     let listener = TcpListener::bind(address).await.expect("the same port");
@@ -69,8 +69,8 @@ async fn a_server_that_is_not_there_yet_is_waited_for() {
 
 #[cfg(unix)]
 #[tokio::test]
-async fn a_signal_ends_it_at_once_whatever_it_waits_for() {
-    // It waits for a server.
+async fn a_signal_ends_it_immediately() {
+    // While it waits for a server.
     let (listener, url) = listen().await;
     drop(listener);
     let mut client = ClientProcess::start(&url, &["--reconnect", "--no-input"]);
@@ -78,7 +78,7 @@ async fn a_signal_ends_it_at_once_whatever_it_waits_for() {
     signal(&client.child, "INT");
     assert_eq!(client.ended().0, Some(0));
 
-    // It connects.
+    // While it connects.
     let (listener, url) = listen().await;
     let mut client = ClientProcess::start(&url, &["--reconnect", "--no-input"]);
     let silent = listener.accept().await.expect("accepted");
@@ -86,16 +86,19 @@ async fn a_signal_ends_it_at_once_whatever_it_waits_for() {
     assert_eq!(client.ended().0, Some(0));
     drop(silent);
 
-    // It is connected: by a closing handshake.
+    // While it is connected: with a closing handshake.
     let mut client = ClientProcess::start(&url, &["--reconnect", "--no-input"]);
-    let server = accept(&listener).await;
+    let mut server = accept(&listener).await;
+    // A received message proves that the client has completed the handshake, too.
+    server.send("到了 👋").await.expect("sent");
+    assert_eq!(client.stdout.next(), "到了 👋");
     signal(&client.child, "INT");
     assert_eq!(closed(server).await, 1000);
     assert_eq!(client.ended(), (Some(0), vec![]));
 }
 
 #[tokio::test]
-async fn where_no_attempt_helps_it_ends_as_without() {
+async fn it_ends_if_reconnecting_cannot_succeed() {
     let (listener, url) = listen().await;
     let mut client = ClientProcess::start(&url, &["--reconnect", "--no-input"]);
     accept(&listener).await.close(1000, "done").await.expect("closed");

@@ -9,18 +9,18 @@ use tokio::net::{TcpSocket, TcpStream};
 use crate::process::{ClientProcess, PATIENCE, PROBE, Server, longwire, receive};
 
 #[test]
-fn one_line_tells_where_it_listens() {
+fn one_line_announces_the_address() {
     let server = Server::start(&[]);
     let at = format!("127.0.0.1:{}", server.port);
     assert_eq!(
         server.announced,
-        format!("longwire listening on http://{at}  (open it in a browser; channels are ws://{at}/ANYTHING)")
+        format!("longwire listening on http://{at}  (open it in a browser; channels are at ws://{at}/NAME)")
     );
     assert_ne!(server.port, 0);
 }
 
 #[tokio::test]
-async fn what_one_sends_all_others_on_the_channel_receive() {
+async fn messages_reach_all_others_on_the_channel() {
     let server = Server::start(&[]);
     let mut one = server.join("/茶馆?token=x").await;
     let mut two = server.join("/茶馆").await;
@@ -39,14 +39,14 @@ async fn what_one_sends_all_others_on_the_channel_receive() {
         assert_eq!(receive(&mut three).await, message);
     }
     two.send("answer").await.expect("sent");
-    // The first thing that the speaker hears is the answer, and nothing it said itself.
+    // The first message that the publisher receives is the answer, not its own message.
     assert_eq!(receive(&mut one).await, Message::from("answer"));
     let silence = tokio::time::timeout(Duration::from_millis(200), elsewhere.recv()).await;
     assert!(silence.is_err(), "heard on another channel: {silence:?}");
 }
 
 #[tokio::test]
-async fn the_root_is_a_channel_as_well() {
+async fn the_root_is_a_channel() {
     let server = Server::start(&["--threads", "1"]);
     let mut one = server.join("/").await;
     let mut two = server.join("/").await;
@@ -71,7 +71,7 @@ async fn the_name_of_a_channel_is_bounded() {
 }
 
 #[tokio::test]
-async fn messages_are_compressed_for_those_who_offer_it() {
+async fn messages_are_compressed_for_clients_that_offer_it() {
     let message = Message::from("行情 📈 ".repeat(100));
     for (arguments, threshold) in
         [(&["--deflate"][..], 256), (&["--deflate", "--deflate-threshold", "1K"], 1024)]
@@ -112,7 +112,7 @@ async fn echo_sends_back_in_order() {
 }
 
 #[tokio::test]
-async fn two_people_talk_with_the_client() {
+async fn two_clients_exchange_messages() {
     let server = Server::start(&[]);
     let mut ada = ClientProcess::join(&server, "/lobby", &[]).await;
     let mut lin = ClientProcess::join(&server, "/lobby", &[]).await;
@@ -154,7 +154,7 @@ async fn a_message_of_900_kb_arrives_whole() {
 }
 
 #[tokio::test]
-async fn a_message_over_the_limit_closes_its_sender_with_1009_and_nobody_else() {
+async fn a_message_over_the_limit_closes_only_its_sender_with_1009() {
     let server = Server::start(&["--max-message", "64K"]);
     let mut sender = server.join("/limit").await;
     let mut one = server.join("/limit").await;
@@ -164,7 +164,7 @@ async fn a_message_over_the_limit_closes_its_sender_with_1009_and_nobody_else() 
     assert_eq!(receive(&mut sender).await, Message::from(vec![1; 64 * 1024]));
     assert_eq!(receive(&mut two).await, Message::from(vec![1; 64 * 1024]));
 
-    // The server may have closed before all of it was sent.
+    // The server may close before everything was sent.
     let _ = sender.send(vec![2; 64 * 1024 + 1]).await;
     while sender.recv().await.expect("a closing handshake").is_some() {}
     let closed = sender.closed().expect("closed");
@@ -178,19 +178,19 @@ async fn a_message_over_the_limit_closes_its_sender_with_1009_and_nobody_else() 
 }
 
 #[tokio::test]
-async fn a_slow_consumer_is_closed_with_1008_and_nobody_else_is_disturbed() {
+async fn a_slow_consumer_is_closed_with_1013_and_others_are_not_affected() {
     const SIZE: usize = 64 * 1024;
     let server = Server::start(&["--max-message", "64K"]);
     let mut speaker = server.join("/flood").await;
     let mut quick = server.join("/flood").await;
-    // A small receive buffer, so that not too much is under way.
+    // A small receive buffer limits the data in flight.
     let narrow = TcpSocket::new_v4().expect("a socket");
     narrow.set_recv_buffer_size(16 * 1024).expect("set");
     let narrow = narrow.connect(([127, 0, 0, 1], server.port).into()).await.expect("connected");
     let mut slow = Client::new().handshake(server.url("/flood"), narrow).await.expect("accepted");
     speaker.send(PROBE).await.expect("sent");
 
-    // More than the server's send buffer, its write buffer and the receive buffer hold together.
+    // More than the send buffer, the write buffer and the receive buffer together.
     for _ in 0..256 {
         speaker.send(vec![5; SIZE]).await.expect("sent");
         assert_eq!(receive(&mut quick).await.into_bytes().len(), SIZE);
@@ -212,7 +212,7 @@ async fn a_slow_consumer_is_closed_with_1008_and_nobody_else_is_disturbed() {
 }
 
 #[tokio::test]
-async fn a_subprotocol_is_agreed_upon() {
+async fn a_subprotocol_is_negotiated() {
     let server = Server::start(&["--subprotocol", "chat.v2", "--subprotocol", "chat.v1"]);
     for (offered, chosen) in [
         (&["chat.v1"][..], Some("chat.v1")),
@@ -226,7 +226,7 @@ async fn a_subprotocol_is_agreed_upon() {
     }
 }
 
-/// The status with which a page of this origin is answered that asks for the server by this name.
+/// Returns the status for a page of this origin that uses this host name.
 async fn status_for(server: &Server, name: &str, origin: Option<&str>) -> u16 {
     let stream = TcpStream::connect(("127.0.0.1", server.port)).await.expect("connected");
     let client = origin.into_iter().fold(Client::new(), |client, origin| client.header("Origin", origin));
@@ -238,7 +238,7 @@ async fn status_for(server: &Server, name: &str, origin: Option<&str>) -> u16 {
 }
 
 #[tokio::test]
-async fn pages_of_another_origin_are_refused() {
+async fn pages_of_another_origin_are_rejected() {
     let server = Server::start(&[]);
     let own = format!("http://127.0.0.1:{}", server.port);
     assert_eq!(status_for(&server, "127.0.0.1", None).await, 101);
@@ -249,13 +249,13 @@ async fn pages_of_another_origin_are_refused() {
 }
 
 #[tokio::test]
-async fn a_foreign_name_that_was_turned_to_this_machine_is_refused() {
+async fn a_foreign_host_name_is_rejected() {
     let server = Server::start(&[]);
     for (name, status) in [("evil.example", 403), ("localhost", 101), ("chat.localhost", 101)] {
         let origin = format!("http://{name}:{}", server.port);
         assert_eq!(status_for(&server, name, Some(&origin)).await, status, "{name}");
     }
-    // Whether it says where it comes from or not.
+    // With or without an Origin header.
     assert_eq!(status_for(&server, "evil.example", None).await, 403);
     let server = Server::start(&["--allow-host", "Chat.Example"]);
     assert_eq!(status_for(&server, "chat.example", None).await, 101);
@@ -298,7 +298,7 @@ async fn running_out_of_files_is_survived() {
         "{told}"
     );
 
-    // Those who are there go on, and once the crowd has gone others can come again.
+    // Existing connections continue, and new ones are possible once the others have closed.
     member.send("still here").await.expect("sent");
     drop(crowd);
     let mut other = server.join("/").await;
@@ -308,7 +308,7 @@ async fn running_out_of_files_is_survived() {
 }
 
 #[tokio::test]
-async fn killed_and_started_again_on_the_same_port() {
+async fn restart_on_the_same_port_after_a_kill() {
     let mut server = Server::start(&[]);
     let port = server.port;
     let mut member = server.join("/").await;

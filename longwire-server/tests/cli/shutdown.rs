@@ -1,4 +1,4 @@
-//! How the server ends: by the signals of the system.
+//! Shutdown of the server by signals.
 
 use std::time::{Duration, Instant};
 
@@ -35,11 +35,11 @@ async fn a_signal_closes_everyone_with_1001_and_ends_with_0() {
 }
 
 #[tokio::test]
-async fn one_that_does_not_answer_is_waited_for_with_a_bound() {
+async fn waiting_for_a_silent_client_is_bounded() {
     let mut server = Server::start(&[]);
-    // Connected and never polled again: it answers no Close frame.
+    // This client is never polled again, so it does not answer the Close frame.
     let _silent = server.connect("/").await;
-    // Connected and never even asks.
+    // This one never sends a request.
     let _mute = tokio::net::TcpStream::connect(("127.0.0.1", server.port)).await.expect("connected");
     server.signal("INT");
     let began = Instant::now();
@@ -52,7 +52,7 @@ async fn one_that_does_not_answer_is_waited_for_with_a_bound() {
 }
 
 #[tokio::test]
-async fn a_second_signal_ends_at_once() {
+async fn a_second_signal_exits_immediately() {
     let mut server = Server::start(&[]);
     let _silent = server.connect("/").await;
     server.signal("INT");
@@ -65,7 +65,7 @@ async fn a_second_signal_ends_at_once() {
 }
 
 #[test]
-fn with_nobody_there_it_ends_at_once() {
+fn without_clients_it_exits_immediately() {
     let mut server = Server::start(&[]);
     let began = Instant::now();
     server.signal("INT");
@@ -74,7 +74,7 @@ fn with_nobody_there_it_ends_at_once() {
 }
 
 #[tokio::test]
-async fn goodbyes_can_be_spread_and_say_that_it_comes_again() {
+async fn a_drain_spreads_the_close_frames_with_1012() {
     let mut server = Server::start(&["--drain", "2", "--restarts", "--threads", "1"]);
     let mut members = Vec::new();
     for _ in 0..20 {
@@ -102,7 +102,7 @@ async fn goodbyes_can_be_spread_and_say_that_it_comes_again() {
         times.push(time);
     }
     times.sort();
-    // Not all at once, and not all at the end either.
+    // Neither all at once nor all at the end.
     assert!(times[19] - times[0] > Duration::from_millis(1200), "{times:?}");
     assert!(times[10] < times[19] - Duration::from_millis(300), "{times:?}");
     let refused = tokio::net::TcpStream::connect(("127.0.0.1", server.port)).await;

@@ -1,4 +1,4 @@
-//! What is published in each way arrives in each other way.
+//! Messages published over any transport arrive over all others.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,17 +12,17 @@ use crate::server::{Server, Session};
 const CHANNEL: &str = "rooms/一";
 const PATH: &str = "/rooms/%E4%B8%80";
 
-/// Everybody who listens.
+/// One subscriber per transport.
 struct Subscribers {
     raw: WebSocket,
     session: Session,
     stream: Connection,
     events: Connection,
-    /// Of who polls.
+    /// The position of the polling client.
     position: String,
 }
 
-/// A payload as JSON has it.
+/// Returns a payload as its JSON field.
 fn payload(message: &Message) -> (&'static str, String) {
     match message.as_text() {
         Some(text) => ("data", text.to_owned()),
@@ -47,7 +47,7 @@ impl Subscribers {
         Self { raw: server.raw(PATH).await, session, stream, events, position: open.id }
     }
 
-    /// All of them hear this, by the way that they have.
+    /// Checks that each subscriber receives this message over its transport.
     async fn receive(&mut self, server: &Server, message: &Message) {
         let heard = in_time(self.raw.recv()).await.expect("open").expect("open");
         assert_eq!(heard, *message);
@@ -79,7 +79,7 @@ impl Subscribers {
 }
 
 #[tokio::test]
-async fn what_is_published_in_each_way_arrives_in_each_way() {
+async fn messages_pass_between_all_transports() {
     let server = Server::start("");
     let mut subscribers = Subscribers::new(&server).await;
     let mut raw = server.raw(PATH).await;
@@ -92,7 +92,7 @@ async fn what_is_published_in_each_way_arrives_in_each_way() {
     ] {
         raw.send(message.clone()).await.expect("sent");
         subscribers.receive(&server, &message).await;
-        // Who has said it does not hear it; of all else it does below.
+        // A raw publisher does not receive its own message, but all others below.
         let (key, value) = payload(&message);
         session.publish(json!({"type": "publish", "id": 7, "channel": CHANNEL, key: value})).await;
         let answer = session.receive().await;
@@ -126,7 +126,7 @@ async fn what_is_published_in_each_way_arrives_in_each_way() {
 }
 
 #[tokio::test]
-async fn who_publishes_is_named() {
+async fn messages_name_the_publisher() {
     let server = Server::start(&crate::access::rules());
     let token = crate::access::token("ann", 3600);
     let bearer = format!("Bearer {token}");

@@ -1,4 +1,4 @@
-//! Channels within somebody else's server.
+//! Channels within an axum application.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -15,7 +15,7 @@ use crate::server::{Server, config};
 use crate::{in_time, wait_until};
 
 #[tokio::test]
-async fn channels_are_what_a_router_falls_back_to() {
+async fn channels_as_the_fallback_of_a_router() {
     let http = Http::new(Realtime::new(config("")).expect("channels"));
     let channels = move |ConnectInfo(from): ConnectInfo<SocketAddr>, request: Request| async move {
         http.handle(request, from).await
@@ -42,7 +42,7 @@ async fn channels_are_what_a_router_falls_back_to() {
 }
 
 #[tokio::test]
-async fn a_websocket_keeps_what_the_router_has_given_to_its_request() {
+async fn a_websocket_keeps_the_extensions_of_its_request() {
     let server = Server::start("");
     let http = Http::new(server.realtime.clone()).websockets(Acceptor::new());
     let given = Arc::new("这里");

@@ -1,4 +1,4 @@
-//! Connections: how long they stay, and how they end.
+//! Lifetime and end of connections.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +22,7 @@ async fn a_connection_is_kept_for_the_next_request() {
 }
 
 #[tokio::test]
-async fn a_poll_and_a_stream_outlast_the_time_for_a_head() {
+async fn polls_and_streams_outlast_the_header_timeout() {
     let server = Server::start("");
     let position = server.publish("a", "x");
     let mut poll = server.connection().await;
@@ -37,7 +37,7 @@ async fn a_poll_and_a_stream_outlast_the_time_for_a_head() {
 }
 
 #[tokio::test]
-async fn when_the_server_ends_streams_end_and_those_who_wait_are_answered() {
+async fn on_shutdown_streams_end_and_polls_are_answered() {
     let server = Server::start("");
     let position = server.publish("a", "x");
     let mut polls = Vec::new();
@@ -54,7 +54,7 @@ async fn when_the_server_ends_streams_end_and_those_who_wait_are_answered() {
         stream.next().await;
         streams.push(stream);
     }
-    // A request that is half there, so that those above have begun.
+    // An incomplete request, so that the others have started.
     let mut slow = server.connection().await;
     slow.send("POST", "/a", &[("Content-Length", "6")], b"x").await;
     server.get("/a").await.good();
@@ -74,7 +74,7 @@ async fn when_the_server_ends_streams_end_and_those_who_wait_are_answered() {
 }
 
 #[tokio::test]
-async fn a_client_that_takes_nothing_for_half_a_minute_is_given_up() {
+async fn a_client_that_accepts_nothing_for_half_a_minute_is_dropped() {
     let server = Server::start("[limits.address]\nconnections = 1\n");
     let mut stuck = Connection::narrow(server.port).await;
     stuck.send("GET", "/a", &[("Accept", "text/event-stream")], b"").await;
@@ -82,7 +82,7 @@ async fn a_client_that_takes_nothing_for_half_a_minute_is_given_up() {
     wait_until(|| server.present("a") == 1).await;
     let began = Instant::now();
     let text = "水".repeat(300_000);
-    // More comes than the sockets hold.
+    // More than the sockets can buffer.
     while server.present("a") == 1 {
         server.publish("a", &*text);
         tokio::time::sleep(Duration::from_millis(100)).await;

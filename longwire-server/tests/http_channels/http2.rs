@@ -1,4 +1,4 @@
-//! The same in TLS by HTTP/2: many requests on one connection.
+//! Channels over HTTP/2 with TLS: many requests on one connection.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::client::Event;
 use crate::server::Server;
 use crate::{in_time, wait_until};
 
-/// A server, and a connection to it.
+/// Starts a server and connects to it.
 async fn start() -> (Server, SendRequest<Bytes>) {
     let made = rcgen::generate_simple_self_signed(["localhost".into()]).expect("made");
     let certificate = made.cert.pem();
@@ -68,7 +68,7 @@ async fn json_of(response: Response<h2::RecvStream>) -> Value {
     serde_json::from_slice(&text).expect("JSON")
 }
 
-/// The events of the next frame of data.
+/// Reads the events of the next DATA frame.
 async fn events(body: &mut h2::RecvStream) -> Option<Vec<Event>> {
     let data = in_time(body.data()).await?.expect("data");
     let text = std::str::from_utf8(&data).expect("UTF-8");
@@ -76,7 +76,7 @@ async fn events(body: &mut h2::RecvStream) -> Option<Vec<Event>> {
 }
 
 #[tokio::test]
-async fn many_streams_and_what_is_posted_share_a_connection() {
+async fn streams_and_posts_share_a_connection() {
     let (server, client) = start().await;
     let mut streams = Vec::new();
     for path in ["/rooms/%E4%B8%80", "/-/events?channel=rooms/%E4%B8%80"] {
@@ -97,7 +97,7 @@ async fn many_streams_and_what_is_posted_share_a_connection() {
         json!({"type": "message", "channel": "rooms/一", "position": position, "data": "你好 👋"})
     );
     wait_until(|| server.present("rooms/一") == 2).await;
-    // One of them is over; the connection goes on.
+    // One stream ends; the connection continues.
     drop(streams.pop());
     wait_until(|| server.present("rooms/一") == 1).await;
     let polled = json_of(ask(&client, Method::GET, "/rooms/%E4%B8%80", "*/*", b"").await).await;

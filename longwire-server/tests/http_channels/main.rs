@@ -1,4 +1,4 @@
-//! Channels over HTTP: the library behind a real listener and a real engine, served as the binary serves it.
+//! Channels over HTTP: the library with a real listener and engine, served as the binary does.
 #![cfg(unix)]
 #![allow(
     clippy::expect_used,
@@ -23,7 +23,7 @@ mod sse;
 mod timing;
 mod webhook;
 
-// What the binary serves connections with.
+// Modules of the binary that serve connections.
 #[path = "../../src/health.rs"]
 mod health;
 #[path = "../../src/http_server.rs"]
@@ -33,15 +33,15 @@ mod write_timeout;
 
 use std::time::Duration;
 
-/// No single step of a test takes longer than this, on a busy machine either.
+/// Timeout of a single step, long enough for busy machines.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What has to come.
+/// Waits for a future, with a timeout.
 async fn in_time<T>(what: impl Future<Output = T>) -> T {
     tokio::time::timeout(PATIENCE, what).await.expect("in time")
 }
 
-/// Waits until it is so.
+/// Waits until a condition holds.
 async fn wait_until(mut is_so: impl FnMut() -> bool) {
     in_time(async {
         while !is_so() {

@@ -1,4 +1,4 @@
-//! Many channels at one address.
+//! Several channels in one request.
 
 use serde_json::{Value, json};
 
@@ -6,7 +6,7 @@ use crate::server::Server;
 use crate::wait_until;
 
 #[tokio::test]
-async fn of_each_channel_it_is_told_where_it_is_or_why_not() {
+async fn each_channel_starts_with_its_position_or_error() {
     let server = Server::start("");
     let a = server.publish("a", "1");
     server.publish("a", "2");
@@ -35,7 +35,7 @@ async fn of_each_channel_it_is_told_where_it_is_or_why_not() {
     assert_eq!((&told[3]["channel"], &told[5]["channel"]), (&json!("rooms/一"), &json!("b c")));
     assert_eq!((&told[6]["type"], &told[6]["recovered"]), (&json!("subscribed"), &json!(false)));
     assert_eq!((&told[7]["data"], &told[8]["data"]), (&json!("2"), &json!("三")));
-    // Each in its order, whatever comes between.
+    // Each channel keeps its order, whatever happens in between.
     for number in 0..20 {
         server.publish(if number % 2 == 0 { "rooms/一" } else { "b c" }, &*number.to_string());
     }
@@ -69,7 +69,7 @@ async fn channels_are_bounded() {
 }
 
 #[tokio::test]
-async fn a_poll_of_many_waits_for_a_message_and_for_nothing_else() {
+async fn a_poll_of_many_channels_waits_for_a_message() {
     let server = Server::start("");
     let (a, b) = (server.publish("a", "1"), server.publish("b", "1"));
     let path = format!("/-/events?wait=60&channel=a&after={a}&channel=b&after={b}");
@@ -81,7 +81,7 @@ async fn a_poll_of_many_waits_for_a_message_and_for_nothing_else() {
     let told: &Value = &events["events"];
     assert_eq!(told[0], subscribed("a", &a));
     assert_eq!(told[2], json!({"type": "message", "channel": "b", "position": head, "data": "二"}));
-    // One that cannot be heard is told of beside the others; alone, there is nothing to wait for.
+    // A rejected channel is reported next to the others; if it is the only one, there is nothing to wait for.
     let events = server.get("/-/events?wait=60&channel=-/x").await.good();
     assert_eq!(events["events"][0]["code"], "bad_channel");
     let events = server.get("/-/events?wait=60&channel=a&after=000000000000-1").await.good();
@@ -89,13 +89,13 @@ async fn a_poll_of_many_waits_for_a_message_and_for_nothing_else() {
         events["events"],
         json!([{"type": "subscribed", "channel": "a", "position": a, "recovered": false}])
     );
-    // Who polls is not present, and may ask who is.
+    // A polling client is not a member, but may query the members.
     let events = server.get("/-/events?channel=a&presence=1").await.good();
     assert_eq!(events["events"][0]["presence"], json!({"count": 0}));
 }
 
 #[tokio::test]
-async fn who_is_there_is_told_as_it_changes() {
+async fn presence_changes_are_reported() {
     let server = Server::start(&crate::access::rules());
     let path = |user: &str| {
         format!("/-/events?channel=open.a&presence=1&token={}", crate::access::token(user, 3600))

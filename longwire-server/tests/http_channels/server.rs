@@ -73,13 +73,13 @@ impl Server {
         Self { port, realtime, close, _running: running, upkeep }
     }
 
-    /// Says something in the name of the server: where it stands.
+    /// Publishes a message as the server and returns its position.
     pub(crate) fn publish(&self, channel: &str, message: impl Into<Message>) -> String {
         let channel = ChannelName::new(channel).expect("a name");
         self.realtime.publish(&channel, message).expect("published").position.to_string()
     }
 
-    /// Connections that are present on a channel.
+    /// Returns the number of members of a channel.
     pub(crate) fn present(&self, channel: &str) -> usize {
         let channel = ChannelName::new(channel).expect("a name");
         self.realtime.hub().presence(&channel).map_or(0, |present| present.counts.connections)
@@ -89,7 +89,7 @@ impl Server {
         Connection::open(self.port).await
     }
 
-    /// One request on a connection of its own.
+    /// Sends one request on a new connection.
     pub(crate) async fn ask(
         &self,
         method: &str,
@@ -110,7 +110,7 @@ impl Server {
         self.ask("POST", path, &[("Content-Type", "application/json")], body.to_string().as_bytes()).await
     }
 
-    /// A stream of events, whose head was good.
+    /// Opens an event stream.
     pub(crate) async fn events(&self, path: &str, headers: &[(&str, &str)]) -> Connection {
         let mut connection = self.connection().await;
         let mut all = vec![("Accept", "text/event-stream")];
@@ -121,7 +121,7 @@ impl Server {
         connection
     }
 
-    /// A connection without an envelope, which is there.
+    /// Opens a raw connection and waits until it is a member.
     pub(crate) async fn raw(&self, path: &str) -> WebSocket {
         let channel = longwire_server::pattern::name_of_path(path).expect("a path");
         let before = self.subscribers(&channel);
@@ -131,7 +131,7 @@ impl Server {
         socket
     }
 
-    /// As the channel has it, also before that is told.
+    /// As last reported.
     fn subscribers(&self, channel: &str) -> usize {
         self.present(channel)
     }
@@ -145,7 +145,7 @@ impl Server {
     }
 }
 
-/// A connection that speaks `longwire.v1`.
+/// A session of `longwire.v1`.
 pub(crate) struct Session(WebSocket);
 
 impl Session {

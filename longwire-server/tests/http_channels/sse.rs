@@ -1,4 +1,4 @@
-//! One channel as a stream of events.
+//! One channel as an event stream.
 
 use longwire::Message;
 use serde_json::json;
@@ -12,7 +12,7 @@ fn event(id: &str, data: &str) -> Event {
 }
 
 #[tokio::test]
-async fn who_comes_back_misses_nothing_and_hears_nothing_twice() {
+async fn a_reconnecting_client_gets_each_message_once() {
     let server = Server::start("");
     let mut stream = server.events("/quotes.EUR", &[]).await;
     let open = stream.next().await;
@@ -21,7 +21,7 @@ async fn who_comes_back_misses_nothing_and_hears_nothing_twice() {
     drop(stream);
     let missed: Vec<_> =
         ["二", "三 🌊"].into_iter().map(|text| (server.publish("quotes.EUR", text), text)).collect();
-    // By what the browser says, what the address says, and the former before the latter.
+    // The position from Last-Event-ID, from the URL, and Last-Event-ID taking precedence.
     for (path, headers) in [
         ("/quotes.EUR".to_owned(), vec![("Last-Event-ID", &*first)]),
         (format!("/quotes.EUR?after={first}"), vec![]),
@@ -39,20 +39,20 @@ async fn who_comes_back_misses_nothing_and_hears_nothing_twice() {
         let mut other = server.events(&format!("/live?after={live}"), &[]).await;
         assert_eq!(other.next().await.json()["recovered"], true);
     }
-    // Who has seen nothing yet comes back with where it began.
+    // A client that has received no message yet resumes at the opening position.
     let mut again = server.events("/quotes.EUR", &[("Last-Event-ID", &open.id)]).await;
     assert_eq!(again.next().await.id, open.id);
     assert_eq!(again.next().await, event(&first, "一"));
 }
 
 #[tokio::test]
-async fn what_cannot_be_resumed_is_said() {
+async fn failed_resumption_is_reported() {
     let server = Server::start("[[channel]]\npattern = \"short\"\nhistory = { messages = 2 }\n");
     let first = server.publish("short", "1");
     let second = server.publish("short", "2");
     server.publish("short", "3");
     let last = server.publish("short", "4");
-    // Behind the second there is all, behind the first not.
+    // Everything after the second message is kept, but not after the first one.
     let mut stream = server.events(&format!("/short?after={second}"), &[]).await;
     assert_eq!(stream.next().await.json(), json!({"position": second, "recovered": true}));
     for lost in [first.as_str(), "000000000000-3", "ffffffffffff-18446744073709551615"] {
@@ -64,7 +64,7 @@ async fn what_cannot_be_resumed_is_said() {
             "{lost}"
         );
     }
-    // A later position than the last is none of this channel.
+    // A position after the latest one is invalid.
     let beyond = format!("{}9", last);
     let mut stream = server.events(&format!("/short?after={beyond}"), &[]).await;
     assert_eq!(stream.next().await.json()["recovered"], false);
@@ -79,12 +79,12 @@ async fn what_cannot_be_resumed_is_said() {
 }
 
 #[tokio::test]
-async fn a_channel_without_history_is_heard_by_those_who_are_there() {
+async fn a_channel_without_history_reaches_current_subscribers() {
     let server = Server::start("[[channel]]\npattern = \"off\"\nhistory = { messages = 0 }\n");
     let before = server.publish("off", "unheard");
     let mut stream = server.events("/off", &[]).await;
     assert_eq!(stream.next().await.id, before);
-    // Larger than what may be kept.
+    // Larger than the history.
     let large = "大".repeat(400_000);
     for text in ["一", &*large, "", &*large, "二"] {
         let position = server.publish("off", text);
@@ -102,7 +102,7 @@ async fn a_channel_without_history_is_heard_by_those_who_are_there() {
 }
 
 #[tokio::test]
-async fn lines_and_bytes_arrive_as_the_format_has_them() {
+async fn lines_and_bytes_arrive_as_the_format_defines() {
     let server = Server::start("");
     let mut stream = server.events("/a", &[]).await;
     stream.next().await;
@@ -126,7 +126,7 @@ async fn lines_and_bytes_arrive_as_the_format_has_them() {
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_holds_little_and_is_told_what_it_has_lost() {
+async fn a_slow_client_uses_little_memory_and_learns_about_gaps() {
     const TEXT: usize = 64 * 1024;
     let server =
         Server::start("[[channel]]\npattern = \"fast\"\nhistory = { messages = 8, bytes = \"16M\" }\n");
@@ -134,14 +134,14 @@ async fn a_client_that_does_not_read_holds_little_and_is_told_what_it_has_lost()
     slow.send("GET", "/fast", &[("Accept", "text/event-stream")], b"").await;
     assert_eq!(slow.head().await.status, 200);
     let open = slow.next().await;
-    // Far more than the sockets hold.
+    // Far more than the sockets can buffer.
     let text = "水".repeat(TEXT / 3);
     let mut last = String::new();
     for _ in 0..1000 {
         last = server.publish("fast", &*text);
         tokio::task::yield_now().await;
     }
-    // What is kept is the channel's history, and what cursors find; nothing of each client.
+    // The server keeps the history and the backlog of cursors, and nothing per client.
     assert!(server.realtime.hub().history_memory() < 16 << 20, "{}", server.realtime.hub().history_memory());
     let offset = |position: &str| {
         position.split_once('-').and_then(|(_, offset)| offset.parse::<u64>().ok()).expect("a position")
@@ -154,7 +154,7 @@ async fn a_client_that_does_not_read_holds_little_and_is_told_what_it_has_lost()
             assert!(offset(&event.id) > at);
             gaps += 1;
         } else {
-            // Nothing is missing that is not told of.
+            // No gap is unreported.
             assert_eq!((offset(&event.id), event.data.len()), (at + 1, text.len()));
             messages += 1;
         }
@@ -166,7 +166,7 @@ async fn a_client_that_does_not_read_holds_little_and_is_told_what_it_has_lost()
 }
 
 #[tokio::test]
-async fn who_listens_is_present_until_it_vanishes() {
+async fn a_streaming_client_is_a_member_until_it_disconnects() {
     let server = Server::start("[limits.address]\nconnections = 3\n");
     let mut streams = Vec::new();
     for _ in 0..3 {
@@ -178,7 +178,7 @@ async fn who_listens_is_present_until_it_vanishes() {
     let refused = server.get("/here").await;
     assert_eq!(refused.refusal(), (429, "rate_limited".into()));
     assert!(refused.head.header("retry-after").is_some());
-    // Without a word.
+    // Without closing the streams properly.
     drop(streams);
     wait_until(|| server.present("here") == 0).await;
     server.get("/here").await.good();

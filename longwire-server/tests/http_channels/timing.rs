@@ -1,4 +1,4 @@
-//! What has to do with time, by a clock that is moved on.
+//! Timeouts and intervals, with a paused clock.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -25,7 +25,7 @@ async fn get(http: &Http, path: &str, accept: &str) -> Response<Body> {
     let request =
         Request::builder().uri(path).header("accept", accept).body(Empty::<Bytes>::new()).expect("a request");
     let http = http.clone();
-    // Whoever serves it may do so on any thread.
+    // The server may run it on any thread.
     tokio::spawn(async move { http.handle(request, ([192, 0, 2, 1], 1).into()).await })
         .await
         .expect("an answer")
@@ -37,7 +37,7 @@ async fn json_of(response: Response<Body>) -> Value {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_poll_waits_as_long_as_it_says() {
+async fn a_poll_waits_as_long_as_requested() {
     let http = http();
     let position =
         json_of(get(&http, "/a", "*/*").await).await["position"].as_str().expect("a position").to_owned();
@@ -56,7 +56,7 @@ async fn a_poll_waits_as_long_as_it_says() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stream_says_that_it_lives_every_fifteen_seconds() {
+async fn a_stream_sends_a_comment_every_fifteen_seconds() {
     let http = http();
     for path in ["/a", "/-/events?channel=a"] {
         let mut body = get(&http, path, "text/event-stream").await.into_body();
@@ -77,7 +77,7 @@ async fn a_stream_says_that_it_lives_every_fifteen_seconds() {
 }
 
 #[tokio::test]
-async fn what_is_made_for_a_client_at_once_is_little() {
+async fn chunks_of_a_stream_are_small() {
     const FRAME: usize = 16 * 1024;
     let realtime = Realtime::new(config("[[channel]]\npattern = \">\"\nhistory = { messages = 1000 }\n"))
         .expect("channels");
@@ -97,7 +97,7 @@ async fn what_is_made_for_a_client_at_once_is_little() {
         let (mut frames, mut messages) = (0, 0);
         while messages < 401 {
             let frame = body.frame().await.expect("a frame").expect("no error").into_data().expect("data");
-            // As much, and what began before that.
+            // The target size plus the last message.
             assert!(frame.len() < FRAME + large.len() + 500, "{}", frame.len());
             let text = std::str::from_utf8(&frame).expect("UTF-8");
             messages += text.matches("data: ").count() - usize::from(frames == 0);
@@ -107,7 +107,7 @@ async fn what_is_made_for_a_client_at_once_is_little() {
     }
 }
 
-/// A body of which never more comes.
+/// A body that never completes.
 struct Stuck;
 
 impl hyper::body::Body for Stuck {
@@ -123,7 +123,7 @@ impl hyper::body::Body for Stuck {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_has_half_a_minute() {
+async fn a_body_times_out_after_half_a_minute() {
     let http = http();
     for path in ["/a", "/-/publish", "/-/history", "/-/presence"] {
         let request = Request::builder().method(Method::POST).uri(path).body(Stuck).expect("a request");
@@ -138,7 +138,7 @@ async fn a_body_has_half_a_minute() {
 }
 
 #[tokio::test]
-async fn paths_that_are_no_channels_are_nobodys_here() {
+async fn other_paths_are_not_served() {
     let http = http();
     for (path, serves) in [
         ("/a", true),

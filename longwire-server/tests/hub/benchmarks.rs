@@ -1,4 +1,4 @@
-//! What a channel and a subscriber cost, and how fast the hub is. Run it by hand, optimised:
+//! Memory use and speed of the hub. Run it manually, optimised:
 //! `cargo nextest run --cargo-profile ci -p longwire-server --test hub --run-ignored only --no-capture benchmarks`
 
 use std::hint::black_box;
@@ -12,7 +12,7 @@ use super::{at, hub, name};
 
 const MILLION: usize = 1_000_000;
 
-/// Bytes of memory that the process has, of this kind.
+/// Returns the resident memory of the process, in bytes.
 fn resident() -> usize {
     let status = std::fs::read_to_string("/proc/self/statm").expect("Linux");
     let pages: usize = status.split(' ').nth(1).expect("resident").parse().expect("pages");
@@ -27,7 +27,7 @@ fn weigh<T>(what: &str, make: impl FnOnce() -> T) -> T {
     made
 }
 
-/// Run each of these in a process of its own: what one gives back another may take.
+/// Run each of these in its own process, because freed memory is reused.
 fn channels(presence: Presence) {
     let hub = hub(ChannelOptions { presence, ..ChannelOptions::default() });
     let all = weigh(&format!("a channel with a subscriber, presence {presence:?}"), || {

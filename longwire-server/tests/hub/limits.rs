@@ -1,4 +1,4 @@
-//! Each limit of the hub, reached and passed.
+//! Each limit of the hub, reached and exceeded.
 
 use longwire_server::hub::{
     ChannelOptions, History, Hub, HubError, InvalidName, Keys, Limits, MESSAGE_COST, PublishOptions,
@@ -41,7 +41,7 @@ fn a_history_is_bounded_in_messages_bytes_and_age() {
 }
 
 #[test]
-fn the_latest_are_as_many_as_are_wanted_and_kept() {
+fn the_latest_messages_are_limited() {
     let limits = Limits { replay_messages: 4, replay_bytes: 7, ..Limits::default() };
     let history = History { messages: 5, bytes: 1000, age: seconds(100) };
     let (hub, room) =
@@ -58,7 +58,7 @@ fn the_latest_are_as_many_as_are_wanted_and_kept() {
     assert_eq!(latest(0), (String::new(), false));
     assert_eq!(latest(2), ("56".into(), false));
     assert_eq!(latest(4), ("3456".into(), false));
-    // Five are kept, and four are a page.
+    // Five are kept, and a page has four.
     assert_eq!(latest(5), ("二345".into(), true));
     assert_eq!(latest(9), ("二345".into(), true));
     publish(&hub, &room, "1234567", at(0));
@@ -77,7 +77,7 @@ fn keys_are_bounded_in_number_and_age() {
     assert!(!keyed(&hub, "a", 10_000).duplicate);
     assert!(keyed(&hub, "b", 10_000).duplicate);
     assert!(!keyed(&hub, "c", 10_000).duplicate);
-    // The third has made room for itself.
+    // The third has replaced another one.
     assert!(keyed(&hub, "a", 10_000).duplicate);
     assert!(!keyed(&hub, "b", 10_000).duplicate);
 
@@ -103,10 +103,10 @@ fn keys_are_bounded_over_all_channels() {
     let how = |now| PublishOptions { from: None, key: Some("c"), now };
     let refused = hub.publish(&room, "text".into(), how(at(2)), &mut |_| panic!("delivered"));
     assert!(matches!(refused, Err(HubError::TooManyKeys(2))), "{refused:?}");
-    // Those that are known are, and who has none goes on.
+    // Known keys are still known, and messages without a key are accepted.
     assert!(keyed(&hub, "a", 2).duplicate);
     publish(&hub, &room, "text", at(2));
-    // The room of what has expired is given back.
+    // Expired keys make room for new ones.
     (0..256).for_each(|_| hub.tick(at(0).after(window)).expect("upkeep"));
     hub.publish(&room, "text".into(), how(at(0).after(window)), &mut |_| ()).expect("published");
 }
@@ -143,7 +143,7 @@ fn a_replay_is_bounded_in_messages_and_bytes() {
 }
 
 #[test]
-fn the_histories_used_least_recently_are_cut() {
+fn the_least_recently_used_histories_are_evicted() {
     let cost = |text: &str| text.len() + MESSAGE_COST;
     let budget = 10 * cost("1234");
     let hub = hub_within(Limits { history_memory: budget, ..Limits::default() }, ChannelOptions::default());
@@ -152,18 +152,18 @@ fn the_histories_used_least_recently_are_cut() {
     assert_eq!(hub.history_memory(), budget);
     let count =
         |hub: &Hub, n: usize, now| hub.history(&rooms[n], None, 9, at(now)).expect("a page").messages.len();
-    // Reading is a use. The budget is reached, and nothing cut.
+    // Reading counts as use. The limit is reached, but nothing is evicted.
     assert_eq!(count(&hub, 0, 10), 1);
     let (_it, recovery) =
         hub.subscribe(&rooms[1], None, Some(first[1]), at(11), |first| first.recovery).expect("subscribed");
     assert_eq!(recovery, Recovery::Complete(Vec::new()));
     publish(&hub, &rooms[9], "", at(12));
     assert!(hub.history_memory() <= budget);
-    // One would have been enough for the budget, but not for a little more.
+    // Evicting one would reach the limit, but a margin is kept.
     let left: Vec<_> = (0..10).map(|n| count(&hub, n, 13)).collect();
     assert_eq!(left, [1, 1, 0, 0, 1, 1, 1, 1, 1, 2]);
 
-    // It is honest: nothing was missed behind the head, and what was before is said to be gone.
+    // Gaps are reported: nothing was missed after the latest message, and earlier ones are lost.
     let recovered = |offset| {
         let after = longwire_server::hub::Position { offset, ..first[2] };
         hub.history(&rooms[2], Some(after), 9, at(13)).expect("a page").recovered
@@ -173,7 +173,7 @@ fn the_histories_used_least_recently_are_cut() {
 }
 
 #[test]
-fn channels_are_bounded_and_dropped_when_nothing_is_left_of_them() {
+fn channels_are_bounded_and_dropped_when_empty() {
     let limits = Limits { channels: 2, ..Limits::default() };
     let history = History { messages: 9, bytes: 9, age: seconds(90) };
     let options = ChannelOptions { history, ..ChannelOptions::default() };
@@ -188,12 +188,12 @@ fn channels_are_bounded_and_dropped_when_nothing_is_left_of_them() {
     let refused = hub.subscribe(&name("third"), None, None, at(0), |_| panic!("seated"));
     assert!(matches!(refused, Err(HubError::TooManyChannels(2))), "{refused:?}");
 
-    // Every channel is looked at in each of these.
+    // Each round checks every channel.
     let round = |now| (0..256).for_each(|_| hub.tick(at(now)).expect("upkeep"));
     round(89_999);
     assert_eq!(hub.channels(), 2);
     assert!(hub.history(&kept, Some(position), 9, at(89_999)).expect("a page").recovered);
-    // It has expired, but was used just now.
+    // It has expired, but was used recently.
     round(90_000);
     assert_eq!((hub.channels(), hub.history_memory()), (2, 0));
     round(89_999 + 59_999);
@@ -213,7 +213,7 @@ fn channels_are_bounded_and_dropped_when_nothing_is_left_of_them() {
 }
 
 #[test]
-fn a_callback_that_panics_leaves_the_hub_whole() {
+fn a_panicking_callback_leaves_the_hub_consistent() {
     let (hub, room) = (hub(ChannelOptions::default()), name("room"));
     let panics = |act: &dyn Fn()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(act)).is_err();
     assert!(panics(&|| {

@@ -1,4 +1,4 @@
-//! Presence: whoever follows what is told has, after each of it, what is asked for.
+//! Presence: applying the reported changes yields the state that queries return.
 
 use std::collections::BTreeSet;
 
@@ -42,7 +42,7 @@ fn changed(joined: &[User], left: &[User]) -> Members {
 }
 
 #[test]
-fn joins_and_leaves_are_gathered() {
+fn joins_and_leaves_are_collected() {
     let hub = with(Presence::Members(10));
     let (alice, bob) = (user("Alice"), user("Bob 👋"));
     let first = join(&hub, Some(alice.clone()));
@@ -55,7 +55,7 @@ fn joins_and_leaves_are_gathered() {
     assert_eq!(take_changes(&hub, at(1000)), [all]);
     assert_eq!(take_changes(&hub, at(5000)), []);
 
-    // One of two connections; a user that leaves and comes; one that comes and leaves: the counts are all.
+    // One of two connections leaves, one user rejoins, one joins and leaves: only the counts change.
     drop(first);
     drop(join(&hub, Some(bob.clone())));
     drop(second);
@@ -69,7 +69,7 @@ fn joins_and_leaves_are_gathered() {
     drop(again);
     let bobs = join(&hub, Some(bob.clone()));
     take_changes(&hub, at(8000));
-    // As it was told last, until it is told.
+    // The last reported state, until the next report.
     let present = hub.presence(&name("room")).expect("present");
     assert_eq!(present.members, Some(vec![alice.clone()]));
     let swapped = changed(std::slice::from_ref(&bob), &[alice]);
@@ -85,7 +85,7 @@ fn joins_and_leaves_are_gathered() {
 }
 
 #[test]
-fn what_nets_to_nothing_is_not_told() {
+fn changes_without_effect_are_not_reported() {
     let hub = with(Presence::Members(10));
     drop(join(&hub, Some(user(1))));
     take_changes(&hub, at(0));
@@ -93,7 +93,7 @@ fn what_nets_to_nothing_is_not_told() {
 }
 
 #[test]
-fn above_the_size_only_counts_are_told() {
+fn above_the_maximum_only_counts_are_reported() {
     let hub = with(Presence::Members(MOST));
     let mut all: Vec<_> = (0..MOST).map(|n| join(&hub, Some(user(n)))).collect();
     take_changes(&hub, at(0));
@@ -137,7 +137,7 @@ fn counts_only_and_nothing() {
 }
 
 #[test]
-fn a_crowd_that_comes_and_goes_between_two_reports_is_not_remembered() {
+fn many_changes_between_two_reports_become_a_list() {
     let hub = with(Presence::Members(MOST));
     let stays = join(&hub, Some(user("stays")));
     take_changes(&hub, at(0));
@@ -159,9 +159,10 @@ fn a_crowd_that_comes_and_goes_between_two_reports_is_not_remembered() {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Joins and leaves of five users and of nobody, in any order; whoever follows has the truth at each report.
+    /// Joins and leaves of five users and of anonymous connections in any order; the followed state is
+    /// correct after each report.
     #[test]
-    fn who_follows_has_what_is_asked_for(steps in vec((0..6_usize, any::<bool>(), any::<bool>()), 1..200)) {
+    fn applied_changes_equal_the_queried_state(steps in vec((0..6_usize, any::<bool>(), any::<bool>()), 1..200)) {
         let hub = with(Presence::Members(MOST));
         let mut there: Vec<(usize, Subscription)> = Vec::new();
         let mut followed: Option<BTreeSet<User>> = Some(BTreeSet::new());

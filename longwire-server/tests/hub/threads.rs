@@ -1,4 +1,4 @@
-//! Many threads at once: no gap, no duplicate, no disorder.
+//! Many threads: no gaps, no duplicates, in order.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -15,10 +15,10 @@ const CHANNELS: usize = 3;
 const PUBLISHERS: usize = 4;
 const MESSAGES: usize = 1500;
 
-/// What was delivered to a subscriber.
+/// The messages delivered to a subscriber.
 type Sink = Arc<Mutex<Vec<Published>>>;
 
-/// Where deliveries of a channel go, and who listens to them: what a server's loops would be.
+/// The subscribers of each channel; a server would use its event loops.
 #[derive(Default)]
 struct Sinks([Mutex<Vec<Sink>>; CHANNELS]);
 
@@ -33,7 +33,7 @@ fn options() -> ChannelOptions {
     ChannelOptions { history, ..ChannelOptions::default() }
 }
 
-/// Every other message comes with a key, and is published twice.
+/// Publishes every other message with a key, and twice.
 fn publisher(hub: &Hub, sinks: &Sinks, publisher: usize) -> usize {
     let mut duplicates = 0;
     for n in 0..MESSAGES {
@@ -61,7 +61,7 @@ fn room(channel: usize) -> ChannelName {
     name(&format!("room {channel}"))
 }
 
-/// Comes and goes, and resumes each time from what it has seen last. Returns how often it was told that it lost some.
+/// Subscribes repeatedly, and resumes from the last position. Returns the number of reported losses.
 fn subscriber(hub: &Hub, sinks: &Sinks, channel: usize, done: &AtomicBool) -> (usize, u64) {
     let mut seen: Option<Position> = None;
     let (mut lost, mut count) = (0, 0);
@@ -91,7 +91,7 @@ fn subscriber(hub: &Hub, sinks: &Sinks, channel: usize, done: &AtomicBool) -> (u
         for _ in 0..round % 5 {
             thread::yield_now();
         }
-        // Away from the sinks first: what comes later is missed, and recovered.
+        // Remove the sink first: later messages are missed and recovered.
         sinks.of(channel).retain(|other| !Arc::ptr_eq(other, &sink));
         drop(subscription);
         let mut position = first.position;
@@ -140,12 +140,12 @@ fn race(hub: &Hub) {
 }
 
 #[test]
-fn subscribers_that_come_and_go_miss_nothing() {
+fn reconnecting_subscribers_miss_nothing() {
     race(&hub(options()));
 }
 
 #[test]
-fn and_from_a_store_whose_histories_are_cut() {
+fn subscribers_of_a_store_with_evicted_histories_miss_nothing() {
     let directory = tempfile::tempdir().expect("a directory");
     let store = Store::open(directory.path(), Sync::Os).expect("a store");
     let options = Arc::new(options());

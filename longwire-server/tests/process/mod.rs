@@ -1,5 +1,5 @@
-//! The real binary as child processes: a server on a free port, a client with its pipes, and lines
-//! that are waited for with a bound. What is started here ends with the test, however that ends.
+//! The real binary as child processes: a server on a free port, and a client with its pipes. Waiting for
+//! lines has a timeout. Processes end with the test, even if it fails.
 #![allow(dead_code, reason = "each test crate uses its part of it")]
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 use longwire::{Message, WebSocket};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// No single step of a test takes longer than this, on a busy machine either.
+/// Timeout of a single step, long enough for busy machines.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What is sent to see whether someone is on a channel already; [`receive`] and [`ClientProcess`] skip it.
+/// A message that tests whether a client has joined; [`receive`] and [`ClientProcess`] skip it.
 pub(crate) const PROBE: &str = "here?";
 
 pub(crate) fn longwire() -> Command {
@@ -28,7 +28,7 @@ pub(crate) fn signal(child: &Child, name: &str) {
     assert!(sent.is_ok_and(|status| status.success()), "kill -{name} failed");
 }
 
-/// Waits for a child to end; one that does not is killed, and the test fails.
+/// Waits for a child to exit; after the timeout, it is killed and the test fails.
 pub(crate) fn ended(child: &mut Child) -> ExitStatus {
     let began = Instant::now();
     loop {
@@ -43,7 +43,7 @@ pub(crate) fn ended(child: &mut Child) -> ExitStatus {
     }
 }
 
-/// Lines of a pipe, read by a thread so that waiting for one has a bound.
+/// The lines of a pipe. A thread reads them, so that waiting has a timeout.
 pub(crate) struct Lines(Receiver<Vec<u8>>);
 
 impl Lines {
@@ -60,7 +60,7 @@ impl Lines {
         Self(lines)
     }
 
-    /// The next line within the time; `None` when there is none, or the pipe has ended.
+    /// Returns the next line within the time; `None` after the time or at the end.
     pub(crate) fn within(&self, time: Duration) -> Option<String> {
         match self.0.recv_timeout(time) {
             Ok(line) => Some(String::from_utf8(line).expect("lines are UTF-8")),
@@ -72,7 +72,7 @@ impl Lines {
         self.within(PATIENCE).expect("a line")
     }
 
-    /// All lines until the pipe ends.
+    /// Returns all lines until the pipe ends.
     pub(crate) fn rest(&self) -> Vec<String> {
         let mut lines = Vec::new();
         loop {
@@ -124,8 +124,8 @@ impl Server {
         longwire::connect(self.url(path)).await.expect("the server accepts")
     }
 
-    /// Connects to a channel and returns once whoever speaks there is heard: a server answers the
-    /// handshake a moment before it seats the member.
+    /// Connects to a channel and waits until the client receives messages, because the handshake completes
+    /// before the client joins.
     pub(crate) async fn join(&self, path: &str) -> WebSocket {
         let mut member = self.connect(path).await;
         let mut caller = self.connect(path).await;
@@ -153,13 +153,13 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It has ended already in the tests of how it ends.
+        // It has ended already, if the test stops the server.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// The next message that is not [`PROBE`].
+/// Receives the next message that is not [`PROBE`].
 pub(crate) async fn receive<S>(socket: &mut WebSocket<S>) -> Message
 where
     S: AsyncRead + AsyncWrite + Unpin,
@@ -192,7 +192,7 @@ impl ClientProcess {
         Self { child, stdin, stdout, stderr }
     }
 
-    /// Starts one on a channel and returns once it hears what is said there.
+    /// Starts a client on a channel and waits until it receives messages.
     pub(crate) async fn join(server: &Server, path: &str, arguments: &[&str]) -> Self {
         let client = Self::start(&server.url(path), arguments);
         let mut caller = server.connect(path).await;
@@ -219,7 +219,7 @@ impl ClientProcess {
         self.stdin = None;
     }
 
-    /// The next line that is not [`PROBE`].
+    /// Returns the next line that is not [`PROBE`].
     pub(crate) fn next_line(&self) -> String {
         loop {
             let line = self.stdout.next();
@@ -229,7 +229,7 @@ impl ClientProcess {
         }
     }
 
-    /// The exit status and what was said on standard error.
+    /// Returns the exit status and the lines of standard error.
     pub(crate) fn ended(&mut self) -> (Option<i32>, Vec<String>) {
         (ended(&mut self.child).code(), self.stderr.rest())
     }
@@ -243,7 +243,7 @@ impl Drop for ClientProcess {
     }
 }
 
-/// Runs the binary to its end: exit status, standard output, lines of standard error.
+/// Runs the binary to its end. Returns exit status, standard output, and the lines of standard error.
 pub(crate) fn run(arguments: &[&str]) -> (Option<i32>, String, Vec<String>) {
     let mut child = longwire().args(arguments).spawn().expect("it starts");
     let stdout = Lines::of(child.stdout.take().expect("piped"));

@@ -1,4 +1,4 @@
-//! Who may what: tokens, and what they allow.
+//! Rights of tokens, and limits.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -26,7 +26,7 @@ fn soon(seconds: u64) -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() + seconds
 }
 
-/// One that may hear and speak in all rooms.
+/// Returns a token with the rights to all rooms.
 pub(crate) fn token(user: &str) -> String {
     sign(
         &json!({"sub": user, "exp": soon(600), "longwire": {"subscribe": ["rooms/>"], "publish": ["rooms/>"]}}),
@@ -34,7 +34,7 @@ pub(crate) fn token(user: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_token_allows_what_it_names_and_nothing_else() {
+async fn a_token_grants_only_its_rights() {
     let server = Server::start(config(TOKENS));
     let refused = Client::new().subprotocols([SUBPROTOCOL]).connect(server.url("/-/session")).await;
     assert!(matches!(refused, Err(ConnectError::Refused(response)) if response.status == 401));
@@ -61,7 +61,7 @@ async fn a_token_allows_what_it_names_and_nothing_else() {
 }
 
 #[tokio::test]
-async fn a_token_that_expires_closes_and_one_that_is_renewed_does_not() {
+async fn an_expired_token_closes_and_a_renewed_one_does_not() {
     let server = Server::start(config(TOKENS));
     let claims = |seconds, rooms: &str| json!({"sub": "ann", "exp": soon(seconds), "longwire": {"subscribe": [rooms], "publish": []}});
     let mut short = server.session(&sign(&claims(2, ">"))).await;
@@ -78,14 +78,14 @@ async fn a_token_that_expires_closes_and_one_that_is_renewed_does_not() {
     );
     assert_eq!(short.closed_with().await.0, 4401);
     assert_eq!(renewed.request_reply(json!({"type": "ping"})).await["type"], "ok");
-    // One of another user, and one that is none.
+    // A token of another user, and an invalid one.
     let other = sign(&json!({"sub": "eve", "exp": soon(600), "longwire": {}})).replace("?token=", "");
     assert_eq!(renewed.request_reply(json!({"type": "token", "token": other})).await["code"], "forbidden");
     assert_eq!(renewed.request_reply(json!({"type": "token", "token": "x"})).await["code"], "unauthorized");
 }
 
 #[tokio::test]
-async fn limits_and_rules_of_a_channel() {
+async fn limits_and_publishers_of_a_channel() {
     let server = Server::start(config(
         "[[channel]]\npattern = \"quotes\"\npublish = \"nobody\"\n\
          [[channel]]\npattern = \"small\"\nmax_message = \"8\"\n\
@@ -110,7 +110,7 @@ async fn limits_and_rules_of_a_channel() {
 }
 
 #[tokio::test]
-async fn the_echo_and_the_root_are_bounded_as_all_else_is() {
+async fn limits_apply_to_the_echo_and_the_root() {
     let server = Server::start(config(
         "[limits.connection]\nmessages = \"1/h\"\n[[channel]]\npattern = \">\"\npublish = \"nobody\"\n",
     ));
@@ -120,7 +120,7 @@ async fn the_echo_and_the_root_are_bounded_as_all_else_is() {
     echo.send("两次").await.unwrap();
     assert!(echo.recv().await.unwrap().is_none());
     assert_eq!(echo.closed().unwrap().frame.as_ref().unwrap().code, 1008);
-    // What holds on every channel holds on the one without a name.
+    // The settings of `>` apply to the root channel as well.
     let mut root = server.raw("/").await;
     root.send("说不得").await.unwrap();
     assert!(root.recv().await.unwrap().is_none());

@@ -1,4 +1,4 @@
-//! Many who publish and many who come and go: nothing is missing, nothing comes twice.
+//! Many publishers and many reconnecting subscribers: no gaps and no duplicates.
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -8,7 +8,7 @@ use crate::server::{Server, Session, at, config};
 const PUBLISHERS: usize = 4;
 const EACH: usize = 100;
 
-/// Hears until `last`, leaving and coming back every few messages.
+/// Receives until `last`, and reconnects every few messages.
 async fn receive_all(server: &Server, every: usize, last: u64) -> Vec<(u64, String)> {
     let mut received: Vec<(u64, String)> = Vec::new();
     let mut after: Option<String> = None;
@@ -31,13 +31,13 @@ async fn receive_all(server: &Server, every: usize, last: u64) -> Vec<(u64, Stri
             received.push((at(&message), message["data"].as_str().unwrap().to_owned()));
             after = message["position"].as_str().map(str::to_owned);
         }
-        // It goes without a word.
+        // Without closing it properly.
         drop(session);
     }
 }
 
 #[tokio::test]
-async fn nothing_is_missing_and_nothing_comes_twice() {
+async fn no_gaps_and_no_duplicates() {
     let server = Server::start(config("[[channel]]\npattern = \">\"\nhistory = { messages = 1000 }\n"));
     let last = (PUBLISHERS * EACH) as u64;
     let mut listeners = Vec::new();
@@ -47,7 +47,7 @@ async fn nothing_is_missing_and_nothing_comes_twice() {
     let publishers = (0..PUBLISHERS).map(|publisher| {
         let server = &server;
         async move {
-            // The listeners are there.
+            // Wait for the subscribers.
             while server
                 .realtime
                 .hub()

@@ -1,4 +1,4 @@
-//! What is no good request.
+//! Invalid requests, and requests beyond the limits.
 
 use longwire::Message;
 use serde_json::json;
@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::server::{Server, config};
 
 #[tokio::test]
-async fn each_fault_has_its_code_and_the_session_goes_on() {
+async fn each_error_has_its_code_and_the_session_continues() {
     let server = Server::start(config(""));
     let mut ann = server.session("").await;
     let long = "长".repeat(86);
@@ -44,14 +44,14 @@ async fn each_fault_has_its_code_and_the_session_goes_on() {
         assert_eq!((answer["type"].as_str(), answer["code"].as_str()), (Some("error"), Some(code)), "{text}");
         assert!(answer["message"].as_str().is_some_and(|message| !message.is_empty()), "{text}");
     }
-    // Keys that are not known are ignored.
+    // Unknown fields are ignored.
     assert_eq!(ann.request_reply(json!({"type": "ping", "新": "东西"})).await["type"], "ok");
     ann.socket.send(Message::from(vec![1, 2, 3])).await.unwrap();
     assert_eq!(ann.closed_with().await.0, 1003);
 }
 
 #[tokio::test]
-async fn a_connection_has_a_thousand_channels_and_no_more() {
+async fn a_connection_has_at_most_a_thousand_channels() {
     let server = Server::start(config(""));
     let mut ann = server.session("").await;
     for number in 0..1000 {
@@ -65,10 +65,10 @@ async fn a_connection_has_a_thousand_channels_and_no_more() {
     assert_eq!(ann.request_reply(json!({"type": "subscribe", "channel": "更多"})).await["type"], "ok");
 }
 
-/// Pages are made when they can be sent: who asks for many and reads none holds little, and is closed; others on its loop
-/// miss nothing.
+/// Pages are built when they can be sent. A client that requests many and reads none uses little memory and
+/// is disconnected; other clients of its event loop miss nothing.
 #[tokio::test]
-async fn who_asks_for_more_than_it_reads_disturbs_nobody() {
+async fn a_client_that_does_not_read_replies_affects_nobody() {
     let server = Server::start(config(""));
     let mut ann = server.session("").await;
     let mut bob = server.session("").await;

@@ -11,9 +11,9 @@ use serde_json::{Value, json};
 
 use server::{Server, at, config};
 
-/// The rules for names are those of the path, and the document's examples are taken as they stand.
+/// Uses names from paths, and the examples of the documentation.
 #[tokio::test]
-async fn what_is_published_is_heard_by_all_in_order_and_answered_with_its_position() {
+async fn messages_reach_all_in_order_and_replies_have_positions() {
     let server = Server::start(config(""));
     let mut ann = server.session("").await;
     let mut bob = server.session("").await;
@@ -43,7 +43,7 @@ async fn what_is_published_is_heard_by_all_in_order_and_answered_with_its_positi
         assert_eq!(received[2]["data"], "原样 🎉");
         assert!(received.iter().all(|message| message.get("user").is_none()));
     }
-    // Who is raw hears the others, and not itself.
+    // A raw client receives the messages of others, but not its own.
     assert_eq!(server::receive(&mut raw).await, "你好 👋".into());
     assert_eq!(server::receive(&mut raw).await, longwire::Message::from(vec![0, 1, 2]));
     let last = ann.request_reply(json!({"type": "publish", "channel": "rooms/一", "data": "末"})).await;
@@ -52,7 +52,7 @@ async fn what_is_published_is_heard_by_all_in_order_and_answered_with_its_positi
 }
 
 #[tokio::test]
-async fn who_comes_back_is_told_exactly_what_was_missed() {
+async fn a_reconnecting_client_gets_exactly_the_missed_messages() {
     let server = Server::start(config(""));
     let mut ann = server.session("").await;
     let begin = ann.request_reply(json!({"type": "subscribe", "channel": "一"})).await;
@@ -68,7 +68,7 @@ async fn who_comes_back_is_told_exactly_what_was_missed() {
     ann.request_reply(json!({"type": "publish", "channel": "一", "data": "6"})).await;
     assert_eq!(bob.event().await["data"], "6");
 
-    // Of another epoch, of the future, and one that is no position.
+    // Another epoch, a future position, and an invalid one.
     let mut eve = server.session("").await;
     let answer =
         eve.request_reply(json!({"type": "subscribe", "channel": "一", "after": "000000000000-3"})).await;
@@ -84,7 +84,7 @@ async fn who_comes_back_is_told_exactly_what_was_missed() {
 }
 
 #[tokio::test]
-async fn history_comes_page_by_page() {
+async fn history_is_returned_in_pages() {
     let server = Server::start(config(""));
     let mut ann = server.session("").await;
     for number in 1..=5 {
@@ -123,11 +123,11 @@ async fn a_key_publishes_once() {
 }
 
 #[tokio::test]
-async fn unsubscribing_is_at_once_and_pipelines() {
+async fn unsubscribing_is_immediate_and_pipelined() {
     let server = Server::start(config(""));
     let mut ann = server.session("").await;
     let mut bob = server.session("").await;
-    // All in one go: each is done in its turn.
+    // All requests at once; each is handled in its turn.
     for (id, kind) in [
         (1, "subscribe"),
         (2, "unsubscribe"),

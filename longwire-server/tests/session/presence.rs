@@ -1,4 +1,4 @@
-//! Who is there.
+//! Presence in sessions.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use crate::authorisation::{TOKENS, token};
 use crate::server::{Server, config};
 
 #[tokio::test]
-async fn who_is_there_is_told_once_and_then_its_changes() {
+async fn members_are_listed_once_then_changes_follow() {
     let server = Server::start(config(TOKENS));
     let mut ann = server.session(&token("ann")).await;
     assert_eq!(ann.welcome["user"], "ann");
@@ -30,7 +30,7 @@ async fn who_is_there_is_told_once_and_then_its_changes() {
     let members = bob.request_reply(json!({"type": "presence", "channel": "rooms/一"})).await;
     assert_eq!((&members["count"], &members["users"]), (&json!(2), &json!(["ann", "bob"])));
 
-    // A second connection of a user joins nobody; who unsubscribes leaves as who goes.
+    // A second connection of a user is not reported as a join. Unsubscribing counts as leaving.
     let mut again = server.session(&token("ann")).await;
     again.request_reply(json!({"type": "subscribe", "channel": "rooms/一"})).await;
     let change = bob.event().await;

@@ -1,4 +1,4 @@
-//! A server in the test's own process, and its clients.
+//! A server in the test process, and its clients.
 
 use std::time::Duration;
 
@@ -17,20 +17,20 @@ pub(crate) struct Server {
     upkeep: tokio::task::JoinHandle<()>,
 }
 
-/// The settings of this text.
+/// Returns the configuration of this text.
 pub(crate) fn config(text: &str) -> Config {
     let mut sources = Sources::new();
     sources.text("test.toml", text).unwrap();
     sources.load().unwrap().config
 }
 
-/// The offset of what has a position.
+/// Returns the offset of a position.
 pub(crate) fn at(value: &Value) -> u64 {
     let position = value["position"].as_str().unwrap_or_else(|| panic!("no position: {value}"));
     position.split_once('-').unwrap().1.parse().unwrap()
 }
 
-/// The next message.
+/// Receives the next message.
 pub(crate) async fn receive(socket: &mut WebSocket) -> Message {
     timeout(PATIENCE, socket.recv()).await.expect("in time").expect("open").expect("open")
 }
@@ -59,7 +59,7 @@ impl Server {
         longwire::connect(self.url(path)).await.unwrap()
     }
 
-    /// A session, with this query behind its address, that was welcomed.
+    /// Opens a session with this query and waits for its welcome.
     pub(crate) async fn session(&self, query: &str) -> Session {
         let client = Client::new().subprotocols([SUBPROTOCOL]);
         let socket = client.connect(self.url(&format!("/-/session{query}"))).await.unwrap();
@@ -89,13 +89,13 @@ impl Session {
         self.socket.send(request.to_string()).await.unwrap();
     }
 
-    /// Whatever comes next.
+    /// Returns the next event or reply.
     pub(crate) async fn next(&mut self) -> Value {
         let message = receive(&mut self.socket).await;
         serde_json::from_str(message.as_text().expect("text")).expect("JSON")
     }
 
-    /// Asks, and awaits the answer; what comes before it is kept for [`event`](Self::event).
+    /// Sends a request and waits for its reply; earlier events are kept for [`event`](Self::event).
     pub(crate) async fn request_reply(&mut self, mut request: Value) -> Value {
         self.id += 1;
         request["id"] = json!(self.id);
@@ -109,7 +109,7 @@ impl Session {
         }
     }
 
-    /// The next that the server says by itself.
+    /// Returns the next event.
     pub(crate) async fn event(&mut self) -> Value {
         if !self.events.is_empty() {
             return self.events.remove(0);
@@ -117,7 +117,7 @@ impl Session {
         self.next().await
     }
 
-    /// With what code and reason it is closed.
+    /// Waits for the end and returns code and reason.
     pub(crate) async fn closed_with(&mut self) -> (u16, String) {
         while let Some(_message) =
             timeout(PATIENCE, self.socket.recv()).await.expect("in time").expect("a clean end")

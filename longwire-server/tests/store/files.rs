@@ -1,4 +1,4 @@
-//! The files: what is cut, what is refused, what is removed.
+//! The files of the store: what is truncated, rejected and removed.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -14,7 +14,7 @@ use proptest::prelude::*;
 
 use super::{files, keeping, name, open, open_with};
 
-/// Bytes of the head of the channel's files: frame, kind, version, epoch, offset, name.
+/// Size of the head record of this channel: frame, kind, version, epoch, offset, name.
 const HEAD: usize = 12 + 1 + 1 + 8 + 8 + "房间".len();
 
 fn now() -> Time {
@@ -35,7 +35,7 @@ fn texts(hub: &Hub) -> Vec<String> {
     page.messages.iter().map(|published| published.message.as_text().expect("text").to_owned()).collect()
 }
 
-/// A store with one channel of these texts, and its file.
+/// Creates a store with one channel of these messages, and returns its last position and file.
 fn stored(directory: &Path, messages: &[&str]) -> (Position, PathBuf) {
     let hub = open(directory, ChannelOptions::default());
     let mut last = None;
@@ -47,7 +47,7 @@ fn stored(directory: &Path, messages: &[&str]) -> (Position, PathBuf) {
 }
 
 #[test]
-fn all_of_a_message_comes_back() {
+fn messages_are_loaded_completely() {
     let directory = tempfile::tempdir().expect("a directory");
     let (hub, now) = (open(directory.path(), ChannelOptions::default()), now());
     let user = User::new("用户 👋").expect("a user");
@@ -66,13 +66,13 @@ fn all_of_a_message_comes_back() {
     assert_eq!(page(&hub).expect("a page"), before);
     let again = hub.publish(&name("房间"), "keyed".into(), how, &mut |_| panic!("delivered")).expect("known");
     assert_eq!((again.position, again.duplicate), (first.position, true));
-    // Nothing else was ever there.
+    // Nothing else was ever stored.
     let other = hub.history(&name("other"), None, 9, now).expect("a page");
     assert_eq!((other.position, files(directory.path()).len()), (None, 1));
 }
 
 #[test]
-fn one_process_has_a_directory() {
+fn only_one_process_can_use_a_directory() {
     let directory = tempfile::tempdir().expect("a directory");
     let store = Store::open(directory.path(), Sync::Os).expect("a store");
     let second = Store::open(directory.path(), Sync::Os);
@@ -89,7 +89,7 @@ fn one_process_has_a_directory() {
 }
 
 #[test]
-fn a_record_that_was_not_finished_is_cut() {
+fn an_unfinished_record_is_truncated() {
     let directory = tempfile::tempdir().expect("a directory");
     let (_, file) = stored(directory.path(), &["one", "two"]);
     let whole = fs::read(&file).expect("a file");
@@ -105,12 +105,12 @@ fn a_record_that_was_not_finished_is_cut() {
         let hub = open(directory.path(), ChannelOptions::default());
         assert_eq!(texts(&hub), ["one", "two", "other"], "{length}");
     }
-    // A system that died has made the file longer, and not written.
+    // A crashed system has extended the file without writing to it.
     for zeros in [1, 12, 5000] {
         fs::write(&file, [&whole[..], &vec![0; zeros]].concat()).expect("written");
         assert_eq!(texts(&open(directory.path(), ChannelOptions::default())), ["one", "two"]);
     }
-    // Not even its head: it never was.
+    // The head is incomplete: the channel never existed.
     for length in 0..HEAD {
         fs::write(&file, &whole[..length]).expect("written");
         let hub = open(directory.path(), ChannelOptions::default());
@@ -122,7 +122,7 @@ fn a_record_that_was_not_finished_is_cut() {
 }
 
 #[test]
-fn every_byte_that_has_changed_is_noticed_and_nothing_is_skipped() {
+fn every_changed_byte_is_detected_and_nothing_is_skipped() {
     let directory = tempfile::tempdir().expect("a directory");
     let (_, file) = stored(directory.path(), &["one 你好", "two", "three"]);
     let whole = fs::read(&file).expect("a file");
@@ -138,7 +138,7 @@ fn every_byte_that_has_changed_is_noticed_and_nothing_is_skipped() {
             assert_eq!(blamed, file);
             assert!(usize::try_from(at).expect("small") <= place);
         }
-        // Other channels go on, and the file is as it was.
+        // Other channels work, and the file is unchanged.
         hub.publish(&name("other"), "text".into(), PublishOptions::at(now()), &mut |_| ())
             .expect("published");
         assert_eq!(fs::read(&file).expect("a file"), changed);
@@ -147,7 +147,7 @@ fn every_byte_that_has_changed_is_noticed_and_nothing_is_skipped() {
     assert_eq!(texts(&open(directory.path(), ChannelOptions::default())).len(), 3);
 }
 
-/// A record as it would be if this body had been written.
+/// Returns a valid record with this body.
 fn record(body: &[u8]) -> Vec<u8> {
     let mut frame = u32::try_from(body.len()).expect("small").to_le_bytes().to_vec();
     frame.extend_from_slice(&crc32fast::hash(body).to_le_bytes());
@@ -158,9 +158,9 @@ fn record(body: &[u8]) -> Vec<u8> {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever is in a file, and even if its checksums are right: it is read, cut or refused, and the hub goes on.
+    /// Any file, even with valid checksums, is read, truncated or rejected, and the hub keeps working.
     #[test]
-    fn anything_may_be_in_a_file(
+    fn any_file_contents_are_handled(
         whole in any::<bool>(),
         bodies in vec((0..4_u8, vec(any::<u8>(), 0..60)), 0..4),
         end in vec(any::<u8>(), 0..30),
@@ -188,7 +188,7 @@ proptest! {
 }
 
 #[test]
-fn a_file_that_is_not_the_channels_is_refused() {
+fn a_file_of_another_channel_is_rejected() {
     let directory = tempfile::tempdir().expect("a directory");
     let (_, file) = stored(directory.path(), &["one"]);
     let hub = open(directory.path(), ChannelOptions::default());
@@ -198,7 +198,7 @@ fn a_file_that_is_not_the_channels_is_refused() {
     let refused = page(&hub);
     assert!(matches!(refused, Err(HubError::Store(StoreError::Corrupt { at: 0, .. }))), "{refused:?}");
 
-    // A record that is sound and stands where it does not belong.
+    // A valid record in the wrong place.
     let directory = tempfile::tempdir().expect("a directory");
     let (_, file) = stored(directory.path(), &["one"]);
     let one = fs::read(&file).expect("a file");
@@ -213,9 +213,9 @@ fn a_file_that_is_not_the_channels_is_refused() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_full_disk_refuses_and_breaks_nothing() {
+fn a_full_disk_rejects_messages_and_damages_nothing() {
     let directory = tempfile::tempdir().expect("a directory");
-    // No file stays open, so that each message finds what is there.
+    // No file stays open, so that each message finds the current file.
     let store = Store::open(directory.path(), Sync::Os).expect("a store").open_files(0);
     let hub = open_with(store, ChannelOptions::default());
     let first = publish(&hub, "one").expect("published");
@@ -230,7 +230,7 @@ fn a_full_disk_refuses_and_breaks_nothing() {
             matches!(&refused, Err(HubError::Store(StoreError::Io { file: it, .. })) if it == file),
             "{refused:?}"
         );
-        // The past can be read meanwhile, and others can publish.
+        // History can be read meanwhile, and other channels accept messages.
         assert_eq!(texts(&hub), ["one"]);
         hub.publish(&name("other"), "text".into(), PublishOptions::at(now()), &mut |_| ())
             .expect("published");
@@ -245,7 +245,7 @@ fn a_full_disk_refuses_and_breaks_nothing() {
 }
 
 #[test]
-fn what_has_expired_leaves_the_disk() {
+fn expired_messages_leave_the_disk() {
     let directory = tempfile::tempdir().expect("a directory");
     let hub = open(directory.path(), keeping(10, usize::MAX));
     let (text, record) = ("x".repeat(1000), 1100);
@@ -264,7 +264,7 @@ fn what_has_expired_leaves_the_disk() {
 }
 
 #[test]
-fn keys_keep_their_messages_on_disk() {
+fn idempotency_keys_keep_their_messages_on_disk() {
     let directory = tempfile::tempdir().expect("a directory");
     let options =
         ChannelOptions { keys: Keys { count: 9, window: Duration::from_secs(600) }, ..keeping(1, 9999) };
@@ -281,7 +281,7 @@ fn keys_keep_their_messages_on_disk() {
 }
 
 #[test]
-fn channels_of_which_nothing_is_left_are_removed_in_memory_or_not() {
+fn empty_channels_are_removed_in_memory_and_on_disk() {
     let directory = tempfile::tempdir().expect("a directory");
     let hub = open(directory.path(), ChannelOptions::default());
     let start = now();
@@ -290,7 +290,7 @@ fn channels_of_which_nothing_is_left_are_removed_in_memory_or_not() {
             .expect("published");
     }
     let round = |hub: &Hub, now| (0..256).for_each(|_| hub.tick(now).expect("upkeep"));
-    // Idle: out of memory, and on disk until it has expired.
+    // Idle channels leave memory, and the disk once they have expired.
     let idle = start.after(Limits::default().linger);
     round(&hub, idle);
     assert_eq!((hub.channels(), hub.history_memory(), files(directory.path()).len()), (0, 0, 40));
@@ -300,14 +300,14 @@ fn channels_of_which_nothing_is_left_are_removed_in_memory_or_not() {
     let (in_use, ()) = hub.subscribe(&name("8"), None, None, idle, drop).expect("subscribed");
     round(&hub, start.after(Duration::from_secs(299)));
     assert_eq!(files(directory.path()).len(), 40);
-    // The files are a moment younger than the messages.
+    // The files are slightly newer than the messages.
     round(&hub, start.after(Duration::from_secs(310)));
     assert_eq!((hub.channels(), files(directory.path()).len()), (1, 1));
     drop((in_use, hub));
 }
 
 #[test]
-fn channels_of_another_process_are_removed_a_few_at_a_time() {
+fn channels_of_another_process_are_removed_gradually() {
     let directory = tempfile::tempdir().expect("a directory");
     let (hub, count, a_tick) = (open(directory.path(), ChannelOptions::default()), 100_usize, 32);
     for n in 0..count {
@@ -327,7 +327,7 @@ fn channels_of_another_process_are_removed_a_few_at_a_time() {
 #[test]
 fn many_channels_are_removed_in_one_round() {
     let directory = tempfile::tempdir().expect("a directory");
-    // Enough that some shards are looked at in several portions.
+    // Enough channels that some shards are checked in several portions.
     let (hub, count, start) = (open(directory.path(), ChannelOptions::default()), 60 * 256, now());
     for n in 0..count {
         hub.publish(&name(&n.to_string()), "text".into(), PublishOptions::at(start), &mut |_| ())
@@ -339,7 +339,7 @@ fn many_channels_are_removed_in_one_round() {
 }
 
 #[test]
-fn two_files_that_do_not_belong_together_are_refused() {
+fn files_that_do_not_belong_together_are_rejected() {
     let directory = tempfile::tempdir().expect("a directory");
     let open = || open(directory.path(), keeping(10, usize::MAX));
     let hub = open();
@@ -354,7 +354,7 @@ fn two_files_that_do_not_belong_together_are_refused() {
         Err(HubError::Store(StoreError::Corrupt { file, .. })) => assert_eq!(file, blamed),
         other => panic!("{other:?}"),
     };
-    // An older `.old`, one of another life, and one that was cut.
+    // An older `.old`, one of another epoch, and a truncated one.
     fs::write(log, &old_was).expect("written");
     refused(log);
     fs::write(log, &log_was).expect("written");
@@ -390,7 +390,7 @@ fn a_record_is_bounded() {
 }
 
 #[test]
-fn what_is_synced_is_there_as_well() {
+fn synced_messages_are_loaded() {
     for sync in [Sync::Always, Sync::Interval(Duration::from_millis(10))] {
         let directory = tempfile::tempdir().expect("a directory");
         let store = Store::open(directory.path(), sync).expect("a store").open_files(1);

@@ -90,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whose_page_it_is() {
+    fn origins_are_classified() {
         let listed = Origins::same_or(["https://example.org", "http://[::1]:3000"]).expect("origins");
         for (origin, host, same, list, any) in [
             // Not from a browser.
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_browser_is_told() {
+    fn cors_response_headers() {
         let origin = |text| RequestOrigin::Listed(HeaderValue::from_static(text));
         for (page, allowed, credentials) in [
             (RequestOrigin::Own, None, false),

@@ -253,7 +253,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn which_types_are_text() {
+    fn text_content_types() {
         for (kind, text) in [
             (None, false),
             (Some("text/plain"), true),

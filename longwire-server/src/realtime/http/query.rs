@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_said() {
+    fn invalid_queries_are_rejected() {
         for bad in [
             "wait=61",
             "wait=-1",
@@ -162,7 +162,7 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn what_was_encoded_is_read_back(names in proptest::collection::vec(".{0,20}", 1..5)) {
+        fn encoded_names_are_decoded(names in proptest::collection::vec(".{0,20}", 1..5)) {
             let encode = |name: &String| -> String {
                 name.bytes().map(|byte| if byte == b' ' { "+".into() } else { format!("%{byte:02X}") }).collect()
             };
@@ -173,7 +173,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_is_too_strange_to_be_answered(query in "(channel|after|wait|presence|[=&%+0-9a-fA-F]|.)*") {
+        fn no_query_causes_a_panic(query in "(channel|after|wait|presence|[=&%+0-9a-fA-F]|.)*") {
             let _ = Query::parse(&query);
         }
     }

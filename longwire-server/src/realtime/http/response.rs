@@ -196,7 +196,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_client_takes() {
+    fn content_negotiation() {
         for (accept, wants) in [
             (&[][..], Some(false)),
             (&["text/event-stream"], Some(true)),
