@@ -140,11 +140,11 @@ impl Pattern {
     /// Returns whether the pattern matches a name. Invalid names ([`check_name`]) never match, so a caller
     /// that forgot the check grants nothing.
     pub fn matches(&self, name: &str) -> bool {
-        check_name(name).is_ok() && self.means(name)
+        check_name(name).is_ok() && self.matches_valid_name(name)
     }
 
     /// Like [`matches`](Self::matches), for a name known to be valid.
-    fn means(&self, name: &str) -> bool {
+    fn matches_valid_name(&self, name: &str) -> bool {
         let (mut pattern, mut name) = (&*self.0, name);
         loop {
             if pattern == ">" {
@@ -273,7 +273,9 @@ impl Patterns {
 
     /// Returns whether one of the patterns matches a name, as in [`Pattern::matches`].
     pub fn matches(&self, name: &str) -> bool {
-        !self.is_empty() && check_name(name).is_ok() && self.0.iter().any(|pattern| pattern.means(name))
+        !self.is_empty()
+            && check_name(name).is_ok()
+            && self.0.iter().any(|pattern| pattern.matches_valid_name(name))
     }
 
     /// Returns whether the list is empty.

@@ -19,7 +19,7 @@ use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::Verifier;
 
 /// Maximum number of idle connections per host, and how long they stay open.
-const IDLE: usize = 16;
+const MAX_IDLE_PER_HOST: usize = 16;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Sends requests to other servers.
@@ -68,7 +68,7 @@ impl Http {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(IDLE)
+            .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
             .build(connector);
         Ok(Self(client))
     }

@@ -120,7 +120,7 @@ impl Connect {
             return super::reconnect::run(&self, client, &mut signals).await;
         }
         let socket = tokio::select! {
-            connected = client.connect(&self.url) => connected.map_err(|error| self.refused(&error))?,
+            connected = client.connect(&self.url) => connected.map_err(|error| self.connect_failure(&error))?,
             status = signals.next() => return Err(Failure::signal(status)),
         };
         let subprotocol =
@@ -149,7 +149,7 @@ impl Connect {
         input_result.and_then(|()| report_end(end))
     }
 
-    pub(super) fn refused(&self, error: &ConnectError) -> Failure {
+    pub(super) fn connect_failure(&self, error: &ConnectError) -> Failure {
         let text = match error {
             ConnectError::Io(error) => {
                 format!("cannot connect to {}: {error}", client_options::without_credentials(&self.url))

@@ -61,7 +61,7 @@ fn report_outcome(connect: &Connect, outcome: Outcome) -> Result<(), Failure> {
             report_end(ConnectionEnd::Failed(error))
         }
         Outcome::GivenUp(Cause::Closed(closed)) => report_end(ConnectionEnd::Closed(Some(closed))),
-        Outcome::GivenUp(Cause::Connect(error)) => Err(connect.refused(&error)),
+        Outcome::GivenUp(Cause::Connect(error)) => Err(connect.connect_failure(&error)),
         Outcome::GivenUp(cause) => Err(Failure::new(terminal::excerpt(&cause.to_string()))),
         Outcome::Output(error) => report_end(ConnectionEnd::Output(error)),
     }

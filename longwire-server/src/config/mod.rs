@@ -16,7 +16,7 @@ pub(crate) use check::check_secret;
 pub use error::{ConfigError, Location, Problem};
 pub use load::{Loaded, Source, Sources};
 pub use settings::{
-    Access, Anonymous, ApiKey, Channel, Config, History, Log, Presence, PresenceDetail, Publishers, Slow,
-    SlowPolicy, Sync, Tls, Token, Webhook, WhenDown,
+    Access, Anonymous, ApiKey, Channel, Config, History, Log, Presence, PresenceDetail, Publishers,
+    SlowConsumers, SlowPolicy, Sync, Tls, Token, Webhook, WhenDown,
 };
 pub use value::{ListenAddr, Network, Secret, Size, TimeSpan, off};

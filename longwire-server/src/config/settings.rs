@@ -7,7 +7,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use super::{ListenAddr, Network, Secret, Size, TimeSpan};
-use crate::limits::{Rate, Rules};
+use crate::limits::{LimitRules, Rate};
 use crate::pattern::{Pattern, Patterns};
 
 /// All settings of a server. `docs/longwire.toml` documents each of them.
@@ -55,7 +55,7 @@ pub struct Config {
     /// Access rules.
     pub access: Access,
     /// Rate limits and connection limits.
-    pub limits: Rules,
+    pub limits: LimitRules,
     /// Settings of channels; the first section whose pattern matches applies.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub channel: Vec<Channel>,
@@ -83,7 +83,7 @@ impl Default for Config {
             sync: Sync::Os,
             tls: Tls::default(),
             access: Access::default(),
-            limits: Rules::default(),
+            limits: LimitRules::default(),
             channel: Vec::new(),
         }
     }
@@ -363,7 +363,7 @@ pub struct Channel {
     /// Who may publish, in addition to the access rules.
     pub publish: Publishers,
     /// What happens to slow consumers.
-    pub slow: Slow,
+    pub slow: SlowConsumers,
     /// Maximum size of a message; by default, that of the server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_message: Option<Size>,
@@ -436,7 +436,7 @@ pub enum Publishers {
 /// What happens to slow consumers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Slow {
+pub struct SlowConsumers {
     /// The policy.
     pub policy: SlowPolicy,
     /// Maximum size of a subscriber's queue.
@@ -446,7 +446,7 @@ pub struct Slow {
     pub age: Option<TimeSpan>,
 }
 
-impl Default for Slow {
+impl Default for SlowConsumers {
     fn default() -> Self {
         Self { policy: SlowPolicy::Close, bytes: Size::new(4 << 20), age: None }
     }

@@ -54,7 +54,7 @@ pub struct ConnectionRules {
 /// All limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Rules {
+pub struct LimitRules {
     /// For each connection.
     pub connection: ConnectionRules,
     /// For all connections from one address together.
@@ -65,14 +65,14 @@ pub struct Rules {
 
 /// Enforces the limits of a server.
 pub struct Limits {
-    rules: Rules,
+    rules: LimitRules,
     addresses: Table<IpAddr>,
     users: Table<Arc<str>>,
 }
 
 impl Limits {
     /// Creates the limits with these rules.
-    pub fn new(rules: Rules) -> Self {
+    pub fn new(rules: LimitRules) -> Self {
         Self {
             rules,
             addresses: Table::new(rules.address, TRACKED_MAX),
@@ -87,7 +87,7 @@ impl Limits {
     /// Fails if the address has too many connections, or connects too often.
     pub fn connect(&self, from: IpAddr, now: Instant) -> Result<Permit, LimitExceeded> {
         let address =
-            self.addresses.enter(network(from), now).map_err(|limited| limited.of(Scope::Address))?;
+            self.addresses.acquire(network(from), now).map_err(|limited| limited.of(Scope::Address))?;
         let rules = self.rules.connection;
         let meter = || Box::new(Meter { rules, messages: Bucket::new(now), bytes: Bucket::new(now) });
         Ok(Permit { connection: (rules != ConnectionRules::default()).then(meter), address, user: None })
@@ -99,7 +99,7 @@ impl Limits {
     ///
     /// Fails if the user has too many connections, or connects too often.
     pub fn user(&self, permit: &mut Permit, user: &str, now: Instant) -> Result<(), LimitExceeded> {
-        permit.user = self.users.enter(user.into(), now).map_err(|limited| limited.of(Scope::User))?;
+        permit.user = self.users.acquire(user.into(), now).map_err(|limited| limited.of(Scope::User))?;
         Ok(())
     }
 
@@ -275,7 +275,7 @@ mod tests {
     #[test]
     fn connections_are_limited_and_permits_released() {
         let shared = SharedRules { connections: 2, ..SharedRules::default() };
-        let limits = Limits::new(Rules { address: shared, user: shared, ..Rules::default() });
+        let limits = Limits::new(LimitRules { address: shared, user: shared, ..LimitRules::default() });
         let now = Instant::now();
         let mut first = limits.connect(address("2001:db8::1"), now).expect("a seat");
         let second = limits.connect(address("2001:db8::2"), now).expect("a seat");
@@ -302,7 +302,7 @@ mod tests {
             bytes: Some(Rate::per_second(100)),
             ..SharedRules::default()
         };
-        let limits = Limits::new(Rules { address: shared, ..Rules::default() });
+        let limits = Limits::new(LimitRules { address: shared, ..LimitRules::default() });
         let (now, from) = (Instant::now(), address("10.0.0.1"));
         let mut one = limits.connect(from, now).expect("a seat");
         let mut two = limits.connect(from, now).expect("a seat");
@@ -333,7 +333,7 @@ mod tests {
             messages: Some(Rate::per_second(2)),
             bytes: Some("10/s".parse().expect("a rate")),
         };
-        let limits = Limits::new(Rules { connection: connection, ..Rules::default() });
+        let limits = Limits::new(LimitRules { connection, ..LimitRules::default() });
         let (now, from) = (Instant::now(), address("10.0.0.1"));
         let mut one = limits.connect(from, now).expect("a seat");
         let mut two = limits.connect(from, now).expect("a seat");

@@ -52,7 +52,7 @@ impl<K: Clone + Eq + Hash> Table<K> {
     }
 
     /// Counts another connection of this key.
-    pub(super) fn enter(&self, key: K, now: Instant) -> Result<Option<EntryPermit>, LimitExceeded> {
+    pub(super) fn acquire(&self, key: K, now: Instant) -> Result<Option<EntryPermit>, LimitExceeded> {
         let Some(rules) = self.rules else { return Ok(None) };
         // Holds the lock until the connection is counted, so that the entry is not removed in between.
         let mut entries = lock(&self.entries);
@@ -60,7 +60,7 @@ impl<K: Clone + Eq + Hash> Table<K> {
             Some(entry) => entry.clone(),
             None => entries.add(key, rules, self.max, now)?,
         };
-        entry.enter(now)?;
+        entry.acquire(now)?;
         Ok(Some(EntryPermit(entry)))
     }
 
@@ -115,7 +115,7 @@ impl<K: Clone + Eq + Hash> Entries<K> {
 }
 
 impl Entry {
-    fn enter(&self, now: Instant) -> Result<(), LimitExceeded> {
+    fn acquire(&self, now: Instant) -> Result<(), LimitExceeded> {
         let mut used = lock(&self.used);
         if self.rules.connections > 0 && used.connections >= self.rules.connections {
             return Err(limited(Resource::Connections, RETRY_AFTER));
@@ -188,17 +188,17 @@ mod tests {
         let rules = SharedRules { connects: Some(Rate::per_second(1)), ..SharedRules::default() };
         let (table, start) = (Table::new(rules, 1000), Instant::now());
         for key in 0..100 {
-            drop(table.enter(key, start));
+            drop(table.acquire(key, start));
         }
         assert_eq!(table.len(), 100);
         // Two of them are active, one without a connection.
-        let kept = table.enter(7, start + SECOND * 2).expect("a place");
-        drop(table.enter(8, start + SECOND * 2));
+        let kept = table.acquire(7, start + SECOND * 2).expect("a place");
+        drop(table.acquire(8, start + SECOND * 2));
         for key in 1000..1100 {
-            drop(table.enter(key, start + SECOND * 2));
+            drop(table.acquire(key, start + SECOND * 2));
         }
         assert_eq!(table.len(), 102);
-        assert!(table.enter(8, start + SECOND * 2).is_err(), "it is remembered");
+        assert!(table.acquire(8, start + SECOND * 2).is_err(), "it is remembered");
         drop(kept);
     }
 
@@ -210,16 +210,16 @@ mod tests {
             ..SharedRules::default()
         };
         let (table, now) = (Table::new(rules, 3), Instant::now());
-        let places: Vec<_> = (0..3).map(|key| table.enter(key, now).expect("a place")).collect();
+        let places: Vec<_> = (0..3).map(|key| table.acquire(key, now).expect("a place")).collect();
         // All of them have a connection.
-        assert_eq!(table.enter(3, now).expect_err("full").resource, Resource::TooManyClients);
+        assert_eq!(table.acquire(3, now).expect_err("full").resource, Resource::TooManyClients);
         drop(places);
         // All are active, but one without a connection can be removed.
-        let place = table.enter(3, now).expect("a place");
+        let place = table.acquire(3, now).expect("a place");
         assert_eq!(table.len(), 3);
         drop(place);
         for key in 4..10_000 {
-            drop(table.enter(key, now).expect("a place"));
+            drop(table.acquire(key, now).expect("a place"));
             assert_eq!(table.len(), 3);
         }
     }
@@ -233,14 +233,15 @@ mod tests {
                 scope.spawn(|| {
                     for round in 0..2000 {
                         let _places: Vec<_> =
-                            (0..12).map(|_| table.enter("one", now).expect("48 at most")).collect();
-                        drop(table.enter("other", now + SECOND * round));
+                            (0..12).map(|_| table.acquire("one", now).expect("48 at most")).collect();
+                        drop(table.acquire("other", now + SECOND * round));
                     }
                 });
             }
         });
-        let places: Vec<_> = (0..50).map(|_| table.enter("one", now).expect("all are free again")).collect();
-        assert!(table.enter("one", now).is_err());
+        let places: Vec<_> =
+            (0..50).map(|_| table.acquire("one", now).expect("all are free again")).collect();
+        assert!(table.acquire("one", now).is_err());
         drop(places);
     }
 }

@@ -9,7 +9,7 @@ use longwire::WebSocket;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::process::{PATIENCE, ended};
+use crate::process::{TIMEOUT, ended};
 
 pub(crate) struct Browser {
     process: Process,
@@ -74,7 +74,7 @@ impl Browser {
             if let Some((port, path)) = text.split_once('\n').filter(|(_, path)| !path.is_empty()) {
                 break format!("ws://127.0.0.1:{port}{}", path.trim_end());
             }
-            assert!(began.elapsed() < PATIENCE, "{} opens no DevTools port", program.display());
+            assert!(began.elapsed() < TIMEOUT, "{} opens no DevTools port", program.display());
             tokio::time::sleep(Duration::from_millis(20)).await;
         };
         let socket = longwire::connect(url).await.expect("DevTools accepts");
@@ -123,7 +123,7 @@ impl Browser {
         }
         self.socket.send(command.to_string()).await.expect("the browser is there");
         loop {
-            let received = tokio::time::timeout(PATIENCE, self.socket.recv())
+            let received = tokio::time::timeout(TIMEOUT, self.socket.recv())
                 .await
                 .unwrap_or_else(|_| panic!("{method} is not answered"));
             let message = received.expect("the browser is there").expect("the browser is there");
@@ -156,7 +156,7 @@ impl Browser {
     pub(crate) async fn until(&mut self, tab: &Tab, expression: &str) {
         let began = Instant::now();
         while self.value(tab, expression).await != json!(true) {
-            if began.elapsed() > PATIENCE {
+            if began.elapsed() > TIMEOUT {
                 let page = self.value(tab, "document.body.innerText").await;
                 panic!("never true: {expression}\nthe page: {}", page.as_str().unwrap_or_default());
             }

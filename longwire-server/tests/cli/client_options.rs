@@ -259,7 +259,7 @@ async fn redirects() {
 }
 
 #[tokio::test]
-async fn patience() {
+async fn timeouts() {
     let silent = serve(|mut stream| async move {
         let _ = stream.read_to_end(&mut Vec::new()).await;
     })

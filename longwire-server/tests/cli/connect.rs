@@ -7,7 +7,7 @@ use longwire::{Acceptor, CloseCode, Config, Message, Side, WebSocket};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::process::{ClientProcess, Lines, PATIENCE, Server, ended, longwire, receive};
+use crate::process::{ClientProcess, Lines, Server, TIMEOUT, ended, longwire, receive};
 
 /// A server for one connection.
 struct Host(TcpListener);
@@ -22,7 +22,7 @@ impl Host {
     }
 
     async fn stream(&self) -> TcpStream {
-        let accepted = tokio::time::timeout(PATIENCE, self.0.accept()).await.expect("in time");
+        let accepted = tokio::time::timeout(TIMEOUT, self.0.accept()).await.expect("in time");
         accepted.expect("accepted").0
     }
 
@@ -44,7 +44,7 @@ impl Host {
 
 /// Receives until the end and answers the closing handshake.
 async fn drain(socket: &mut WebSocket<TcpStream>) {
-    while tokio::time::timeout(PATIENCE, socket.recv()).await.expect("in time").expect("clean").is_some() {}
+    while tokio::time::timeout(TIMEOUT, socket.recv()).await.expect("in time").expect("clean").is_some() {}
 }
 
 /// Writes raw bytes after the opening handshake.

@@ -5,12 +5,12 @@ use std::net::{Shutdown, TcpStream};
 
 use longwire::{Client, ConnectError};
 
-use crate::process::{PATIENCE, Server};
+use crate::process::{Server, TIMEOUT};
 
 /// Sends a request and returns the header, with lower-case names, and the body of the response.
 fn exchange(server: &Server, request: &str) -> (String, String) {
     let mut stream = TcpStream::connect(("127.0.0.1", server.port)).expect("connected");
-    stream.set_read_timeout(Some(PATIENCE)).expect("set");
+    stream.set_read_timeout(Some(TIMEOUT)).expect("set");
     let request = request.replacen("\r\n", "\r\nConnection: close\r\n", 1);
     stream.write_all(request.as_bytes()).expect("written");
     let mut answer = String::new();

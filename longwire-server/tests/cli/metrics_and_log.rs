@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::http::get;
-use crate::process::{PATIENCE, Server, run};
+use crate::process::{Server, TIMEOUT, run};
 
 /// Waits until a metric has the expected value.
 fn sample(server: &Server, series: &str, expected: u64) {
@@ -20,7 +20,7 @@ fn sample(server: &Server, series: &str, expected: u64) {
         if line.ends_with(&format!(" {expected}")) {
             return;
         }
-        assert!(began.elapsed() < PATIENCE, "{line} instead of {expected}");
+        assert!(began.elapsed() < TIMEOUT, "{line} instead of {expected}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

@@ -4,7 +4,7 @@ use longwire::WebSocket;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::process::{ClientProcess, PATIENCE, receive, signal};
+use crate::process::{ClientProcess, TIMEOUT, receive, signal};
 
 async fn listen() -> (TcpListener, String) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
@@ -13,13 +13,13 @@ async fn listen() -> (TcpListener, String) {
 }
 
 async fn accept(listener: &TcpListener) -> WebSocket<TcpStream> {
-    let accepted = tokio::time::timeout(PATIENCE, listener.accept()).await.expect("in time");
+    let accepted = tokio::time::timeout(TIMEOUT, listener.accept()).await.expect("in time");
     longwire::accept(accepted.expect("accepted").0).await.expect("a handshake")
 }
 
 /// Receives until the end and returns the close code.
 async fn closed(mut socket: WebSocket<TcpStream>) -> u16 {
-    while tokio::time::timeout(PATIENCE, socket.recv()).await.expect("in time").expect("clean").is_some() {}
+    while tokio::time::timeout(TIMEOUT, socket.recv()).await.expect("in time").expect("clean").is_some() {}
     socket.closed().and_then(|closed| closed.frame.as_ref()).map_or(1005, |frame| frame.code.into())
 }
 

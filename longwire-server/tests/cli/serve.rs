@@ -6,7 +6,7 @@ use std::time::Duration;
 use longwire::{Client, CloseCode, Config, ConnectError, Error, Message, Side};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::process::{ClientProcess, PATIENCE, PROBE, Server, longwire, receive};
+use crate::process::{ClientProcess, PROBE, Server, TIMEOUT, longwire, receive};
 
 #[test]
 fn one_line_announces_the_address() {
@@ -197,7 +197,7 @@ async fn a_slow_consumer_is_closed_with_1013_and_others_are_not_affected() {
     }
     let mut received = 0;
     let end = loop {
-        match tokio::time::timeout(PATIENCE, slow.recv()).await.expect("in time") {
+        match tokio::time::timeout(TIMEOUT, slow.recv()).await.expect("in time") {
             Ok(Some(_)) => received += 1,
             end => break end,
         }
@@ -314,7 +314,7 @@ async fn restart_on_the_same_port_after_a_kill() {
     let mut member = server.join("/").await;
     server.signal("KILL");
     assert!(!server.ended().success());
-    let end = tokio::time::timeout(PATIENCE, member.recv()).await.expect("in time");
+    let end = tokio::time::timeout(TIMEOUT, member.recv()).await.expect("in time");
     assert!(matches!(end, Err(Error::Eof | Error::Io(_))), "{end:?}");
 
     let mut command = longwire();

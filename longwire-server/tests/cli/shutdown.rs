@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use longwire::{CloseCode, Side};
 
-use crate::process::{ClientProcess, PATIENCE, PROBE, Server};
+use crate::process::{ClientProcess, PROBE, Server, TIMEOUT};
 
 #[tokio::test]
 async fn a_signal_closes_everyone_with_1001_and_ends_with_0() {
@@ -17,7 +17,7 @@ async fn a_signal_closes_everyone_with_1001_and_ends_with_0() {
         server.signal(name);
         for socket in [&mut member, &mut echo] {
             while let Some(message) =
-                tokio::time::timeout(PATIENCE, socket.recv()).await.expect("in time").expect("clean")
+                tokio::time::timeout(TIMEOUT, socket.recv()).await.expect("in time").expect("clean")
             {
                 assert_eq!(message.as_text(), Some(PROBE));
             }
@@ -85,7 +85,7 @@ async fn a_drain_spreads_the_close_frames_with_1012() {
     let mut ends = Vec::new();
     for mut member in members {
         ends.push(tokio::spawn(async move {
-            while tokio::time::timeout(PATIENCE, member.recv())
+            while tokio::time::timeout(TIMEOUT, member.recv())
                 .await
                 .expect("in time")
                 .expect("clean")

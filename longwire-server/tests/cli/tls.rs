@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::process::{PATIENCE, Server, receive, run};
+use crate::process::{Server, TIMEOUT, receive, run};
 
 /// A self-signed certificate and its key.
 struct Identity {
@@ -74,7 +74,7 @@ async fn talk(server: &Server, connector: &TlsConnector) {
     let mut two = connect(server, connector, "/房间").await.expect("accepted");
     let began = Instant::now();
     loop {
-        assert!(began.elapsed() < PATIENCE);
+        assert!(began.elapsed() < TIMEOUT);
         two.send("你好 🔒").await.expect("sent");
         if let Ok(heard) = tokio::time::timeout(Duration::from_millis(100), receive(&mut one)).await {
             assert_eq!(heard.as_text(), Some("你好 🔒"));
@@ -248,7 +248,7 @@ async fn http_2_is_served_and_ends_when_the_server_does() {
     server.signal("TERM");
     assert!(server.ended().success());
     connection.await.expect("no panic").expect("GOAWAY, and the end");
-    assert!(began.elapsed() < PATIENCE);
+    assert!(began.elapsed() < TIMEOUT);
 }
 
 #[tokio::test]

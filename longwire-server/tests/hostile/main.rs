@@ -18,7 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-use process::{PATIENCE, Server, receive};
+use process::{Server, TIMEOUT, receive};
 
 /// A connection for arbitrary bytes. Its small receive buffer limits what the system stores.
 async fn raw(server: &Server) -> TcpStream {
@@ -48,7 +48,7 @@ async fn open(server: &Server, path: &str) -> TcpStream {
     stream.write_all(request(path).as_bytes()).await.expect("written");
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
-        head.push(timeout(PATIENCE, stream.read_u8()).await.expect("in time").expect("an answer"));
+        head.push(timeout(TIMEOUT, stream.read_u8()).await.expect("in time").expect("an answer"));
     }
     assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
     stream

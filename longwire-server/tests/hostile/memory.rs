@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::deflated::{TAIL, stored, zeros};
-use crate::process::{PATIENCE, PROBE, Server, receive};
+use crate::process::{PROBE, Server, TIMEOUT, receive};
 use crate::{Friends, arguments, compressed, digits, frame, is_calm, memory, message, open, raw};
 
 const KIB: usize = 1024;
@@ -52,7 +52,7 @@ async fn slow_consumers(deflate: bool) {
         // The answer to the Close frame at the end of the queue.
         let answered = stream.write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xF0]).await;
         let mut came = Vec::new();
-        let read = timeout(PATIENCE, stream.read_to_end(&mut came)).await.expect("in time");
+        let read = timeout(TIMEOUT, stream.read_to_end(&mut came)).await.expect("in time");
         // On a very busy machine, a client may exceed the 5 s of the closing handshake and be dropped.
         if read.is_err() && began.elapsed() > Duration::from_secs(4) {
             continue;
@@ -162,7 +162,7 @@ async fn compressed_messages_hold_little() {
             let mut stream = open(&server, path).await;
             let _ = stream.write_all(bomb).await;
             let mut came = Vec::new();
-            let _ = timeout(PATIENCE, stream.read_to_end(&mut came)).await.expect("it is closed");
+            let _ = timeout(TIMEOUT, stream.read_to_end(&mut came)).await.expect("it is closed");
             assert_eq!(came.get(2..4), Some(&1009u16.to_be_bytes()[..]), "{path}");
         }
     }

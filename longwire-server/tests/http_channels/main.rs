@@ -34,11 +34,11 @@ mod write_timeout;
 use std::time::Duration;
 
 /// Timeout of a single step, long enough for busy machines.
-const PATIENCE: Duration = Duration::from_secs(60);
+const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Waits for a future, with a timeout.
 async fn in_time<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, what).await.expect("in time")
+    tokio::time::timeout(TIMEOUT, what).await.expect("in time")
 }
 
 /// Waits until a condition holds.

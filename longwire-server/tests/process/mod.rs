@@ -11,7 +11,7 @@ use longwire::{Message, WebSocket};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 /// Timeout of a single step, long enough for busy machines.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// A message that tests whether a client has joined; [`receive`] and [`ClientProcess`] skip it.
 pub(crate) const PROBE: &str = "here?";
@@ -35,9 +35,9 @@ pub(crate) fn ended(child: &mut Child) -> ExitStatus {
         if let Some(status) = child.try_wait().expect("the child can be waited for") {
             return status;
         }
-        if began.elapsed() > PATIENCE {
+        if began.elapsed() > TIMEOUT {
             child.kill().expect("the child can be killed");
-            panic!("the process did not end in {PATIENCE:?}");
+            panic!("the process did not end in {TIMEOUT:?}");
         }
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -69,14 +69,14 @@ impl Lines {
     }
 
     pub(crate) fn next(&self) -> String {
-        self.within(PATIENCE).expect("a line")
+        self.within(TIMEOUT).expect("a line")
     }
 
     /// Returns all lines until the pipe ends.
     pub(crate) fn rest(&self) -> Vec<String> {
         let mut lines = Vec::new();
         loop {
-            match self.0.recv_timeout(PATIENCE) {
+            match self.0.recv_timeout(TIMEOUT) {
                 Ok(line) => lines.push(String::from_utf8(line).expect("lines are UTF-8")),
                 Err(RecvTimeoutError::Disconnected) => return lines,
                 Err(RecvTimeoutError::Timeout) => panic!("the pipe did not end; so far: {lines:?}"),
@@ -105,7 +105,7 @@ impl Server {
         let mut child = command.spawn().expect("the server starts");
         let stdout = Lines::of(child.stdout.take().expect("piped"));
         let stderr = Lines::of(child.stderr.take().expect("piped"));
-        let Some(announced) = stdout.within(PATIENCE) else {
+        let Some(announced) = stdout.within(TIMEOUT) else {
             panic!("the server announced nothing: {:?}", stderr.rest());
         };
         let port = announced
@@ -136,7 +136,7 @@ impl Server {
                 assert!(heard.expect("open").is_some(), "open");
                 break;
             }
-            assert!(began.elapsed() < PATIENCE, "the member is never heard");
+            assert!(began.elapsed() < TIMEOUT, "the member is never heard");
         }
         caller.close(1000, "").await.expect("closed");
         member
@@ -165,7 +165,7 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     loop {
-        let received = tokio::time::timeout(PATIENCE, socket.recv()).await.expect("in time");
+        let received = tokio::time::timeout(TIMEOUT, socket.recv()).await.expect("in time");
         let message = received.expect("open").expect("open");
         if message.as_text() != Some(PROBE) {
             return message;
@@ -198,7 +198,7 @@ impl ClientProcess {
         let mut caller = server.connect(path).await;
         let began = Instant::now();
         while client.stdout.within(Duration::from_millis(50)).is_none() {
-            assert!(began.elapsed() < PATIENCE, "the client hears nothing");
+            assert!(began.elapsed() < TIMEOUT, "the client hears nothing");
             caller.send(PROBE).await.expect("sent");
         }
         caller.close(1000, "").await.expect("closed");

@@ -9,7 +9,7 @@ use longwire_server::realtime::{Realtime, SUBPROTOCOL};
 use serde_json::{Value, json};
 use tokio::time::timeout;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(30);
 
 pub(crate) struct Server {
     pub(crate) realtime: Realtime,
@@ -32,7 +32,7 @@ pub(crate) fn at(value: &Value) -> u64 {
 
 /// Receives the next message.
 pub(crate) async fn receive(socket: &mut WebSocket) -> Message {
-    timeout(PATIENCE, socket.recv()).await.expect("in time").expect("open").expect("open")
+    timeout(TIMEOUT, socket.recv()).await.expect("in time").expect("open").expect("open")
 }
 
 impl Server {
@@ -120,7 +120,7 @@ impl Session {
     /// Waits for the end and returns code and reason.
     pub(crate) async fn closed_with(&mut self) -> (u16, String) {
         while let Some(_message) =
-            timeout(PATIENCE, self.socket.recv()).await.expect("in time").expect("a clean end")
+            timeout(TIMEOUT, self.socket.recv()).await.expect("in time").expect("a clean end")
         {}
         let frame = self.socket.closed().and_then(|closed| closed.frame.clone()).expect("a code");
         (frame.code.into(), frame.reason.as_str().to_owned())

@@ -9,7 +9,7 @@ use super::super::server_events::{Reply, ServerEvent};
 use super::super::{Client, channel, position};
 use super::Http;
 use super::query::{ChannelQuery, Query};
-use super::subscriptions::{Channel, DeliveryMode, SubscriptionStart};
+use super::subscriptions::{ChannelSubscription, DeliveryMode, SubscriptionStart};
 use crate::hub::{ChannelName, Position};
 
 impl Http {
@@ -20,7 +20,7 @@ impl Http {
         query: &Query,
         client: &Client,
         mode: DeliveryMode,
-    ) -> Result<(Vec<Channel>, Vec<InitialEvent>), RequestError> {
+    ) -> Result<(Vec<ChannelSubscription>, Vec<InitialEvent>), RequestError> {
         let requested = query.required_channels()?;
         let authorised = join_all(requested.iter().map(|requested| self.authorise(requested, client))).await;
         let (mut names, mut channels, mut first) = (HashSet::new(), Vec::new(), Vec::new());
@@ -30,7 +30,14 @@ impl Http {
                     let text = format!("{name} is listed more than once");
                     return Err(RequestError::new(ErrorCode::AlreadySubscribed, text));
                 }
-                Ok(Channel::open(&self.realtime, name, after, mode, client.user(), requested.presence)?)
+                Ok(ChannelSubscription::open(
+                    &self.realtime,
+                    name,
+                    after,
+                    mode,
+                    client.user(),
+                    requested.presence,
+                )?)
             });
             first.push(match opened {
                 Ok((channel, start)) => {

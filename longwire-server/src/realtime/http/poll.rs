@@ -10,7 +10,7 @@ use super::super::server_events::{MessageData, Reply, ServerEvent};
 use super::super::{Client, REPLAY_BYTES, REPLAY_MESSAGES, position};
 use super::query::Query;
 use super::response::{self, ErrorResponse};
-use super::subscriptions::{Channel, DeliveryMode, Event, Subscriptions};
+use super::subscriptions::{ChannelSubscription, DeliveryMode, Event, Subscriptions};
 use super::{Body, EndCondition, Http};
 use crate::hub::{ChannelName, HubError};
 
@@ -30,7 +30,8 @@ impl Http {
             messages: Vec<MessageData<'a>>,
         }
         let after = query.after.as_deref().map(position).transpose()?;
-        let (channel, start) = Channel::open(&self.realtime, name, after, DeliveryMode::Once, None, false)?;
+        let (channel, start) =
+            ChannelSubscription::open(&self.realtime, name, after, DeliveryMode::Once, None, false)?;
         let (mut position, mut recovered, mut messages) = (start.from, start.recovered, Vec::new());
         if recovered == Some(true) {
             let mut subscriptions = Subscriptions::new(self.realtime.clone(), vec![channel]);

@@ -68,7 +68,7 @@ impl ErrorResponse {
             error: RequestError,
         }
         let Content { status, headers, error } = *self.0;
-        let mut response = json(&Denied { error: error });
+        let mut response = json(&Denied { error });
         *response.status_mut() = status;
         response.headers_mut().extend(headers);
         response

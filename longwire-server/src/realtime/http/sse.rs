@@ -17,15 +17,15 @@ use super::super::server_events::{Reply, ServerEvent};
 use super::super::{Client, position};
 use super::query::Query;
 use super::response::{self, ErrorResponse};
-use super::subscriptions::{Channel, DeliveryMode, Event, Subscriptions};
+use super::subscriptions::{ChannelSubscription, DeliveryMode, Event, Subscriptions};
 use super::{Body, EndCondition, Http};
 use crate::hub::{ChannelName, Position, Published};
 
 /// How often a comment keeps the stream alive.
-const COMMENT: Duration = Duration::from_secs(15);
+const COMMENT_INTERVAL: Duration = Duration::from_secs(15);
 
 /// Target size of a chunk of events. A client that does not read holds this much and the last message in it.
-const FRAME: usize = 16 * 1024;
+const CHUNK_TARGET: usize = 16 * 1024;
 
 /// The format of events.
 #[derive(Clone, Copy)]
@@ -63,7 +63,7 @@ impl Http {
         let last = last.map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
         let after = last.as_ref().or(query.after.as_ref()).map(|after| position(after)).transpose()?;
         let (channel, start) =
-            Channel::open(&self.realtime, name, after, DeliveryMode::Live, client.user(), false)?;
+            ChannelSubscription::open(&self.realtime, name, after, DeliveryMode::Live, client.user(), false)?;
         let mut first = String::new();
         write_open(&mut first, start.from, start.recovered);
         Ok(self.stream(vec![channel], Form::One, first, client))
@@ -83,8 +83,15 @@ impl Http {
         Ok(self.stream(channels, Form::Many, first, client))
     }
 
-    fn stream(&self, channels: Vec<Channel>, form: Form, first: String, client: Client) -> Response<Body> {
-        let mut comments = tokio::time::interval_at(tokio::time::Instant::now() + COMMENT, COMMENT);
+    fn stream(
+        &self,
+        channels: Vec<ChannelSubscription>,
+        form: Form,
+        first: String,
+        client: Client,
+    ) -> Response<Body> {
+        let mut comments =
+            tokio::time::interval_at(tokio::time::Instant::now() + COMMENT_INTERVAL, COMMENT_INTERVAL);
         comments.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let subscriptions = Subscriptions::new(self.realtime.clone(), channels);
         let stream = Stream {
@@ -112,7 +119,7 @@ impl Stream {
         }
         while !self.over && !self.end.has_ended() {
             let mut events = String::new();
-            while events.len() < FRAME {
+            while events.len() < CHUNK_TARGET {
                 match self.subscriptions.next() {
                     Ok(Some((name, event))) => self.form.write(&mut events, name, &event),
                     Ok(None) => break,

@@ -39,7 +39,7 @@ pub(super) enum DeliveryMode {
 }
 
 /// The subscription to one channel.
-pub(super) struct Channel {
+pub(super) struct ChannelSubscription {
     name: ChannelName,
     cursor: Cursor,
     /// Makes the client a member of the channel.
@@ -49,7 +49,7 @@ pub(super) struct Channel {
     pending_change: Option<Result<Change, Lagged>>,
 }
 
-impl Channel {
+impl ChannelSubscription {
     /// Subscribes to a channel, from a position or from now on.
     pub(super) fn open(
         realtime: &Realtime,
@@ -135,13 +135,13 @@ impl Channel {
 /// The subscriptions of one client.
 pub(super) struct Subscriptions {
     realtime: Realtime,
-    channels: Vec<Channel>,
+    channels: Vec<ChannelSubscription>,
     /// The channel to read next.
     turn: usize,
 }
 
 impl Subscriptions {
-    pub(super) const fn new(realtime: Realtime, channels: Vec<Channel>) -> Self {
+    pub(super) const fn new(realtime: Realtime, channels: Vec<ChannelSubscription>) -> Self {
         Self { realtime, channels, turn: 0 }
     }
 
