@@ -99,7 +99,7 @@ impl Access {
             (Some(url), Some(http)) => Some(Webhook::new(http, uri(url)?, &config.webhook)),
             _ => None,
         };
-        let context = webhook.is_some();
+        let has_webhook = webhook.is_some();
         Ok(Self {
             open: (!config.has_rules()).then(|| IdentityData::new(IdentityKind::Open, Rights::all()).into()),
             credential_sources: CredentialSources {
@@ -109,9 +109,9 @@ impl Access {
             tokens: source.map(|source| (source, Checks::new(&config.token))),
             keys: ApiKeys::new(&config.key)?,
             webhook,
-            webhook_on_connect: context && config.webhook.connect,
-            webhook_on_subscribe: context && config.webhook.subscribe,
-            webhook_on_publish: context && config.webhook.publish,
+            webhook_on_connect: has_webhook && config.webhook.connect,
+            webhook_on_subscribe: has_webhook && config.webhook.subscribe,
+            webhook_on_publish: has_webhook && config.webhook.publish,
             anonymous: Rights {
                 subscribe: config.anonymous.subscribe.clone(),
                 publish: config.anonymous.publish.clone(),
@@ -182,26 +182,26 @@ impl Access {
         let channel = name_of_path(&context.path).ok();
         let webhook_request =
             WebhookRequest::new("connect", context, data.user.as_deref(), channel.as_deref());
-        let answer = match webhook.ask(webhook_request, now).await {
-            Decision::Yes(answer) => answer,
-            Decision::No(refusal) => return Err(refusal),
+        let response = match webhook.ask(webhook_request, now).await {
+            Decision::Allow(response) => response,
+            Decision::Deny(refusal) => return Err(refusal),
         };
         let mut rights = std::mem::take(&mut data.rights);
         if rights.is_empty() && data.kind == IdentityKind::Anonymous {
             rights = channel.as_deref().map(Rights::of).unwrap_or_default();
         }
         data.rights = Rights {
-            subscribe: answer.subscribe.unwrap_or(rights.subscribe),
-            publish: answer.publish.unwrap_or(rights.publish),
+            subscribe: response.subscribe.unwrap_or(rights.subscribe),
+            publish: response.publish.unwrap_or(rights.publish),
         };
-        if let Some(user) = answer.user {
+        if let Some(user) = response.user {
             data.user = Some(user.into());
         }
         if data.kind == IdentityKind::Anonymous {
             data.kind = IdentityKind::Webhook;
         }
         // The earlier expiry counts; `None` means that there is none.
-        data.expires = [data.expires, answer.expires].into_iter().flatten().min();
+        data.expires = [data.expires, response.expires].into_iter().flatten().min();
         Ok(())
     }
 
@@ -311,8 +311,8 @@ impl Access {
             webhook.add_message(&mut webhook_request, message);
         }
         Some(match webhook.ask(webhook_request, now).await {
-            Decision::Yes(_) => Ok(()),
-            Decision::No(refusal) => Err(refusal),
+            Decision::Allow(_) => Ok(()),
+            Decision::Deny(refusal) => Err(refusal),
         })
     }
 }

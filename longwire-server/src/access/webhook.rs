@@ -44,7 +44,7 @@ pub(super) struct Webhook {
     headers: Vec<String>,
     sends_body: bool,
     timeout: Duration,
-    open: Semaphore,
+    slots: Semaphore,
     when_down: WhenDown,
     cache: Duration,
     secret: Option<config::Secret>,
@@ -113,8 +113,8 @@ pub(super) struct WebhookResponse {
 /// The decision about a request.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Decision {
-    Yes(WebhookResponse),
-    No(Refusal),
+    Allow(WebhookResponse),
+    Deny(Refusal),
 }
 
 /// The result of a webhook request.
@@ -134,7 +134,7 @@ impl Webhook {
             headers: config.headers.iter().map(|name| name.to_ascii_lowercase()).collect(),
             sends_body: config.body,
             timeout: config.timeout.duration(),
-            open: Semaphore::new(config.concurrency.into()),
+            slots: Semaphore::new(config.concurrency.into()),
             when_down: config.when_down,
             cache: config.cache.duration(),
             secret: config.secret.clone(),
@@ -176,9 +176,9 @@ impl Webhook {
         }
         let deadline = Instant::now() + self.timeout;
         // Waits for a free slot for at most half of the timeout, so that there is time left for the response.
-        let Ok(Ok(_turn)) = tokio::time::timeout(self.timeout / 2, self.open.acquire()).await else {
+        let Ok(Ok(_slot)) = tokio::time::timeout(self.timeout / 2, self.slots.acquire()).await else {
             // A flood of requests must not grant access, even with `when_down = "allow"`.
-            return Decision::No(unavailable("too many webhook requests are waiting; try again later"));
+            return Decision::Deny(unavailable("too many webhook requests are waiting; try again later"));
         };
         let left = deadline.saturating_duration_since(Instant::now());
         match self.exchange(webhook_request, left, now).await {
@@ -188,12 +188,12 @@ impl Webhook {
                 }
                 check_expiry(decision, now)
             }
-            Outcome::Throttled(refusal) => Decision::No(refusal),
+            Outcome::Throttled(refusal) => Decision::Deny(refusal),
             Outcome::Failed(reason) => match self.apply_failure_policy(&reason) {
                 WhenDown::Allow => {
-                    Decision::Yes(WebhookResponse { allow: true, ..WebhookResponse::default() })
+                    Decision::Allow(WebhookResponse { allow: true, ..WebhookResponse::default() })
                 }
-                WhenDown::Deny => Decision::No(unavailable("the webhook is unavailable; try again later")),
+                WhenDown::Deny => Decision::Deny(unavailable("the webhook is unavailable; try again later")),
             },
         }
     }
@@ -209,7 +209,7 @@ impl Webhook {
             return Outcome::Failed("cannot serialise the webhook request".into());
         };
         match self.http.send(request, RESPONSE_MAX, timeout).await {
-            Ok(answer) => interpret(&answer),
+            Ok(response) => interpret(&response),
             Err(error) => Outcome::Failed(error.to_string()),
         }
     }
@@ -267,29 +267,36 @@ impl Webhook {
 /// Denies a decision whose validity has expired.
 fn check_expiry(decision: Decision, now: SystemTime) -> Decision {
     match &decision {
-        Decision::Yes(answer) if answer.expires.is_some_and(|expires| now >= expires) => Decision::No(
-            Refusal::new(StatusCode::FORBIDDEN, "the access granted by the webhook has expired\n"),
-        ),
+        Decision::Allow(response) if response.expires.is_some_and(|expires| now >= expires) => {
+            Decision::Deny(Refusal::new(
+                StatusCode::FORBIDDEN,
+                "the access granted by the webhook has expired\n",
+            ))
+        }
         _ => decision,
     }
 }
 
 fn interpret(response: &Response<Bytes>) -> Outcome {
-    let no = |status, text| Refusal::new(status, text);
-    let refused = || Outcome::Decided(Decision::No(no(StatusCode::FORBIDDEN, "the webhook denied access\n")));
+    let refusal = |status, text| Refusal::new(status, text);
+    let denied =
+        || Outcome::Decided(Decision::Deny(refusal(StatusCode::FORBIDDEN, "the webhook denied access\n")));
     match response.status() {
         StatusCode::OK => match parse_object::<WebhookResponse>(response.body()) {
-            Ok(answer) if answer.user.as_deref().is_some_and(|user| !is_valid_user(user)) => Outcome::Failed(
-                "its response names an invalid user: empty, too long, or with control characters".into(),
-            ),
-            Ok(answer) if answer.allow => Outcome::Decided(Decision::Yes(answer)),
-            Ok(_) => refused(),
+            Ok(response) if response.user.as_deref().is_some_and(|user| !is_valid_user(user)) => {
+                Outcome::Failed(
+                    "its response names an invalid user: empty, too long, or with control characters".into(),
+                )
+            }
+            Ok(response) if response.allow => Outcome::Decided(Decision::Allow(response)),
+            Ok(_) => denied(),
             Err(error) => Outcome::Failed(format!("its response is invalid: {error}")),
         },
-        StatusCode::FORBIDDEN => refused(),
-        StatusCode::UNAUTHORIZED => Outcome::Decided(Decision::No(super::unauthorized(None))),
+        StatusCode::FORBIDDEN => denied(),
+        StatusCode::UNAUTHORIZED => Outcome::Decided(Decision::Deny(super::unauthorized(None))),
         StatusCode::TOO_MANY_REQUESTS => {
-            let refusal = no(StatusCode::TOO_MANY_REQUESTS, "the webhook limits the rate; try again later\n");
+            let refusal =
+                refusal(StatusCode::TOO_MANY_REQUESTS, "the webhook limits the rate; try again later\n");
             let wait = response.headers().get(header::RETRY_AFTER).cloned();
             Outcome::Throttled(
                 refusal.header(header::RETRY_AFTER, wait.unwrap_or(HeaderValue::from_static("1"))),
@@ -327,8 +334,8 @@ mod tests {
         #[test]
         fn no_response_causes_a_panic(status in 100_u16..1000, body in "\\{(\"(allow|user|subscribe|expires)\":(true|-?[0-9.e]{1,6}|\"\\PC{0,6}\"|\\[\"[a*.>]{0,4}\"\\]|null),?){0,4}\\}|\\PC{0,30}") {
             let response = Response::builder().status(status).body(body.into()).expect("a response");
-            if let Outcome::Decided(Decision::Yes(answer)) = interpret(&response) {
-                prop_assert!(status == 200 && answer.allow);
+            if let Outcome::Decided(Decision::Allow(response)) = interpret(&response) {
+                prop_assert!(status == 200 && response.allow);
             }
         }
     }
@@ -348,7 +355,7 @@ mod tests {
         let http = Http::new(&["http://127.0.0.1/"], None).expect("no files are needed");
         let webhook = Webhook::new(http, Uri::from_static("http://127.0.0.1/"), &config);
         let key = |index: usize| Sha256::digest(index.to_be_bytes()).into();
-        let decision = Decision::Yes(WebhookResponse { allow: true, ..WebhookResponse::default() });
+        let decision = Decision::Allow(WebhookResponse { allow: true, ..WebhookResponse::default() });
         for index in 0..=CACHE_MAX {
             webhook.store_in_cache(key(index), &decision);
         }
@@ -361,13 +368,13 @@ mod tests {
         let judged = |status: u16, body: &str| {
             interpret(&Response::builder().status(status).body(body.to_owned().into()).expect("a response"))
         };
-        let yes = |body| matches!(judged(200, body), Outcome::Decided(Decision::Yes(_)));
+        let yes = |body| matches!(judged(200, body), Outcome::Decided(Decision::Allow(_)));
         assert!(yes(r#"{"allow": true}"#));
         assert!(yes(
             r#"{"allow": true, "user": "李雷", "subscribe": ["a.*"], "expires": 4102444800, "more": 1}"#
         ));
         for body in [r#"{"allow": false}"#, "{}"] {
-            assert!(matches!(judged(200, body), Outcome::Decided(Decision::No(_))), "{body}");
+            assert!(matches!(judged(200, body), Outcome::Decided(Decision::Deny(_))), "{body}");
         }
         let long = format!(r#"{{"allow": true, "user": "{}"}}"#, "a".repeat(256));
         for body in [
@@ -388,7 +395,7 @@ mod tests {
         }
         for (status, said) in [(401, 401), (403, 403)] {
             assert!(
-                matches!(judged(status, ""), Outcome::Decided(Decision::No(refusal)) if refusal.status() == said)
+                matches!(judged(status, ""), Outcome::Decided(Decision::Deny(refusal)) if refusal.status() == said)
             );
         }
         assert!(

@@ -155,34 +155,34 @@ impl Channel {
     pub(super) fn publish(
         &mut self,
         message: Message,
-        how: PublishOptions<'_>,
+        options: PublishOptions<'_>,
         room: Result<(), HubError>,
         store: Option<&Store>,
         deliver: &mut dyn FnMut(&Published),
     ) -> Result<PublishReceipt, HubError> {
-        self.expire(how.now);
-        if let Some(key) = how.key
+        self.expire(options.now);
+        if let Some(key) = options.key
             && let Some(offset) = self.keys.as_ref().and_then(|keys| keys.offset(key))
         {
             let position = Position { epoch: self.epoch, offset };
             return Ok(PublishReceipt { position, duplicate: true });
         }
-        if how.key.is_some() {
+        if options.key.is_some() {
             room?;
         }
         let offset = self.head.checked_add(1).ok_or(HubError::Exhausted)?;
         let position = Position { epoch: self.epoch, offset };
-        let published = Published { position, at: self.latest, from: how.from, message };
+        let published = Published { position, at: self.latest, from: options.from, message };
         if self.is_stored()
             && let Some(store) = store
         {
             let keyed = self.keys.as_ref().and_then(|keys| keys.first());
             let wanted = keyed.map_or(self.first(), |keyed| keyed.min(self.first()));
             let log = self.log.get_or_insert_with(|| Box::new(Log::fresh(self.head)));
-            log.append(store, &self.name, &published, how.key, wanted)?;
+            log.append(store, &self.name, &published, options.key, wanted)?;
         }
         self.head = offset;
-        if let Some(key) = how.key {
+        if let Some(key) = options.key {
             let keys = self.keys.get_or_insert_default();
             keys.insert(key, offset, self.latest);
             keys.expire(&self.options.keys, self.latest);

@@ -255,22 +255,20 @@ impl Hub {
         &self,
         name: &ChannelName,
         message: Message,
-        how: PublishOptions<'_>,
+        options: PublishOptions<'_>,
         deliver: &mut dyn FnMut(&Published),
     ) -> Result<PublishReceipt, HubError> {
-        if let Some(key) = how.key {
+        if let Some(key) = options.key {
             crate::value::validate(key).map_err(HubError::Key)?;
         }
-        let (inner, now) = (&*self.0, how.now);
+        let (inner, now) = (&*self.0, options.now);
         let most = inner.limits.keys;
         let full = inner.keys.load(Ordering::Relaxed) >= most;
         let room = if full { Err(HubError::TooManyKeys(most)) } else { Ok(()) };
         let store = inner.store.as_ref();
-        resume_panic(
-            self.visit_or_create(name, now, |channel, _| {
-                channel.publish(message, how, room, store, deliver)
-            })?,
-        )
+        resume_panic(self.visit_or_create(name, now, |channel, _| {
+            channel.publish(message, options, room, store, deliver)
+        })?)
     }
 
     /// Subscribes to a channel. `on_subscribed` receives the replay and the latest position. It runs under
@@ -426,7 +424,7 @@ impl Hub {
         visit: impl FnOnce(&mut Channel, &Limits) -> R,
     ) -> Result<thread::Result<R>, HubError> {
         let visited = self.visit(name, IfAbsent::Create, now, visit)?;
-        // `None` cannot happen here, except as this error.
+        // With `Create`, a channel is absent only because the limit is reached.
         visited.ok_or(HubError::TooManyChannels(self.0.limits.channels))
     }
 
@@ -435,7 +433,7 @@ impl Hub {
     fn visit<R>(
         &self,
         name: &ChannelName,
-        how: IfAbsent,
+        if_absent: IfAbsent,
         now: Time,
         visit: impl FnOnce(&mut Channel, &Limits) -> R,
     ) -> Result<Option<thread::Result<R>>, HubError> {
@@ -445,14 +443,14 @@ impl Hub {
         let mut shard = lock_unpoisoned(&slot.shard);
         let index = match shard.index(name) {
             Some(index) => index,
-            None if how == IfAbsent::Skip => return Ok(None),
+            None if if_absent == IfAbsent::Skip => return Ok(None),
             None => {
                 let mut channel = Channel::fresh(name.clone(), (inner.options)(name), now);
                 let loaded = match &inner.store {
                     Some(store) => channel.load(store, now)?,
                     None => false,
                 };
-                if !loaded && how != IfAbsent::Create {
+                if !loaded && if_absent != IfAbsent::Create {
                     return Ok(None);
                 }
                 let most = inner.limits.channels;
@@ -471,7 +469,7 @@ impl Hub {
         let before = channel.usage();
         let mut loaded = Ok(());
         if channel.is_evicted()
-            && how != IfAbsent::Skip
+            && if_absent != IfAbsent::Skip
             && let Some(store) = &inner.store
         {
             loaded = channel.load(store, now).map(drop);

@@ -114,8 +114,8 @@ impl Presence {
                     Members::All(sorted(self.users.keys().cloned()))
                 } else {
                     let (mut joined, mut left) = (Vec::new(), Vec::new());
-                    for (user, was) in changed {
-                        match (was, self.users.contains_key(&user)) {
+                    for (user, was_listed) in changed {
+                        match (was_listed, self.users.contains_key(&user)) {
                             (false, true) => joined.push(user),
                             (true, false) => left.push(user),
                             _ => {}
@@ -128,8 +128,8 @@ impl Presence {
                 }
             }
             _ => {
-                let was = std::mem::replace(&mut self.unlisted, true);
-                if same && was {
+                let was_listed = std::mem::replace(&mut self.unlisted, true);
+                if same && was_listed {
                     return None;
                 }
                 Members::Unlisted
@@ -150,7 +150,7 @@ impl Presence {
             return None;
         }
         let untouched = self.users.keys().filter(|user| !self.changed.contains_key(*user));
-        let changed = self.changed.iter().filter(|(_, was)| **was).map(|(user, _)| user);
+        let changed = self.changed.iter().filter(|(_, was_listed)| **was_listed).map(|(user, _)| user);
         Some(sorted(untouched.chain(changed).cloned()))
     }
 

@@ -85,7 +85,7 @@ struct EchoSlot(Arc<Mutex<Option<Box<Permit>>>>);
 
 impl std::fmt::Debug for ConnectionHandler {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_tuple("Clients").field(&self.realtime).finish()
+        f.debug_tuple("ConnectionHandler").field(&self.realtime).finish()
     }
 }
 
@@ -211,7 +211,7 @@ impl ConnectionHandler {
     /// Subscribes the connection to its channel.
     fn subscribe(&self, conn: &mut Conn<'_>, client: Client, name: ChannelName) -> Result<Raw, RequestError> {
         let realtime = &self.realtime;
-        let topic = Topic::Raw.topic(&name);
+        let topic = Topic::Raw.name_for(&name);
         let (subscription, ()) =
             realtime.0.hub.subscribe(&name, client.user(), None, realtime.now(), |_| ())?;
         conn.subscribe(&topic);

@@ -150,7 +150,7 @@ enum Topic {
 }
 
 impl Topic {
-    fn topic(self, channel: &str) -> String {
+    fn name_for(self, channel: &str) -> String {
         let mut topic = String::with_capacity(channel.len() + 1);
         topic.push(char::from(self as u8));
         topic.push_str(channel);
@@ -224,9 +224,9 @@ impl Realtime {
     where
         F: Fn(&io::Error) + Send + marker::Sync + 'static,
     {
-        let (asked, slow) = (self.clone(), self.clone());
+        let (authoriser, slow) = (self.clone(), self.clone());
         Engine::new(ConnectionHandler::new(self.clone(), accept_failed))
-            .ask(move |request, from| ConnectionHandler::authorise(asked.clone(), request, from))
+            .ask(move |request, from| ConnectionHandler::authorise(authoriser.clone(), request, from))
             .slow_consumers_of(move |topic| slow.slow_consumer(topic))
     }
 
@@ -303,7 +303,7 @@ impl Realtime {
                 self.0.presence_broadcast.send(name, &text);
                 if let Some(engine) = self.0.engine.get() {
                     // If the queue of a loop is full, the other loops still get it.
-                    let _ = engine.publish(&Topic::Presence.topic(name), text);
+                    let _ = engine.publish(&Topic::Presence.name_for(name), text);
                 }
             });
             if let Err(error) = self.0.hub.tick(now) {
@@ -343,8 +343,8 @@ impl Realtime {
         key: Option<&str>,
         except: Option<Id>,
     ) -> Result<PublishReceipt, HubError> {
-        let how = PublishOptions { from, key, now: self.now() };
-        self.0.hub.publish(name, message, how, &mut |published| {
+        let options = PublishOptions { from, key, now: self.now() };
+        self.0.hub.publish(name, message, options, &mut |published| {
             self.0.stats.published(published.message.len());
             self.deliver(name, published, except);
         })
@@ -356,10 +356,10 @@ impl Realtime {
             self.0.config.channel(name).is_some_and(|channel| channel.slow.policy == SlowPolicy::KeepLatest);
         let key = latest.then_some("");
         let raw = SharedFrame::new(published.message.clone());
-        let raw = engine.publish_except(&Topic::Raw.topic(name), key, &raw, except);
-        let text = SharedFrame::new(server_events::message(name, published));
-        let text = engine.publish_except(&Topic::Session.topic(name), key, &text, None);
-        if raw.and(text).is_err() {
+        let raw = engine.publish_except(&Topic::Raw.name_for(name), key, &raw, except);
+        let session = SharedFrame::new(server_events::message(name, published));
+        let session = engine.publish_except(&Topic::Session.name_for(name), key, &session, None);
+        if raw.and(session).is_err() {
             // Sessions detect it by the positions.
             warn!(target: "longwire", channel = %name, "the queue of an event loop is full (64 MiB); its clients miss a message");
         }

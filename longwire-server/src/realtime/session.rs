@@ -219,7 +219,7 @@ impl Session {
                     Recovery::Complete(missed) => (Some(true), missed),
                     Recovery::Lost => (Some(false), Vec::new()),
                 };
-                let presence_topic = presence.then(|| Topic::Presence.topic(&name));
+                let presence_topic = presence.then(|| Topic::Presence.name_for(&name));
                 let presence = present.as_ref().map(Into::into);
                 let reply =
                     Reply::Subscribed { position: subscribed.position.to_string(), recovered, presence };
@@ -233,7 +233,7 @@ impl Session {
                         conn.close(CloseCode::TRY_AGAIN, "the client reads the missed messages too slowly");
                     return;
                 }
-                conn.subscribe(&Topic::Session.topic(&name));
+                conn.subscribe(&Topic::Session.name_for(&name));
                 if let Some(topic) = presence_topic {
                     conn.subscribe(&topic);
                 }
@@ -252,14 +252,14 @@ impl Session {
         let name = name.clone();
         // After the command that has subscribed.
         let queued = self.peer.run(move |conn| {
-            conn.unsubscribe(&Topic::Session.topic(&name));
-            conn.unsubscribe(&Topic::Presence.topic(&name));
+            conn.unsubscribe(&Topic::Session.name_for(&name));
+            conn.unsubscribe(&Topic::Presence.name_for(&name));
             let _ = conn.send(ServerEvent::Ok { id, reply: &Reply::Done {} }.to_json());
         });
         queued.map_err(|_| RequestError::new(ErrorCode::Unavailable, "the server is shutting down"))
     }
 
-    /// Runs `act` if the client may subscribe to the channel.
+    /// Runs `handle` if the client may subscribe to the channel.
     fn with_subscribe_right(
         session: &Rc<RefCell<Self>>,
         id: u64,
@@ -311,8 +311,8 @@ impl Session {
             let error =
                 RequestError::new(ErrorCode::Forbidden, "the new token does not allow this subscription");
             let _ = self.peer.run(move |conn| {
-                conn.unsubscribe(&Topic::Session.topic(&name));
-                conn.unsubscribe(&Topic::Presence.topic(&name));
+                conn.unsubscribe(&Topic::Session.name_for(&name));
+                conn.unsubscribe(&Topic::Presence.name_for(&name));
                 let _ = conn.send(ServerEvent::Unsubscribed { channel: &name, error: &error }.to_json());
             });
         }

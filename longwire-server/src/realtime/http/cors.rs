@@ -35,8 +35,8 @@ impl RequestOrigin {
         host: Option<&[u8]>,
         origins: &Origins,
     ) -> Result<Self, ErrorResponse> {
-        let mut said = headers.get_all(header::ORIGIN).iter();
-        let (origin, host) = match (said.next(), said.next()) {
+        let mut values = headers.get_all(header::ORIGIN).iter();
+        let (origin, host) = match (values.next(), values.next()) {
             (None, _) => return Ok(Self::Own),
             (Some(origin), None) => (origin, host.and_then(|host| std::str::from_utf8(host).ok())),
             (Some(_), Some(_)) => {
@@ -118,13 +118,13 @@ mod tests {
                 headers.insert(header::ORIGIN, HeaderValue::from_static(origin));
             }
             for (origins, expected) in [(&Origins::Same, same), (&listed, list), (&Origins::Any, any)] {
-                let page = match RequestOrigin::classify(&headers, host.map(str::as_bytes), origins) {
+                let class = match RequestOrigin::classify(&headers, host.map(str::as_bytes), origins) {
                     Ok(RequestOrigin::Own) => "own",
                     Ok(RequestOrigin::Listed(_)) => "listed",
                     Ok(RequestOrigin::Any) => "any",
                     Ok(RequestOrigin::Refused) | Err(_) => "refused",
                 };
-                assert_eq!(page, expected, "{origin:?} {host:?} {origins:?}");
+                assert_eq!(class, expected, "{origin:?} {host:?} {origins:?}");
             }
         }
         let mut twice = HeaderMap::new();
@@ -136,31 +136,31 @@ mod tests {
     #[test]
     fn cors_response_headers() {
         let origin = |text| RequestOrigin::Listed(HeaderValue::from_static(text));
-        for (page, allowed, credentials) in [
+        for (origin, allowed, credentials) in [
             (RequestOrigin::Own, None, false),
             (RequestOrigin::Refused, None, false),
             (RequestOrigin::Any, Some("*"), false),
             (origin("https://example.org"), Some("https://example.org"), true),
             (origin("null"), Some("null"), false),
         ] {
-            let mut preflight = page.preflight("GET");
-            page.add_cors_headers(preflight.headers_mut());
+            let mut preflight = origin.preflight("GET");
+            origin.add_cors_headers(preflight.headers_mut());
             let headers = preflight.headers();
-            let pending_change =
+            let header_value =
                 |name: header::HeaderName| headers.get(name).and_then(|value| value.to_str().ok());
-            assert_eq!(pending_change(header::ACCESS_CONTROL_ALLOW_ORIGIN), allowed, "{page:?}");
+            assert_eq!(header_value(header::ACCESS_CONTROL_ALLOW_ORIGIN), allowed, "{origin:?}");
             assert_eq!(
-                pending_change(header::ACCESS_CONTROL_ALLOW_CREDENTIALS),
+                header_value(header::ACCESS_CONTROL_ALLOW_CREDENTIALS),
                 credentials.then_some("true"),
-                "{page:?}"
+                "{origin:?}"
             );
             assert_eq!(
-                pending_change(header::ACCESS_CONTROL_ALLOW_METHODS),
+                header_value(header::ACCESS_CONTROL_ALLOW_METHODS),
                 allowed.map(|_| "GET"),
-                "{page:?}"
+                "{origin:?}"
             );
-            assert_eq!(pending_change(header::ACCESS_CONTROL_MAX_AGE), allowed.map(|_| "7200"), "{page:?}");
-            assert_eq!(pending_change(header::VARY), Some("Origin"));
+            assert_eq!(header_value(header::ACCESS_CONTROL_MAX_AGE), allowed.map(|_| "7200"), "{origin:?}");
+            assert_eq!(header_value(header::VARY), Some("Origin"));
         }
     }
 }

@@ -23,7 +23,7 @@ impl Http {
     ) -> Result<(Vec<ChannelSubscription>, Vec<InitialEvent>), RequestError> {
         let requested = query.required_channels()?;
         let authorised = join_all(requested.iter().map(|requested| self.authorise(requested, client))).await;
-        let (mut names, mut channels, mut first) = (HashSet::new(), Vec::new(), Vec::new());
+        let (mut names, mut channels, mut initial) = (HashSet::new(), Vec::new(), Vec::new());
         for (requested, authorised) in requested.iter().zip(authorised) {
             let opened = authorised.and_then(|(name, after)| {
                 if !names.insert(name.clone()) {
@@ -39,19 +39,19 @@ impl Http {
                     requested.presence,
                 )?)
             });
-            first.push(match opened {
+            initial.push(match opened {
                 Ok((channel, start)) => {
                     channels.push(channel);
                     InitialEvent::subscribed(&requested.name, start)
                 }
                 Err(error) => {
-                    let pending_change =
+                    let event =
                         ServerEvent::Error { id: None, channel: Some(&requested.name), error: &error };
-                    InitialEvent { text: pending_change.to_json(), lost: false }
+                    InitialEvent { text: event.to_json(), lost: false }
                 }
             });
         }
-        Ok((channels, first))
+        Ok((channels, initial))
     }
 
     async fn authorise(

@@ -86,7 +86,7 @@ enum Route {
     History,
     Presence,
     /// Public pages and scripts.
-    Site(Asset),
+    Asset(Asset),
     /// For operators only.
     Dashboard,
     Stats,
@@ -103,7 +103,7 @@ impl Route {
             "/-/" => Some(Self::Dashboard),
             "/-/stats" => Some(Self::Stats),
             "/-/metrics" => Some(Self::Metrics),
-            _ if path == "/" || path.starts_with("/-/") => Asset::of(path).map(Self::Site),
+            _ if path == "/" || path.starts_with("/-/") => Asset::of(path).map(Self::Asset),
             _ => path.starts_with('/').then_some(Self::Channel),
         }
     }
@@ -114,7 +114,7 @@ impl Route {
             Self::Channel => "GET, HEAD, OPTIONS, POST",
             Self::Events => "GET, HEAD, OPTIONS",
             Self::Publish | Self::History | Self::Presence => "OPTIONS, POST",
-            Self::Site(_) | Self::Dashboard | Self::Stats | Self::Metrics => "GET, HEAD, OPTIONS",
+            Self::Asset(_) | Self::Dashboard | Self::Stats | Self::Metrics => "GET, HEAD, OPTIONS",
         }
     }
 
@@ -197,14 +197,14 @@ impl Http {
         if longwire::is_websocket(&request) {
             return self.websocket(request, peer).await;
         }
-        let mut page = RequestOrigin::Refused;
-        let result = self.precheck(&mut request, peer, &mut page);
+        let mut origin = RequestOrigin::Refused;
+        let result = self.precheck(&mut request, peer, &mut origin);
         let result = match result {
-            Ok((route, from)) => self.dispatch(route, request, from, &page).await,
+            Ok((route, from)) => self.dispatch(route, request, from, &origin).await,
             Err(error_response) => Err(error_response),
         };
         let mut response = result.unwrap_or_else(ErrorResponse::response);
-        page.add_cors_headers(response.headers_mut());
+        origin.add_cors_headers(response.headers_mut());
         response
     }
 
@@ -231,7 +231,7 @@ impl Http {
         &self,
         request: &mut Request<B>,
         peer: SocketAddr,
-        page: &mut RequestOrigin,
+        origin: &mut RequestOrigin,
     ) -> Result<(Route, SocketAddr), ErrorResponse> {
         let Some(route) = Route::of(request.uri().path()) else { return Err(ErrorResponse::not_found()) };
         // Check the original header: a page can set X-Forwarded-Host with fetch(), but not Host.
@@ -240,7 +240,7 @@ impl Http {
             Some(proxies) => proxies.apply(peer, request)?,
             None => peer,
         };
-        *page = RequestOrigin::classify(request.headers(), host(request), &self.origins)?;
+        *origin = RequestOrigin::classify(request.headers(), host(request), &self.origins)?;
         if !route.allows_method(request.method()) {
             return Err(ErrorResponse::method_not_allowed(route.methods()));
         }
@@ -252,13 +252,13 @@ impl Http {
         route: Route,
         request: Request<B>,
         from: SocketAddr,
-        page: &RequestOrigin,
+        origin: &RequestOrigin,
     ) -> Result<Response<Body>, ErrorResponse>
     where
         B: HttpBody<Error: Into<Box<dyn Error + Send + Sync>>>,
     {
         if request.method() == Method::OPTIONS {
-            return Ok(page.preflight(route.methods()));
+            return Ok(origin.preflight(route.methods()));
         }
         let coding = request.headers().get(header::CONTENT_ENCODING);
         if coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
@@ -266,12 +266,12 @@ impl Http {
         }
         let (parts, body) = request.into_parts();
         let request = Request::from_parts(parts, ());
-        if let (Route::Channel | Route::Site(_), Some(file)) =
+        if let (Route::Channel | Route::Asset(_), Some(file)) =
             (route, self.realtime.0.pages.respond_to(&request))
         {
             return Ok(file);
         }
-        if let Route::Site(asset) = route {
+        if let Route::Asset(asset) = route {
             return Ok(asset.respond_to(request.headers()));
         }
         let client = self.realtime.admit(&request, from.ip()).await?;
@@ -280,7 +280,7 @@ impl Http {
             Route::Publish => self.post_many(body, client).await,
             Route::History => self.post_history(body, client).await,
             Route::Presence => self.post_presence(body, client).await,
-            Route::Site(_) | Route::Dashboard | Route::Stats | Route::Metrics => {
+            Route::Asset(_) | Route::Dashboard | Route::Stats | Route::Metrics => {
                 if !client.identity.is_operator() {
                     return Err(ErrorResponse::forbidden(
                         "operators only; see `operator` in the access settings",

@@ -43,7 +43,7 @@ pub(super) struct ChannelSubscription {
     name: ChannelName,
     cursor: Cursor,
     /// Makes the client a member of the channel.
-    _seat: Option<Subscription>,
+    _membership: Option<Subscription>,
     presence_changes: Option<PresenceReceiver>,
     /// A change that arrived while waiting.
     pending_change: Option<Result<Change, Lagged>>,
@@ -62,16 +62,16 @@ impl ChannelSubscription {
         let (hub, now) = (&realtime.0.hub, realtime.now());
         let mut cursor = hub.cursor(&name, after, now)?;
         let (head, recovered) = cursor.resume(now)?;
-        let (mut add_cors_headers, mut presence_changes, mut present) = (None, None, None);
+        let (mut membership, mut presence_changes, mut present) = (None, None, None);
         match mode {
             DeliveryMode::Live => {
                 // Under the lock of the channel, so that later changes continue this state.
                 let see = |seen: &dyn Fn() -> Option<PresenceSnapshot>| {
                     presence.then(|| (seen(), realtime.0.presence_broadcast.subscribe(&name)))
                 };
-                let (taken, seen) =
+                let (subscription, seen) =
                     hub.subscribe_with_presence(&name, user, None, now, |_, seen| see(seen))?;
-                add_cors_headers = Some(taken);
+                membership = Some(subscription);
                 if let Some((seen, listener)) = seen {
                     (present, presence_changes) = (seen, Some(listener));
                 }
@@ -89,7 +89,7 @@ impl ChannelSubscription {
             recovered: after.map(|_| recovered),
             presence: present.as_ref().map(PresenceData::from),
         };
-        Ok((Self { name, cursor, _seat: add_cors_headers, presence_changes, pending_change: None }, start))
+        Ok((Self { name, cursor, _membership: membership, presence_changes, pending_change: None }, start))
     }
 
     fn next(&mut self, realtime: &Realtime) -> Result<Option<Event>, HubError> {
