@@ -393,9 +393,9 @@ mod tests {
         ] {
             assert!(matches!(judged(200, body), Outcome::Failed(_)), "{body}");
         }
-        for (status, said) in [(401, 401), (403, 403)] {
+        for (status, expected) in [(401, 401), (403, 403)] {
             assert!(
-                matches!(judged(status, ""), Outcome::Decided(Decision::Deny(refusal)) if refusal.status() == said)
+                matches!(judged(status, ""), Outcome::Decided(Decision::Deny(refusal)) if refusal.status() == expected)
             );
         }
         assert!(

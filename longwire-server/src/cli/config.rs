@@ -97,11 +97,11 @@ impl Check {
 
     fn load(&self) -> Result<Loaded, String> {
         let mut sources = Sources::new();
-        let said = match &self.file {
+        let settings = match &self.file {
             Some(path) => sources.file(path),
             None => Ok(()),
         };
-        let loaded = said
+        let loaded = settings
             .and_then(|()| sources.environment(std::env::vars_os()))
             .and_then(|()| sources.load())
             .map_err(|error| error.to_string())?;

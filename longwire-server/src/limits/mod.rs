@@ -277,19 +277,19 @@ mod tests {
         let shared = SharedRules { connections: 2, ..SharedRules::default() };
         let limits = Limits::new(LimitRules { address: shared, user: shared, ..LimitRules::default() });
         let now = Instant::now();
-        let mut first = limits.connect(address("2001:db8::1"), now).expect("a seat");
-        let second = limits.connect(address("2001:db8::2"), now).expect("a seat");
+        let mut first = limits.connect(address("2001:db8::1"), now).expect("a permit");
+        let second = limits.connect(address("2001:db8::2"), now).expect("a permit");
         let limited = limits.connect(address("2001:db8::3"), now).expect_err("two are all");
         assert_eq!((limited.scope, limited.resource), (Scope::Address, Resource::Connections));
         let mut other = limits.connect(address("2001:db8:0:1::1"), now).expect("another network");
-        limits.user(&mut first, "李雷", now).expect("a seat");
-        limits.user(&mut other, "李雷", now).expect("a seat");
+        limits.user(&mut first, "李雷", now).expect("a permit");
+        limits.user(&mut other, "李雷", now).expect("a permit");
         let mut third = limits.connect(address("10.0.0.1"), now).expect("another address");
         let limited = limits.user(&mut third, "李雷", now).expect_err("two are all");
         assert_eq!((limited.scope, limited.resource), (Scope::User, Resource::Connections));
         limits.user(&mut third, "韩梅梅", now).expect("another user");
         drop(second);
-        let back = limits.connect(address("2001:db8::3"), now).expect("a free seat");
+        let back = limits.connect(address("2001:db8::3"), now).expect("a free permit");
         drop((first, other, third, back));
         assert!(limits.connect(address("2001:db8::3"), now).is_ok());
     }
@@ -304,8 +304,8 @@ mod tests {
         };
         let limits = Limits::new(LimitRules { address: shared, ..LimitRules::default() });
         let (now, from) = (Instant::now(), address("10.0.0.1"));
-        let mut one = limits.connect(from, now).expect("a seat");
-        let mut two = limits.connect(from, now).expect("a seat");
+        let mut one = limits.connect(from, now).expect("a permit");
+        let mut two = limits.connect(from, now).expect("a permit");
         let limited = limits.connect(from, now).expect_err("too often");
         assert_eq!((limited.resource, limited.wait), (Resource::Connects, SECOND / 2));
         for _ in 0..2 {
@@ -335,8 +335,8 @@ mod tests {
         };
         let limits = Limits::new(LimitRules { connection, ..LimitRules::default() });
         let (now, from) = (Instant::now(), address("10.0.0.1"));
-        let mut one = limits.connect(from, now).expect("a seat");
-        let mut two = limits.connect(from, now).expect("a seat");
+        let mut one = limits.connect(from, now).expect("a permit");
+        let mut two = limits.connect(from, now).expect("a permit");
         assert_eq!(one.message(10, now), Ok(()));
         let limited = one.message(1, now).expect_err("bytes");
         assert_eq!((limited.scope, limited.resource), (Scope::Connection, Resource::Bytes));

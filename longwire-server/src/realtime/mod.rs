@@ -432,8 +432,8 @@ impl Realtime {
     /// Passes the members to `see` under the lock of the channel, so that later changes continue them.
     fn presence<R>(&self, name: &ChannelName, see: impl FnOnce(server_events::Reply<'static>) -> R) -> R {
         self.0.hub.presence_with(name, |present| {
-            let nobody = PresenceSnapshot { counts: Default::default(), members: None };
-            see(server_events::Reply::Presence((&present.unwrap_or(nobody)).into()))
+            let empty = PresenceSnapshot { counts: Default::default(), members: None };
+            see(server_events::Reply::Presence((&present.unwrap_or(empty)).into()))
         })
     }
 

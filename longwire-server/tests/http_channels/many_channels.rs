@@ -15,14 +15,14 @@ async fn each_channel_starts_with_its_position_or_error() {
         "/-/events?channel=a&after={a}&channel=-/x&channel=b%20c&after=nonsense&channel=rooms/%E4%B8%80&channel=a&channel=b+c&channel=gone&after=000000000000-1"
     );
     let mut stream = server.events(&path, &[]).await;
-    let mut told = Vec::new();
+    let mut events = Vec::new();
     for _ in 0..9 {
-        told.push(stream.next().await.json());
+        events.push(stream.next().await.json());
     }
-    assert_eq!(told[0], json!({"type": "subscribed", "channel": "a", "position": head, "recovered": true}));
+    assert_eq!(events[0], json!({"type": "subscribed", "channel": "a", "position": head, "recovered": true}));
     let errors: Vec<_> = [1, 2, 4]
         .into_iter()
-        .map(|at| (told[at]["channel"].as_str(), told[at]["code"].as_str(), told[at]["type"].as_str()))
+        .map(|at| (events[at]["channel"].as_str(), events[at]["code"].as_str(), events[at]["type"].as_str()))
         .collect();
     assert_eq!(
         errors,
@@ -32,9 +32,9 @@ async fn each_channel_starts_with_its_position_or_error() {
             (Some("a"), Some("already_subscribed"), Some("error")),
         ]
     );
-    assert_eq!((&told[3]["channel"], &told[5]["channel"]), (&json!("rooms/一"), &json!("b c")));
-    assert_eq!((&told[6]["type"], &told[6]["recovered"]), (&json!("subscribed"), &json!(false)));
-    assert_eq!((&told[7]["data"], &told[8]["data"]), (&json!("2"), &json!("三")));
+    assert_eq!((&events[3]["channel"], &events[5]["channel"]), (&json!("rooms/一"), &json!("b c")));
+    assert_eq!((&events[6]["type"], &events[6]["recovered"]), (&json!("subscribed"), &json!(false)));
+    assert_eq!((&events[7]["data"], &events[8]["data"]), (&json!("2"), &json!("三")));
     // Each channel keeps its order, whatever happens in between.
     for number in 0..20 {
         server.publish(if number % 2 == 0 { "rooms/一" } else { "b c" }, &*number.to_string());
@@ -78,9 +78,9 @@ async fn a_poll_of_many_channels_waits_for_a_message() {
     let head = server.publish("b", "二");
     let events = poll.answer().await.good();
     let subscribed = |channel: &str, position: &str| json!({"type": "subscribed", "channel": channel, "position": position, "recovered": true});
-    let told: &Value = &events["events"];
-    assert_eq!(told[0], subscribed("a", &a));
-    assert_eq!(told[2], json!({"type": "message", "channel": "b", "position": head, "data": "二"}));
+    let events: &Value = &events["events"];
+    assert_eq!(events[0], subscribed("a", &a));
+    assert_eq!(events[2], json!({"type": "message", "channel": "b", "position": head, "data": "二"}));
     // A rejected channel is reported next to the others; if it is the only one, there is nothing to wait for.
     let events = server.get("/-/events?wait=60&channel=-/x").await.good();
     assert_eq!(events["events"][0]["code"], "bad_channel");

@@ -10,7 +10,7 @@ async fn the_content_type_determines_text() {
     let server = Server::start("");
     let mut stream = server.events("/-/events?channel=a", &[]).await;
     stream.next().await;
-    for (kind, body, told) in [
+    for (kind, body, expected) in [
         (Some("text/plain; charset=utf-8"), "你好 👋".as_bytes(), Some(json!({"data": "你好 👋"}))),
         (Some("application/json"), br#"{"a":1}"#, Some(json!({"data": "{\"a\":1}"}))),
         (Some("application/x-www-form-urlencoded"), b"a=b", Some(json!({"data": "a=b"}))),
@@ -22,7 +22,7 @@ async fn the_content_type_determines_text() {
     ] {
         let headers: Vec<_> = kind.map(|kind| ("Content-Type", kind)).into_iter().collect();
         let answer = server.ask("POST", "/a", &headers, body).await;
-        let Some(told) = told else {
+        let Some(expected) = expected else {
             assert_eq!(answer.refusal(), (400, "bad_request".into()), "{kind:?}");
             continue;
         };
@@ -31,7 +31,7 @@ async fn the_content_type_determines_text() {
         for field in ["type", "channel", "position"] {
             event.as_object_mut().expect("an object").remove(field);
         }
-        assert_eq!(event, told, "{kind:?}");
+        assert_eq!(event, expected, "{kind:?}");
     }
     let coded = server.ask("POST", "/a", &[("Content-Encoding", "gzip")], b"x").await;
     assert_eq!(coded.head.status, 415);

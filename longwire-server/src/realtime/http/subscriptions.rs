@@ -78,8 +78,8 @@ impl ChannelSubscription {
             }
             DeliveryMode::Once if presence => {
                 // The list may be empty now, and a client that saw members in its last poll must learn that.
-                let nobody = PresenceSnapshot { counts: Default::default(), members: None };
-                present = Some(hub.presence(&name).unwrap_or(nobody));
+                let empty = PresenceSnapshot { counts: Default::default(), members: None };
+                present = Some(hub.presence(&name).unwrap_or(empty));
             }
             DeliveryMode::Once => {}
         }
@@ -112,8 +112,8 @@ impl ChannelSubscription {
     /// Returns the members, for a client that missed changes.
     fn present(&self, realtime: &Realtime) -> Change {
         let present = realtime.0.hub.presence(&self.name);
-        let nobody = PresenceSnapshot { counts: Default::default(), members: None };
-        let presence = (&present.unwrap_or(nobody)).into();
+        let empty = PresenceSnapshot { counts: Default::default(), members: None };
+        let presence = (&present.unwrap_or(empty)).into();
         ServerEvent::Presence { channel: &self.name, presence }.to_json().into()
     }
 
