@@ -27,8 +27,13 @@ impl fmt::Display for ExtraHeaderError {
 
 impl std::error::Error for ExtraHeaderError {}
 
-/// Appends `extra` to `headers` unless it names what the handshake owns.
-pub(super) fn append_extra(headers: &mut HeaderMap, extra: &HeaderMap) -> Result<(), ExtraHeaderError> {
+/// Appends `extra` to the headers of a handshake.
+///
+/// # Errors
+///
+/// If `extra` names a header that the handshake owns: Upgrade, Connection, Host, Content-Length, Transfer-Encoding or
+/// any that begins with Sec-WebSocket.
+pub fn append_extra(headers: &mut HeaderMap, extra: &HeaderMap) -> Result<(), ExtraHeaderError> {
     for (name, value) in extra {
         if is_reserved(name) {
             return Err(ExtraHeaderError::Reserved(name.clone()));

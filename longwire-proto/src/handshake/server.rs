@@ -81,7 +81,7 @@ impl Policy {
     /// # Errors
     ///
     /// 400 if the request does not offer a list of unique tokens (RFC 6455 4.1).
-    pub fn select_subprotocol(&self, headers: &HeaderMap) -> Result<Option<HeaderValue>, Refusal> {
+    pub fn select_subprotocol(&self, headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
         select_subprotocol(headers, &self.subprotocols)
     }
 }
@@ -213,7 +213,9 @@ impl ValidRequest {
     pub fn negotiate<B>(self, request: &Request<B>, policy: &Policy) -> Result<Acceptance, Refusal> {
         let headers = request.headers();
         check_origin(request, &policy.origins)?;
-        let subprotocol = policy.select_subprotocol(headers)?;
+        // Only a token is ever selected, so this does not fail.
+        let subprotocol =
+            policy.select_subprotocol(headers)?.and_then(|name| HeaderValue::from_str(name).ok());
         let deflate = negotiate_extensions(headers, policy.deflate.as_ref())?;
         Ok(Acceptance { accept: self.accept, subprotocol, deflate })
     }
@@ -322,7 +324,7 @@ fn check_origin<B>(request: &Request<B>, origins: &Origins) -> Result<(), Refusa
 
 /// RFC 6455 4.2.1, item 8, whose values follow 4.1, item 10: tokens, each of them once; 4.2.2, item 5
 /// for the selection; 11.3.4 for repeated headers, which are one list.
-fn select_subprotocol(headers: &HeaderMap, ours: &[String]) -> Result<Option<HeaderValue>, Refusal> {
+fn select_subprotocol<'a>(headers: &HeaderMap, ours: &'a [String]) -> Result<Option<&'a str>, Refusal> {
     let invalid =
         || Refusal::bad_request("Sec-WebSocket-Protocol is not a list of unique tokens (RFC 6455 4.1).");
     // RFC 9110 5.6.1.2: empty elements are ignored.
@@ -334,8 +336,7 @@ fn select_subprotocol(headers: &HeaderMap, ours: &[String]) -> Result<Option<Hea
     if sort_and_find_repeated(&mut offered).is_some() {
         return Err(invalid());
     }
-    let selected = ours.iter().find(|name| offered.binary_search(&name.as_str()).is_ok());
-    selected.map(|name| HeaderValue::from_str(name).map_err(|_| invalid())).transpose()
+    Ok(ours.iter().map(String::as_str).find(|name| offered.binary_search(name).is_ok()))
 }
 
 /// RFC 6455 4.2.2, item 5, and 9.1: accepts the first acceptable offer of permessage-deflate and ignores other

@@ -43,7 +43,6 @@ pub struct ServerOpening {
 
 /// A request that has arrived and has not been answered.
 #[derive(Clone, Debug)]
-#[non_exhaustive]
 pub struct OpeningRequest {
     /// The request. It is valid HTTP/1.1 (or 1.0), and nothing else has been checked.
     pub request: Request<()>,

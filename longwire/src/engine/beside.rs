@@ -12,7 +12,7 @@ use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Request, StatusCode, header};
-use longwire_proto::handshake::{Refusal, server};
+use longwire_proto::handshake::{OpeningRequest, Refusal, server};
 use tokio::io::AsyncRead;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
@@ -143,16 +143,16 @@ impl<H: Handler> Desk<H> {
         from: SocketAddr,
         checked: (server::Acceptance, http::HeaderMap),
     ) -> Next<H::State> {
-        let mut input = handshake.input.split_off(handshake.head);
+        let mut input = handshake.input.split_off(handshake.opening.head_length);
         if self.options.ask.is_some() {
-            let asked = self.ask(&mut handshake.request, from);
+            let asked = self.ask(&mut handshake.opening.request, from);
             match unless(asked, leaves(&mut handshake.stream, &mut input)).await {
                 Some(Ok(())) => {}
                 Some(Err(refusal)) => return Next::Refuse(handshake, refusal),
                 None => return Next::Nothing,
             }
         }
-        match let_in(&self.options, (*handshake.request).clone(), from, checked) {
+        match let_in(&self.options, handshake.opening.request.clone(), from, checked) {
             Ok(accepted) => Next::Admit(handshake.stream, input.freeze(), Box::new(accepted)),
             Err(refusal) => Next::Refuse(handshake, refusal),
         }
@@ -251,8 +251,9 @@ impl<H: Handler> Loop<H> {
         let input = BytesMut::from(&self.buffer[..length]);
         let Some((stream, seat)) = self.take_stream(index) else { return };
         let settings = Arc::clone(self.options.acceptor.settings());
-        let (stream, request) = (HttpStream::from(stream), Box::new(request));
-        let handshake = Handshake { settings, stream, input, head, request };
+        let opening = Box::new(OpeningRequest { request, head_length: head });
+        let stream = HttpStream::from(stream);
+        let handshake = Handshake { settings, stream, input, opening };
         let desk = self.desk();
         self.spawn(async move {
             let closing = desk.beside.closing.clone();

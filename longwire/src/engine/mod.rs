@@ -323,7 +323,7 @@ impl<H: Handler> Engine<H> {
         self.run(Some(listener))
     }
 
-    /// Starts without a listener: connections come by [`Handle::invite`] and `Handle::upgrade` only, as in an
+    /// Starts without a listener: connections come by [`Handle::invite`] and `Upgrade::into_engine` only, as in an
     /// application whose HTTP server is another.
     ///
     /// # Errors

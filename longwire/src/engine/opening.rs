@@ -26,7 +26,6 @@ use crate::end::AcceptError;
 use crate::end::cause;
 use crate::observe::counters::Told;
 use crate::observe::trace;
-use crate::server::accept::Settings;
 
 /// When those who were not let in may come again, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("10");
@@ -75,7 +74,7 @@ pub(super) fn check<H>(
     request: &Request<()>,
 ) -> Result<(server::Acceptance, HeaderMap), Refusal> {
     let mut headers = HeaderMap::new();
-    let acceptance = guard(|| options.acceptor.settings().judge(request, &mut headers))?;
+    let acceptance = guard(|| options.acceptor.settings().check(request, &mut headers))?;
     Ok((acceptance, headers))
 }
 
@@ -89,9 +88,8 @@ pub(super) fn let_in<H: Handler>(
     let room = room(options)?;
     guard(|| {
         let state = options.handler.request(&request, from, &mut headers)?;
-        let response = Settings::response(&acceptance, &headers)?;
         let mut answer = Vec::new();
-        server::encode_response(&response, &mut answer);
+        acceptance.encode(&headers, &mut answer)?;
         let subprotocol = acceptance.subprotocol().map(Into::into);
         Ok(Accepted { request, answer, subprotocol, deflate: acceptance.deflate(), state, from, room })
     })

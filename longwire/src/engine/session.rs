@@ -209,10 +209,10 @@ impl<H: Handler> Desk<H> {
             return Next::Http(stream, read);
         }
         if let Some(secured) = handshake.stream.secured() {
-            handshake.request.extensions_mut().insert(secured);
+            handshake.opening.request.extensions_mut().insert(secured);
         }
-        let checked = arrive(&self.options, &mut handshake.request, from)
-            .and_then(|from| Ok((from, check(&self.options, &handshake.request)?)));
+        let checked = arrive(&self.options, &mut handshake.opening.request, from)
+            .and_then(|from| Ok((from, check(&self.options, &handshake.opening.request)?)));
         match checked {
             Ok((from, checked)) => self.decide(handshake, from, checked).await,
             Err(refusal) => Next::Refuse(handshake, refusal),

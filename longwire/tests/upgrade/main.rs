@@ -5,6 +5,7 @@
 mod axum;
 mod connections;
 mod hyper;
+mod tower;
 
 #[path = "../support/mod.rs"]
 mod support;
