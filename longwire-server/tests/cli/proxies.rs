@@ -39,8 +39,8 @@ async fn pages_of_the_host_that_a_trusted_proxy_passes_on() {
 #[test]
 fn what_is_no_network_is_said() {
     for (arguments, wanted) in [
-        (&["--trust-proxy", "example.org"][..], "no address and no network"),
-        (&["--trust-proxy", "10.0.0.0/33"], "no address and no network"),
+        (&["--trust-proxy", "example.org"][..], "not an address or network"),
+        (&["--trust-proxy", "10.0.0.0/33"], "not an address or network"),
         (&["--forwarded"], "--trust-proxy"),
         (&["--max-connections", "0"], "0"),
     ] {
