@@ -123,7 +123,7 @@ async fn a_certificate_that_is_renewed() {
         if told.contains("see the new one") {
             break;
         }
-        assert!(told.contains("not that of the certificate"), "{told}");
+        assert!(told.contains("does not belong to the certificate"), "{told}");
     }
     connect(&server, &trusting(&one.certificate, None, &[]), "/").await.expect_err("the new one");
     talk(&server, &trusting(&two.certificate, None, &[])).await;
@@ -156,7 +156,7 @@ fn what_cannot_be_used_is_said() {
     let other = other.to_str().expect("UTF-8");
     for (arguments, status, wanted) in [
         (&["--tls-cert", "/nowhere/chain.pem", "--tls-key", &key][..], 1, "cannot read /nowhere/chain.pem"),
-        (&["--tls-cert", &chain, "--tls-key", other], 1, "not that of the certificate"),
+        (&["--tls-cert", &chain, "--tls-key", other], 1, "does not belong to the certificate"),
         (&["--tls-cert", &key, "--tls-key", &key], 1, "no certificate"),
         (&["--tls-cert", &chain, "--tls-key", &chain], 1, "no private key"),
         (&["--tls-cert", &chain], 2, "--tls-key"),
