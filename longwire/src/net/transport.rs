@@ -58,14 +58,14 @@ impl Transport {
         self.peer
     }
 
-    /// Returns the TCP socket, to set its options. Also under TLS, and under a proxy's TLS.
-    pub fn tcp(&self) -> Option<&TcpStream> {
+    /// Returns the TCP socket, also the one under TLS, to set its options.
+    pub fn tcp(&self) -> &TcpStream {
         match &self.stream {
-            MaybeTls::Tcp(stream) => Some(stream),
+            MaybeTls::Tcp(stream) => stream,
             #[cfg(feature = "tls")]
             MaybeTls::Tls(stream) => stream.get_ref().0.tcp(),
             #[cfg(not(feature = "tls"))]
-            MaybeTls::Tls(_) => None,
+            MaybeTls::Tls(stream) => stream,
         }
     }
 }
