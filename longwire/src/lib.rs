@@ -62,7 +62,7 @@ pub use client::http2::{H2Stream, Http2, Http2Connection, Http2Error};
 pub use client::{Client, RedirectError, Step, connect};
 #[cfg(feature = "proxy")]
 pub use client::{Proxy, ProxyError};
-pub use connection::{Connections, Receiver, Sender, WebSocket};
+pub use connection::{Connections, Receiver, Sender, Shutdown, WebSocket};
 pub use end::{AcceptError, Closed, ConnectError, Error, Phase, Response, Side};
 #[cfg(feature = "tls")]
 pub use net::tls::{self, Tls, TlsError};

@@ -3,6 +3,7 @@
 pub(crate) mod cause;
 mod closed;
 mod error;
+pub(crate) mod outcome;
 
 pub use closed::{Closed, Side};
 pub use error::{AcceptError, ConnectError, Error, Phase, Response};

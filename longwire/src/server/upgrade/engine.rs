@@ -10,8 +10,8 @@ use crate::engine::Handle;
 use crate::observe::recorder;
 
 impl Upgrade {
-    /// Makes the connection one of an engine. [`Engine::ask`](crate::engine::Engine::ask) and
-    /// [`Handler::request`](crate::engine::Handler::request) can still refuse it.
+    /// Makes the connection one of an engine. [`Engine::on_request`](crate::engine::Engine::on_request) and
+    /// [`Handler::on_request`](crate::engine::Handler::on_request) can still refuse it.
     ///
     /// Returns the response, and a future that gives the stream to the engine once hyper has written the response:
     /// spawn it. The extensions of the request live as long as the stream. The limits and deadlines of the connection
