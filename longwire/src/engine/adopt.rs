@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, Request, StatusCode};
-use longwire_proto::DeflateParameters;
 use longwire_proto::handshake::Refusal;
+use longwire_proto::{Config, DeflateParameters};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
@@ -24,7 +24,7 @@ use tokio_util::io::poll_read_buf;
 
 use super::event_loop::Loop;
 use super::event_loop::admission::{Admission, OpeningTask, Permit};
-use super::event_loop::opening::{Accepted, arrive, let_in_unanswered};
+use super::event_loop::opening::{Accepted, accept_without_response, apply_proxies};
 use super::handler::Handler;
 use super::mailbox::command::Command;
 use super::mailbox::handle::Handle;
@@ -73,7 +73,8 @@ impl Handle {
     /// A future that is dropped lets nobody in.
     pub async fn invite(&self, request: Request<()>, from: SocketAddr) -> Result<Invitation, Refusal> {
         let ends = || {
-            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "This server comes to its end: come again later.")
+            let text = "The server is shutting down; try again later.";
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text)
         };
         let mailbox = self.mailbox(self.mailboxes().least_busy());
         let (reply, replied) = oneshot::channel();
@@ -117,10 +118,24 @@ impl Invitation {
     ///
     /// Outside of a Tokio runtime.
     pub fn adopt<S>(
+        self,
+        stream: S,
+        subprotocol: Option<&str>,
+        deflate: Option<DeflateParameters>,
+    ) -> io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        self.adopt_with(stream, subprotocol, deflate, None)
+    }
+
+    /// Like [`adopt`](Self::adopt), with a configuration other than that of the engine's acceptor.
+    pub(crate) fn adopt_with<S>(
         mut self,
         stream: S,
         subprotocol: Option<&str>,
         deflate: Option<DeflateParameters>,
+        config: Option<Arc<Config>>,
     ) -> io::Result<()>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -137,6 +152,7 @@ impl Invitation {
             failed: Arc::clone(&failed),
             subprotocol: subprotocol.map(Into::into),
             deflate,
+            config,
         };
         if let Some(engine) = self.engine.take() {
             // An engine that has ended drops it: that is the end of the stream.
@@ -170,6 +186,7 @@ pub(crate) struct Adoption {
     failed: Arc<OnceLock<Error>>,
     subprotocol: Option<Box<str>>,
     deflate: Option<DeflateParameters>,
+    config: Option<Arc<Config>>,
 }
 
 /// Those who were let in and have no stream yet.
@@ -204,9 +221,10 @@ impl<H: Handler> OpeningTask<H> {
         from: SocketAddr,
         permit: Permit,
     ) -> Result<(u64, HeaderMap), Refusal> {
-        let from = arrive(&self.options, &mut request, from)?;
+        let from = apply_proxies(&self.options, &mut request, from)?;
         self.run_request_hook(&mut request, from).await?;
-        let (accepted, headers) = let_in_unanswered(&self.options, request, from)?;
+        let mut headers = HeaderMap::new();
+        let accepted = accept_without_response(&self.options, request, from, &mut headers)?;
         Ok((self.tasks.invited.borrow_mut().put(accepted, from, permit), headers))
     }
 }
@@ -228,13 +246,16 @@ impl<H: Handler> Loop<H> {
     }
 
     pub(crate) fn adopt(&mut self, adoption: Adoption) {
-        let Adoption { ticket, socket, failed, subprotocol, deflate } = adoption;
+        let Adoption { ticket, socket, failed, subprotocol, deflate, config } = adoption;
         let invited = self.tasks.invited.borrow_mut().take(ticket);
         let Some((mut accepted, from, permit)) = invited else { return };
         accepted.subprotocol = subprotocol;
         accepted.deflate = deflate;
+        if let Some(config) = config {
+            accepted.config = config;
+        }
         let layer = Some(Layer::Carried(Box::new(Carried { from, failed })));
-        self.take_in(Admission { stream: socket, layer, accepted, input: Bytes::new(), permit });
+        self.open_in_loop(Admission { stream: socket, layer, accepted, input: Bytes::new(), permit });
     }
 }
 

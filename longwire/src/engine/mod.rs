@@ -1,6 +1,6 @@
 //! The server for very many connections: an event loop per core, which calls back.
 //!
-//! TaskState [`WebSocket`](crate::WebSocket), which gives each connection to a task of its own, this is the
+//! Beside [`WebSocket`](crate::WebSocket), which gives each connection to a task of its own, this is the
 //! other way to serve: one [`Handler`] is called for all connections, with messages that are lent where
 //! they were read. A connection that is idle costs 160 bytes and the application's state, a message no
 //! allocation, a broadcast one encoding and one write to each subscriber.

@@ -4,6 +4,8 @@
 
 mod axum;
 mod connections;
+#[cfg(unix)]
+mod engine;
 mod hyper;
 mod tower;
 

@@ -1,5 +1,5 @@
-//! What runs in tasks beside a loop, on its thread: TLS handshakes, verdicts that wait for somebody, HTTP, refusals. What
-//! they let in they give to the loop.
+//! Tasks that open connections on the thread of a loop: TLS handshakes, the application's asynchronous hook, HTTP and
+//! refusals. They pass the connections that they accept to the loop.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -12,13 +12,13 @@ use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Request, StatusCode, header};
-use longwire_proto::handshake::{OpeningRequest, Refusal, server};
+use longwire_proto::handshake::{MAX_READ_AHEAD, OpeningRequest, Refusal};
 use tokio::io::AsyncRead;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::Loop;
-use super::opening::{Accepted, PendingRequest, let_in, not_opened};
+use super::opening::{Accepted, Checked, PendingRequest, accept, not_opened};
 use super::place::Stage;
 use crate::end::AcceptError;
 use crate::engine::adopt::Invitations;
@@ -31,30 +31,26 @@ use crate::engine::socket::layer::Layer;
 use crate::net::http_head::read_some;
 use crate::server::accept::Handshake;
 
-/// Bytes that are taken of a client while the verdict on it is waited for, and one block more; then it is not read
-/// from.
-const MEANWHILE: usize = 16 * 1024;
+/// The peer address of a connection whose request has been accepted elsewhere. It is not read.
+const UNKNOWN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
-/// Who was greeted elsewhere has no address to be greeted at.
-const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-
-/// One of a bounded or counted number, given back when it is dropped.
+/// One of a counted number of connections, returned when it is dropped.
 #[derive(Default)]
 pub(crate) struct Permit(Option<Arc<AtomicUsize>>);
 
 impl Permit {
-    /// One more.
+    /// Counts one more.
     pub(crate) fn acquire(count: Arc<AtomicUsize>) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         Self::of_counted(count)
     }
 
-    /// One that is counted already.
+    /// Owns one that is counted already.
     pub(crate) const fn of_counted(count: Arc<AtomicUsize>) -> Self {
         Self(Some(count))
     }
 
-    /// It stays counted: somebody else gives it back.
+    /// Keeps it counted: another owner returns it.
     pub(crate) fn forget(mut self) {
         self.0 = None;
     }
@@ -68,7 +64,7 @@ impl Drop for Permit {
     }
 }
 
-/// What a loop and the tasks beside it share.
+/// What a loop and its tasks share.
 pub(crate) struct TaskState<S> {
     admitted: RefCell<Vec<Admission<S>>>,
     pub(crate) invited: RefCell<Invitations<S>>,
@@ -77,7 +73,7 @@ pub(crate) struct TaskState<S> {
     http: Cell<u64>,
     #[cfg(feature = "tls")]
     pub(crate) tls_failed: Cell<u64>,
-    /// Nobody is let in any more.
+    /// Cancelled when no more connections are accepted.
     pub(crate) closing: CancellationToken,
 }
 
@@ -96,17 +92,17 @@ impl<S> Default for TaskState<S> {
     }
 }
 
-/// A connection that is let in.
+/// A connection that has been accepted and is on its way to the loop.
 pub(crate) struct Admission<S> {
     pub(crate) stream: std::net::TcpStream,
     pub(crate) layer: Option<Layer>,
     pub(crate) accepted: Accepted<S>,
-    /// What has come behind the request.
+    /// The bytes that followed the request.
     pub(crate) input: Bytes,
     pub(crate) permit: Permit,
 }
 
-/// What a connection is for.
+/// What happens with a connection next.
 pub(crate) enum Next<S> {
     #[cfg(feature = "tls")]
     Http(HttpStream, Bytes),
@@ -115,7 +111,7 @@ pub(crate) enum Next<S> {
     Nothing,
 }
 
-/// Where a task is that opens connections.
+/// A task that opens a connection.
 pub(crate) struct OpeningTask<H: Handler> {
     pub(crate) options: Arc<Options<H>>,
     pub(crate) tasks: Rc<TaskState<H::State>>,
@@ -138,29 +134,29 @@ pub(crate) fn count(cell: &Cell<u64>) {
 }
 
 impl<H: Handler> OpeningTask<H> {
-    /// Lets in a client whose request is good, or not.
+    /// Asks the application about a request.
     pub(crate) async fn decide(
         &self,
         mut handshake: Handshake<HttpStream>,
-        from: SocketAddr,
-        checked: (server::Acceptance, http::HeaderMap),
+        checked: Checked,
     ) -> Next<H::State> {
         let mut input = handshake.input.split_off(handshake.opening.head_length);
         if self.options.on_request.is_some() {
-            let asked = self.run_request_hook(&mut handshake.opening.request, from);
-            match unless(asked, leaves(&mut handshake.stream, &mut input)).await {
+            let asked = self.run_request_hook(&mut handshake.opening.request, checked.from);
+            match unless(asked, disconnected(&mut handshake.stream, &mut input)).await {
                 Some(Ok(())) => {}
                 Some(Err(refusal)) => return Next::Refuse(handshake, refusal),
                 None => return Next::Nothing,
             }
         }
-        match let_in(&self.options, handshake.opening.request.clone(), from, checked) {
+        let request = std::mem::take(&mut handshake.opening.request);
+        match accept(&self.options, request, checked) {
             Ok(accepted) => Next::Admit(handshake.stream, input.freeze(), Box::new(accepted)),
             Err(refusal) => Next::Refuse(handshake, refusal),
         }
     }
 
-    /// Asks whom the application wants to be asked, and puts into the request what they say.
+    /// Runs [`Engine::on_request`](crate::engine::Engine::on_request), whose extensions are added to the request.
     pub(crate) async fn run_request_hook(
         &self,
         request: &mut Request<()>,
@@ -170,7 +166,7 @@ impl<H: Handler> OpeningTask<H> {
         let asked = timeout(self.options.handshake_timeout(), hook(request.clone(), from)).await;
         // RFC 9110 15.6.4.
         let late = |_| {
-            let text = "Whether this connection is allowed could not be found out in time.";
+            let text = "The server could not decide about the request in time; try again later.";
             Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text)
                 .header(header::RETRY_AFTER, HeaderValue::from_static("1"))
         };
@@ -178,7 +174,7 @@ impl<H: Handler> OpeningTask<H> {
         Ok(())
     }
 
-    /// Does what is next.
+    /// Does what comes next.
     pub(crate) async fn go_on(self, next: Next<H::State>, permit: Permit) {
         match next {
             Next::Nothing => {}
@@ -192,7 +188,7 @@ impl<H: Handler> OpeningTask<H> {
                 let from = handshake.stream().peer_addr().ok();
                 not_opened(told, from, &AcceptError::Refused(refusal.clone()));
                 drop((self, permit));
-                // It is counted already.
+                // The refusal is counted already.
                 handshake.write_refusal(refusal).await;
             }
             #[cfg(feature = "tls")]
@@ -207,13 +203,13 @@ impl<H: Handler> OpeningTask<H> {
         }
     }
 
-    /// Gives it to the loop, which looks when this is dropped.
+    /// Passes it to the loop, which looks for it when this task is dropped.
     pub(crate) fn admit(&self, admission: Admission<H::State>) {
         self.tasks.admitted.borrow_mut().push(admission);
     }
 }
 
-/// What comes of `future`, unless `end` comes first.
+/// Returns the output of `future`, or `None` if `end` is ready first.
 pub(crate) async fn unless<T>(future: impl Future<Output = T>, end: impl Future<Output = ()>) -> Option<T> {
     let (mut future, mut end) = (pin!(future), pin!(end));
     poll_fn(|cx| match future.as_mut().poll(cx) {
@@ -223,9 +219,9 @@ pub(crate) async fn unless<T>(future: impl Future<Output = T>, end: impl Future<
     .await
 }
 
-/// Waits until a client leaves, and keeps a little of what it sends meanwhile.
-async fn leaves<S: AsyncRead + Unpin>(stream: &mut S, input: &mut BytesMut) {
-    while input.len() < MEANWHILE {
+/// Waits until the client disconnects. Keeps what it sends meanwhile, up to the limit and one block more.
+async fn disconnected<S: AsyncRead + Unpin>(stream: &mut S, input: &mut BytesMut) {
+    while input.len() < MAX_READ_AHEAD {
         if !matches!(read_some(stream, input).await, Ok(1..)) {
             return;
         }
@@ -244,26 +240,23 @@ impl<H: Handler> Loop<H> {
         }
     }
 
-    /// Asks about a client, whose request is good and in the first `head` of `length` bytes in the buffer.
-    pub(crate) fn wait_for_verdict(
+    /// Asks the application in a task about a request, which is at the front of the `length` bytes in the buffer.
+    pub(crate) fn run_request_hook(
         &mut self,
         index: u32,
-        request: Request<()>,
-        from: SocketAddr,
-        checked: (server::Acceptance, http::HeaderMap),
-        head: usize,
+        opening: OpeningRequest,
+        checked: Checked,
         length: usize,
     ) {
         let input = BytesMut::from(&self.buffer[..length]);
         let Some((stream, permit)) = self.take_stream(index) else { return };
         let settings = Arc::clone(self.options.acceptor.settings());
-        let opening = Box::new(OpeningRequest { request, head_length: head });
-        let stream = HttpStream::from(stream);
+        let (stream, opening) = (HttpStream::from(stream), Box::new(opening));
         let handshake = Handshake { settings, stream, input, opening };
         let task = self.task();
         self.spawn(async move {
             let closing = task.tasks.closing.clone();
-            let decided = Box::pin(closing.run_until_cancelled(task.decide(handshake, from, checked))).await;
+            let decided = Box::pin(closing.run_until_cancelled(task.decide(handshake, checked))).await;
             if let Some(next) = decided {
                 task.go_on(next, permit).await;
             }
@@ -278,25 +271,25 @@ impl<H: Handler> Loop<H> {
         });
     }
 
-    /// Takes what the tasks have let in.
-    pub(crate) fn look_beside(&mut self) {
+    /// Opens the connections that the tasks have accepted.
+    pub(crate) fn open_admitted(&mut self) {
         for admission in self.tasks.admitted.take() {
-            self.take_in(admission);
+            self.open_in_loop(admission);
         }
     }
 
-    /// A WebSocket begins here whose request has been accepted elsewhere.
-    pub(crate) fn take_in(&mut self, admission: Admission<H::State>) {
+    /// Opens a WebSocket whose request has been accepted in a task.
+    pub(crate) fn open_in_loop(&mut self, admission: Admission<H::State>) {
         let Admission { stream, layer, accepted, input, permit } = admission;
-        // Of what has come, no more than a block and a head was read.
+        // A task reads at most a head, the bytes behind it up to the limit, and a block.
         if self.draining.is_some() || input.len() > self.buffer.len() {
             return;
         }
         self.buffer[..input.len()].copy_from_slice(&input);
-        let pending = PendingRequest::new(NOBODY, self.local.now);
+        let pending = PendingRequest::new(UNKNOWN, self.local.now);
         let Some(index) = self.put(stream, Stage::Pending(pending)) else { return };
         permit.forget();
-        // What lies between may hold something already, of which the system does not tell.
+        // TLS may hold bytes already, of which the system does not tell.
         if let Some(place) = self.slab.at(index) {
             place.readable = true;
         }
@@ -304,8 +297,8 @@ impl<H: Handler> Loop<H> {
         self.open(index, accepted, layer, 0, input.len());
     }
 
-    /// What the tasks have done since they were asked.
-    pub(crate) fn count_beside(&mut self) {
+    /// Adds what the tasks have counted since the last call.
+    pub(crate) fn count_tasks(&mut self) {
         let (counters, tasks) = (&mut self.local.counters, &self.tasks);
         counters.opening = tasks.opening.get();
         #[cfg(feature = "tls")]

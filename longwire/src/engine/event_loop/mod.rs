@@ -270,7 +270,7 @@ impl<H: Handler> Loop<H> {
             self.look_at_the_clock();
         }
         self.deliver();
-        self.count_beside();
+        self.count_tasks();
         self.told.tell(&self.local.counters);
     }
 
@@ -303,7 +303,7 @@ impl<H: Handler> Loop<H> {
     fn obey(&mut self, command: Command) {
         match command {
             Command::Serve(stream, from) => self.begin(stream, from),
-            Command::OpenAdmitted => self.look_beside(),
+            Command::OpenAdmitted => self.open_admitted(),
             Command::Invite(invitation) => self.invite(*invitation),
             Command::Adopt(adoption) => self.adopt(adoption),
             Command::Forget(ticket) => drop(self.tasks.invited.borrow_mut().take(ticket)),

@@ -1,4 +1,4 @@
-//! The opening handshake: from an accepted socket to a WebSocket of the loop, or to whoever else it is for.
+//! The opening handshake in a loop: from an accepted socket to a WebSocket of the loop, the HTTP service or a refusal.
 
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -10,8 +10,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
-use longwire_proto::handshake::{HeadLimits, HeadReader, Refusal, server};
-use longwire_proto::{Connection, DeflateParameters, Role};
+use longwire_proto::handshake::{HeadLimits, OpeningRequest, Refusal, ServerOpening, server};
+use longwire_proto::{Config, Connection, DeflateParameters, Role};
 use mio::unix::SourceFd;
 
 use super::Loop;
@@ -23,26 +23,26 @@ use crate::engine::conn::Conn;
 use crate::engine::entry::Entry;
 use crate::engine::handler::{Handler, Opening};
 use crate::engine::mailbox::id::Id;
-use crate::engine::options::Options;
+use crate::engine::options::{HttpService, Options};
 use crate::engine::socket::http_stream::HttpStream;
 use crate::engine::socket::layer::Layer;
 use crate::observe::counters::Told;
 use crate::observe::trace;
 
-/// When those who were not let in may come again, in seconds.
+/// When a client that was refused for lack of room may try again, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("10");
 
-/// A connection whose request has not come, or not whole.
+/// A connection whose request has not arrived, or not completely.
 pub(crate) struct PendingRequest {
     from: SocketAddr,
     pub(crate) since: Instant,
-    partial: Option<Box<PartialHead>>,
+    partial: Option<Box<PartialRequest>>,
 }
 
-/// The beginning of a head.
-struct PartialHead {
+/// The beginning of a request.
+struct PartialRequest {
     input: Vec<u8>,
-    reader: HeadReader,
+    opening: ServerOpening,
 }
 
 impl PendingRequest {
@@ -51,63 +51,85 @@ impl PendingRequest {
     }
 }
 
-/// A request that the application has let in.
+/// A request that keeps the rules and the policy, before the application is asked.
+pub(crate) struct Checked {
+    acceptance: server::Acceptance,
+    /// For the response.
+    headers: HeaderMap,
+    /// The client's address, which a trusted proxy may have reported.
+    pub(crate) from: SocketAddr,
+}
+
+/// A request that the application has accepted.
 pub(crate) struct Accepted<S> {
     request: Request<()>,
-    /// The head that answers it; empty where somebody else answers.
-    answer: Vec<u8>,
+    /// The encoded response; empty if the caller of [`Handle::invite`](crate::engine::Handle::invite) responds.
+    response: Vec<u8>,
     pub(crate) subprotocol: Option<Box<str>>,
     pub(crate) deflate: Option<DeflateParameters>,
+    pub(crate) config: Arc<Config>,
     state: S,
     from: SocketAddr,
     /// One of [`max_connections`](crate::engine::Engine::max_connections).
     room: Permit,
 }
 
-/// Runs what belongs to the application; should it panic, the client is told.
-fn guard<T>(run: impl FnOnce() -> Result<T, Refusal>) -> Result<T, Refusal> {
+/// Runs code of the application. If it panics, the client gets 500.
+fn catch_panic<T>(run: impl FnOnce() -> Result<T, Refusal>) -> Result<T, Refusal> {
     let failed = |_| Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "The application failed."));
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(failed)
 }
 
-/// Whether the request is a good one, and the headers that are added to its answer.
+/// Applies what trusted proxies report about the client, and checks the request.
 pub(crate) fn check<H>(
     options: &Options<H>,
-    request: &Request<()>,
-) -> Result<(server::Acceptance, HeaderMap), Refusal> {
+    opening: &mut OpeningRequest,
+    peer: SocketAddr,
+) -> Result<Checked, Refusal> {
+    let from = apply_proxies(options, &mut opening.request, peer)?;
     let mut headers = HeaderMap::new();
-    let acceptance = guard(|| options.acceptor.settings().check(request, &mut headers))?;
-    Ok((acceptance, headers))
+    let acceptance = catch_panic(|| options.acceptor.settings().check(&opening.request, &mut headers))?;
+    Ok(Checked { acceptance, headers, from })
 }
 
-/// Lets it in, if the application wants to and there is room.
-pub(crate) fn let_in<H: Handler>(
+/// Returns the client's address.
+pub(crate) fn apply_proxies<H>(
+    options: &Options<H>,
+    request: &mut Request<()>,
+    peer: SocketAddr,
+) -> Result<SocketAddr, Refusal> {
+    match &options.proxies {
+        Some(proxies) => proxies.apply(peer, request),
+        None => Ok(peer),
+    }
+}
+
+/// Accepts the request if there is room and the application agrees.
+pub(crate) fn accept<H: Handler>(
+    options: &Options<H>,
+    request: Request<()>,
+    checked: Checked,
+) -> Result<Accepted<H::State>, Refusal> {
+    let Checked { acceptance, mut headers, from } = checked;
+    let mut accepted = accept_without_response(options, request, from, &mut headers)?;
+    acceptance.encode(&headers, &mut accepted.response)?;
+    accepted.subprotocol = acceptance.subprotocol().map(Into::into);
+    accepted.deflate = acceptance.deflate();
+    Ok(accepted)
+}
+
+/// Like [`accept`], for a request that somebody else responds to, with what is added to `headers`.
+pub(crate) fn accept_without_response<H: Handler>(
     options: &Options<H>,
     request: Request<()>,
     from: SocketAddr,
-    (acceptance, mut headers): (server::Acceptance, HeaderMap),
+    headers: &mut HeaderMap,
 ) -> Result<Accepted<H::State>, Refusal> {
     let room = room(options)?;
-    guard(|| {
-        let state = options.handler.on_request(&request, from, &mut headers)?;
-        let mut answer = Vec::new();
-        acceptance.encode(&headers, &mut answer)?;
-        let subprotocol = acceptance.subprotocol().map(Into::into);
-        Ok(Accepted { request, answer, subprotocol, deflate: acceptance.deflate(), state, from, room })
-    })
-}
-
-/// As [`let_in`], of a request that somebody else answers, with these headers besides.
-pub(crate) fn let_in_unanswered<H: Handler>(
-    options: &Options<H>,
-    request: Request<()>,
-    from: SocketAddr,
-) -> Result<(Accepted<H::State>, HeaderMap), Refusal> {
-    let room = room(options)?;
-    let mut headers = HeaderMap::new();
-    let state = guard(|| options.handler.on_request(&request, from, &mut headers))?;
-    let (answer, subprotocol, deflate) = (Vec::new(), None, None);
-    Ok((Accepted { request, answer, subprotocol, deflate, state, from, room }, headers))
+    let state = catch_panic(|| options.handler.on_request(&request, from, headers))?;
+    let config = Arc::clone(&options.acceptor.settings().config);
+    let (response, subprotocol, deflate) = (Vec::new(), None, None);
+    Ok(Accepted { request, response, subprotocol, deflate, config, state, from, room })
 }
 
 /// Counts and traces a handshake that has failed.
@@ -123,32 +145,12 @@ fn room<H>(options: &Options<H>) -> Result<Permit, Refusal> {
         return Ok(permit);
     }
     // RFC 9110 15.6.4 and 10.2.3.
-    let text = "This server has as many connections as it may have: come again later.";
+    let text = "The server is at its connection limit; try again later.";
     Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text).header(header::RETRY_AFTER, RETRY_AFTER))
 }
 
-/// Who a request is from, and what trusted proxies say of it.
-pub(crate) fn arrive<H>(
-    options: &Options<H>,
-    request: &mut Request<()>,
-    from: SocketAddr,
-) -> Result<SocketAddr, Refusal> {
-    match &options.proxies {
-        Some(proxies) => proxies.apply(from, request),
-        None => Ok(from),
-    }
-}
-
-/// The answer where there is no HTTP service: that no upgrade is asked for is what is wrong.
-pub(crate) fn upgrade_required() -> Refusal {
-    Refusal::new(
-        StatusCode::UPGRADE_REQUIRED,
-        "This is a WebSocket endpoint: the request needs Upgrade: websocket (RFC 6455 4.2.1).",
-    )
-}
-
 impl<H: Handler> Loop<H> {
-    /// Reads on, and answers when the request is whole.
+    /// Reads, and answers the request when it is complete.
     pub(crate) fn read_request(&mut self, index: u32) {
         let Some(place) = self.slab.at(index) else { return };
         let Stage::Pending(pending) = &mut place.stage else { return };
@@ -156,7 +158,7 @@ impl<H: Handler> Loop<H> {
         if !std::mem::take(&mut place.readable) {
             return;
         }
-        // No head that is within its limits fills the buffer.
+        // The buffer is larger than the limit of a head, so there is room behind a partial one.
         let before = pending.partial.as_ref().map_or(0, |partial| partial.input.len());
         if let Some(partial) = &pending.partial {
             self.buffer[..before].copy_from_slice(&partial.input);
@@ -175,19 +177,18 @@ impl<H: Handler> Loop<H> {
             }
         };
         let length = before + count;
-        let limits = HeadLimits::default();
-        let reader = pending.partial.take().map(|partial| partial.reader);
-        let mut reader = reader.unwrap_or_else(|| HeadReader::for_request(limits));
+        let opening = pending.partial.take().map(|partial| partial.opening);
+        let mut opening = opening.unwrap_or_else(|| ServerOpening::new(HeadLimits::default()));
         self.read_on(index, length == self.buffer.len());
-        match reader.scan(&self.buffer[..length]) {
+        match opening.receive(&self.buffer[..length]) {
             Ok(None) => {
                 let input = self.buffer[..length].to_vec();
                 if let Some(Place { stage: Stage::Pending(pending), .. }) = self.slab.at(index) {
-                    pending.partial = Some(Box::new(PartialHead { input, reader }));
+                    pending.partial = Some(Box::new(PartialRequest { input, opening }));
                 }
             }
-            Ok(Some(head)) => self.answer(index, head, length),
-            Err(error) => self.refuse(index, error.into()),
+            Ok(Some(opening)) => self.answer(index, opening, length),
+            Err(refusal) => self.refuse(index, refusal),
         }
     }
 
@@ -198,35 +199,35 @@ impl<H: Handler> Loop<H> {
         self.queue(index);
     }
 
-    /// The request is in the first `head` of `length` bytes in the buffer.
-    fn answer(&mut self, index: u32, head: usize, length: usize) {
+    /// Answers a request, which is at the front of the `length` bytes in the buffer.
+    fn answer(&mut self, index: u32, mut opening: OpeningRequest, length: usize) {
         let Some(place) = self.slab.at(index) else { return };
         let Stage::Pending(pending) = &place.stage else { return };
-        let from = pending.from;
-        let mut request = match server::parse_request(&self.buffer[..head], HeadLimits::default()) {
-            Ok(request) => request,
-            Err(refusal) => return self.refuse(index, refusal),
-        };
-        if !server::is_websocket(&request) {
-            return self.hand_over(index, length);
-        }
+        let peer = pending.from;
         let options = &*self.options;
-        let checked =
-            arrive(options, &mut request, from).and_then(|from| Ok((from, check(options, &request)?)));
-        let accepted = match checked {
-            Ok((from, checked)) if options.on_request.is_some() => {
-                return self.wait_for_verdict(index, request, from, checked, head, length);
+        if !opening.is_websocket()
+            && let Some(http) = &options.http
+        {
+            let http = Arc::clone(http);
+            return self.hand_over(index, http, length);
+        }
+        let accepted = match check(options, &mut opening, peer) {
+            Ok(checked) if options.on_request.is_some() => {
+                return self.run_request_hook(index, opening, checked, length);
             }
-            Ok((from, checked)) => let_in(options, request, from, checked),
+            Ok(checked) => {
+                let head_length = opening.head_length;
+                accept(options, opening.request, checked).map(|accepted| (accepted, head_length))
+            }
             Err(refusal) => Err(refusal),
         };
         match accepted {
-            Ok(accepted) => self.open(index, accepted, None, head, length),
+            Ok((accepted, head_length)) => self.open(index, accepted, None, head_length, length),
             Err(refusal) => self.refuse(index, refusal),
         }
     }
 
-    /// A WebSocket begins in this place. What has come behind the request is in the buffer, from `start` to `length`.
+    /// Opens a WebSocket in this place. The bytes that followed the request are in the buffer, from `start` to `length`.
     pub(crate) fn open(
         &mut self,
         index: u32,
@@ -235,10 +236,9 @@ impl<H: Handler> Loop<H> {
         start: usize,
         length: usize,
     ) {
-        let Accepted { request, answer, subprotocol, deflate, state, from, room } = accepted;
+        let Accepted { request, response, subprotocol, deflate, config, state, from, room } = accepted;
         let Some(key) = self.slab.key(index) else { return };
         let Some(place) = self.slab.at(index) else { return };
-        let config = Arc::clone(&self.options.acceptor.settings().config);
         let mut core = Connection::server(config, self.local.now);
         if let Some(parameters) = deflate {
             core = core.with_deflate(parameters);
@@ -253,7 +253,7 @@ impl<H: Handler> Loop<H> {
         let id = Id { at: self.local.at, key };
         trace::engine_opened(id, from, request.uri().path(), subprotocol.as_deref(), deflate.is_some());
         self.local.counters.bytes_received += (length - start) as u64;
-        self.local.out.append_head(&answer);
+        self.local.out.append_head(&response);
         let opening = Opening { request: &request, subprotocol: subprotocol.as_deref(), deflate };
         let Place { stage: Stage::Open(entry, state), stream, .. } = place else { return };
         let handler = &self.options.handler;
@@ -263,7 +263,7 @@ impl<H: Handler> Loop<H> {
         self.work_off(index, start, length);
     }
 
-    /// The request is not whole in time.
+    /// Ends a connection whose request is not complete in time.
     pub(crate) fn check_request_deadline(&mut self, index: u32) {
         let timeout = self.options.handshake_timeout();
         let Some(place) = self.slab.at(index) else { return };
@@ -271,33 +271,30 @@ impl<H: Handler> Loop<H> {
         if self.local.now.saturating_duration_since(pending.since) < timeout {
             return;
         }
-        let is_silent = pending.partial.is_none();
+        let refusal = pending.partial.as_ref().and_then(|partial| partial.opening.time_out());
         self.not_opened(index, &AcceptError::Timeout);
-        if is_silent {
-            return self.drop_pending(index);
+        match refusal {
+            Some(refusal) => self.send_refusal(index, refusal),
+            None => self.drop_pending(index),
         }
-        let refusal = Refusal::new(StatusCode::REQUEST_TIMEOUT, "The request was not complete in time.");
-        self.tell_refused(index, refusal);
     }
 
     /// Gives the socket and what was read, the first `length` bytes of the buffer, to the HTTP service.
-    fn hand_over(&mut self, index: u32, length: usize) {
-        let Some(http) = &self.options.http else { return self.refuse(index, upgrade_required()) };
-        let http = Arc::clone(http);
+    fn hand_over(&mut self, index: u32, http: Arc<HttpService>, length: usize) {
         let read = Bytes::copy_from_slice(&self.buffer[..length]);
         self.local.counters.http += 1;
         let Some((stream, permit)) = self.take_stream(index) else { return };
         drop(permit);
-        // Called in the task: should it panic, only that ends.
+        // Called within the task, so that a panic ends only the task.
         self.spawn(async move { http(HttpStream::from(stream), read).await });
     }
 
     fn refuse(&mut self, index: u32, refusal: Refusal) {
         self.not_opened(index, &AcceptError::Refused(refusal.clone()));
-        self.tell_refused(index, refusal);
+        self.send_refusal(index, refusal);
     }
 
-    fn tell_refused(&mut self, index: u32, refusal: Refusal) {
+    fn send_refusal(&mut self, index: u32, refusal: Refusal) {
         let Some((mut stream, permit)) = self.take_stream(index) else { return };
         drop(permit);
         let acceptor = self.options.acceptor.clone();
@@ -315,7 +312,7 @@ impl<H: Handler> Loop<H> {
         not_opened(&self.told, from, error);
     }
 
-    /// Takes the socket out of the loop, for the runtime beside it, and the permit that it has had there.
+    /// Takes the socket out of the loop, for a task, with the permit that it had there.
     pub(crate) fn take_stream(&mut self, index: u32) -> Option<(tokio::net::TcpStream, Permit)> {
         let place = self.slab.remove(index)?;
         let permit = self.permit();
@@ -323,7 +320,7 @@ impl<H: Handler> Loop<H> {
         Some((tokio::net::TcpStream::from_std(place.stream).ok()?, permit))
     }
 
-    /// That of a connection which was counted.
+    /// Returns the permit of a connection that is already counted.
     pub(crate) fn permit(&self) -> Permit {
         let connections: &Arc<AtomicUsize> = &self.local.engine.mailbox(self.local.at).connections;
         Permit::of_counted(Arc::clone(connections))

@@ -13,13 +13,13 @@ use super::Loop;
 use super::place::{Place, Stage};
 use crate::end::Error;
 use crate::end::cause;
+use crate::end::outcome::outcome;
 use crate::engine::conn::Conn;
 use crate::engine::entry::{Entry, Local, guard, lend_outbox};
 use crate::engine::handler::Handler;
 use crate::engine::mailbox::id::Id;
 use crate::engine::socket::plain::{ReadOutcome, flush, flush_last, read};
 use crate::engine::topics::backlog::Backlog;
-use crate::end::outcome::outcome;
 use crate::observe::trace;
 
 /// Bytes that are gathered before they are written, in the middle of a read's messages if need be.

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 use crate::engine::event_loop::Loop;
 use crate::engine::event_loop::admission::{Next, OpeningTask, count};
-use crate::engine::event_loop::opening::{arrive, check, not_opened, upgrade_required};
+use crate::engine::event_loop::opening::{check, not_opened};
 use crate::engine::handler::Handler;
 use crate::engine::socket::http_stream::HttpStream;
 use crate::engine::socket::plain::SLICES;
@@ -181,7 +181,7 @@ enum Ended {
 }
 
 impl<H: Handler> OpeningTask<H> {
-    /// From a connection's first byte on: TLS, the request, the verdict.
+    /// Opens a connection from its first byte on: TLS, the request, the application's decision.
     async fn receive(&self, tls: &ServerTls, stream: TcpStream, from: SocketAddr) -> Next<H::State> {
         let stream = match tls.accept(stream, self.options.handshake_timeout()).await {
             Ok(stream) => HttpStream::from(stream),
@@ -201,20 +201,15 @@ impl<H: Handler> OpeningTask<H> {
                 return Next::Nothing;
             }
         };
-        if !handshake.is_websocket() {
-            if self.options.http.is_none() {
-                return Next::Refuse(handshake, upgrade_required());
-            }
+        if !handshake.is_websocket() && self.options.http.is_some() {
             let (stream, read) = handshake.into_parts();
             return Next::Http(stream, read);
         }
         if let Some(secured) = handshake.stream.secured() {
             handshake.opening.request.extensions_mut().insert(secured);
         }
-        let checked = arrive(&self.options, &mut handshake.opening.request, from)
-            .and_then(|from| Ok((from, check(&self.options, &handshake.opening.request)?)));
-        match checked {
-            Ok((from, checked)) => self.decide(handshake, from, checked).await,
+        match check(&self.options, &mut handshake.opening, from) {
+            Ok(checked) => self.decide(handshake, checked).await,
             Err(refusal) => Next::Refuse(handshake, refusal),
         }
     }

@@ -1,6 +1,7 @@
 //! WebSockets from requests that hyper has parsed, as connections of an engine.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use http::Response;
 use longwire_proto::handshake::{Refusal, append_extra};
@@ -14,8 +15,8 @@ impl Upgrade {
     /// [`Handler::on_request`](crate::engine::Handler::on_request) can still refuse it.
     ///
     /// Returns the response, and a future that gives the stream to the engine once hyper has written the response:
-    /// spawn it. The extensions of the request live as long as the stream. The limits and deadlines of the connection
-    /// are those of the engine's acceptor.
+    /// spawn it. The extensions of the request live as long as the stream. The limits, deadlines and compression of
+    /// the connection are those of the acceptor that has accepted it, not those of the engine's own.
     ///
     /// ```
     /// use std::net::SocketAddr;
@@ -54,7 +55,9 @@ impl Upgrade {
         let invitation = invited.inspect_err(|refusal| count_refusal(&acceptor, refusal))?;
         let adopt = async move {
             let stream = upgraded(&acceptor, on_upgrade, is_http2).await?.keep(kept);
-            let adopted = invitation.adopt(stream, acceptance.subprotocol(), acceptance.deflate());
+            let config = Some(Arc::clone(&acceptor.settings().config));
+            let adopted =
+                invitation.adopt_with(stream, acceptance.subprotocol(), acceptance.deflate(), config);
             adopted.map_err(|error| {
                 let error = error.into();
                 recorder::not_accepted(acceptor.settings().counters.as_ref(), &error);
