@@ -46,6 +46,12 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 const STREAMS: u32 = 128;
 const HEAD: u32 = 16 * 1024;
 
+/// Of HTTP/2: the bytes that a client may send on a stream before they are read (RFC 9113 6.9.2). The connection's window
+/// is that of all streams together, so that a stream which is not read stalls no other. It also bounds the memory that a
+/// connection's unread bytes take, 8 MiB.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = STREAMS * STREAM_WINDOW;
+
 /// Of HTTP/1.1, the bytes of a head and what is behind it.
 const BUFFER: usize = 32 * 1024;
 
@@ -94,6 +100,8 @@ impl Site {
                 .timer(TokioTimer::new())
                 .enable_connect_protocol()
                 .max_concurrent_streams(STREAMS)
+                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_connection_window_size(CONNECTION_WINDOW)
                 .max_header_list_size(HEAD)
                 .keep_alive_interval(PING_AFTER)
                 .keep_alive_timeout(PING_TIMEOUT);
