@@ -479,7 +479,9 @@ mod tests {
 
     #[test]
     fn reconnecting_follows_the_close_code() {
-        for (code, retries) in [(1000, false), (1001, true), (1008, false), (1012, true), (3003, false), (4000, true)] {
+        for (code, retries) in
+            [(1000, false), (1001, true), (1008, false), (1012, true), (3003, false), (4000, true)]
+        {
             let closed = Cause::Closed { by: Initiator::Remote, code: code.into() };
             assert_eq!(closed.is_retryable(), retries, "{code}");
         }

@@ -121,8 +121,7 @@ struct Cold {
 
 impl Lifecycle {
     pub(crate) fn new(role: Role, config: &Config, now: Instant) -> Self {
-        let cold =
-            config.read_timeout.map(|_| Box::new(Cold { data_at: Some(now), ..Cold::default() }));
+        let cold = config.read_timeout.map(|_| Box::new(Cold { data_at: Some(now), ..Cold::default() }));
         Self { since: now, cold, unanswered: 0, stage: Stage::Open, role }
     }
 
@@ -483,8 +482,7 @@ impl Lifecycle {
             Stage::Open => {
                 self.stage = Stage::Pinged;
                 self.since = now;
-                self.unanswered =
-                    self.unanswered.saturating_add(u32::try_from(waiting).unwrap_or(u32::MAX));
+                self.unanswered = self.unanswered.saturating_add(u32::try_from(waiting).unwrap_or(u32::MAX));
                 return Due::Ping;
             }
             // The peer has taken bytes since, though the Ping may still wait behind others: it lives.

@@ -80,9 +80,7 @@ impl End {
         for piece in bytes.chunks(60 * 1024) {
             self.input.extend_from_slice(piece);
             let (connection, out) = (&mut self.connection, &mut self.out);
-            while let Some(incoming) =
-                self.assembler.receive_part(connection, &mut self.input, out)?
-            {
+            while let Some(incoming) = self.assembler.receive_part(connection, &mut self.input, out)? {
                 if let Incoming::Data(part) = incoming {
                     largest = largest.max(part.payload.len());
                 }

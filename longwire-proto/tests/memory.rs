@@ -108,10 +108,7 @@ fn a_claimed_length_reserves_nothing() {
                 let peak = self::peak(|| {
                     let mut at = 0;
                     while at < bytes.len() {
-                        at += end
-                            .receive(&mut bytes[at..], &mut Vec::new(), &mut out)
-                            .unwrap()
-                            .consumed;
+                        at += end.receive(&mut bytes[at..], &mut Vec::new(), &mut out).unwrap().consumed;
                     }
                 });
                 assert_eq!(peak, 0, "the connection itself keeps nothing");

@@ -79,8 +79,8 @@ pub use server::{Acceptor, Forwarded, Handshake, InvalidNetwork, TrustedProxies,
 
 pub use longwire_proto::handshake::{HandshakeError, InvalidOrigin, OriginList, Origins, Refusal};
 pub use longwire_proto::{
-    CloseCode, CloseFrame, Compress, Config, Deflate, DeflateParameters, Kind, Message, Part, ProtocolError,
-    Role, SendError, SharedFrame, Utf8Bytes,
+    Cause, CauseClass, CloseCode, CloseFrame, Compress, Config, Deflate, DeflateParameters, Kind, Message,
+    Part, ProtocolError, Role, SendError, SharedFrame, Utf8Bytes,
 };
 
 pub use bytes::Bytes;

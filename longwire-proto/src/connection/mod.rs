@@ -195,12 +195,7 @@ impl Connection {
     }
 
     #[inline(never)]
-    fn control(
-        &mut self,
-        control: Control,
-        input: &[u8],
-        out: &mut Outbox,
-    ) -> Result<Event, ProtocolError> {
+    fn control(&mut self, control: Control, input: &[u8], out: &mut Outbox) -> Result<Event, ProtocolError> {
         let range = control.payload;
         let payload = &input[range.clone()];
         match control.opcode {

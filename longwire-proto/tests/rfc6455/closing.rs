@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use longwire_proto::{
-    Cause, CloseCode, CloseFrame, Config, Initiator, Kind, MAX_REASON, Message, Outbox, ProtocolError, SendError, SharedFrame,
+    Cause, CloseCode, CloseFrame, Config, Initiator, Kind, MAX_REASON, Message, Outbox, ProtocolError,
+    SendError, SharedFrame,
 };
 
 use crate::frames::{binary, close, close_empty, continuation, decode, encode, frame, ping, text};
@@ -87,8 +88,7 @@ fn every_code_is_accepted_and_sent_just_when_it_is_defined() {
             let config = Config::server();
             let mut end = connection(role, &config, now);
             let mut out = Outbox::new();
-            let received =
-                end.receive(&mut close(code, "").encode(role, [7; 4]), &mut Vec::new(), &mut out);
+            let received = end.receive(&mut close(code, "").encode(role, [7; 4]), &mut Vec::new(), &mut out);
             assert_eq!(received.is_ok(), is_defined(code), "{code} received");
 
             let mut end = connection(role, &config, now);
@@ -142,7 +142,8 @@ fn the_longest_reason() {
 /// 7.4.1: 1005, 1006 and the like must not be set in a Close frame, by `fail` neither.
 #[test]
 fn failing_puts_no_code_on_the_wire_that_must_not_be_there() {
-    for cause in [Cause::Panicked, Cause::SlowConsumer, Cause::MessageTimeout, Cause::Io, Cause::CloseTimeout] {
+    for cause in [Cause::Panicked, Cause::SlowConsumer, Cause::MessageTimeout, Cause::Io, Cause::CloseTimeout]
+    {
         for &role in BOTH {
             let now = Instant::now();
             let mut end = connection(role, &Config::server(), now);

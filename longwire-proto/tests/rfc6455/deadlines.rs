@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use longwire_proto::{CloseFrame, Config, Cause};
+use longwire_proto::{Cause, CloseFrame, Config};
 
 use crate::frames::{close, decode, encode, ping, text};
 use crate::pair::Pair;

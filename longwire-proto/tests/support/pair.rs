@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
-use longwire_proto::{Assembler, Config, Connection, Outbox, ProtocolError, Role, TcpStep, Cause};
+use longwire_proto::{Assembler, Cause, Config, Connection, Outbox, ProtocolError, Role, TcpStep};
 
 use crate::receiver::{Seen, connection};
 

@@ -150,23 +150,18 @@ impl Receiver {
     /// RFC 6455 7.1.7: whatever comes after a failure is consumed and has no effect.
     fn feed_after_failure(&mut self, bytes: &[u8]) {
         let replies = self.out.remaining();
-        let received =
-            self.connection.receive(&mut bytes.to_vec(), &mut self.inflated, &mut self.out);
+        let received = self.connection.receive(&mut bytes.to_vec(), &mut self.inflated, &mut self.out);
         let received = received.expect("a connection fails once");
         assert_eq!((received.consumed, received.event), (bytes.len(), None));
         self.input = BytesMut::from(bytes);
         match self.entry {
             Entry::Connection => {}
             Entry::Assembler | Entry::Landing => {
-                let incoming =
-                    self.assembler.receive(&mut self.connection, &mut self.input, &mut self.out);
+                let incoming = self.assembler.receive(&mut self.connection, &mut self.input, &mut self.out);
                 assert!(matches!(incoming, Ok(None)), "a connection fails once: {incoming:?}");
             }
             Entry::Parts => {
-                let part = self.assembler.receive_part(
-                    &mut self.connection,
-                    &mut self.input,
-                    &mut self.out);
+                let part = self.assembler.receive_part(&mut self.connection, &mut self.input, &mut self.out);
                 assert!(matches!(part, Ok(None)), "a connection fails once: {part:?}");
             }
         }
@@ -177,8 +172,7 @@ impl Receiver {
     fn receive_events(&mut self) -> Result<(), ProtocolError> {
         while !self.input.is_empty() {
             let before = if self.input.len() <= 1024 { self.input.to_vec() } else { Vec::new() };
-            let received =
-                self.connection.receive(&mut self.input, &mut self.inflated, &mut self.out)?;
+            let received = self.connection.receive(&mut self.input, &mut self.inflated, &mut self.out)?;
             let consumed = &self.input[..received.consumed];
             let mut nothing_found = false;
             let mut touched = false;

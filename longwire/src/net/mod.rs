@@ -6,7 +6,10 @@ pub(crate) mod maybe_tls;
 pub mod tls;
 pub(crate) mod transport;
 
+use std::any::Any;
 use std::io;
+
+use tokio::net::TcpStream;
 
 /// Treats the end of TLS without close_notify as the end of TCP: `read` becomes `end`.
 ///
@@ -17,5 +20,13 @@ pub(crate) fn end_without_close_notify<T>(read: io::Result<T>, end: T) -> io::Re
     match read {
         Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(end),
         read => read,
+    }
+}
+
+/// Sets `TCP_NODELAY` if the stream is a TCP socket.
+pub(crate) fn set_nodelay<S: 'static>(stream: &S) {
+    if let Some(socket) = (stream as &dyn Any).downcast_ref::<TcpStream>() {
+        // It fails only if the connection has ended already, and reading reports that.
+        let _ = socket.set_nodelay(true);
     }
 }

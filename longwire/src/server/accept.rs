@@ -1,6 +1,5 @@
 //! Accepts WebSockets on streams: reads the request, answers it, and opens the connection.
 
-use std::any::Any;
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
@@ -12,13 +11,13 @@ use http::{HeaderMap, HeaderValue, Request, header};
 use longwire_proto::handshake::{HeadLimits, OpeningRequest, Origins, Refusal, ServerOpening, server};
 use longwire_proto::{Config, Role};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::connection::WebSocket;
 use crate::connection::timer::now;
 use crate::end::AcceptError;
 use crate::net::http_head::{linger, read_some, write_all};
+use crate::net::set_nodelay;
 use crate::observe::counters::Counters;
 use crate::observe::recorder::{self, Watch};
 use crate::observe::trace::Span;
@@ -267,14 +266,6 @@ async fn read_opening<S: AsyncRead + Unpin>(
         if read_some(stream, input).await? == 0 {
             return Ok(Ok(None));
         }
-    }
-}
-
-/// Sets `TCP_NODELAY` if the stream is a TCP socket.
-pub(crate) fn set_nodelay<S: 'static>(stream: &S) {
-    if let Some(socket) = (stream as &dyn Any).downcast_ref::<TcpStream>() {
-        // Without it the connection is slower, and it fails only if the connection has ended already.
-        let _ = socket.set_nodelay(true);
     }
 }
 

@@ -11,9 +11,8 @@ use longwire_proto::{Cause, Lent, Outbox, ProtocolError};
 
 use super::Loop;
 use super::place::{Place, Stage};
-use crate::end::Error;
-use crate::end::cause;
 use crate::end::outcome::outcome;
+use crate::end::{Error, cause_of};
 use crate::engine::conn::Conn;
 use crate::engine::entry::{Entry, Local, guard, lend_outbox};
 use crate::engine::handler::Handler;
@@ -416,7 +415,7 @@ impl<H: Handler> Loop<H> {
         // Who has none by now was not asked: the engine was stopped.
         let stopped = || Err(Error::from(io::Error::from(io::ErrorKind::ConnectionAborted)));
         let result = ending.map_or_else(stopped, |ending| ending.result);
-        self.told.ended(cause::end_of(&result));
+        self.told.ended(cause_of(Some(&result)));
         let id = Id { at: self.local.at, key };
         trace::engine_ended(id, || place.stream.peer_addr().ok(), &result);
         // Before the application is told: it may look whether the descriptor is there.

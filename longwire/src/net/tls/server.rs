@@ -22,8 +22,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::TlsAcceptError;
-use crate::net::end_without_close_notify;
-use crate::server::accept::set_nodelay;
+use crate::net::{end_without_close_notify, set_nodelay};
 
 /// The certificate and the TLS settings of a server: TLS 1.2 and 1.3.
 ///
