@@ -15,6 +15,7 @@ use crate::connection::scratch;
 use crate::connection::timer::{Timer, now};
 use crate::end::outcome::outcome;
 use crate::end::{Closed, Error};
+use crate::net::end_without_close_notify;
 
 /// How a connection ends, as it becomes known.
 #[derive(Debug, Default)]
@@ -77,7 +78,6 @@ impl<S> WebSocket<S> {
             if !lent.is_idle() {
                 lent.out.release();
             } else if let Some(lent) = self.lent.take() {
-                self.core.note_input(lent.delivered, false);
                 scratch::put(lent);
             }
         }
@@ -330,10 +330,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     fn check_read(&mut self, read: io::Result<usize>) -> Option<usize> {
         let now = now();
         let lent = self.lent.get_or_insert_with(scratch::take);
-        match read {
+        match end_without_close_notify(read, 0) {
             Ok(0) => self.core.read_eof(&lent.out, now),
-            // TLS cut off without close_notify: the closing handshake says better what was an end.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => self.core.read_eof(&lent.out, now),
             Err(error) => {
                 if self.core.read_failed(error.kind(), &lent.out, now) {
                     self.ending.get_or_insert_default().transport = Some(error.into());

@@ -62,12 +62,14 @@ use crate::server::forwarded::TrustedProxies;
 use crate::tls::ServerTls;
 
 mod adopt;
+mod carry;
 mod conn;
 mod entry;
 mod event_loop;
 mod handler;
 mod mailbox;
 mod options;
+mod permit;
 mod running;
 mod slab;
 mod socket;

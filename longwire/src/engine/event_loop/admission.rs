@@ -1,5 +1,5 @@
-//! Tasks that open connections on the thread of a loop: TLS handshakes, the application's asynchronous hook, HTTP and
-//! refusals. They pass the connections that they accept to the loop.
+//! Tasks beside a loop, on its thread: TLS handshakes, the application's request hook, HTTP, refusals. What they admit
+//! goes to the loop.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -7,7 +7,6 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
@@ -18,51 +17,22 @@ use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::Loop;
+use super::invited::Invitations;
 use super::opening::{Accepted, Checked, PendingRequest, accept, not_opened};
 use super::place::Stage;
 use crate::end::AcceptError;
-use crate::engine::adopt::Invitations;
 use crate::engine::handler::Handler;
 use crate::engine::mailbox::command::Command;
 use crate::engine::mailbox::handle::Handle;
 use crate::engine::options::Options;
+use crate::engine::permit::Permit;
+use crate::engine::socket::Layer;
 use crate::engine::socket::http_stream::HttpStream;
-use crate::engine::socket::layer::Layer;
 use crate::net::http_head::read_some;
 use crate::server::accept::Handshake;
 
-/// The peer address of a connection whose request has been accepted elsewhere. It is not read.
+/// A place for a connection that is opened at once needs no address.
 const UNKNOWN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-
-/// One of a counted number of connections, returned when it is dropped.
-#[derive(Default)]
-pub(crate) struct Permit(Option<Arc<AtomicUsize>>);
-
-impl Permit {
-    /// Counts one more.
-    pub(crate) fn acquire(count: Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self::of_counted(count)
-    }
-
-    /// Owns one that is counted already.
-    pub(crate) const fn of_counted(count: Arc<AtomicUsize>) -> Self {
-        Self(Some(count))
-    }
-
-    /// Keeps it counted: another owner returns it.
-    pub(crate) fn forget(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        if let Some(count) = &self.0 {
-            count.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
 
 /// What a loop and its tasks share.
 pub(crate) struct TaskState<S> {
@@ -73,7 +43,7 @@ pub(crate) struct TaskState<S> {
     http: Cell<u64>,
     #[cfg(feature = "tls")]
     pub(crate) tls_failed: Cell<u64>,
-    /// Cancelled when no more connections are accepted.
+    /// Nothing is admitted any more.
     pub(crate) closing: CancellationToken,
 }
 
@@ -92,17 +62,17 @@ impl<S> Default for TaskState<S> {
     }
 }
 
-/// A connection that has been accepted and is on its way to the loop.
+/// A connection that was admitted.
 pub(crate) struct Admission<S> {
     pub(crate) stream: std::net::TcpStream,
     pub(crate) layer: Option<Layer>,
     pub(crate) accepted: Accepted<S>,
-    /// The bytes that followed the request.
+    /// What came behind the request.
     pub(crate) input: Bytes,
     pub(crate) permit: Permit,
 }
 
-/// What happens with a connection next.
+/// What an opening handshake leads to.
 pub(crate) enum Next<S> {
     #[cfg(feature = "tls")]
     Http(HttpStream, Bytes),
@@ -111,7 +81,7 @@ pub(crate) enum Next<S> {
     Nothing,
 }
 
-/// A task that opens a connection.
+/// A task that opens connections.
 pub(crate) struct OpeningTask<H: Handler> {
     pub(crate) options: Arc<Options<H>>,
     pub(crate) tasks: Rc<TaskState<H::State>>,
@@ -123,7 +93,7 @@ impl<H: Handler> Drop for OpeningTask<H> {
     fn drop(&mut self) {
         self.tasks.opening.set(self.tasks.opening.get() - 1);
         if let Some(mailbox) = self.engine.mailboxes().get(self.at) {
-            // A loop that has ended has nothing to look at.
+            // A loop that has stopped opens nothing.
             let _ = mailbox.push(Command::OpenAdmitted);
         }
     }
@@ -134,7 +104,7 @@ pub(crate) fn count(cell: &Cell<u64>) {
 }
 
 impl<H: Handler> OpeningTask<H> {
-    /// Asks the application about a request.
+    /// Decides about a request that was checked.
     pub(crate) async fn decide(
         &self,
         mut handshake: Handshake<HttpStream>,
@@ -143,7 +113,7 @@ impl<H: Handler> OpeningTask<H> {
         let mut input = handshake.input.split_off(handshake.opening.head_length);
         if self.options.on_request.is_some() {
             let asked = self.run_request_hook(&mut handshake.opening.request, checked.from);
-            match unless(asked, disconnected(&mut handshake.stream, &mut input)).await {
+            match unless(asked, client_leaves(&mut handshake.stream, &mut input)).await {
                 Some(Ok(())) => {}
                 Some(Err(refusal)) => return Next::Refuse(handshake, refusal),
                 None => return Next::Nothing,
@@ -156,26 +126,26 @@ impl<H: Handler> OpeningTask<H> {
         }
     }
 
-    /// Runs [`Engine::on_request`](crate::engine::Engine::on_request), whose extensions are added to the request.
+    /// Runs the application's hook, if there is one, and puts what it returns into the request.
     pub(crate) async fn run_request_hook(
         &self,
         request: &mut Request<()>,
         from: SocketAddr,
     ) -> Result<(), Refusal> {
         let Some(hook) = &self.options.on_request else { return Ok(()) };
-        let asked = timeout(self.options.handshake_timeout(), hook(request.clone(), from)).await;
+        let decided = timeout(self.options.handshake_timeout(), hook(request.clone(), from)).await;
         // RFC 9110 15.6.4.
         let late = |_| {
-            let text = "The server could not decide about the request in time; try again later.";
+            let text = "The server could not check in time whether this connection is allowed; try again.";
             Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text)
                 .header(header::RETRY_AFTER, HeaderValue::from_static("1"))
         };
-        request.extensions_mut().extend(asked.map_err(late)??);
+        request.extensions_mut().extend(decided.map_err(late)??);
         Ok(())
     }
 
-    /// Does what comes next.
-    pub(crate) async fn go_on(self, next: Next<H::State>, permit: Permit) {
+    /// Does what the handshake leads to.
+    pub(crate) async fn finish(self, next: Next<H::State>, permit: Permit) {
         match next {
             Next::Nothing => {}
             Next::Admit(stream, input, accepted) => {
@@ -188,7 +158,7 @@ impl<H: Handler> OpeningTask<H> {
                 let from = handshake.stream().peer_addr().ok();
                 not_opened(told, from, &AcceptError::Refused(refusal.clone()));
                 drop((self, permit));
-                // The refusal is counted already.
+                // `not_opened` has counted it.
                 handshake.write_refusal(refusal).await;
             }
             #[cfg(feature = "tls")]
@@ -203,13 +173,13 @@ impl<H: Handler> OpeningTask<H> {
         }
     }
 
-    /// Passes it to the loop, which looks for it when this task is dropped.
+    /// Gives it to the loop, which opens it once this task is dropped.
     pub(crate) fn admit(&self, admission: Admission<H::State>) {
         self.tasks.admitted.borrow_mut().push(admission);
     }
 }
 
-/// Returns the output of `future`, or `None` if `end` is ready first.
+/// Runs `future`, unless `end` is ready first.
 pub(crate) async fn unless<T>(future: impl Future<Output = T>, end: impl Future<Output = ()>) -> Option<T> {
     let (mut future, mut end) = (pin!(future), pin!(end));
     poll_fn(|cx| match future.as_mut().poll(cx) {
@@ -219,8 +189,8 @@ pub(crate) async fn unless<T>(future: impl Future<Output = T>, end: impl Future<
     .await
 }
 
-/// Waits until the client disconnects. Keeps what it sends meanwhile, up to the limit and one block more.
-async fn disconnected<S: AsyncRead + Unpin>(stream: &mut S, input: &mut BytesMut) {
+/// Waits until the client leaves. Keeps what it sends meanwhile, up to the limit and one block more.
+async fn client_leaves<S: AsyncRead + Unpin>(stream: &mut S, input: &mut BytesMut) {
     while input.len() < MAX_READ_AHEAD {
         if !matches!(read_some(stream, input).await, Ok(1..)) {
             return;
@@ -230,35 +200,36 @@ async fn disconnected<S: AsyncRead + Unpin>(stream: &mut S, input: &mut BytesMut
 }
 
 impl<H: Handler> Loop<H> {
-    pub(crate) fn task(&self) -> OpeningTask<H> {
+    pub(crate) fn opening_task(&self) -> OpeningTask<H> {
         count(&self.tasks.opening);
         OpeningTask {
-            options: Arc::clone(&self.options),
+            options: Arc::clone(&self.shared.options),
             tasks: Rc::clone(&self.tasks),
-            engine: self.local.engine.clone(),
-            at: self.local.at,
+            engine: self.shared.local.engine.clone(),
+            at: self.shared.local.at,
         }
     }
 
-    /// Asks the application in a task about a request, which is at the front of the `length` bytes in the buffer.
-    pub(crate) fn run_request_hook(
+    /// Runs the application's hook for a request that is otherwise accepted, in a task. The request is at the front of
+    /// the `length` bytes in the buffer.
+    pub(crate) fn run_hook_in_task(
         &mut self,
         index: u32,
         opening: OpeningRequest,
         checked: Checked,
         length: usize,
     ) {
-        let input = BytesMut::from(&self.buffer[..length]);
+        let input = BytesMut::from(&self.shared.buffer[..length]);
         let Some((stream, permit)) = self.take_stream(index) else { return };
-        let settings = Arc::clone(self.options.acceptor.settings());
+        let settings = Arc::clone(self.shared.options.acceptor.settings());
         let (stream, opening) = (HttpStream::from(stream), Box::new(opening));
         let handshake = Handshake { settings, stream, input, opening };
-        let task = self.task();
+        let task = self.opening_task();
         self.spawn(async move {
             let closing = task.tasks.closing.clone();
             let decided = Box::pin(closing.run_until_cancelled(task.decide(handshake, checked))).await;
             if let Some(next) = decided {
-                task.go_on(next, permit).await;
+                task.finish(next, permit).await;
             }
         });
     }
@@ -271,35 +242,35 @@ impl<H: Handler> Loop<H> {
         });
     }
 
-    /// Opens the connections that the tasks have accepted.
-    pub(crate) fn open_admitted(&mut self) {
+    /// Opens the connections that tasks have admitted.
+    pub(super) fn open_admitted(&mut self) {
         for admission in self.tasks.admitted.take() {
-            self.open_in_loop(admission);
+            self.admit(admission);
         }
     }
 
-    /// Opens a WebSocket whose request has been accepted in a task.
-    pub(crate) fn open_in_loop(&mut self, admission: Admission<H::State>) {
+    /// Opens a WebSocket whose request was accepted elsewhere.
+    pub(crate) fn admit(&mut self, admission: Admission<H::State>) {
         let Admission { stream, layer, accepted, input, permit } = admission;
-        // A task reads at most a head, the bytes behind it up to the limit, and a block.
-        if self.draining.is_some() || input.len() > self.buffer.len() {
+        // That much input is not read in front of an opening: no more than a block and a head.
+        if self.draining.is_some() || input.len() > self.shared.buffer.len() {
             return;
         }
-        self.buffer[..input.len()].copy_from_slice(&input);
-        let pending = PendingRequest::new(UNKNOWN, self.local.now);
+        self.shared.buffer[..input.len()].copy_from_slice(&input);
+        let pending = PendingRequest::new(UNKNOWN, self.shared.local.now);
         let Some(index) = self.put(stream, Stage::Pending(pending)) else { return };
         permit.forget();
-        // TLS may hold bytes already, of which the system does not tell.
+        // The layer may hold input already, which no event reports.
         if let Some(place) = self.slab.at(index) {
-            place.readable = true;
+            place.ready.readable = true;
         }
         self.queue(index);
         self.open(index, accepted, layer, 0, input.len());
     }
 
-    /// Adds what the tasks have counted since the last call.
-    pub(crate) fn count_tasks(&mut self) {
-        let (counters, tasks) = (&mut self.local.counters, &self.tasks);
+    /// Adds what the tasks have counted.
+    pub(super) fn collect_task_counts(&mut self) {
+        let (counters, tasks) = (&mut self.shared.local.counters, &self.tasks);
         counters.opening = tasks.opening.get();
         #[cfg(feature = "tls")]
         {

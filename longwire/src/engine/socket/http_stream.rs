@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::engine::socket::layer::Layer;
+use super::Layer;
 use crate::net::maybe_tls::MaybeTls;
 
 #[cfg(feature = "tls")]
@@ -78,7 +78,7 @@ impl HttpStream {
             #[cfg(feature = "tls")]
             MaybeTls::Tls(stream) => {
                 let (stream, session) = stream.into_inner();
-                let session = Box::new(crate::engine::socket::tls::TlsSession::new(session));
+                let session = Box::new(super::TlsSession::new(session));
                 Ok((stream.into_std()?, Some(Layer::Tls(session))))
             }
             #[cfg(not(feature = "tls"))]
