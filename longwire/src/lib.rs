@@ -83,15 +83,15 @@ pub use net::tls::{self, Tls, TlsError};
 pub use net::transport::{Negotiated, Transport};
 pub use observe::{Counters, Ended, NotOpened, Snapshot, Traffic};
 pub use reconnect::Reconnect;
-#[cfg(all(unix, feature = "engine", feature = "hyper"))]
-pub use server::upgrade::Adopted;
 #[cfg(feature = "axum")]
 pub use server::upgrade::axum;
+#[cfg(feature = "tower")]
+pub use server::upgrade::tower;
 #[cfg(feature = "hyper")]
-pub use server::upgrade::{Upgrade, Upgraded, is_websocket, upgrade};
+pub use server::upgrade::{PendingUpgrade, Upgrade, Upgraded, is_websocket, upgrade};
 pub use server::{Acceptor, Forwarded, Handshake, InvalidNetwork, TrustedProxies, accept};
 
-pub use longwire_proto::handshake::{HandshakeError, InvalidOrigin, Origins, Refusal};
+pub use longwire_proto::handshake::{HandshakeError, InvalidOrigin, OriginList, Origins, Refusal};
 pub use longwire_proto::{
     Cause, CauseClass, CloseCode, CloseFrame, Compress, Config, Deflate, DeflateParameters, Kind, Message,
     Part, ProtocolError, Role, SendError, SharedFrame, Utf8Bytes,

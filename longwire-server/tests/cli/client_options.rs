@@ -56,7 +56,7 @@ where
 }
 
 /// Sends one message and closes.
-async fn greet(stream: impl AsyncRead + AsyncWrite + Unpin) {
+async fn greet(stream: impl AsyncRead + AsyncWrite + Unpin + 'static) {
     if let Ok(mut ws) = Acceptor::new().accept(stream).await {
         let _ = ws.send("你好 👋").await;
         let _ = ws.close(1000, "").await;

@@ -39,8 +39,8 @@ async fn origins_of_the_host_forwarded_by_a_trusted_proxy() {
 #[test]
 fn invalid_networks_are_reported() {
     for (arguments, wanted) in [
-        (&["--trust-proxy", "example.org"][..], "no address and no network"),
-        (&["--trust-proxy", "10.0.0.0/33"], "no address and no network"),
+        (&["--trust-proxy", "example.org"][..], "not an address or network"),
+        (&["--trust-proxy", "10.0.0.0/33"], "not an address or network"),
         (&["--forwarded"], "--trust-proxy"),
         (&["--max-connections", "0"], "0"),
     ] {

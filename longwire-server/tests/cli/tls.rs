@@ -3,9 +3,10 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use longwire::{Client, ConnectError, WebSocket};
+use longwire::{Client, ConnectError, Http2, WebSocket};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -124,7 +125,7 @@ async fn a_renewed_certificate() {
         if told.contains("new connections use it") {
             break;
         }
-        assert!(told.contains("not that of the certificate"), "{told}");
+        assert!(told.contains("does not belong to the certificate"), "{told}");
     }
     connect(&server, &trusting(&one.certificate, None, &[]), "/").await.expect_err("the new one");
     talk(&server, &trusting(&two.certificate, None, &[])).await;
@@ -157,7 +158,7 @@ fn unusable_certificates_are_reported() {
     let other = other.to_str().expect("UTF-8");
     for (arguments, status, wanted) in [
         (&["--tls-cert", "/nowhere/chain.pem", "--tls-key", &key][..], 1, "cannot read /nowhere/chain.pem"),
-        (&["--tls-cert", &chain, "--tls-key", other], 1, "not that of the certificate"),
+        (&["--tls-cert", &chain, "--tls-key", other], 1, "does not belong to the certificate"),
         (&["--tls-cert", &key, "--tls-key", &key], 1, "no certificate"),
         (&["--tls-cert", &chain, "--tls-key", &chain], 1, "no private key"),
         (&["--tls-cert", &chain], 2, "--tls-key"),
@@ -259,4 +260,42 @@ async fn plain_http_is_rejected() {
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer).await;
     assert!(answer.len() < 10, "{answer:?}");
+}
+
+/// The server stops reading from a client that does not read its echo. That must not stall the other WebSockets of the
+/// same HTTP/2 connection, which share its window.
+#[tokio::test]
+async fn a_websocket_that_is_not_read_stalls_no_other() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("made.pem");
+    let server = Server::start(&[&format!("--tls-self-signed={}", file.display())]);
+    let certificate = std::fs::read_to_string(&file).expect("written");
+    let stream = secure(&server, &trusting(&certificate, None, &[b"h2"])).await.expect("connected");
+    let connection = Http2::new().handshake("wss://localhost", stream).await.expect("HTTP/2");
+    let mut unread = connection.open(&Client::new(), "/-/echo").await.expect("opened");
+    let mut other = connection.open(&Client::new(), "/-/echo").await.expect("opened");
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&sent);
+    // Its messages fill every window and buffer, and then it waits.
+    let flood = tokio::spawn(async move {
+        let message = "堵塞 🚧".repeat(4096);
+        while unread.send(message.as_str()).await.is_ok() {
+            counter.fetch_add(message.len(), Ordering::Relaxed);
+        }
+    });
+    let talk = async {
+        let (mut before, mut same) = (0, 0);
+        // Until the flood has not progressed for many round trips: by then it has filled its windows.
+        while same < 2000 {
+            other.send("还在 🙋").await.expect("sent");
+            let echo = other.recv().await.expect("open").expect("open");
+            assert_eq!(echo.as_text(), Some("还在 🙋"));
+            let now = sent.load(Ordering::Relaxed);
+            same = if now == before { same + 1 } else { 0 };
+            before = now;
+        }
+    };
+    tokio::time::timeout(TIMEOUT, talk).await.expect("the other WebSocket goes on");
+    assert!(!flood.is_finished() && sent.load(Ordering::Relaxed) > 0);
+    flood.abort();
 }

@@ -16,6 +16,7 @@ use crate::connection::scratch;
 use crate::connection::timer::{Timer, now};
 use crate::end::outcome::outcome;
 use crate::end::{Closed, Error};
+use crate::net::end_without_close_notify;
 
 /// How a connection ends, as far as is known.
 #[derive(Debug, Default)]
@@ -331,11 +332,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     fn check_read(&mut self, read: io::Result<usize>) -> Option<usize> {
         let now = now();
         let lent = self.lent.get_or_insert_with(scratch::take);
-        match read {
+        match end_without_close_notify(read, 0) {
             Ok(0) => self.core.read_eof(&lent.out, now),
-            // TLS ended without close_notify. That is an end like any other: whether the peer meant it is known
-            // by the closing handshake.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => self.core.read_eof(&lent.out, now),
             Err(error) => {
                 if self.core.read_failed(error.kind(), &lent.out, now) {
                     self.ending.get_or_insert_default().transport = Some(error.into());

@@ -18,9 +18,13 @@ impl Http {
             Ok(from) => from,
             Err(refusal) => return refused(refusal),
         };
-        match engine.upgrade(&mut request, from, acceptor).await {
+        let upgrade = match longwire::upgrade(&mut request, acceptor) {
+            Ok(upgrade) => upgrade,
+            Err(refusal) => return refused(refusal),
+        };
+        match upgrade.into_engine(engine, from).await {
             Ok((response, adopted)) => {
-                // If the client is gone by then, there is nobody to notify.
+                // It fails if the client disconnects before, and is counted then.
                 tokio::spawn(adopted);
                 response.map(|body: Full<Bytes>| body.boxed_unsync())
             }
