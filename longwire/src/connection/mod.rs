@@ -9,6 +9,7 @@ pub(crate) mod scratch;
 pub(crate) mod shutdown;
 pub(crate) mod split;
 pub(crate) mod timer;
+mod wakers;
 mod websocket;
 
 pub use shutdown::Connections;

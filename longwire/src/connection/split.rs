@@ -5,12 +5,13 @@
 
 use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Wake, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use longwire_proto::{CloseCode, CloseFrame, Compress, Message, Part, SharedFrame};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::connection::WebSocket;
+use crate::connection::wakers::{Half, Wakers};
 use crate::end::Closed;
 use crate::end::Error;
 use crate::net::transport::Transport;
@@ -30,75 +31,17 @@ pub struct Receiver<S = Transport>(Arc<Shared<S>>);
 #[derive(Debug)]
 struct Shared<S> {
     ws: Mutex<WebSocket<S>>,
-    waiting: Arc<Waiting>,
-    /// Wakes all who wait.
-    waker: Waker,
-}
-
-/// Who waits for the stream.
-#[derive(Debug, Default)]
-struct Waiting(Mutex<Tasks>);
-
-#[derive(Debug, Default)]
-struct Tasks {
-    receiver: Option<Waker>,
-    /// By the ticket of the call that waits.
-    senders: Vec<(u64, Waker)>,
-    tickets: u64,
-}
-
-impl Waiting {
-    fn tasks(&self) -> MutexGuard<'_, Tasks> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The task that receives is to write what was queued.
-    fn wake_receiver(&self) {
-        let receiver = self.tasks().receiver.take();
-        if let Some(waker) = receiver {
-            waker.wake();
-        }
-    }
-}
-
-impl Wake for Waiting {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        let mut tasks = self.tasks();
-        let receiver = tasks.receiver.take();
-        let senders = std::mem::take(&mut tasks.senders);
-        drop(tasks);
-        receiver.into_iter().chain(senders.into_iter().map(|(_, waker)| waker)).for_each(Waker::wake);
-    }
+    wakers: Wakers,
 }
 
 pub(crate) fn split<S>(ws: WebSocket<S>) -> (Sender<S>, Receiver<S>) {
-    let waiting = Arc::new(Waiting::default());
-    let waker = Waker::from(Arc::clone(&waiting));
-    let shared = Arc::new(Shared { ws: Mutex::new(ws), waiting, waker });
+    let shared = Arc::new(Shared { ws: Mutex::new(ws), wakers: Wakers::default() });
     (Sender(Arc::clone(&shared)), Receiver(shared))
 }
 
 impl<S> Shared<S> {
     fn ws(&self) -> MutexGuard<'_, WebSocket<S>> {
         self.ws.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Polls with the waker of all, and wakes them when what they wait for may never come.
-    fn poll<T>(
-        &self,
-        ws: &mut WebSocket<S>,
-        poll: impl FnOnce(&mut WebSocket<S>, &mut Context<'_>) -> Poll<T>,
-    ) -> Poll<T> {
-        let stage = ws.stage();
-        let polled = poll(ws, &mut Context::from_waker(&self.waker));
-        if ws.stage() != stage {
-            self.waker.wake_by_ref();
-        }
-        polled
     }
 }
 
@@ -128,7 +71,7 @@ impl<S> Sender<S> {
     pub fn try_send_with(&self, message: impl Into<Message>, compress: Compress) -> Result<(), Error> {
         let message = message.into();
         self.0.ws().enqueue_message(message, compress)?;
-        self.0.waiting.wake_receiver();
+        self.0.wakers.wake_receiver();
         Ok(())
     }
 
@@ -139,7 +82,7 @@ impl<S> Sender<S> {
     /// As [`try_send`](Self::try_send).
     pub fn try_send_shared(&self, frame: &SharedFrame) -> Result<(), Error> {
         self.0.ws().enqueue_shared(frame)?;
-        self.0.waiting.wake_receiver();
+        self.0.wakers.wake_receiver();
         Ok(())
     }
 
@@ -217,7 +160,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sender<S> {
     pub async fn feed_with(&self, message: impl Into<Message>, compress: Compress) -> Result<(), Error> {
         let mut message = Some(message.into());
         self.poll(|ws, cx| ws.poll_feed(cx, &mut message, compress)).await?;
-        self.0.waiting.wake_receiver();
+        self.0.wakers.wake_receiver();
         Ok(())
     }
 
@@ -274,48 +217,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sender<S> {
     /// [`Error::Send`] as [`WebSocket::close`].
     pub fn start_close(&self, code: impl Into<CloseCode>, reason: &str) -> Result<(), Error> {
         self.0.ws().start_close(CloseFrame::new(code, reason))?;
-        self.0.waiting.wake_receiver();
+        self.0.wakers.wake_receiver();
         Ok(())
     }
 
     /// Polls the connection as one of its senders, until `poll` is ready.
     async fn poll<T>(&self, mut poll: impl FnMut(&mut WebSocket<S>, &mut Context<'_>) -> Poll<T>) -> T {
-        let mut turn = Turn { waiting: &self.0.waiting, ticket: None };
-        poll_fn(|cx| {
-            let mut ws = self.0.ws();
-            // Before polling, so that a wake-up in between is not lost.
-            turn.wait(cx.waker());
-            self.0.poll(&mut ws, &mut poll)
-        })
-        .await
+        let turn = Turn::new(&self.0.wakers);
+        poll_fn(|cx| self.0.wakers.poll(&mut self.0.ws(), Half::Sender(turn.ticket), cx, &mut poll)).await
     }
 }
 
 /// One call's place among those that wait; given up when the call ends or is dropped.
 struct Turn<'a> {
-    waiting: &'a Waiting,
-    ticket: Option<u64>,
+    wakers: &'a Wakers,
+    ticket: u64,
 }
 
-impl Turn<'_> {
-    fn wait(&mut self, waker: &Waker) {
-        let mut tasks = self.waiting.tasks();
-        let ticket = *self.ticket.get_or_insert_with(|| {
-            tasks.tickets += 1;
-            tasks.tickets
-        });
-        match tasks.senders.iter_mut().find(|(of, _)| *of == ticket) {
-            Some((_, registered)) => registered.clone_from(waker),
-            None => tasks.senders.push((ticket, waker.clone())),
-        }
+impl<'a> Turn<'a> {
+    fn new(wakers: &'a Wakers) -> Self {
+        Self { wakers, ticket: wakers.ticket() }
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        if let Some(ticket) = self.ticket {
-            self.waiting.tasks().senders.retain(|(of, _)| *of != ticket);
-        }
+        self.wakers.forget(self.ticket);
     }
 }
 
@@ -362,11 +289,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Receiver<S> {
         cx: &mut Context<'_>,
         poll: impl FnOnce(&mut WebSocket<S>, &mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
-        let mut ws = self.0.ws();
-        match &mut self.0.waiting.tasks().receiver {
-            Some(waker) => waker.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
-        self.0.poll(&mut ws, poll)
+        self.0.wakers.poll(&mut self.0.ws(), Half::Receiver, cx, poll)
     }
 }

@@ -18,6 +18,7 @@ use crate::connection::driver::Ending;
 use crate::connection::scratch::{self, Lent};
 use crate::connection::shutdown::Member;
 use crate::connection::timer::Timer;
+use crate::connection::wakers::Wakers;
 use crate::end::{Closed, Error};
 use crate::net::transport::Transport;
 use crate::observe::recorder::Watch;
@@ -61,6 +62,8 @@ pub struct WebSocket<S = Transport> {
     pub(crate) member: Option<Box<Member>>,
     /// Where somebody counts or traces.
     pub(crate) watch: Option<Box<Watch>>,
+    /// The tasks that use it as a `Stream` and as a `Sink`, once it is polled as one of them.
+    pub(crate) wakers: Option<Box<Wakers>>,
 }
 
 impl<S> WebSocket<S> {
@@ -77,6 +80,7 @@ impl<S> WebSocket<S> {
             ending: None,
             member: None,
             watch: None,
+            wakers: None,
         }
     }
 
