@@ -62,8 +62,9 @@ pub use client::http2::{H2Stream, Http2, Http2Connection, Http2Error};
 pub use client::{Client, RedirectError, Step, connect};
 #[cfg(feature = "proxy")]
 pub use client::{Proxy, ProxyError};
-pub use connection::{Connections, Receiver, Sender, WebSocket};
+pub use connection::{Connections, RawParts, Receiver, Sender, WebSocket};
 pub use end::{AcceptError, Closed, ConnectError, Error, Phase, Response, Side};
+pub use net::peer_addr::PeerAddr;
 #[cfg(feature = "tls")]
 pub use net::tls::{self, Tls, TlsError};
 pub use net::transport::{Negotiated, Transport};

@@ -325,7 +325,7 @@ impl Client {
         for followed in 0..=self.redirects {
             trace::connecting(&target.host, target.port);
             let stream = self.reach(&target).await?;
-            let peer = stream.peer_addr();
+            let peer = stream.peer_addr().ok();
             let refused = match self.timed(self.open(&target, &headers, stream, peer)).await? {
                 Answer::Open(ws) => return Ok(ws),
                 Answer::Refused(refused) => refused,

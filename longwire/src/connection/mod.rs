@@ -4,6 +4,7 @@
 mod coop_budget;
 mod driver;
 mod futures;
+mod raw;
 mod receive_mode;
 pub(crate) mod scratch;
 pub(crate) mod shutdown;
@@ -12,6 +13,7 @@ pub(crate) mod timer;
 mod wakers;
 mod websocket;
 
+pub use raw::RawParts;
 pub use shutdown::Connections;
 pub use split::{Receiver, Sender};
 pub use websocket::WebSocket;

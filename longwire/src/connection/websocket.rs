@@ -12,7 +12,6 @@ use longwire_proto::{
     SendError, SharedFrame,
 };
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
 
 use crate::connection::driver::Ending;
 use crate::connection::scratch::{self, Lent};
@@ -20,6 +19,7 @@ use crate::connection::shutdown::Member;
 use crate::connection::timer::Timer;
 use crate::connection::wakers::Wakers;
 use crate::end::{Closed, Error};
+use crate::net::peer_addr::PeerAddr;
 use crate::net::transport::Transport;
 use crate::observe::recorder::Watch;
 
@@ -116,11 +116,6 @@ impl<S> WebSocket<S> {
     /// How the connection was closed, once its closing handshake is complete.
     pub fn closed(&self) -> Option<&Closed> {
         self.ending.as_ref()?.result.as_ref()?.as_ref().ok()
-    }
-
-    /// The stream. Reading from it or writing to it breaks the connection.
-    pub const fn stream(&self) -> &S {
-        &self.stream
     }
 
     /// Less than the write buffer waits.
@@ -396,24 +391,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 }
 
-impl WebSocket<TcpStream> {
-    /// The peer's address.
+impl<S: PeerAddr> WebSocket<S> {
+    /// Returns the address at the other end of TCP: that of the peer, or of the proxy in between.
     ///
     /// # Errors
     ///
-    /// What the operating system says, such as when the socket is no longer connected.
+    /// The error of the operating system, such as when the socket is no longer connected.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.stream.peer_addr()
-    }
-}
-
-impl WebSocket {
-    /// The address at the other end of TCP: the server's, or that of the proxy before it.
-    ///
-    /// # Errors
-    ///
-    /// When the socket was no longer connected as it was handed over.
-    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        self.stream.peer_addr().ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 }

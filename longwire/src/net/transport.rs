@@ -67,9 +67,13 @@ impl Transport {
         self.secured.as_deref()
     }
 
-    /// The address at the other end of TCP: the server's, or that of the proxy before it.
-    pub const fn peer_addr(&self) -> Option<SocketAddr> {
-        self.peer
+    /// Returns the address at the other end of TCP: that of the server, or of the proxy in between.
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::NotConnected`] if the socket was no longer connected when it was handed over.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.peer.ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     /// The TCP socket, if the connection runs on nothing but TCP: for its options.
