@@ -13,6 +13,7 @@ use axum::extract::State;
 use axum::response::{Html, Response};
 use axum::routing::{any, get};
 use axum::{Extension, Router};
+use longwire::Shutdown;
 use longwire::axum::{WebSocket, WebSocketUpgrade};
 use longwire::{
     Acceptor, Client, Config, Connections, Deflate, Http2, Message, Sender, SharedFrame, Upgraded,
@@ -100,8 +101,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
         } else {
             tokio::signal::ctrl_c().await?;
         }
-        let left =
-            app.connections.shutdown(1012, "重启 🔄", Duration::from_secs(1), Duration::from_secs(5)).await?;
+        let shutdown = Shutdown::new(1012, "重启 🔄").spread(Duration::from_secs(1));
+        let left = app.connections.shutdown(shutdown).await;
         println!("{left} had to be dropped");
         if let Some(guests) = guests {
             guests.await?;

@@ -62,7 +62,7 @@ pub use client::http2::{H2Stream, Http2, Http2Connection, Http2Error};
 pub use client::{Client, RedirectError, Step, connect};
 #[cfg(feature = "proxy")]
 pub use client::{Proxy, ProxyError};
-pub use connection::{Connections, RawParts, Receiver, Sender, WebSocket};
+pub use connection::{Connections, RawParts, Receiver, Sender, Shutdown, WebSocket};
 pub use end::{AcceptError, Closed, ConnectError, Error, Phase, Response, Side};
 pub use net::peer_addr::PeerAddr;
 #[cfg(feature = "tls")]

@@ -4,7 +4,8 @@ use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::time::{Duration, Instant};
 
-use longwire::engine::{Drain, Engine};
+use longwire::Shutdown;
+use longwire::engine::Engine;
 use longwire::tls::ServerTls;
 use longwire::{Acceptor, CloseCode, Config as Limits, Deflate, TrustedProxies};
 use longwire_server::config::{Config, Listen, Loaded};
@@ -64,7 +65,7 @@ impl Serve {
             .engine(acceptor, site.clone())?
             .start(listener)
             .map_err(|error| Failure::new(format!("cannot start the threads: {error}")))?;
-        realtime.deliver_by(running.handle().clone());
+        realtime.deliver_by(running.handle());
         announce(address, tls.is_some())
             .map_err(|error| Failure::new(format!("cannot write to standard output: {error}")))?;
         if let Some(files) = files {
@@ -83,8 +84,8 @@ impl Serve {
         let _ = close.send(true);
         let config = realtime.config();
         let code = if config.restarts { CloseCode::RESTART } else { CloseCode::GOING_AWAY };
-        let drain = Drain::new(code, "the server stops").spread(config.drain.duration());
-        running.handle().drain(&drain.timeout(FAREWELL));
+        let shutdown = Shutdown::new(code, "the server stops").spread(config.drain.duration());
+        running.handle().shutdown(shutdown.timeout(FAREWELL));
         tokio::select! {
             ended = running.ended() => {
                 realtime.sync().map_err(|error| Failure::new(error.to_string()))?;

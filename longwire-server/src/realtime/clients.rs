@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Instant, SystemTime};
 
-use longwire::engine::{Conn, Handler, MessageRef, Opening, Peer};
+use longwire::engine::{Conn, ConnHandle, Handler, MessageRef, Opening};
 use longwire::http::{Extensions, HeaderMap, Request, StatusCode, header};
 use longwire::{CloseCode, Message, Refusal};
 use tokio::task::{AbortHandle, spawn_local};
@@ -151,7 +151,7 @@ fn destination(request: &Request<()>) -> Result<Option<ChannelName>, Refusal> {
 impl Handler for Clients {
     type State = Place;
 
-    fn request(&self, request: &Request<()>, _: SocketAddr, _: &mut HeaderMap) -> Result<Place, Refusal> {
+    fn on_request(&self, request: &Request<()>, _: SocketAddr, _: &mut HeaderMap) -> Result<Place, Refusal> {
         if let Some(Echoing(seat)) = request.extensions().get() {
             return Ok(Place::Echo(seat.lock().unwrap_or_else(PoisonError::into_inner).take()));
         }
@@ -206,7 +206,7 @@ impl Clients {
         let topic = Kind::Raw.topic(&name);
         let (subscription, ()) = realtime.0.hub.subscribe(&name, who.user(), None, realtime.now(), |_| ())?;
         conn.subscribe(&topic);
-        let expiry = Expiry::of(&who, &conn.peer());
+        let expiry = Expiry::of(&who, &conn.handle());
         Ok(Raw { name, who, _subscription: subscription, _expiry: expiry, waiting: Rc::default() })
     }
 
@@ -238,7 +238,7 @@ impl Clients {
             return Ok(());
         }
         let (realtime, name, waiting) = (self.realtime.clone(), raw.name.clone(), Rc::clone(&raw.waiting));
-        let (identity, user, peer) = (raw.who.identity.clone(), raw.who.user(), conn.peer());
+        let (identity, user, peer) = (raw.who.identity.clone(), raw.who.user(), conn.handle());
         spawn_local(async move {
             // The first stays where it is until it is judged: so nobody else begins.
             loop {
@@ -291,7 +291,7 @@ fn close(conn: &mut Conn<'_>, fault: &Fault) {
 pub(super) struct Expiry(AbortHandle);
 
 impl Expiry {
-    pub(super) fn of(who: &Who, peer: &Peer) -> Option<Self> {
+    pub(super) fn of(who: &Who, peer: &ConnHandle) -> Option<Self> {
         let left = who.identity.expires()?.duration_since(SystemTime::now()).unwrap_or_default();
         let peer = peer.clone();
         let task = spawn_local(async move {

@@ -19,7 +19,7 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let realtime = Realtime::new(Config::default())?;
 //! let engine = realtime.engine(|_| ()).start_without_listener()?;
-//! realtime.deliver_by(engine.handle().clone());
+//! realtime.deliver_by(engine.handle());
 //! let kept = realtime.clone();
 //! tokio::spawn(async move { kept.upkeep(|trouble| eprintln!("{trouble}")).await });
 //!
@@ -224,7 +224,7 @@ impl Realtime {
     {
         let (asked, slow) = (self.clone(), self.clone());
         Engine::new(Clients::new(self.clone(), accept_failed))
-            .ask(move |request, from| Clients::ask(asked.clone(), request, from))
+            .on_request(move |request, from| Clients::ask(asked.clone(), request, from))
             .slow_consumers_of(move |topic| slow.slow_consumer(topic))
     }
 

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
-use longwire::engine::{Conn, MessageRef, Peer};
+use longwire::engine::{Conn, ConnHandle, MessageRef};
 use longwire::{CloseCode, Error};
 use tokio::task::spawn_local;
 
@@ -26,7 +26,7 @@ const WAITING_MAX: usize = 16;
 #[derive(Debug)]
 pub struct Session {
     realtime: Realtime,
-    peer: Peer,
+    peer: ConnHandle,
     who: Who,
     subscriptions: HashMap<ChannelName, Subscription>,
     /// Requests that wait for somebody who has to be asked.
@@ -48,8 +48,8 @@ impl Session {
             expires: who.identity.expires().and_then(seconds),
         };
         let _ = conn.send(welcome.text());
-        let expiry = Expiry::of(&who, &conn.peer());
-        let (realtime, peer) = (realtime.clone(), conn.peer());
+        let expiry = Expiry::of(&who, &conn.handle());
+        let (realtime, peer) = (realtime.clone(), conn.handle());
         Rc::new(RefCell::new(Self { realtime, peer, who, subscriptions: HashMap::new(), waiting: 0, expiry }))
     }
 
@@ -333,7 +333,7 @@ fn say(conn: &mut Conn<'_>, text: String) {
 }
 
 /// Says it behind the commands that were given before.
-fn tell(peer: &Peer, text: String) {
+fn tell(peer: &ConnHandle, text: String) {
     // The connection has ended, or the server has.
     let _ = peer.run(move |conn| say(conn, text));
 }

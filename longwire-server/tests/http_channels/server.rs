@@ -59,7 +59,7 @@ impl Server {
         let (asked, slow) = (realtime.clone(), realtime.clone());
         let mut engine = Engine::new(Clients::new(realtime.clone(), |_| ()))
             .acceptor(acceptor)
-            .ask(move |request, from| Clients::ask(asked.clone(), request, from))
+            .on_request(move |request, from| Clients::ask(asked.clone(), request, from))
             .slow_consumers_of(move |topic| slow.slow_consumer(topic))
             .http(move |stream, read| site.clone().serve(stream, read))
             .threads(1);
@@ -67,7 +67,7 @@ impl Server {
             engine = engine.tls(tls);
         }
         let running = engine.start(listener).expect("an engine");
-        realtime.deliver_by(running.handle().clone());
+        realtime.deliver_by(running.handle());
         let kept = realtime.clone();
         let upkeep = tokio::spawn(async move { kept.upkeep(|refused| panic!("{refused}")).await });
         Self { port, realtime, close, _running: running, upkeep }

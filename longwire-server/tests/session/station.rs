@@ -45,14 +45,14 @@ impl Station {
             .threads(2)
             .listen("127.0.0.1:0")
             .unwrap();
-        realtime.deliver_by(running.handle().clone());
+        realtime.deliver_by(running.handle());
         let kept = realtime.clone();
         let upkeep = tokio::spawn(async move { kept.upkeep(|error| panic!("{error}")).await });
         Self { realtime, running, upkeep }
     }
 
     pub(crate) fn url(&self, path: &str) -> String {
-        format!("ws://{}{path}", self.running.local_addr())
+        format!("ws://{}{path}", self.running.local_addr().unwrap())
     }
 
     pub(crate) async fn raw(&self, path: &str) -> WebSocket {

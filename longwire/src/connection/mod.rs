@@ -14,6 +14,6 @@ mod wakers;
 mod websocket;
 
 pub use raw::RawParts;
-pub use shutdown::Connections;
+pub use shutdown::{Connections, Shutdown};
 pub use split::{Receiver, Sender};
 pub use websocket::WebSocket;

@@ -22,12 +22,13 @@ use tokio::sync::oneshot;
 use tokio::time::timeout;
 use tokio_util::io::poll_read_buf;
 
-use super::beside::{Admission, Desk, Seat};
 use super::event_loop::Loop;
+use super::event_loop::admission::{Admission, OpeningTask, Permit};
+use super::event_loop::opening::{Accepted, arrive, let_in_unanswered};
 use super::handler::Handler;
-use super::layer::{Carried, Layer};
-use super::links::{Command, Handle};
-use super::opening::{Accepted, arrive, let_in_unanswered};
+use super::mailbox::command::Command;
+use super::mailbox::handle::Handle;
+use super::socket::layer::{Carried, Layer};
 use crate::connection::scratch;
 use crate::end::Error;
 
@@ -42,7 +43,7 @@ impl Handle {
     /// HTTP/2 (RFC 8441), or what hyper has upgraded. It has the callbacks, topics, limits and the end that all others
     /// have.
     ///
-    /// [`Engine::ask`](super::Engine::ask) and [`Handler::request`](super::Handler::request) see `request`, on the
+    /// [`Engine::on_request`](super::Engine::on_request) and [`Handler::on_request`](super::Handler::on_request) see `request`, on the
     /// thread of the loop with the fewest connections. The rules of the handshake, which pages may connect among
     /// them, are the caller's to check before. Answer with [`Invitation::headers`], then hand over the stream:
     ///
@@ -74,12 +75,11 @@ impl Handle {
         let ends = || {
             Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "This server comes to its end: come again later.")
         };
-        let connections = |at: &usize| self.0.0[*at].connections.load(std::sync::atomic::Ordering::Relaxed);
-        let at = (0..self.0.0.len()).min_by_key(connections).unwrap_or_default();
+        let mailbox = self.mailbox(self.mailboxes().least_busy());
         let (reply, replied) = oneshot::channel();
-        let seat = Seat::new(Arc::clone(&self.0.0[at].connections));
-        let invite = Invite { request, from, seat, reply };
-        self.0.0[at].push(Command::Invite(Box::new(invite))).map_err(|_| ends())?;
+        let permit = Permit::acquire(Arc::clone(&mailbox.connections));
+        let invite = Invite { request, from, permit, reply };
+        mailbox.push(Command::Invite(Box::new(invite))).map_err(|_| ends())?;
         replied.await.map_err(|_| ends())?
     }
 }
@@ -100,7 +100,7 @@ impl fmt::Debug for Invitation {
 }
 
 impl Invitation {
-    /// What [`Handler::request`](super::Handler::request) has added to the answer.
+    /// What [`Handler::on_request`](super::Handler::on_request) has added to the answer.
     pub const fn headers(&self) -> &HeaderMap {
         &self.headers
     }
@@ -140,7 +140,7 @@ impl Invitation {
         };
         if let Some(engine) = self.engine.take() {
             // An engine that has ended drops it: that is the end of the stream.
-            let _ = engine.0.0[usize::from(self.at)].push(Command::Adopt(adoption));
+            let _ = engine.mailbox(self.at).push(Command::Adopt(adoption));
         }
         tokio::spawn(carry(stream, far, failed));
         Ok(())
@@ -150,21 +150,21 @@ impl Invitation {
 impl Drop for Invitation {
     fn drop(&mut self) {
         if let Some(engine) = &self.engine {
-            let _ = engine.0.0[usize::from(self.at)].push(Command::Forget(self.ticket));
+            let _ = engine.mailbox(self.at).push(Command::Forget(self.ticket));
         }
     }
 }
 
 /// A request to let somebody in.
-pub(super) struct Invite {
+pub(crate) struct Invite {
     request: Request<()>,
     from: SocketAddr,
-    seat: Seat,
+    permit: Permit,
     reply: oneshot::Sender<Result<Invitation, Refusal>>,
 }
 
 /// The stream of somebody who was let in.
-pub(super) struct Adoption {
+pub(crate) struct Adoption {
     ticket: u64,
     socket: TcpStream,
     failed: Arc<OnceLock<Error>>,
@@ -173,67 +173,68 @@ pub(super) struct Adoption {
 }
 
 /// Those who were let in and have no stream yet.
-pub(super) struct Invited<S> {
+pub(crate) struct Invitations<S> {
     next: u64,
-    by_ticket: HashMap<u64, (Accepted<S>, SocketAddr, Seat)>,
+    by_ticket: HashMap<u64, (Accepted<S>, SocketAddr, Permit)>,
 }
 
-impl<S> Default for Invited<S> {
+impl<S> Default for Invitations<S> {
     fn default() -> Self {
         Self { next: 0, by_ticket: HashMap::new() }
     }
 }
 
-impl<S> Invited<S> {
-    fn put(&mut self, accepted: Accepted<S>, from: SocketAddr, seat: Seat) -> u64 {
+impl<S> Invitations<S> {
+    fn put(&mut self, accepted: Accepted<S>, from: SocketAddr, permit: Permit) -> u64 {
         self.next += 1;
-        self.by_ticket.insert(self.next, (accepted, from, seat));
+        self.by_ticket.insert(self.next, (accepted, from, permit));
         self.next
     }
 
-    pub(super) fn take(&mut self, ticket: u64) -> Option<(Accepted<S>, SocketAddr, Seat)> {
+    pub(crate) fn take(&mut self, ticket: u64) -> Option<(Accepted<S>, SocketAddr, Permit)> {
         self.by_ticket.remove(&ticket)
     }
 }
 
-impl<H: Handler> Desk<H> {
+impl<H: Handler> OpeningTask<H> {
     /// Lets it in if it may: its ticket, and the headers of its answer.
     async fn invite(
         &self,
         mut request: Request<()>,
         from: SocketAddr,
-        seat: Seat,
+        permit: Permit,
     ) -> Result<(u64, HeaderMap), Refusal> {
         let from = arrive(&self.options, &mut request, from)?;
-        self.ask(&mut request, from).await?;
+        self.run_request_hook(&mut request, from).await?;
         let (accepted, headers) = let_in_unanswered(&self.options, request, from)?;
-        Ok((self.beside.invited.borrow_mut().put(accepted, from, seat), headers))
+        Ok((self.tasks.invited.borrow_mut().put(accepted, from, permit), headers))
     }
 }
 
 impl<H: Handler> Loop<H> {
-    pub(super) fn invite(&self, invite: Invite) {
-        let Invite { request, from, seat, mut reply } = invite;
-        let (desk, at) = (self.desk(), self.local.at);
+    pub(crate) fn invite(&self, invite: Invite) {
+        let Invite { request, from, permit, mut reply } = invite;
+        let (task, at) = (self.task(), self.local.at);
         self.spawn(async move {
-            let closing = desk.beside.closing.clone();
-            let asked = super::beside::unless(desk.invite(request, from, seat), reply.closed());
+            let closing = task.tasks.closing.clone();
+            let asked =
+                super::event_loop::admission::unless(task.invite(request, from, permit), reply.closed());
             let Some(Some(invited)) = closing.run_until_cancelled(Box::pin(asked)).await else { return };
             // Should nobody take it any more, it is dropped, and says so to this loop.
-            let engine = Some(desk.engine.clone());
+            let engine = Some(task.engine.clone());
             let invitation = invited.map(|(ticket, headers)| Invitation { engine, at, ticket, headers });
             drop(reply.send(invitation));
         });
     }
 
-    pub(super) fn adopt(&mut self, adoption: Adoption) {
+    pub(crate) fn adopt(&mut self, adoption: Adoption) {
         let Adoption { ticket, socket, failed, subprotocol, deflate } = adoption;
-        let invited = self.beside.invited.borrow_mut().take(ticket);
-        let Some((mut accepted, from, seat)) = invited else { return };
+        let invited = self.tasks.invited.borrow_mut().take(ticket);
+        let Some((mut accepted, from, permit)) = invited else { return };
         accepted.subprotocol = subprotocol;
         accepted.deflate = deflate;
         let layer = Some(Layer::Carried(Box::new(Carried { from, failed })));
-        self.take_in(Admission { stream: socket, layer, accepted, input: Bytes::new(), seat });
+        self.take_in(Admission { stream: socket, layer, accepted, input: Bytes::new(), permit });
     }
 }
 
@@ -310,7 +311,7 @@ where
     }
 }
 
-/// Reads once; empty at the end. Waiting holds no block.
+/// Reads once; empty at the end. Queued holds no block.
 async fn read_block<R: AsyncRead + Unpin>(from: &mut R) -> io::Result<BytesMut> {
     poll_fn(|cx| {
         let mut block = scratch::block();

@@ -1,179 +1,28 @@
-//! One connection of a loop: what it holds, and what a callback may do with it.
+//! A connection in a callback: sending, closing, subscribing, publishing.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Buf;
-use longwire_proto::{
-    Assembler, CloseCode, CloseFrame, Compress, Connection, DeflateParameters, Outbox, Outgoing, SendError,
-    SharedFrame,
-};
+use longwire_proto::{CloseCode, CloseFrame, Compress, DeflateParameters, Outgoing, SendError, SharedFrame};
 
-use super::layer::Layer;
-use super::links::{Handle, Id, Peer};
+use super::entry::{Entry, Local};
+use super::mailbox::command::Command;
+use super::mailbox::handle::{ConnHandle, Handle};
+use super::mailbox::id::Id;
 use super::slab::Key;
-use super::slow::{Backlog, Published, Relief, Waiting};
-use super::topics::{Log, Logged, NOBODY, Subscriptions, Topics};
+use super::socket::layer::Layer;
+use super::topics::backlog::{Evicted, Published, Queued};
+use super::topics::{Logged, NOBODY};
 use crate::end::Error;
-use crate::end::{Closed, Side};
-use crate::observe::counters::Tally;
-
-/// A WebSocket of a loop. One that is idle holds this and nothing else.
-pub(super) struct Entry {
-    pub(super) core: Connection,
-    pub(super) subscriptions: Subscriptions,
-    pub(super) held: Option<Box<Held>>,
-    /// How far it has heard what was published in this turn, where that is not all or nothing.
-    pub(super) heard: u32,
-}
-
-/// What a connection holds while something is half received, waits to be written, or comes to its end.
-#[derive(Debug, Default)]
-pub(super) struct Held {
-    pub(super) out: Outbox,
-    /// What was published and sent behind that.
-    pub(super) backlog: Backlog,
-    pub(super) assembler: Assembler,
-    /// What was read and not worked off: the beginning of a header or control frame, or all that came
-    /// while there is no room for answers.
-    pub(super) input: Vec<u8>,
-    /// `input` waits for room.
-    pub(super) paused: bool,
-    /// A write has found no room, or who sends has been told so, since all was written.
-    pub(super) was_blocked: bool,
-    /// Since when a message or a header is half received.
-    pub(super) begun: Option<Instant>,
-    /// The Close frame that we sent first.
-    pub(super) sent: Option<CloseFrame>,
-    pub(super) ending: Option<Ending>,
-    /// The stream takes no more bytes. What the peer said before may still be read.
-    pub(super) broken: Option<Error>,
-    /// What lies between the socket and this connection, from its beginning to its end.
-    pub(super) layer: Option<Layer>,
-}
-
-/// How a connection ends.
-#[derive(Debug)]
-pub(super) struct Ending {
-    pub(super) result: Result<Closed, Error>,
-    /// Not worth waiting for the peer.
-    pub(super) hopeless: bool,
-    /// Our direction of TCP is ended.
-    pub(super) shut: bool,
-}
-
-impl Held {
-    pub(super) fn is_needed(&self) -> bool {
-        self.was_blocked
-            || self.paused
-            || !self.out.is_empty()
-            || !self.backlog.is_empty()
-            || !self.input.is_empty()
-            || !self.assembler.is_idle()
-            || self.begun.is_some()
-            || self.sent.is_some()
-            || self.ending.is_some()
-            || self.broken.is_some()
-            || self.layer.is_some()
-    }
-}
-
-impl Entry {
-    pub(super) fn new(core: Connection) -> Self {
-        Self { core, subscriptions: Subscriptions::default(), held: None, heard: 0 }
-    }
-
-    pub(super) fn held(&mut self) -> &mut Held {
-        self.held.get_or_insert_default()
-    }
-
-    /// So much waits to be written that nothing more is read.
-    pub(super) fn is_behind(&self) -> bool {
-        let limit = self.core.config().write_buffer_limit();
-        self.held.as_ref().is_some_and(|held| held.out.remaining() + held.backlog.bytes() >= limit)
-    }
-
-    pub(super) fn is_ending(&self) -> bool {
-        self.held.as_ref().is_some_and(|held| held.ending.is_some())
-    }
-
-    /// How the stream that is carried to the socket has failed, if it has.
-    pub(super) fn carrier_failed(&self) -> Option<Error> {
-        match self.held.as_ref()?.layer.as_ref()? {
-            Layer::Carried(carried) => carried.failed.get().cloned(),
-            #[cfg(feature = "tls")]
-            Layer::Tls(_) => None,
-        }
-    }
-
-    /// Notes how it ends; the first to say so counts.
-    pub(super) fn end(&mut self, result: Result<Closed, Error>) {
-        let hopeless = !matches!(
-            result,
-            Ok(_)
-                | Err(Error::Protocol(_)
-                    | Error::MessageTimeout
-                    | Error::SlowConsumer
-                    | Error::Panicked
-                    | Error::Eof)
-        );
-        let held = self.held();
-        if held.ending.is_none() {
-            held.ending = Some(Ending { result, hopeless, shut: false });
-            held.backlog = Backlog::default();
-            held.input = Vec::new();
-            held.assembler.reset();
-            held.begun = None;
-        }
-    }
-
-    /// Both Close frames have passed: the first of them says by whom and why.
-    pub(super) fn closed_by(&mut self, frame: Option<CloseFrame>) {
-        let sent = self.held.as_mut().and_then(|held| held.sent.take());
-        let closed = match sent {
-            Some(sent) => Closed { by: Side::Us, frame: (sent.code != CloseCode::NO_STATUS).then_some(sent) },
-            None => Closed { by: Side::Peer, frame },
-        };
-        self.end(Ok(closed));
-    }
-
-    /// When something is to be done if nothing comes before.
-    pub(super) fn due(&self) -> Option<Instant> {
-        static NOTHING: Outbox = Outbox::new();
-        let Some(held) = &self.held else { return self.core.poll_timeout(&NOTHING) };
-        let own = self.core.poll_timeout(&held.out);
-        own.into_iter().chain(self.message_due()).chain(held.backlog.due()).min()
-    }
-
-    /// When the message that is half received is given up.
-    pub(super) fn message_due(&self) -> Option<Instant> {
-        self.held.as_ref()?.begun?.checked_add(self.core.config().message_time_limit()?)
-    }
-}
-
-/// What belongs to a loop and a callback may use.
-pub(super) struct Local {
-    pub(super) at: u16,
-    pub(super) engine: Handle,
-    pub(super) now: Instant,
-    /// What the connection that is worked on has to write.
-    pub(super) out: Outbox,
-    pub(super) topics: Topics,
-    pub(super) log: Log,
-    /// Connections that have heard a part of the log, or are not to hear all of it.
-    pub(super) apart: Vec<u32>,
-    pub(super) counters: Tally,
-    pub(super) slow: Arc<super::SlowPolicy>,
-}
 
 /// A connection, in a callback about it.
 pub struct Conn<'a> {
-    pub(super) key: Key,
-    pub(super) entry: &'a mut Entry,
-    pub(super) stream: &'a TcpStream,
-    pub(super) local: &'a mut Local,
+    pub(crate) key: Key,
+    pub(crate) entry: &'a mut Entry,
+    pub(crate) stream: &'a TcpStream,
+    pub(crate) local: &'a mut Local,
 }
 
 impl std::fmt::Debug for Conn<'_> {
@@ -188,9 +37,9 @@ impl Conn<'_> {
         Id { at: self.local.at, key: self.key }
     }
 
-    /// A handle on it that may be kept, and used from any thread.
-    pub fn peer(&self) -> Peer {
-        self.engine().peer(self.id())
+    /// Returns a handle on this connection that can be kept and used from any thread.
+    pub fn handle(&self) -> ConnHandle {
+        self.engine().conn(self.id())
     }
 
     /// A handle on the engine.
@@ -254,7 +103,7 @@ impl Conn<'_> {
         if self.check_room()? {
             self.entry.core.send_borrowed(message, compress, &mut self.local.out)?;
         } else {
-            self.wait(Waiting::Direct(message.into_message(), compress))?;
+            self.wait(Queued::Direct(message.into_message(), compress))?;
         }
         self.local.counters.sent.add(kind, length, true);
         Ok(())
@@ -269,7 +118,7 @@ impl Conn<'_> {
         if self.check_room()? {
             self.entry.core.send_shared(frame, &mut self.local.out)?;
         } else {
-            self.wait(Waiting::Shared(frame.clone()))?;
+            self.wait(Queued::Shared(frame.clone()))?;
         }
         self.local.counters.sent.add(frame.kind(), frame.payload_len(), true);
         Ok(())
@@ -278,7 +127,7 @@ impl Conn<'_> {
     /// Whether what is sent goes to the outbox, or behind what waits already.
     #[inline]
     fn check_room(&mut self) -> Result<bool, Error> {
-        self.hear();
+        self.catch_up();
         self.check_full()?;
         Ok(self.entry.held.as_ref().is_none_or(|held| held.backlog.is_empty()))
     }
@@ -296,7 +145,7 @@ impl Conn<'_> {
     }
 
     #[cold]
-    fn wait(&mut self, what: Waiting) -> Result<(), Error> {
+    fn wait(&mut self, what: Queued) -> Result<(), Error> {
         if !self.is_open() {
             return Err(SendError::Closing.into());
         }
@@ -329,12 +178,12 @@ impl Conn<'_> {
         self.close_with(CloseFrame::new(code, reason))
     }
 
-    pub(super) fn close_with(&mut self, frame: CloseFrame) -> Result<(), Error> {
+    pub(crate) fn close_with(&mut self, frame: CloseFrame) -> Result<(), Error> {
         frame.check()?;
         if !self.is_open() {
             return Ok(());
         }
-        self.hear();
+        self.catch_up();
         self.write_backlog(usize::MAX);
         self.entry.core.close(&frame, &mut self.local.out, self.local.now)?;
         self.entry.held().sent = Some(frame);
@@ -348,7 +197,7 @@ impl Conn<'_> {
             return false;
         }
         // What was published before is not for it.
-        self.hear_from_now_on();
+        self.catch_up_before_subscribing();
         let Local { topics, slow, .. } = &mut *self.local;
         topics.subscribe(topic, self.key.index, &mut self.entry.subscriptions, || slow(topic))
     }
@@ -356,7 +205,7 @@ impl Conn<'_> {
     /// Unsubscribes; `false` if it was not subscribed.
     pub fn unsubscribe(&mut self, topic: &str) -> bool {
         // What was published before is.
-        self.hear();
+        self.catch_up();
         self.local.topics.unsubscribe(topic, &mut self.entry.subscriptions)
     }
 
@@ -389,14 +238,14 @@ impl Conn<'_> {
     }
 
     fn publish_frame(&mut self, topic: &str, key: Option<Arc<str>>, frame: &SharedFrame, except: u32) {
-        let others =
-            self.local.engine.0.0.iter().enumerate().filter(|(at, _)| *at != usize::from(self.local.at));
+        let at = self.local.at;
+        let others = (0..).zip(self.local.engine.mailboxes().iter()).filter(|(other, _)| *other != at);
         let mut name: Option<Arc<str>> = None;
-        for (_, link) in others {
+        for (_, mailbox) in others {
             let topic = Arc::clone(name.get_or_insert_with(|| topic.into()));
             let (key, frame) = (key.clone(), frame.clone());
-            let command = super::links::Command::Publish { topic, key, frame, except: None };
-            if link.push(command).is_err() {
+            let command = Command::Publish { topic, key, frame, except: None };
+            if mailbox.push(command).is_err() {
                 self.local.counters.dropped += 1;
             }
         }
@@ -407,57 +256,57 @@ impl Conn<'_> {
     fn publish_beside(&mut self, topic: &str, key: Option<Arc<str>>, frame: &SharedFrame, except: u32) {
         if let Some(topic) = self.local.topics.find(topic) {
             if except != NOBODY && self.entry.subscriptions.contains(topic) {
-                self.stand_apart();
+                self.leave_batch();
             }
             self.local.log.push(Logged { topic, frame: frame.clone(), key, except });
         }
     }
 
     /// Publishes to the others of its own loop.
-    pub(super) fn publish_to_others(&mut self, topic: &str, key: Option<Arc<str>>, frame: &SharedFrame) {
+    pub(crate) fn publish_to_others(&mut self, topic: &str, key: Option<Arc<str>>, frame: &SharedFrame) {
         self.publish_beside(topic, key, frame, self.key.index);
     }
 
     /// From here on this connection's place in the log is its own.
-    pub(super) fn stand_apart(&mut self) {
-        if self.entry.heard == 0 {
+    pub(crate) fn leave_batch(&mut self) {
+        if self.entry.log_cursor == 0 {
             self.local.apart.push(self.key.index);
-            self.entry.heard = 1;
+            self.entry.log_cursor = 1;
         }
     }
 
     /// Takes what was published in this turn, so that what it is sent now comes behind.
     #[inline]
-    pub(super) fn hear(&mut self) {
+    pub(crate) fn catch_up(&mut self) {
         if !self.local.log.entries.is_empty() && !self.entry.subscriptions.is_empty() {
-            self.stand_apart();
-            self.hear_apart();
+            self.leave_batch();
+            self.deliver_from_log();
         }
     }
 
-    fn hear_from_now_on(&mut self) {
+    fn catch_up_before_subscribing(&mut self) {
         if !self.local.log.entries.is_empty() {
-            self.stand_apart();
-            self.hear_apart();
+            self.leave_batch();
+            self.deliver_from_log();
         }
     }
 
     #[inline(never)]
-    pub(super) fn hear_apart(&mut self) {
+    pub(crate) fn deliver_from_log(&mut self) {
         // Out of the way, for it is taken from while the connection is given.
         let log = std::mem::take(&mut self.local.log);
-        let from = (self.entry.heard as usize).saturating_sub(1);
+        let from = (self.entry.log_cursor as usize).saturating_sub(1);
         for logged in log.entries.get(from..).unwrap_or_default() {
             if logged.except != self.key.index && self.entry.subscriptions.contains(logged.topic) {
                 self.deliver(logged);
             }
         }
-        self.entry.heard = log.entries.len() as u32 + 1;
+        self.entry.log_cursor = log.entries.len() as u32 + 1;
         self.local.log = log;
     }
 
     /// Gives it a published message: to the outbox, or behind what waits.
-    pub(super) fn deliver(&mut self, logged: &Logged) {
+    pub(crate) fn deliver(&mut self, logged: &Logged) {
         if !self.is_open() {
             return;
         }
@@ -477,14 +326,14 @@ impl Conn<'_> {
         let (frame, key) = (logged.frame.clone(), logged.key.clone());
         let published = Published { frame, topic: Arc::clone(&topic.name), key, slow: topic.slow };
         let (ahead, now) = (self.local.out.remaining(), self.local.now);
-        let relief = self.entry.held().backlog.publish(published, ahead, now);
-        self.relieved(relief);
+        let evicted = self.entry.held().backlog.publish(published, ahead, now);
+        self.relieved(evicted);
     }
 
-    pub(super) fn relieved(&mut self, relief: Relief) {
-        self.local.counters.dropped += relief.dropped;
-        self.local.counters.replaced += relief.replaced;
-        if relief.close {
+    pub(crate) fn relieved(&mut self, evicted: Evicted) {
+        self.local.counters.dropped += evicted.dropped;
+        self.local.counters.replaced += evicted.replaced;
+        if evicted.close {
             let Local { out, now, .. } = &mut *self.local;
             self.entry.core.fail(CloseCode::TRY_AGAIN, "slow consumer", out, *now);
             self.entry.end(Err(Error::SlowConsumer));
@@ -492,7 +341,7 @@ impl Conn<'_> {
     }
 
     /// Moves what waits to the outbox, until that has `most` bytes.
-    pub(super) fn write_backlog(&mut self, most: usize) {
+    pub(crate) fn write_backlog(&mut self, most: usize) {
         let Some(held) = &mut self.entry.held else { return };
         while self.local.out.remaining() < most
             && let Some(waiting) = held.backlog.pop()
@@ -500,18 +349,11 @@ impl Conn<'_> {
             let (core, out) = (&mut self.entry.core, &mut self.local.out);
             // What may have become impossible by now, such as a message when the peer has closed, is moot.
             let _ = match waiting {
-                Waiting::Direct(message, compress) => core.send_with(message, compress, out),
-                Waiting::Shared(frame) | Waiting::Published(Published { frame, .. }) => {
+                Queued::Direct(message, compress) => core.send_with(message, compress, out),
+                Queued::Shared(frame) | Queued::Published(Published { frame, .. }) => {
                     core.send_shared(&frame, out)
                 }
             };
         }
-    }
-}
-
-/// What was published from outside of a connection.
-pub(super) fn publish_here(local: &mut Local, topic: &str, key: Option<Arc<str>>, frame: SharedFrame) {
-    if let Some(topic) = local.topics.find(topic) {
-        local.log.push(Logged { topic, frame, key, except: NOBODY });
     }
 }

@@ -1,6 +1,6 @@
 //! The server for very many connections: an event loop per core, which calls back.
 //!
-//! Beside [`WebSocket`](crate::WebSocket), which gives each connection to a task of its own, this is the
+//! TaskState [`WebSocket`](crate::WebSocket), which gives each connection to a task of its own, this is the
 //! other way to serve: one [`Handler`] is called for all connections, with messages that are lent where
 //! they were read. A connection that is idle costs 160 bytes and the application's state, a message no
 //! allocation, a broadcast one encoding and one write to each subscriber.
@@ -16,7 +16,7 @@
 //! impl Handler for Chat {
 //!     type State = String;
 //!
-//!     fn request(&self, request: &Request<()>, _: SocketAddr, _: &mut HeaderMap) -> Result<String, Refusal> {
+//!     fn on_request(&self, request: &Request<()>, _: SocketAddr, _: &mut HeaderMap) -> Result<String, Refusal> {
 //!         Ok(request.uri().path().to_owned())
 //!     }
 //!
@@ -40,7 +40,7 @@
 //! The rules and limits are those of [`Acceptor`] and [`Config`](crate::Config); deadlines are noticed
 //! within 64 ms.
 //!
-//! Others are served besides: those that speak [TLS](Engine::tls), those about whom [somebody else](Engine::ask) has to
+//! Others are served besides: those that speak [TLS](Engine::tls), those about whom [somebody else](Engine::on_request) has to
 //! be asked first, and streams that are no sockets, whose opening handshake
 //! [was answered elsewhere](Handle::invite).
 //!
@@ -49,10 +49,7 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Extensions, Request};
@@ -65,76 +62,34 @@ use crate::server::forwarded::TrustedProxies;
 use crate::tls::ServerTls;
 
 mod adopt;
-mod beside;
 mod conn;
-mod deliver;
-mod drain;
+mod entry;
 mod event_loop;
 mod handler;
-mod layer;
-mod links;
-mod opening;
+mod mailbox;
+mod options;
 mod running;
-#[cfg(feature = "tls")]
-mod session;
 mod slab;
-mod slow;
-mod stream;
+mod socket;
 mod topics;
-mod turn;
-#[cfg(target_os = "linux")]
-mod uring;
 mod wheel;
-mod wire;
-mod writer;
 
 pub use adopt::Invitation;
 pub use conn::Conn;
 pub use handler::{Handler, Opening};
-pub use links::{Drain, Handle, Id, Peer};
 pub use longwire_proto::{MessageRef, Outgoing};
+pub use mailbox::handle::{ConnHandle, Handle};
+pub use mailbox::id::Id;
 pub use running::Running;
-pub use slow::SlowConsumer;
-pub use stream::HttpStream;
+pub use socket::http_stream::HttpStream;
+pub use topics::backlog::SlowConsumer;
 
 use event_loop::{Loop, WAKER};
-use links::{Link, Links};
-
-/// Takes a connection that asks for no WebSocket, and the bytes that were read from it.
-type HttpService = dyn Fn(HttpStream, Bytes) -> Pin<Box<dyn Future<Output = ()>>> + Send + Sync;
-
-/// Finds out whether a client is let in, by asking somebody who has to be waited for.
-type Ask = dyn Fn(Request<()>, SocketAddr) -> Pin<Box<dyn Future<Output = Result<Extensions, Refusal>>>>
-    + Send
-    + Sync;
-
-/// What becomes of those who read too slowly, by the name of the topic.
-type SlowPolicy = dyn Fn(&str) -> SlowConsumer + Send + Sync;
+use mailbox::{Mailbox, Mailboxes};
+use options::{HttpService, Options, RequestHook, SlowPolicy};
 
 /// Connections that wait to be accepted; the system has a bound of its own, which may be lower.
 const BACKLOG: i32 = 4096;
-
-/// What all loops of an engine share.
-struct Options<H> {
-    handler: H,
-    acceptor: Acceptor,
-    slow: Arc<SlowPolicy>,
-    http: Option<Arc<HttpService>>,
-    ask: Option<Arc<Ask>>,
-    proxies: Option<TrustedProxies>,
-    max_connections: Option<usize>,
-    /// WebSockets that are open, if they are bounded.
-    connections: Arc<AtomicUsize>,
-    #[cfg(feature = "tls")]
-    tls: Option<ServerTls>,
-    io_uring: bool,
-}
-
-impl<H> Options<H> {
-    fn handshake_timeout(&self) -> Duration {
-        self.acceptor.settings().handshake_timeout
-    }
-}
 
 /// A server for very many connections, before it is started.
 pub struct Engine<H> {
@@ -143,7 +98,7 @@ pub struct Engine<H> {
     threads: Option<usize>,
     slow: Option<Arc<SlowPolicy>>,
     http: Option<Arc<HttpService>>,
-    ask: Option<Arc<Ask>>,
+    on_request: Option<Arc<RequestHook>>,
     proxies: Option<TrustedProxies>,
     max_connections: Option<usize>,
     #[cfg(feature = "tls")]
@@ -169,7 +124,7 @@ impl<H: Handler> Engine<H> {
             threads: None,
             slow: None,
             http: None,
-            ask: None,
+            on_request: None,
             proxies: None,
             max_connections: None,
             #[cfg(feature = "tls")]
@@ -246,7 +201,7 @@ impl<H: Handler> Engine<H> {
     }
 
     /// Asks somebody who has to be waited for, a database or another server, about each client whose request is
-    /// otherwise good, before [`Handler::request`] sees it. What is answered is put into the request's
+    /// otherwise good, before [`Handler::on_request`] sees it. What is answered is put into the request's
     /// [extensions](Request::extensions).
     ///
     /// It runs in a task on the loop's thread. An answer that does not come within
@@ -262,7 +217,7 @@ impl<H: Handler> Engine<H> {
     ///
     /// # async fn look_up(token: &str) -> Option<User> { Some(User(token.into())) }
     /// fn with_users<H: Handler>(engine: Engine<H>) -> Engine<H> {
-    ///     engine.ask(async |request, _| {
+    ///     engine.on_request(async |request, _| {
     ///         let token = request.uri().query().unwrap_or_default();
     ///         let Some(user) = look_up(token).await else {
     ///             return Err(Refusal::new(StatusCode::UNAUTHORIZED, "who are you?"));
@@ -274,16 +229,16 @@ impl<H: Handler> Engine<H> {
     /// }
     /// ```
     #[must_use]
-    pub fn ask<F, T>(mut self, ask: F) -> Self
+    pub fn on_request<F, T>(mut self, hook: F) -> Self
     where
         F: Fn(Request<()>, SocketAddr) -> T + Send + Sync + 'static,
         T: Future<Output = Result<Extensions, Refusal>> + 'static,
     {
-        self.ask = Some(Arc::new(move |request, from| Box::pin(ask(request, from))));
+        self.on_request = Some(Arc::new(move |request, from| Box::pin(hook(request, from))));
         self
     }
 
-    /// Proxies whose word is taken for who the client is: its address is then what [`Handler::request`] is given, and
+    /// Proxies whose word is taken for who the client is: its address is then what [`Handler::on_request`] is given, and
     /// the host that it asked for the request's. See [`TrustedProxies::apply`].
     #[must_use]
     pub fn trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
@@ -343,7 +298,7 @@ impl<H: Handler> Engine<H> {
             handler: self.handler,
             acceptor: self.acceptor,
             slow,
-            ask: self.ask,
+            on_request: self.on_request,
             proxies: self.proxies,
             max_connections: self.max_connections,
             connections: Arc::default(),
@@ -355,15 +310,15 @@ impl<H: Handler> Engine<H> {
         });
 
         let polls = (0..threads).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>()?;
-        let links = polls.iter().map(|poll| Ok(Link::new(Waker::new(poll.registry(), WAKER)?)));
-        let links = Arc::new(Links(links.collect::<io::Result<_>>()?));
+        let mailboxes = polls.iter().map(|poll| Ok(Mailbox::new(Waker::new(poll.registry(), WAKER)?)));
+        let mailboxes = Arc::new(Mailboxes::new(mailboxes.collect::<io::Result<_>>()?));
         let address = listener.as_ref().map(std::net::TcpListener::local_addr).transpose()?;
-        let mut running = Running::new(address, Handle(Arc::clone(&links)));
+        let mut running = Running::new(address, Handle::new(Arc::clone(&mailboxes)));
         for (at, poll) in (0..).zip(polls) {
-            let (options, links) = (Arc::clone(&options), Arc::clone(&links));
+            let (options, mailboxes) = (Arc::clone(&options), Arc::clone(&mailboxes));
             let listener = listener.as_ref().map(std::net::TcpListener::try_clone).transpose()?;
             running.spawn(at, move || async move {
-                Loop::new(at, options, links, &poll, listener)?.run(poll).await
+                Loop::new(at, options, mailboxes, &poll, listener)?.run(poll).await
             })?;
         }
         Ok(running)

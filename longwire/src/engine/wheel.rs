@@ -13,7 +13,7 @@ const SLOTS: u32 = 1024;
 
 /// A wheel; who is in it is known by an index.
 #[derive(Debug)]
-pub(super) struct Wheel {
+pub(crate) struct Wheel {
     start: Instant,
     /// All ticks before this one are done.
     next: u32,
@@ -24,10 +24,10 @@ pub(super) struct Wheel {
 }
 
 /// When someone is looked at next; `0` is never.
-pub(super) type Tick = u32;
+pub(crate) type Tick = u32;
 
 impl Wheel {
-    pub(super) fn new(now: Instant) -> Self {
+    pub(crate) fn new(now: Instant) -> Self {
         Self { start: now, next: 1, slots: (0..SLOTS).map(|_| Vec::new()).collect(), len: 0, first: 0 }
     }
 
@@ -38,7 +38,7 @@ impl Wheel {
     }
 
     /// Puts `index` in, to be looked at when `due` is over, unless it is to be before.
-    pub(super) fn arm(&mut self, index: u32, armed: &mut Tick, due: Instant) {
+    pub(crate) fn arm(&mut self, index: u32, armed: &mut Tick, due: Instant) {
         let tick = self.tick(due).clamp(self.next, self.next + SLOTS - 1);
         if *armed == 0 || tick < *armed {
             *armed = tick;
@@ -51,7 +51,7 @@ impl Wheel {
 
     /// Whom to look at by `now`: all who were put in for one tick, and that tick. Whose own tick is another
     /// by now is not meant.
-    pub(super) fn expired(&mut self, now: Instant) -> Option<(Tick, Vec<u32>)> {
+    pub(crate) fn expired(&mut self, now: Instant) -> Option<(Tick, Vec<u32>)> {
         let since = now.saturating_duration_since(self.start).as_nanos();
         let over = u32::try_from(since / TICK.as_nanos()).unwrap_or(u32::MAX);
         while self.next <= over {
@@ -73,7 +73,7 @@ impl Wheel {
     }
 
     /// When there will be someone to look at.
-    pub(super) fn next_due(&mut self) -> Option<Instant> {
+    pub(crate) fn next_due(&mut self) -> Option<Instant> {
         if self.len == 0 {
             return None;
         }

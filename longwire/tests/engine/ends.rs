@@ -231,7 +231,7 @@ fn the_engine_was_stopped() {
         assert!(raw.rest().is_empty());
     }
     let House { running, .. } = house;
-    let handle = running.handle().clone();
+    let handle = running.handle();
     running.wait().unwrap();
     assert_eq!((handle.counters().open, handle.counters().lost), (0, 10));
 }

@@ -19,7 +19,7 @@ use crate::server::upgrade::{Upgraded, is_http2, judge, not_upgradable};
 
 impl Handle {
     /// As [`upgrade`](crate::upgrade()), for a connection of the engine: the acceptor judges the request, then
-    /// [`Engine::ask`](crate::engine::Engine::ask) and [`Handler::request`](crate::engine::Handler::request) see it. The future
+    /// [`Engine::on_request`](crate::engine::Engine::on_request) and [`Handler::on_request`](crate::engine::Handler::on_request) see it. The future
     /// beside the response hands the stream over once the response is on its way: spawn it. What is among the request's
     /// extensions lives as long as the stream, such as what tells the server that its connection is not idle.
     ///

@@ -7,16 +7,16 @@ use std::sync::{Arc, OnceLock};
 use crate::end::Error;
 
 #[derive(Debug)]
-pub(super) enum Layer {
+pub(crate) enum Layer {
     #[cfg(feature = "tls")]
-    Tls(Box<super::session::Session>),
+    Tls(Box<crate::engine::socket::tls::TlsSession>),
     Carried(Box<Carried>),
 }
 
 /// The socket is one end of a pair, and a task carries what comes of it to where the peer is.
 #[derive(Debug)]
-pub(super) struct Carried {
-    pub(super) from: SocketAddr,
+pub(crate) struct Carried {
+    pub(crate) from: SocketAddr,
     /// How that stream has failed.
-    pub(super) failed: Arc<OnceLock<Error>>,
+    pub(crate) failed: Arc<OnceLock<Error>>,
 }

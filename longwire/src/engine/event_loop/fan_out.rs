@@ -4,10 +4,12 @@ use std::collections::HashMap;
 
 use longwire_proto::{Batch, Class};
 
-use super::conn::{Conn, Entry};
-use super::event_loop::{Loop, Place, What};
-use super::handler::Handler;
-use super::topics::NOBODY;
+use super::Loop;
+use super::place::{Place, Stage};
+use crate::engine::conn::Conn;
+use crate::engine::entry::Entry;
+use crate::engine::handler::Handler;
+use crate::engine::topics::NOBODY;
 use crate::observe::counters::Traffic;
 
 /// Stands for several topics at once.
@@ -15,7 +17,7 @@ const SEVERAL: u16 = u16::MAX;
 
 impl<H: Handler> Loop<H> {
     /// Delivers the log.
-    pub(super) fn deliver(&mut self) {
+    pub(crate) fn deliver(&mut self) {
         if !self.local.log.entries.is_empty() {
             self.delivering = true;
             self.deliver_batches();
@@ -26,9 +28,9 @@ impl<H: Handler> Loop<H> {
             self.local.log.clear();
             self.delivering = false;
         }
-        self.local.topics.compact(|index, seat| {
-            if let Some(Place { what: What::Open(entry, _), .. }) = self.slab.at(index) {
-                entry.subscriptions.moved(seat);
+        self.local.topics.compact(|index, permit| {
+            if let Some(Place { stage: Stage::Open(entry, _), .. }) = self.slab.at(index) {
+                entry.subscriptions.moved(permit);
             }
         });
         self.local.topics.sweep();
@@ -81,14 +83,14 @@ impl<H: Handler> Loop<H> {
     /// What is to be written to a member that holds nothing, as most do; the others get it by themselves.
     #[inline]
     fn class_of(&mut self, index: u32, batch: &mut Batch) -> Option<Class> {
-        let Some(Place { what: What::Open(entry, _), mark, .. }) = self.slab.at(index) else { return None };
+        let Some(Place { stage: Stage::Open(entry, _), mark, .. }) = self.slab.at(index) else { return None };
         let several = std::mem::take(mark) == SEVERAL;
-        if entry.heard != 0 {
+        if entry.log_cursor != 0 {
             return None;
         }
         let class = if several || entry.held.is_some() { None } else { batch.class(&entry.core) };
         if class.is_none() {
-            entry.heard = 1;
+            entry.log_cursor = 1;
             self.local.apart.push(index);
         }
         class
@@ -123,18 +125,18 @@ impl<H: Handler> Loop<H> {
         self.written = results;
     }
 
-    /// To those who have heard a part of it, have said some of it, hear several topics, or do not keep up.
+    /// To those who have log_cursor a part of it, have said some of it, catch_up several topics, or do not keep up.
     fn deliver_apart(&mut self, index: u32) {
         let Some(key) = self.slab.key(index) else { return };
-        let Some(Place { what: What::Open(entry, _), stream, .. }) = self.slab.at(index) else { return };
-        if entry.heard == 0 {
+        let Some(Place { stage: Stage::Open(entry, _), stream, .. }) = self.slab.at(index) else { return };
+        if entry.log_cursor == 0 {
             return;
         }
-        let aside = super::turn::lend_outbox(entry, &mut self.local);
+        let aside = crate::engine::entry::lend_outbox(entry, &mut self.local);
         let conn = &mut Conn { key, entry, stream, local: &mut self.local };
-        conn.hear_apart();
-        let Entry { heard, .. } = conn.entry;
-        *heard = 0;
+        conn.deliver_from_log();
+        let Entry { log_cursor, .. } = conn.entry;
+        *log_cursor = 0;
         self.settle(index, aside);
     }
 }

@@ -2,17 +2,18 @@
 
 use std::time::{Duration, Instant};
 
-use super::event_loop::{Loop, Place, What};
-use super::handler::Handler;
-use super::links::Drain;
-use super::slab::Key;
+use super::Loop;
+use super::place::{Place, Stage};
+use crate::connection::Shutdown;
+use crate::engine::handler::Handler;
+use crate::engine::slab::Key;
 
 /// How often it is looked whether all have gone.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// A drain under way.
-pub(super) struct Draining {
-    drain: Drain,
+pub(crate) struct Draining {
+    drain: Shutdown,
     since: Instant,
     /// Those to be closed, and how many of them are.
     keys: Vec<Key>,
@@ -20,7 +21,7 @@ pub(super) struct Draining {
 }
 
 impl Draining {
-    pub(super) fn next_due(&self, now: Instant) -> Instant {
+    pub(crate) fn next_due(&self, now: Instant) -> Instant {
         let left = self.keys.len() - self.closed;
         let step = if left > 0 { self.drain.spread / self.keys.len() as u32 } else { LOOK };
         now + step.clamp(Duration::from_millis(1), LOOK)
@@ -38,18 +39,18 @@ impl Draining {
 }
 
 impl<H: Handler> Loop<H> {
-    pub(super) fn begin_to_drain(&mut self, drain: Drain) {
+    pub(crate) fn begin_to_drain(&mut self, drain: Shutdown) {
         if self.draining.is_some() {
             return;
         }
         self.stop_accepting();
-        self.beside.closing.cancel();
-        self.beside.invited.take();
+        self.tasks.closing.cancel();
+        self.tasks.invited.take();
         let mut keys = Vec::new();
         for key in self.slab.keys().collect::<Vec<_>>() {
             match self.slab.get(key) {
-                Some(Place { what: What::Open(..), .. }) => keys.push(key),
-                _ => self.forget_greeting(key.index),
+                Some(Place { stage: Stage::Open(..), .. }) => keys.push(key),
+                _ => self.drop_pending(key.index),
             }
         }
         self.draining = Some(Draining { drain, since: self.local.now, keys, closed: 0 });
@@ -57,7 +58,7 @@ impl<H: Handler> Loop<H> {
     }
 
     /// Closes those whose time has come.
-    pub(super) fn drain_on(&mut self) {
+    pub(crate) fn drain_on(&mut self) {
         let Some(mut draining) = self.draining.take() else { return };
         let now = self.local.now;
         let wanted = draining.wanted(now);
@@ -66,7 +67,7 @@ impl<H: Handler> Loop<H> {
             self.on(key, |conn| drop(conn.close_with(draining.drain.frame.clone())));
         }
         draining.closed = wanted;
-        let Drain { spread, timeout, .. } = draining.drain;
+        let Shutdown { spread, timeout, .. } = draining.drain;
         let end = draining.since.checked_add(spread).and_then(|end| end.checked_add(timeout));
         self.stopped |= end.is_some_and(|end| now >= end);
         self.draining = Some(draining);

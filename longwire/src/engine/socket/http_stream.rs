@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use super::layer::Layer;
+use crate::engine::socket::layer::Layer;
 #[cfg(feature = "tls")]
 use crate::tls::TlsStream;
 
@@ -75,13 +75,13 @@ impl HttpStream {
     }
 
     /// What a loop needs of it: the socket, and what lies between.
-    pub(super) fn into_parts(self) -> io::Result<(std::net::TcpStream, Option<Layer>)> {
+    pub(crate) fn into_parts(self) -> io::Result<(std::net::TcpStream, Option<Layer>)> {
         match self.0 {
             Inner::Tcp(stream) => Ok((stream.into_std()?, None)),
             #[cfg(feature = "tls")]
             Inner::Tls(stream) => {
                 let (stream, session) = stream.into_inner();
-                let session = Box::new(super::session::Session::new(session));
+                let session = Box::new(crate::engine::socket::tls::TlsSession::new(session));
                 Ok((stream.into_std()?, Some(Layer::Tls(session))))
             }
         }

@@ -1,14 +1,16 @@
 //! Topics of one loop: who is subscribed, and what was published and is not delivered yet.
 
+pub(crate) mod backlog;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use longwire_proto::SharedFrame;
 
-use super::slow::SlowConsumer;
+use crate::engine::topics::backlog::SlowConsumer;
 
 /// What stands in a list of members where nobody is.
-pub(super) const NOBODY: u32 = u32::MAX;
+pub(crate) const NOBODY: u32 = u32::MAX;
 
 /// So many bytes are published before they are delivered, in the middle of a turn if need be.
 const LOG_MAX: usize = 256 * 1024;
@@ -21,7 +23,7 @@ const HOLES_MIN: usize = 64;
 
 /// The topics that someone is subscribed to.
 #[derive(Debug, Default)]
-pub(super) struct Topics {
+pub(crate) struct Topics {
     by_name: HashMap<Arc<str>, u32>,
     list: Vec<Option<Topic>>,
     free: Vec<u32>,
@@ -33,23 +35,23 @@ pub(super) struct Topics {
 
 /// A flat list of members, in which who leaves leaves a hole: nobody moves.
 #[derive(Debug)]
-pub(super) struct Topic {
-    pub(super) name: Arc<str>,
-    pub(super) members: Vec<u32>,
+pub(crate) struct Topic {
+    pub(crate) name: Arc<str>,
+    pub(crate) members: Vec<u32>,
     holes: Vec<u32>,
-    pub(super) slow: SlowConsumer,
+    pub(crate) slow: SlowConsumer,
 }
 
 /// A member's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Seat {
+pub(crate) struct Seat {
     topic: u32,
     at: u32,
 }
 
 /// The topics that one connection is subscribed to.
 #[derive(Debug, Default)]
-pub(super) enum Subscriptions {
+pub(crate) enum Subscriptions {
     #[default]
     None,
     One(Seat),
@@ -58,11 +60,11 @@ pub(super) enum Subscriptions {
 }
 
 impl Subscriptions {
-    pub(super) const fn is_empty(&self) -> bool {
+    pub(crate) const fn is_empty(&self) -> bool {
         matches!(self, Self::None)
     }
 
-    pub(super) fn contains(&self, topic: u32) -> bool {
+    pub(crate) fn contains(&self, topic: u32) -> bool {
         match self {
             Self::None => false,
             Self::One(seat) => seat.topic == topic,
@@ -71,7 +73,7 @@ impl Subscriptions {
     }
 
     /// A place has changed.
-    pub(super) fn moved(&mut self, seat: Seat) {
+    pub(crate) fn moved(&mut self, seat: Seat) {
         match self {
             Self::One(one) if one.topic == seat.topic => *one = seat,
             Self::Many(seats) => {
@@ -111,22 +113,22 @@ impl Subscriptions {
 }
 
 impl Topics {
-    pub(super) fn find(&self, name: &str) -> Option<u32> {
+    pub(crate) fn find(&self, name: &str) -> Option<u32> {
         self.by_name.get(name).copied()
     }
 
-    pub(super) fn get(&self, topic: u32) -> Option<&Topic> {
+    pub(crate) fn get(&self, topic: u32) -> Option<&Topic> {
         self.list.get(topic as usize)?.as_ref()
     }
 
     /// Who is at a place of a topic, perhaps [`NOBODY`]; `None` behind the last one.
     #[inline]
-    pub(super) fn member(&self, topic: u32, at: usize) -> Option<u32> {
+    pub(crate) fn member(&self, topic: u32, at: usize) -> Option<u32> {
         self.get(topic)?.members.get(at).copied()
     }
 
     /// Subscribes connection `index`; `false` if it was.
-    pub(super) fn subscribe(
+    pub(crate) fn subscribe(
         &mut self,
         name: &str,
         index: u32,
@@ -162,14 +164,14 @@ impl Topics {
     }
 
     /// Unsubscribes; `false` if it was not subscribed.
-    pub(super) fn unsubscribe(&mut self, name: &str, subscriptions: &mut Subscriptions) -> bool {
+    pub(crate) fn unsubscribe(&mut self, name: &str, subscriptions: &mut Subscriptions) -> bool {
         let Some(topic) = self.find(name) else { return false };
         let Some(seat) = subscriptions.remove(topic) else { return false };
         self.leave(seat);
         true
     }
 
-    pub(super) fn unsubscribe_all(&mut self, subscriptions: &mut Subscriptions) {
+    pub(crate) fn unsubscribe_all(&mut self, subscriptions: &mut Subscriptions) {
         match std::mem::take(subscriptions) {
             Subscriptions::None => {}
             Subscriptions::One(seat) => self.leave(seat),
@@ -191,7 +193,7 @@ impl Topics {
     }
 
     /// Closes the holes of topics that have many, `moved` being told of each member's new place.
-    pub(super) fn compact(&mut self, mut moved: impl FnMut(u32, Seat)) {
+    pub(crate) fn compact(&mut self, mut moved: impl FnMut(u32, Seat)) {
         for number in std::mem::take(&mut self.sparse) {
             let Some(Some(topic)) = self.list.get_mut(number as usize) else { continue };
             topic.members.retain(|&index| index != NOBODY);
@@ -204,7 +206,7 @@ impl Topics {
     }
 
     /// Forgets the topics that nobody is subscribed to. Not while something of theirs is to be delivered.
-    pub(super) fn sweep(&mut self) {
+    pub(crate) fn sweep(&mut self) {
         for number in std::mem::take(&mut self.left) {
             let Some(slot) = self.list.get_mut(number as usize) else { continue };
             if let Some(topic) = slot.take_if(|topic| topic.holes.len() == topic.members.len()) {
@@ -221,31 +223,31 @@ impl Topics {
 
 /// What was published in this turn.
 #[derive(Debug, Default)]
-pub(super) struct Log {
-    pub(super) entries: Vec<Logged>,
+pub(crate) struct Log {
+    pub(crate) entries: Vec<Logged>,
     bytes: usize,
 }
 
 #[derive(Debug)]
-pub(super) struct Logged {
-    pub(super) topic: u32,
-    pub(super) frame: SharedFrame,
-    pub(super) key: Option<Arc<str>>,
-    /// The connection that has said it, and does not hear it.
-    pub(super) except: u32,
+pub(crate) struct Logged {
+    pub(crate) topic: u32,
+    pub(crate) frame: SharedFrame,
+    pub(crate) key: Option<Arc<str>>,
+    /// The connection that has said it, and does not catch_up it.
+    pub(crate) except: u32,
 }
 
 impl Log {
-    pub(super) fn push(&mut self, logged: Logged) {
+    pub(crate) fn push(&mut self, logged: Logged) {
         self.bytes += ENTRY + logged.frame.payload_len();
         self.entries.push(logged);
     }
 
-    pub(super) const fn is_full(&self) -> bool {
+    pub(crate) const fn is_full(&self) -> bool {
         self.bytes >= LOG_MAX
     }
 
-    pub(super) fn clear(&mut self) {
+    pub(crate) fn clear(&mut self) {
         self.entries.clear();
         self.bytes = 0;
     }

@@ -14,16 +14,18 @@ use longwire_proto::handshake::{HeadLimits, HeadReader, Refusal, server};
 use longwire_proto::{Connection, DeflateParameters, Role};
 use mio::unix::SourceFd;
 
-use super::Options;
-use super::beside::Seat;
-use super::conn::{Conn, Entry};
-use super::event_loop::{Loop, Place, What};
-use super::handler::{Handler, Opening};
-use super::layer::Layer;
-use super::links::Id;
-use super::stream::HttpStream;
+use super::Loop;
+use super::admission::Permit;
+use super::place::{Place, Stage};
 use crate::end::AcceptError;
 use crate::end::cause;
+use crate::engine::conn::Conn;
+use crate::engine::entry::Entry;
+use crate::engine::handler::{Handler, Opening};
+use crate::engine::mailbox::id::Id;
+use crate::engine::options::Options;
+use crate::engine::socket::http_stream::HttpStream;
+use crate::engine::socket::layer::Layer;
 use crate::observe::counters::Told;
 use crate::observe::trace;
 use crate::server::accept::Settings;
@@ -32,35 +34,35 @@ use crate::server::accept::Settings;
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("10");
 
 /// A connection whose request has not come, or not whole.
-pub(super) struct Greeting {
+pub(crate) struct PendingRequest {
     from: SocketAddr,
-    pub(super) since: Instant,
-    begun: Option<Box<Begun>>,
+    pub(crate) since: Instant,
+    partial: Option<Box<PartialHead>>,
 }
 
 /// The beginning of a head.
-struct Begun {
+struct PartialHead {
     input: Vec<u8>,
     reader: HeadReader,
 }
 
-impl Greeting {
-    pub(super) const fn new(from: SocketAddr, since: Instant) -> Self {
-        Self { from, since, begun: None }
+impl PendingRequest {
+    pub(crate) const fn new(from: SocketAddr, since: Instant) -> Self {
+        Self { from, since, partial: None }
     }
 }
 
 /// A request that the application has let in.
-pub(super) struct Accepted<S> {
+pub(crate) struct Accepted<S> {
     request: Request<()>,
     /// The head that answers it; empty where somebody else answers.
     answer: Vec<u8>,
-    pub(super) subprotocol: Option<Box<str>>,
-    pub(super) deflate: Option<DeflateParameters>,
+    pub(crate) subprotocol: Option<Box<str>>,
+    pub(crate) deflate: Option<DeflateParameters>,
     state: S,
     from: SocketAddr,
-    /// One of [`max_connections`](super::Engine::max_connections).
-    room: Seat,
+    /// One of [`max_connections`](crate::engine::Engine::max_connections).
+    room: Permit,
 }
 
 /// Runs what belongs to the application; should it panic, the client is told.
@@ -70,7 +72,7 @@ fn guard<T>(run: impl FnOnce() -> Result<T, Refusal>) -> Result<T, Refusal> {
 }
 
 /// Whether the request is a good one, and the headers that are added to its answer.
-pub(super) fn check<H>(
+pub(crate) fn check<H>(
     options: &Options<H>,
     request: &Request<()>,
 ) -> Result<(server::Acceptance, HeaderMap), Refusal> {
@@ -80,7 +82,7 @@ pub(super) fn check<H>(
 }
 
 /// Lets it in, if the application wants to and there is room.
-pub(super) fn let_in<H: Handler>(
+pub(crate) fn let_in<H: Handler>(
     options: &Options<H>,
     request: Request<()>,
     from: SocketAddr,
@@ -88,7 +90,7 @@ pub(super) fn let_in<H: Handler>(
 ) -> Result<Accepted<H::State>, Refusal> {
     let room = room(options)?;
     guard(|| {
-        let state = options.handler.request(&request, from, &mut headers)?;
+        let state = options.handler.on_request(&request, from, &mut headers)?;
         let response = Settings::response(&acceptance, &headers)?;
         let mut answer = Vec::new();
         server::encode_response(&response, &mut answer);
@@ -98,29 +100,29 @@ pub(super) fn let_in<H: Handler>(
 }
 
 /// As [`let_in`], of a request that somebody else answers, with these headers besides.
-pub(super) fn let_in_unanswered<H: Handler>(
+pub(crate) fn let_in_unanswered<H: Handler>(
     options: &Options<H>,
     request: Request<()>,
     from: SocketAddr,
 ) -> Result<(Accepted<H::State>, HeaderMap), Refusal> {
     let room = room(options)?;
     let mut headers = HeaderMap::new();
-    let state = guard(|| options.handler.request(&request, from, &mut headers))?;
+    let state = guard(|| options.handler.on_request(&request, from, &mut headers))?;
     let (answer, subprotocol, deflate) = (Vec::new(), None, None);
     Ok((Accepted { request, answer, subprotocol, deflate, state, from, room }, headers))
 }
 
 /// Counts and traces a handshake that has failed.
-pub(super) fn not_opened(told: &Told, from: Option<SocketAddr>, error: &AcceptError) {
+pub(crate) fn not_opened(told: &Told, from: Option<SocketAddr>, error: &AcceptError) {
     told.not_opened(cause::reason(error.status(), error.cause()));
     trace::not_opened(Role::Server, from, error.status(), error.cause());
 }
 
-fn room<H>(options: &Options<H>) -> Result<Seat, Refusal> {
-    let Some(most) = options.max_connections else { return Ok(Seat::default()) };
-    let seat = Seat::new(Arc::clone(&options.connections));
+fn room<H>(options: &Options<H>) -> Result<Permit, Refusal> {
+    let Some(most) = options.max_connections else { return Ok(Permit::default()) };
+    let permit = Permit::acquire(Arc::clone(&options.connections));
     if options.connections.load(Ordering::Relaxed) <= most {
-        return Ok(seat);
+        return Ok(permit);
     }
     // RFC 9110 15.6.4 and 10.2.3.
     let text = "This server has as many connections as it may have: come again later.";
@@ -128,7 +130,7 @@ fn room<H>(options: &Options<H>) -> Result<Seat, Refusal> {
 }
 
 /// Who a request is from, and what trusted proxies say of it.
-pub(super) fn arrive<H>(
+pub(crate) fn arrive<H>(
     options: &Options<H>,
     request: &mut Request<()>,
     from: SocketAddr,
@@ -140,7 +142,7 @@ pub(super) fn arrive<H>(
 }
 
 /// The answer where there is no HTTP service: that no upgrade is asked for is what is wrong.
-pub(super) fn upgrade_required() -> Refusal {
+pub(crate) fn upgrade_required() -> Refusal {
     Refusal::new(
         StatusCode::UPGRADE_REQUIRED,
         "This is a WebSocket endpoint: the request needs Upgrade: websocket (RFC 6455 4.2.1).",
@@ -149,41 +151,41 @@ pub(super) fn upgrade_required() -> Refusal {
 
 impl<H: Handler> Loop<H> {
     /// Reads on, and answers when the request is whole.
-    pub(super) fn greet(&mut self, index: u32) {
+    pub(crate) fn read_request(&mut self, index: u32) {
         let Some(place) = self.slab.at(index) else { return };
-        let What::Greeting(greeting) = &mut place.what else { return };
+        let Stage::Pending(pending) = &mut place.stage else { return };
         let mut stream = &place.stream;
         if !std::mem::take(&mut place.readable) {
             return;
         }
         // No head that is within its limits fills the buffer.
-        let before = greeting.begun.as_ref().map_or(0, |begun| begun.input.len());
-        if let Some(begun) = &greeting.begun {
-            self.buffer[..before].copy_from_slice(&begun.input);
+        let before = pending.partial.as_ref().map_or(0, |partial| partial.input.len());
+        if let Some(partial) = &pending.partial {
+            self.buffer[..before].copy_from_slice(&partial.input);
         }
         let count = match stream.read(&mut self.buffer[before..]) {
             Ok(0) => {
                 self.not_opened(index, &AcceptError::Eof);
-                return self.forget_greeting(index);
+                return self.drop_pending(index);
             }
             Ok(count) => count,
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock) => return,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => return self.read_again(index),
             Err(error) => {
                 self.not_opened(index, &error.into());
-                return self.forget_greeting(index);
+                return self.drop_pending(index);
             }
         };
         let length = before + count;
         let limits = HeadLimits::default();
-        let reader = greeting.begun.take().map(|begun| begun.reader);
+        let reader = pending.partial.take().map(|partial| partial.reader);
         let mut reader = reader.unwrap_or_else(|| HeadReader::for_request(limits));
         self.read_on(index, length == self.buffer.len());
         match reader.scan(&self.buffer[..length]) {
             Ok(None) => {
                 let input = self.buffer[..length].to_vec();
-                if let Some(Place { what: What::Greeting(greeting), .. }) = self.slab.at(index) {
-                    greeting.begun = Some(Box::new(Begun { input, reader }));
+                if let Some(Place { stage: Stage::Pending(pending), .. }) = self.slab.at(index) {
+                    pending.partial = Some(Box::new(PartialHead { input, reader }));
                 }
             }
             Ok(Some(head)) => self.answer(index, head, length),
@@ -201,8 +203,8 @@ impl<H: Handler> Loop<H> {
     /// The request is in the first `head` of `length` bytes in the buffer.
     fn answer(&mut self, index: u32, head: usize, length: usize) {
         let Some(place) = self.slab.at(index) else { return };
-        let What::Greeting(greeting) = &place.what else { return };
-        let from = greeting.from;
+        let Stage::Pending(pending) = &place.stage else { return };
+        let from = pending.from;
         let mut request = match server::parse_request(&self.buffer[..head], HeadLimits::default()) {
             Ok(request) => request,
             Err(refusal) => return self.refuse(index, refusal),
@@ -214,7 +216,7 @@ impl<H: Handler> Loop<H> {
         let checked =
             arrive(options, &mut request, from).and_then(|from| Ok((from, check(options, &request)?)));
         let accepted = match checked {
-            Ok((from, checked)) if options.ask.is_some() => {
+            Ok((from, checked)) if options.on_request.is_some() => {
                 return self.wait_for_verdict(index, request, from, checked, head, length);
             }
             Ok((from, checked)) => let_in(options, request, from, checked),
@@ -227,7 +229,7 @@ impl<H: Handler> Loop<H> {
     }
 
     /// A WebSocket begins in this place. What has come behind the request is in the buffer, from `start` to `length`.
-    pub(super) fn open(
+    pub(crate) fn open(
         &mut self,
         index: u32,
         accepted: Accepted<H::State>,
@@ -247,34 +249,34 @@ impl<H: Handler> Loop<H> {
         if layer.is_some() {
             entry.held().layer = layer;
         }
-        place.what = What::Open(entry, state);
-        room.keep();
+        place.stage = Stage::Open(entry, state);
+        room.forget();
         self.told.opened();
         let id = Id { at: self.local.at, key };
         trace::engine_opened(id, from, request.uri().path(), subprotocol.as_deref(), deflate.is_some());
         self.local.counters.bytes_received += (length - start) as u64;
         self.local.out.append_head(&answer);
         let opening = Opening { request: &request, subprotocol: subprotocol.as_deref(), deflate };
-        let Place { what: What::Open(entry, state), stream, .. } = place else { return };
+        let Place { stage: Stage::Open(entry, state), stream, .. } = place else { return };
         let handler = &self.options.handler;
         let mut conn = Conn { key, entry, stream, local: &mut self.local };
-        super::turn::guard(&mut conn, |conn| handler.opened(conn, state, &opening));
+        crate::engine::entry::guard(&mut conn, |conn| handler.opened(conn, state, &opening));
         self.arm(index);
         self.work_off(index, start, length);
     }
 
     /// The request is not whole in time.
-    pub(super) fn greeting_due(&mut self, index: u32) {
+    pub(crate) fn check_request_deadline(&mut self, index: u32) {
         let timeout = self.options.handshake_timeout();
         let Some(place) = self.slab.at(index) else { return };
-        let What::Greeting(greeting) = &place.what else { return };
-        if self.local.now.saturating_duration_since(greeting.since) < timeout {
+        let Stage::Pending(pending) = &place.stage else { return };
+        if self.local.now.saturating_duration_since(pending.since) < timeout {
             return;
         }
-        let is_silent = greeting.begun.is_none();
+        let is_silent = pending.partial.is_none();
         self.not_opened(index, &AcceptError::Timeout);
         if is_silent {
-            return self.forget_greeting(index);
+            return self.drop_pending(index);
         }
         let refusal = Refusal::new(StatusCode::REQUEST_TIMEOUT, "The request was not complete in time.");
         self.tell_refused(index, refusal);
@@ -286,8 +288,8 @@ impl<H: Handler> Loop<H> {
         let http = Arc::clone(http);
         let read = Bytes::copy_from_slice(&self.buffer[..length]);
         self.local.counters.http += 1;
-        let Some((stream, seat)) = self.take_stream(index) else { return };
-        drop(seat);
+        let Some((stream, permit)) = self.take_stream(index) else { return };
+        drop(permit);
         // Called in the task: should it panic, only that ends.
         self.spawn(async move { http(HttpStream::from(stream), read).await });
     }
@@ -298,8 +300,8 @@ impl<H: Handler> Loop<H> {
     }
 
     fn tell_refused(&mut self, index: u32, refusal: Refusal) {
-        let Some((mut stream, seat)) = self.take_stream(index) else { return };
-        drop(seat);
+        let Some((mut stream, permit)) = self.take_stream(index) else { return };
+        drop(permit);
         let acceptor = self.options.acceptor.clone();
         self.spawn(async move {
             acceptor.settings().refuse(&mut stream, refusal).await;
@@ -308,28 +310,28 @@ impl<H: Handler> Loop<H> {
 
     /// Counts and traces a handshake that has failed.
     fn not_opened(&mut self, index: u32, error: &AcceptError) {
-        let from = match self.slab.at(index).map(|place| &place.what) {
-            Some(What::Greeting(greeting)) => Some(greeting.from),
+        let from = match self.slab.at(index).map(|place| &place.stage) {
+            Some(Stage::Pending(pending)) => Some(pending.from),
             _ => None,
         };
         not_opened(&self.told, from, error);
     }
 
-    /// Takes the socket out of the loop, for the runtime beside it, and the seat that it has had there.
-    pub(super) fn take_stream(&mut self, index: u32) -> Option<(tokio::net::TcpStream, Seat)> {
+    /// Takes the socket out of the loop, for the runtime beside it, and the permit that it has had there.
+    pub(crate) fn take_stream(&mut self, index: u32) -> Option<(tokio::net::TcpStream, Permit)> {
         let place = self.slab.remove(index)?;
-        let seat = self.seat();
+        let permit = self.permit();
         self.registry.deregister(&mut SourceFd(&place.stream.as_raw_fd())).ok()?;
-        Some((tokio::net::TcpStream::from_std(place.stream).ok()?, seat))
+        Some((tokio::net::TcpStream::from_std(place.stream).ok()?, permit))
     }
 
     /// That of a connection which was counted.
-    pub(super) fn seat(&self) -> Seat {
-        let connections: &Arc<AtomicUsize> = &self.local.engine.0.0[usize::from(self.local.at)].connections;
-        Seat::taken(Arc::clone(connections))
+    pub(crate) fn permit(&self) -> Permit {
+        let connections: &Arc<AtomicUsize> = &self.local.engine.mailbox(self.local.at).connections;
+        Permit::of_counted(Arc::clone(connections))
     }
 
-    pub(super) fn forget_greeting(&mut self, index: u32) {
+    pub(crate) fn drop_pending(&mut self, index: u32) {
         if self.slab.remove(index).is_some() {
             self.uncount();
         }

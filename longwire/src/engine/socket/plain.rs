@@ -8,18 +8,19 @@ use bytes::Buf;
 use longwire_proto::Outbox;
 use rustix::buffer::spare_capacity;
 
-use super::conn::Held;
-use super::event_loop::{Place, READ, What};
-#[cfg(feature = "tls")]
-use super::layer::Layer;
 use crate::end::Error;
+use crate::engine::entry::Held;
+use crate::engine::event_loop::READ;
+use crate::engine::event_loop::place::{Place, Stage};
+#[cfg(feature = "tls")]
+use crate::engine::socket::layer::Layer;
 
 /// Buffers that one call writes.
-pub(super) const SLICES: usize = 64;
+pub(crate) const SLICES: usize = 64;
 
 /// Writes what waits: whether that was all. What lies between is in `held`.
 #[inline]
-pub(super) fn flush(
+pub(crate) fn flush(
     stream: &TcpStream,
     held: &mut Option<Box<Held>>,
     out: &mut Outbox,
@@ -71,7 +72,7 @@ fn flush_plain(mut stream: &TcpStream, out: &mut Outbox, sent: &mut u64, now: In
 }
 
 /// As [`flush`], for the last time: the layer is told of the end behind what waits.
-pub(super) fn flush_last(
+pub(crate) fn flush_last(
     stream: &TcpStream,
     held: &mut Held,
     sent: &mut u64,
@@ -88,7 +89,7 @@ pub(super) fn flush_last(
 }
 
 /// What a read brought.
-pub(super) enum Brought {
+pub(crate) enum ReadOutcome {
     Nothing,
     End(Error),
     /// Behind this many bytes that were there.
@@ -104,8 +105,8 @@ pub(super) enum Brought {
 }
 
 /// Reads once: into the message's own buffer if much of it is to come, else behind what is left.
-pub(super) fn read<S>(place: &mut Place<S>, buffer: &mut [u8]) -> Brought {
-    let Place { what: What::Open(entry, _), stream, .. } = place else { return Brought::Nothing };
+pub(crate) fn read<S>(place: &mut Place<S>, buffer: &mut [u8]) -> ReadOutcome {
+    let Place { stage: Stage::Open(entry, _), stream, .. } = place else { return ReadOutcome::Nothing };
     let mut broken = false;
     let mut before = 0;
     let read = 'read: {
@@ -117,7 +118,8 @@ pub(super) fn read<S>(place: &mut Place<S>, buffer: &mut [u8]) -> Brought {
                 buffer[..before].copy_from_slice(&held.input);
                 let read = session.read(stream, buffer, before);
                 held.was_blocked |= session.is_behind();
-                break 'read read.map(|read| read.map(|(length, full)| Brought::InBuffer { length, full }));
+                break 'read read
+                    .map(|read| read.map(|(length, full)| ReadOutcome::InBuffer { length, full }));
             }
             if before == 0
                 && let Some(landing) = held.assembler.landing_buffer(&entry.core)
@@ -125,7 +127,7 @@ pub(super) fn read<S>(place: &mut Place<S>, buffer: &mut [u8]) -> Brought {
                 let room = landing.capacity() - landing.len();
                 break 'read match rustix::io::read(&*stream, spare_capacity(landing)) {
                     Ok(0) => Ok(None),
-                    Ok(count) => Ok(Some(Brought::Landed { count, full: count == room })),
+                    Ok(count) => Ok(Some(ReadOutcome::Landed { count, full: count == room })),
                     Err(error) => Err(io::Error::from(error)),
                 };
             }
@@ -134,7 +136,7 @@ pub(super) fn read<S>(place: &mut Place<S>, buffer: &mut [u8]) -> Brought {
         let mut stream = &*stream;
         match stream.read(&mut buffer[before..before + READ]) {
             Ok(0) => Ok(None),
-            Ok(count) => Ok(Some(Brought::InBuffer { length: before + count, full: count == READ })),
+            Ok(count) => Ok(Some(ReadOutcome::InBuffer { length: before + count, full: count == READ })),
             Err(error) => Err(error),
         }
     };
@@ -145,12 +147,12 @@ pub(super) fn read<S>(place: &mut Place<S>, buffer: &mut [u8]) -> Brought {
             }
             brought
         }
-        Ok(None) => Brought::End(Error::Eof),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock && !broken => Brought::Nothing,
+        Ok(None) => ReadOutcome::End(Error::Eof),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock && !broken => ReadOutcome::Nothing,
         Err(error) if error.kind() == io::ErrorKind::Interrupted => {
             place.readable = true;
-            Brought::Nothing
+            ReadOutcome::Nothing
         }
-        Err(error) => Brought::End(error.into()),
+        Err(error) => ReadOutcome::End(error.into()),
     }
 }

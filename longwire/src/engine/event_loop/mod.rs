@@ -1,5 +1,12 @@
 //! One loop: waits for its sockets, works them off one after the other, delivers what was published.
 
+pub(crate) mod admission;
+mod drain;
+mod fan_out;
+pub(crate) mod opening;
+pub(crate) mod place;
+pub(crate) mod turn;
+
 use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
@@ -18,27 +25,31 @@ use mio::unix::SourceFd;
 use mio::{Interest, Poll, Registry, Token};
 use tokio::io::unix::AsyncFd;
 
-use super::Options;
-use super::beside::Beside;
-use super::conn::{Conn, Entry, Local};
-use super::drain::Draining;
-use super::handler::Handler;
-use super::links::{Command, Handle, Links, less_busy};
-use super::opening::Greeting;
-use super::slab::{Key, Slab};
-use super::wheel::{Tick, Wheel};
-use super::writer::Writer;
+use self::admission::TaskState;
+use self::drain::Draining;
+use self::opening::PendingRequest;
+use self::place::{Place, Stage};
 use crate::connection::timer::{Timer, now};
+use crate::engine::conn::Conn;
+use crate::engine::entry::{Local, guard, lend_outbox};
+use crate::engine::handler::Handler;
+use crate::engine::mailbox::Mailboxes;
+use crate::engine::mailbox::command::Command;
+use crate::engine::mailbox::handle::Handle;
+use crate::engine::options::Options;
+use crate::engine::slab::{Key, Slab};
+use crate::engine::socket::writer::Writer;
+use crate::engine::wheel::{Tick, Wheel};
 use crate::observe::counters::Told;
 
-pub(super) const LISTENER: Token = Token(usize::MAX);
-pub(super) const WAKER: Token = Token(usize::MAX - 1);
+pub(crate) const LISTENER: Token = Token(usize::MAX);
+pub(crate) const WAKER: Token = Token(usize::MAX - 1);
 
 /// Bytes that one read takes. Large enough for a message of 64 KiB, small enough to stay in the cache.
-pub(super) const READ: usize = 128 * 1024;
+pub(crate) const READ: usize = 128 * 1024;
 
 /// What may be left of the read before: a header and a control frame.
-pub(super) const REST: usize = 256;
+pub(crate) const REST: usize = 256;
 
 /// Memory that is kept for what is written.
 const GATHER: u32 = 256 * 1024;
@@ -59,33 +70,10 @@ const DEADLINES: usize = 4096;
 /// The pause after an error of the listener that the next call would meet again.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// What a loop has in its slab: a connection, from its beginning.
-pub(super) struct Place<S> {
-    pub(super) stream: TcpStream,
-    pub(super) what: What<S>,
-    /// When the wheel looks at it next.
-    pub(super) armed: Tick,
-    /// Which topic of those that are delivered it belongs to, while they are.
-    pub(super) mark: u16,
-    /// It waits for its turn.
-    queued: bool,
-    pub(super) readable: bool,
-    pub(super) writable: bool,
-    /// The peer has ended its direction of TCP: the end is still to be read.
-    pub(super) read_closed: bool,
-    /// Something that was read is to be worked off.
-    pub(super) again: bool,
-}
-
-pub(super) enum What<S> {
-    Greeting(Greeting),
-    Open(Entry, S),
-}
-
-pub(super) struct Loop<H: Handler> {
-    pub(super) options: Arc<Options<H>>,
-    pub(super) registry: Registry,
-    pub(super) slab: Slab<Place<H::State>>,
+pub(crate) struct Loop<H: Handler> {
+    pub(crate) options: Arc<Options<H>>,
+    pub(crate) registry: Registry,
+    pub(crate) slab: Slab<Place<H::State>>,
     wheel: Wheel,
     /// Whose turn it is.
     ready: Vec<u32>,
@@ -96,32 +84,32 @@ pub(super) struct Loop<H: Handler> {
     /// Of how many sockets the system has told since all deadlines were looked at.
     told_of: usize,
     more_commands: bool,
-    pub(super) buffer: Box<[u8]>,
+    pub(crate) buffer: Box<[u8]>,
     /// That of all connections that have nothing half received.
-    pub(super) assembler: Assembler,
-    pub(super) local: Local,
+    pub(crate) assembler: Assembler,
+    pub(crate) local: Local,
     listener: Option<TcpListener>,
     accepting: bool,
     accept_again: Option<Instant>,
     /// Held by each task.
-    pub(super) beside: Rc<Beside<H::State>>,
-    pub(super) draining: Option<Draining>,
-    pub(super) stopped: bool,
+    pub(crate) tasks: Rc<TaskState<H::State>>,
+    pub(crate) draining: Option<Draining>,
+    pub(crate) stopped: bool,
     /// What was published is being delivered: nobody is called.
-    pub(super) delivering: bool,
+    pub(crate) delivering: bool,
     /// To whom the same bytes are written, and what became of it; empty but for their memory.
-    pub(super) alike: Vec<(u32, Class)>,
-    pub(super) written: Vec<io::Result<usize>>,
-    pub(super) writer: Writer,
-    pub(super) told: Arc<Told>,
+    pub(crate) alike: Vec<(u32, Class)>,
+    pub(crate) written: Vec<io::Result<usize>>,
+    pub(crate) writer: Writer,
+    pub(crate) told: Arc<Told>,
 }
 
 impl<H: Handler> Loop<H> {
     /// The `at`th loop of an engine, whose sockets `poll` waits for.
-    pub(super) fn new(
+    pub(crate) fn new(
         at: u16,
         options: Arc<Options<H>>,
-        links: Arc<Links>,
+        mailboxes: Arc<Mailboxes>,
         poll: &Poll,
         listener: Option<std::net::TcpListener>,
     ) -> io::Result<Self> {
@@ -139,9 +127,9 @@ impl<H: Handler> Loop<H> {
             apart: Vec::new(),
             counters: Default::default(),
             slow: Arc::clone(&options.slow),
-            engine: Handle(Arc::clone(&links)),
+            engine: Handle::new(Arc::clone(&mailboxes)),
         };
-        let told = Arc::clone(&links.0[usize::from(at)].told);
+        let told = Arc::clone(&mailboxes.of(at).told);
         if let Some(counters) = &options.acceptor.settings().counters {
             counters.join(Arc::clone(&told));
         }
@@ -163,7 +151,7 @@ impl<H: Handler> Loop<H> {
             listener,
             accepting: true,
             accept_again: None,
-            beside: Rc::default(),
+            tasks: Rc::default(),
             draining: None,
             stopped: false,
             delivering: false,
@@ -173,7 +161,7 @@ impl<H: Handler> Loop<H> {
     }
 
     /// Runs until it is drained or stopped.
-    pub(super) async fn run(mut self, mut poll: Poll) -> io::Result<()> {
+    pub(crate) async fn run(mut self, mut poll: Poll) -> io::Result<()> {
         let watched = watch(&poll)?;
         let mut events = Events::with_capacity(EVENTS);
         let mut timer = Timer::default();
@@ -230,7 +218,7 @@ impl<H: Handler> Loop<H> {
     }
 
     fn is_done(&self) -> bool {
-        let drained = self.draining.is_some() && self.slab.len() == 0 && Rc::strong_count(&self.beside) == 1;
+        let drained = self.draining.is_some() && self.slab.len() == 0 && Rc::strong_count(&self.tasks) == 1;
         self.stopped || drained
     }
 
@@ -287,7 +275,7 @@ impl<H: Handler> Loop<H> {
     }
 
     /// Gives it a turn.
-    pub(super) fn queue(&mut self, index: u32) {
+    pub(crate) fn queue(&mut self, index: u32) {
         if let Some(place) = self.slab.at(index)
             && !place.queued
         {
@@ -297,15 +285,15 @@ impl<H: Handler> Loop<H> {
     }
 
     fn work(&mut self, index: u32) {
-        match self.slab.at(index).map(|place| &place.what) {
-            Some(What::Greeting(_)) => self.greet(index),
-            Some(What::Open(..)) => self.turn(index),
+        match self.slab.at(index).map(|place| &place.stage) {
+            Some(Stage::Pending(_)) => self.read_request(index),
+            Some(Stage::Open(..)) => self.turn(index),
             None => {}
         }
     }
 
     fn obey_all(&mut self) {
-        let (commands, more) = self.local.engine.0.0[usize::from(self.local.at)].take(COMMANDS);
+        let (commands, more) = self.local.engine.mailbox(self.local.at).take(COMMANDS);
         self.more_commands = more;
         for command in commands {
             self.obey(command);
@@ -314,11 +302,11 @@ impl<H: Handler> Loop<H> {
 
     fn obey(&mut self, command: Command) {
         match command {
-            Command::Begin(stream, from) => self.begin(stream, from),
-            Command::Look => self.look_beside(),
+            Command::Serve(stream, from) => self.begin(stream, from),
+            Command::OpenAdmitted => self.look_beside(),
             Command::Invite(invitation) => self.invite(*invitation),
             Command::Adopt(adoption) => self.adopt(adoption),
-            Command::Forget(ticket) => drop(self.beside.invited.borrow_mut().take(ticket)),
+            Command::Forget(ticket) => drop(self.tasks.invited.borrow_mut().take(ticket)),
             Command::Send(key, message, compress) => self.on(key, |conn| {
                 if conn.send_with(message, compress).is_err() {
                     conn.local.counters.dropped += 1;
@@ -340,31 +328,31 @@ impl<H: Handler> Loop<H> {
             Command::Publish { topic, key, frame, except } => {
                 match except.filter(|except| self.is_up(*except)) {
                     Some(except) => self.on(except, |conn| conn.publish_to_others(&topic, key, &frame)),
-                    None => super::conn::publish_here(&mut self.local, &topic, key, frame),
+                    None => crate::engine::entry::publish_here(&mut self.local, &topic, key, frame),
                 }
                 if self.local.log.is_full() {
                     self.deliver();
                 }
             }
             Command::Run(key, act) => self.on(key, act),
-            Command::Drain(drain) => self.begin_to_drain(drain),
+            Command::Shutdown(drain) => self.begin_to_drain(drain),
             Command::Stop => self.stopped = true,
         }
     }
 
     /// It is open, and not about to end.
     fn is_up(&mut self, key: Key) -> bool {
-        matches!(self.slab.get(key), Some(Place { what: What::Open(entry, _), .. }) if !entry.is_ending())
+        matches!(self.slab.get(key), Some(Place { stage: Stage::Open(entry, _), .. }) if !entry.is_ending())
     }
 
     /// Does something with an open connection that is not worked on.
-    pub(super) fn on(&mut self, key: Key, act: impl FnOnce(&mut Conn<'_>)) {
-        let Some(Place { what: What::Open(entry, _), stream, .. }) = self.slab.get(key) else { return };
+    pub(crate) fn on(&mut self, key: Key, act: impl FnOnce(&mut Conn<'_>)) {
+        let Some(Place { stage: Stage::Open(entry, _), stream, .. }) = self.slab.get(key) else { return };
         if entry.is_ending() {
             return;
         }
-        let aside = super::turn::lend_outbox(entry, &mut self.local);
-        super::turn::guard(&mut Conn { key, entry, stream, local: &mut self.local }, act);
+        let aside = lend_outbox(entry, &mut self.local);
+        guard(&mut Conn { key, entry, stream, local: &mut self.local }, act);
         self.settle(key.index, aside);
     }
 
@@ -381,16 +369,16 @@ impl<H: Handler> Loop<H> {
             match listener.accept() {
                 Ok((stream, from)) => {
                     let stream = TcpStream::from(stream);
-                    let at = usize::from(self.local.at);
-                    match less_busy(&self.local.engine.0, at) {
+                    let mailboxes = self.local.engine.mailboxes();
+                    match mailboxes.less_busy(self.local.at) {
                         Some(other) => {
-                            let link = &self.local.engine.0.0[other];
-                            link.connections.fetch_add(1, Ordering::Relaxed);
-                            // A loop that has ended drops it, as this one is about to.
-                            let _ = link.push(Command::Begin(stream, from));
+                            let mailbox = mailboxes.of(other);
+                            mailbox.connections.fetch_add(1, Ordering::Relaxed);
+                            // A loop that has stopped drops the connection, as this loop is about to.
+                            let _ = mailbox.push(Command::Serve(stream, from));
                         }
                         None => {
-                            self.local.engine.0.0[at].connections.fetch_add(1, Ordering::Relaxed);
+                            mailboxes.of(self.local.at).connections.fetch_add(1, Ordering::Relaxed);
                             self.begin(stream, from);
                         }
                     }
@@ -418,18 +406,18 @@ impl<H: Handler> Loop<H> {
         if let Some(tls) = &self.options.tls {
             return self.secure(tls.clone(), stream, from);
         }
-        match self.put(stream, What::Greeting(Greeting::new(from, self.local.now))) {
+        match self.put(stream, Stage::Pending(PendingRequest::new(from, self.local.now))) {
             Some(index) => self.arm(index),
             None => self.uncount(),
         }
     }
 
     /// Puts a socket into a place of its own, and has it watched.
-    pub(super) fn put(&mut self, stream: TcpStream, what: What<H::State>) -> Option<u32> {
+    pub(crate) fn put(&mut self, stream: TcpStream, stage: Stage<H::State>) -> Option<u32> {
         let fd = stream.as_raw_fd();
         let place = Place {
             stream,
-            what,
+            stage,
             armed: 0,
             mark: 0,
             queued: false,
@@ -449,17 +437,17 @@ impl<H: Handler> Loop<H> {
         Some(key.index)
     }
 
-    pub(super) fn uncount(&self) {
-        self.local.engine.0.0[usize::from(self.local.at)].connections.fetch_sub(1, Ordering::Relaxed);
+    pub(crate) fn uncount(&self) {
+        self.local.engine.mailbox(self.local.at).connections.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// Puts a connection into the wheel for what is due first.
-    pub(super) fn arm(&mut self, index: u32) {
+    pub(crate) fn arm(&mut self, index: u32) {
         let Some(place) = self.slab.at(index) else { return };
-        let due = match &place.what {
-            What::Greeting(greeting) => greeting.since.checked_add(self.options.handshake_timeout()),
+        let due = match &place.stage {
+            Stage::Pending(pending) => pending.since.checked_add(self.options.handshake_timeout()),
             // A Pong may make the next Ping due before the peer would have been given up.
-            What::Open(entry, _) => entry.due().map(|due| {
+            Stage::Open(entry, _) => entry.due().map(|due| {
                 let silence = entry.core.config().ping_silence();
                 let ping = silence.and_then(|silence| self.local.now.checked_add(silence));
                 ping.map_or(due, |ping| due.min(ping))
@@ -487,9 +475,9 @@ impl<H: Handler> Loop<H> {
             place.armed = 0;
             // Whoever was told of has had a turn; another one that waits is no reason to live on, or who floods
             // would live for ever.
-            match &place.what {
-                What::Greeting(_) => self.greeting_due(index),
-                What::Open(..) => self.due(index),
+            match &place.stage {
+                Stage::Pending(_) => self.check_request_deadline(index),
+                Stage::Open(..) => self.due(index),
             }
             self.arm(index);
         }
@@ -499,7 +487,7 @@ impl<H: Handler> Loop<H> {
         self.drain_on();
     }
 
-    pub(super) fn stop_accepting(&mut self) {
+    pub(crate) fn stop_accepting(&mut self) {
         if let Some(mut listener) = self.listener.take() {
             // It is closed, and so forgotten in any case.
             let _ = self.registry.deregister(&mut listener);
@@ -508,7 +496,7 @@ impl<H: Handler> Loop<H> {
 
     /// The end: whoever is still there is dropped.
     fn leave(&mut self) {
-        self.local.engine.0.0[usize::from(self.local.at)].end();
+        self.local.engine.mailbox(self.local.at).close();
         let keys: Vec<Key> = self.slab.keys().collect();
         for key in keys {
             self.drop_connection(key.index);
@@ -542,14 +530,4 @@ fn watch(poll: &Poll) -> io::Result<AsyncFd<OwnedFd>> {
 fn is_of_the_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_idle_connection_is_small() {
-        assert!(size_of::<Option<Place<()>>>() <= 160, "{}", size_of::<Option<Place<()>>>());
-    }
 }

@@ -9,14 +9,16 @@ use std::time::Instant;
 use bytes::Buf;
 use longwire_proto::{CloseCode, Lent, Outbox, ProtocolError};
 
-use super::conn::{Conn, Entry, Local};
-use super::event_loop::{Loop, Place, What};
-use super::handler::Handler;
-use super::links::Id;
-use super::slow::Backlog;
-use super::wire::{Brought, flush, flush_last, read};
+use super::Loop;
+use super::place::{Place, Stage};
 use crate::end::Error;
 use crate::end::cause;
+use crate::engine::conn::Conn;
+use crate::engine::entry::{Entry, Local, guard, lend_outbox};
+use crate::engine::handler::Handler;
+use crate::engine::mailbox::id::Id;
+use crate::engine::socket::plain::{ReadOutcome, flush, flush_last, read};
+use crate::engine::topics::backlog::Backlog;
 use crate::observe::trace;
 
 /// Bytes that are gathered before they are written, in the middle of a read's messages if need be.
@@ -32,31 +34,11 @@ const MESSAGE: usize = 64;
 const INFLATES: usize = 64 * 1024;
 const COMPRESSED_STEP: usize = 16 * 1024;
 
-/// Calls the application. Should it panic, only this connection fails.
-#[inline]
-pub(super) fn guard(conn: &mut Conn<'_>, call: impl FnOnce(&mut Conn<'_>)) {
-    if catch_unwind(AssertUnwindSafe(|| call(conn))).is_err() {
-        let Local { out, now, .. } = &mut *conn.local;
-        conn.entry.core.fail(CloseCode::INTERNAL, "", out, *now);
-        conn.entry.end(Err(Error::Panicked));
-    }
-}
-
-/// Puts what the connection has to write in the place of what the loop gathers, which is given back.
-pub(super) fn lend_outbox(entry: &mut Entry, local: &mut Local) -> Option<Outbox> {
-    match &mut entry.held {
-        Some(held) if !held.out.is_empty() || held.out.blocked().is_some() => {
-            Some(std::mem::replace(&mut local.out, std::mem::take(&mut held.out)))
-        }
-        _ => None,
-    }
-}
-
 impl<H: Handler> Loop<H> {
     /// One turn of an open connection.
-    pub(super) fn turn(&mut self, index: u32) {
+    pub(crate) fn turn(&mut self, index: u32) {
         let Some(place) = self.slab.at(index) else { return };
-        let What::Open(entry, _) = &mut place.what else { return };
+        let Stage::Open(entry, _) = &mut place.stage else { return };
         if entry.is_ending() {
             return self.finish(index);
         }
@@ -66,7 +48,7 @@ impl<H: Handler> Loop<H> {
             self.settle(index, aside);
         }
         let Some(place) = self.slab.at(index) else { return };
-        let What::Open(entry, _) = &mut place.what else { return };
+        let Stage::Open(entry, _) = &mut place.stage else { return };
         if entry.is_ending() {
             return;
         }
@@ -89,17 +71,17 @@ impl<H: Handler> Loop<H> {
 
     fn receive(&mut self, index: u32) {
         let Some(place) = self.slab.at(index) else { return };
-        let before = match &place.what {
-            What::Open(Entry { held: Some(held), .. }, _) => held.input.len(),
+        let before = match &place.stage {
+            Stage::Open(Entry { held: Some(held), .. }, _) => held.input.len(),
             _ => 0,
         };
         match read(place, &mut self.buffer) {
             // It was interrupted, or there is none.
-            Brought::Nothing if place.readable => self.queue(index),
-            Brought::Nothing => {}
-            Brought::End(error) => {
+            ReadOutcome::Nothing if place.readable => self.queue(index),
+            ReadOutcome::Nothing => {}
+            ReadOutcome::End(error) => {
                 if let Some(key) = self.slab.key(index)
-                    && let Some(Place { what: What::Open(entry, _), stream, .. }) = self.slab.at(index)
+                    && let Some(Place { stage: Stage::Open(entry, _), stream, .. }) = self.slab.at(index)
                 {
                     let aside = lend_outbox(entry, &mut self.local);
                     if matches!(error, Error::Eof) {
@@ -114,12 +96,12 @@ impl<H: Handler> Loop<H> {
                     self.settle(index, aside);
                 }
             }
-            Brought::InBuffer { length, full } => {
+            ReadOutcome::InBuffer { length, full } => {
                 self.local.counters.bytes_received += (length - before) as u64;
                 self.read_on(index, full);
                 self.work_off(index, 0, length);
             }
-            Brought::Landed { count, full } => {
+            ReadOutcome::Landed { count, full } => {
                 self.local.counters.bytes_received += count as u64;
                 self.read_on(index, full);
                 self.work_off_landed(index, count);
@@ -128,7 +110,7 @@ impl<H: Handler> Loop<H> {
     }
 
     /// There may be more to read that nothing will tell of.
-    pub(super) fn read_on(&mut self, index: u32, full: bool) {
+    pub(crate) fn read_on(&mut self, index: u32, full: bool) {
         if let Some(place) = self.slab.at(index)
             && (full || place.read_closed)
         {
@@ -139,7 +121,7 @@ impl<H: Handler> Loop<H> {
 
     /// Works off what was read before and had to wait.
     fn go_on(&mut self, index: u32) {
-        let Some(Place { what: What::Open(entry, _), readable, .. }) = self.slab.at(index) else { return };
+        let Some(Place { stage: Stage::Open(entry, _), readable, .. }) = self.slab.at(index) else { return };
         let input = entry.held.as_mut().map(|held| std::mem::take(&mut held.input)).unwrap_or_default();
         let readable = *readable;
         self.buffer[..input.len()].copy_from_slice(&input);
@@ -150,10 +132,10 @@ impl<H: Handler> Loop<H> {
     }
 
     /// Works off what is in the buffer, and calls the application.
-    pub(super) fn work_off(&mut self, index: u32, start: usize, length: usize) {
+    pub(crate) fn work_off(&mut self, index: u32, start: usize, length: usize) {
         let Some(key) = self.slab.key(index) else { return };
         let Self { slab, buffer, local, assembler: spare, options, .. } = self;
-        let Some(Place { what: What::Open(entry, state), stream, again, .. }) = slab.at(index) else {
+        let Some(Place { stage: Stage::Open(entry, state), stream, again, .. }) = slab.at(index) else {
             return;
         };
         let aside = lend_outbox(entry, local);
@@ -217,7 +199,7 @@ impl<H: Handler> Loop<H> {
     fn work_off_landed(&mut self, index: u32, count: usize) {
         let Some(key) = self.slab.key(index) else { return };
         let Self { slab, local, options, .. } = self;
-        let Some(Place { what: What::Open(entry, state), stream, again, .. }) = slab.at(index) else {
+        let Some(Place { stage: Stage::Open(entry, state), stream, again, .. }) = slab.at(index) else {
             return;
         };
         let aside = lend_outbox(entry, local);
@@ -245,9 +227,9 @@ impl<H: Handler> Loop<H> {
     }
 
     /// Writes what the connection has to write, and keeps of it what it must.
-    pub(super) fn settle(&mut self, index: u32, aside: Option<Outbox>) {
+    pub(crate) fn settle(&mut self, index: u32, aside: Option<Outbox>) {
         let Some(key) = self.slab.key(index) else { return };
-        let Some(Place { what: What::Open(entry, state), stream, readable, writable, again, .. }) =
+        let Some(Place { stage: Stage::Open(entry, state), stream, readable, writable, again, .. }) =
             self.slab.at(index)
         else {
             return;
@@ -328,10 +310,10 @@ impl<H: Handler> Loop<H> {
     }
 
     /// A deadline may have passed.
-    pub(super) fn due(&mut self, index: u32) {
+    pub(crate) fn due(&mut self, index: u32) {
         let now = self.local.now;
         let Some(key) = self.slab.key(index) else { return };
-        let Some(Place { what: What::Open(entry, _), stream, .. }) = self.slab.at(index) else { return };
+        let Some(Place { stage: Stage::Open(entry, _), stream, .. }) = self.slab.at(index) else { return };
         if entry.due().is_none_or(|due| now < due) {
             return;
         }
@@ -351,8 +333,8 @@ impl<H: Handler> Loop<H> {
         } else if let Err(timed_out) = entry.core.handle_timeout(&mut self.local.out, now) {
             entry.end(Err(timed_out.into()));
         } else if let Some(held) = &mut entry.held {
-            let relief = held.backlog.expire(now);
-            Conn { key, entry, stream, local: &mut self.local }.relieved(relief);
+            let evicted = held.backlog.expire(now);
+            Conn { key, entry, stream, local: &mut self.local }.relieved(evicted);
         }
         self.settle(index, aside);
     }
@@ -362,7 +344,7 @@ impl<H: Handler> Loop<H> {
     /// frame that tells the peer why (RFC 6455 7.1.1).
     fn finish(&mut self, index: u32) {
         let Some(place) = self.slab.at(index) else { return };
-        let Place { what: What::Open(Entry { held: Some(held), .. }, _), stream, readable, .. } = place
+        let Place { stage: Stage::Open(Entry { held: Some(held), .. }, _), stream, readable, .. } = place
         else {
             return;
         };
@@ -409,11 +391,11 @@ impl<H: Handler> Loop<H> {
     }
 
     /// It is gone from here on, and the application told why.
-    pub(super) fn drop_connection(&mut self, index: u32) {
+    pub(crate) fn drop_connection(&mut self, index: u32) {
         let Some(key) = self.slab.key(index) else { return };
         let Some(place) = self.slab.remove(index) else { return };
         self.uncount();
-        let What::Open(mut entry, state) = place.what else { return };
+        let Stage::Open(mut entry, state) = place.stage else { return };
         if self.options.max_connections.is_some() {
             self.options.connections.fetch_sub(1, Ordering::Relaxed);
         }

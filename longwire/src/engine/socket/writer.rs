@@ -4,13 +4,13 @@ use std::io::{self, Write};
 use std::net::TcpStream;
 
 #[cfg(target_os = "linux")]
-use super::uring::Ring;
+use crate::engine::socket::uring::Ring;
 
 /// For fewer writes a ring gains nothing.
 const WORTH_IT: usize = 16;
 
 /// Writes to many sockets.
-pub(super) enum Writer {
+pub(crate) enum Writer {
     /// With a ring, when one is needed.
     Wants,
     Has(Ring),
@@ -20,13 +20,13 @@ pub(super) enum Writer {
 
 impl Writer {
     /// One that uses io_uring, if there is one and it `may`.
-    pub(super) const fn new(may: bool) -> Self {
+    pub(crate) const fn new(may: bool) -> Self {
         if may { Self::Wants } else { Self::Without }
     }
 
     /// Writes to each socket, none of which is waited for, and appends what the system said of each. They are
     /// `count`, or not many fewer.
-    pub(super) fn write_all<'a>(
+    pub(crate) fn write_all<'a>(
         &mut self,
         count: usize,
         writes: &mut impl Iterator<Item = (&'a TcpStream, &'a [u8])>,
@@ -49,7 +49,7 @@ impl Writer {
 
 /// There is none.
 #[cfg(not(target_os = "linux"))]
-pub(super) enum Ring {}
+pub(crate) enum Ring {}
 
 #[cfg(not(target_os = "linux"))]
 impl Ring {

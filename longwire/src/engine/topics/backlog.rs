@@ -20,13 +20,13 @@ const ITEM: usize = 128;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlowConsumer {
-    pub(super) bytes: usize,
-    pub(super) age: Option<Duration>,
-    pub(super) then: Then,
+    pub(crate) bytes: usize,
+    pub(crate) age: Option<Duration>,
+    pub(crate) then: Then,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Then {
+pub(crate) enum Then {
     Close,
     DropOldest,
     KeepLatest,
@@ -63,7 +63,7 @@ impl SlowConsumer {
 
 /// What a connection that takes nothing waits for, in order.
 #[derive(Debug, Default)]
-pub(super) struct Backlog {
+pub(crate) struct Backlog {
     items: VecDeque<Item>,
     /// The number of the first item; numbers rise.
     first: u64,
@@ -76,14 +76,14 @@ pub(super) struct Backlog {
 
 #[derive(Debug)]
 struct Item {
-    what: Waiting,
+    message: Queued,
     bytes: usize,
     since: Instant,
 }
 
 /// A message that waits.
 #[derive(Debug)]
-pub(super) enum Waiting {
+pub(crate) enum Queued {
     /// Sent to this connection.
     Direct(Message, Compress),
     /// Sent to this connection, encoded.
@@ -93,34 +93,34 @@ pub(super) enum Waiting {
 }
 
 #[derive(Debug)]
-pub(super) struct Published {
-    pub(super) frame: SharedFrame,
-    pub(super) topic: Arc<str>,
-    pub(super) key: Option<Arc<str>>,
-    pub(super) slow: SlowConsumer,
+pub(crate) struct Published {
+    pub(crate) frame: SharedFrame,
+    pub(crate) topic: Arc<str>,
+    pub(crate) key: Option<Arc<str>>,
+    pub(crate) slow: SlowConsumer,
 }
 
 /// What was done to make room.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Relief {
-    pub(super) dropped: u64,
-    pub(super) replaced: u64,
+pub(crate) struct Evicted {
+    pub(crate) dropped: u64,
+    pub(crate) replaced: u64,
     /// There is none: the connection is to be closed.
-    pub(super) close: bool,
+    pub(crate) close: bool,
 }
 
 impl Backlog {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 
     /// Bytes that wait, and what the messages cost besides.
-    pub(super) const fn bytes(&self) -> usize {
+    pub(crate) const fn bytes(&self) -> usize {
         self.bytes
     }
 
-    pub(super) fn push(&mut self, what: Waiting, now: Instant) {
-        self.put(Item { bytes: ITEM + what.size(), what, since: now });
+    pub(crate) fn push(&mut self, message: Queued, now: Instant) {
+        self.put(Item { bytes: ITEM + message.size(), message, since: now });
     }
 
     fn put(&mut self, item: Item) {
@@ -133,44 +133,44 @@ impl Backlog {
     }
 
     /// Adds a published message by the policy of its topic. `ahead` are the bytes that wait in front of it.
-    pub(super) fn publish(&mut self, published: Published, ahead: usize, now: Instant) -> Relief {
-        let mut relief = Relief::default();
+    pub(crate) fn publish(&mut self, published: Published, ahead: usize, now: Instant) -> Evicted {
+        let mut evicted = Evicted::default();
         let SlowConsumer { bytes, then, .. } = published.slow;
         let size = ITEM + published.frame.payload_len();
-        let item = Item { what: Waiting::Published(published), bytes: size, since: now };
+        let item = Item { message: Queued::Published(published), bytes: size, since: now };
         if let Some(number) = item.key().and_then(|key| self.keys.get(&key))
             && let at = (number - self.first) as usize
             && let Some(before) = self.items.get_mut(at)
         {
-            relief.replaced = 1;
+            evicted.replaced = 1;
             if size <= before.bytes || ahead + self.bytes - before.bytes + size <= bytes {
                 self.bytes = self.bytes - before.bytes + size;
                 *before = item;
-                return relief;
+                return evicted;
             }
             self.remove(at);
         }
         if ahead + self.bytes + size > bytes {
             if then == Then::Close {
                 // One message may be larger than all that may wait.
-                relief.close = ahead + self.bytes > 0;
-                if relief.close {
-                    return relief;
+                evicted.close = ahead + self.bytes > 0;
+                if evicted.close {
+                    return evicted;
                 }
             }
             while ahead + self.bytes + size > bytes && self.drop_oldest() {
-                relief.dropped += 1;
+                evicted.dropped += 1;
             }
         }
         self.put(item);
-        relief
+        evicted
     }
 
     /// Drops the oldest published message that may be; those that were sent to this connection alone stay.
     fn drop_oldest(&mut self) -> bool {
         // They are few: who sends is told when there is no room.
-        let droppable = |item: &Item| match &item.what {
-            Waiting::Published(published) => published.slow.then != Then::Close,
+        let droppable = |item: &Item| match &item.message {
+            Queued::Published(published) => published.slow.then != Then::Close,
             _ => false,
         };
         let Some(at) = self.items.iter().position(droppable) else { return false };
@@ -189,14 +189,14 @@ impl Backlog {
         }
     }
 
-    pub(super) fn pop(&mut self) -> Option<Waiting> {
+    pub(crate) fn pop(&mut self) -> Option<Queued> {
         let item = self.items.pop_front()?;
         self.forget(&item);
         self.first += 1;
         if self.items.is_empty() {
             *self = Self { first: self.first, ..Self::default() };
         }
-        Some(item.what)
+        Some(item.message)
     }
 
     fn forget(&mut self, item: &Item) {
@@ -207,34 +207,34 @@ impl Backlog {
     }
 
     /// When something may be too old.
-    pub(super) const fn due(&self) -> Option<Instant> {
+    pub(crate) const fn due(&self) -> Option<Instant> {
         self.due
     }
 
     /// Drops what is too old.
-    pub(super) fn expire(&mut self, now: Instant) -> Relief {
-        let mut relief = Relief::default();
+    pub(crate) fn expire(&mut self, now: Instant) -> Evicted {
+        let mut evicted = Evicted::default();
         if self.due.is_none_or(|due| now < due) {
-            return relief;
+            return evicted;
         }
         for item in std::mem::take(self).items {
-            match &item.what {
-                Waiting::Published(published) if item.due().is_some_and(|due| now >= due) => {
-                    relief.close |= published.slow.then == Then::Close;
-                    relief.dropped += u64::from(published.slow.then != Then::Close);
+            match &item.message {
+                Queued::Published(published) if item.due().is_some_and(|due| now >= due) => {
+                    evicted.close |= published.slow.then == Then::Close;
+                    evicted.dropped += u64::from(published.slow.then != Then::Close);
                 }
                 _ => self.put(item),
             }
         }
-        relief
+        evicted
     }
 }
 
 impl Item {
     /// By what a later one finds it, to take its place.
     fn key(&self) -> Option<(Arc<str>, Arc<str>)> {
-        match &self.what {
-            Waiting::Published(Published { topic, key: Some(key), slow, .. })
+        match &self.message {
+            Queued::Published(Published { topic, key: Some(key), slow, .. })
                 if slow.then == Then::KeepLatest =>
             {
                 Some((Arc::clone(topic), Arc::clone(key)))
@@ -245,14 +245,14 @@ impl Item {
 
     /// When it is too old.
     fn due(&self) -> Option<Instant> {
-        match &self.what {
-            Waiting::Published(published) => self.since.checked_add(published.slow.age?),
+        match &self.message {
+            Queued::Published(published) => self.since.checked_add(published.slow.age?),
             _ => None,
         }
     }
 }
 
-impl Waiting {
+impl Queued {
     fn size(&self) -> usize {
         match self {
             Self::Direct(message, _) => message.len(),
@@ -272,8 +272,8 @@ mod tests {
 
     fn texts(backlog: &mut Backlog) -> Vec<String> {
         let text = |what| match what {
-            Waiting::Direct(message, _) => message.as_text().unwrap().to_owned(),
-            Waiting::Shared(frame) | Waiting::Published(Published { frame, .. }) => {
+            Queued::Direct(message, _) => message.as_text().unwrap().to_owned(),
+            Queued::Shared(frame) | Queued::Published(Published { frame, .. }) => {
                 frame.message().as_text().unwrap().to_owned()
             }
         };
@@ -289,7 +289,7 @@ mod tests {
         let slow = SlowConsumer::close(3 * (ITEM + 10));
         let mut backlog = Backlog::default();
         for _ in 0..3 {
-            assert_eq!(backlog.publish(published("0123456789", None, slow), 0, now), Relief::default());
+            assert_eq!(backlog.publish(published("0123456789", None, slow), 0, now), Evicted::default());
         }
         assert!(backlog.publish(published("", None, slow), 0, now).close);
         assert_eq!(texts(&mut backlog).len(), 3);
@@ -303,7 +303,7 @@ mod tests {
         let now = Instant::now();
         let slow = SlowConsumer::drop_oldest(3 * (ITEM + 1));
         let mut backlog = Backlog::default();
-        backlog.push(Waiting::Direct("d".into(), Compress::Auto), now);
+        backlog.push(Queued::Direct("d".into(), Compress::Auto), now);
         let mut dropped = 0;
         for text in ["1", "2", "3", "4", "5"] {
             dropped += backlog.publish(published(text, None, slow), 0, now).dropped;
@@ -317,18 +317,18 @@ mod tests {
         let now = Instant::now();
         let slow = SlowConsumer::keep_latest(4 * (ITEM + 2));
         let mut backlog = Backlog::default();
-        backlog.push(Waiting::Shared(SharedFrame::new("d")), now);
-        let mut sum = Relief::default();
+        backlog.push(Queued::Shared(SharedFrame::new("d")), now);
+        let mut sum = Evicted::default();
         for (text, key) in [("a1", "a"), ("b1", "b"), ("a2", "a"), ("c1", "c"), ("b2", "b"), ("e1", "e")] {
-            let relief = backlog.publish(published(text, Some(key), slow), 0, now);
-            sum = Relief {
-                dropped: sum.dropped + relief.dropped,
-                replaced: sum.replaced + relief.replaced,
+            let evicted = backlog.publish(published(text, Some(key), slow), 0, now);
+            sum = Evicted {
+                dropped: sum.dropped + evicted.dropped,
+                replaced: sum.replaced + evicted.replaced,
                 ..sum
             };
         }
         // `a` made room for `e`, in the middle of the queue: the numbers behind it still hold.
-        assert_eq!(sum, Relief { dropped: 1, replaced: 2, close: false });
+        assert_eq!(sum, Evicted { dropped: 1, replaced: 2, close: false });
         assert_eq!(backlog.publish(published("c2", Some("c"), slow), 0, now).replaced, 1);
         assert_eq!(backlog.publish(published("x", None, slow), 0, now).dropped, 1);
         assert_eq!(texts(&mut backlog), ["d", "c2", "e1", "x"]);
@@ -342,7 +342,7 @@ mod tests {
         backlog.publish(published("1", None, slow), 0, now);
         backlog.publish(published("2", None, slow), 0, now + Duration::from_secs(3));
         assert_eq!(backlog.due(), Some(now + Duration::from_secs(5)));
-        assert_eq!(backlog.expire(now + Duration::from_secs(4)), Relief::default());
+        assert_eq!(backlog.expire(now + Duration::from_secs(4)), Evicted::default());
         assert_eq!(backlog.expire(now + Duration::from_secs(5)).dropped, 1);
         assert_eq!(texts(&mut backlog), ["2"]);
         let slow = SlowConsumer::close(10_000).max_age(Duration::from_secs(5));
@@ -366,14 +366,14 @@ mod tests {
     fn what_stands_in_front_keeps_nothing_young() {
         let (now, second) = (Instant::now(), Duration::from_secs(1));
         let mut backlog = Backlog::default();
-        backlog.push(Waiting::Direct("d".into(), Compress::Auto), now);
+        backlog.push(Queued::Direct("d".into(), Compress::Auto), now);
         let latest = SlowConsumer::keep_latest(10_000).max_age(5 * second);
         for (at, text) in [(0, "a1"), (4, "a2")] {
             backlog.publish(published(text, Some("a"), latest), 0, now + at * second);
         }
         backlog.publish(published("1", None, latest), 0, now + second);
         backlog.publish(published("b1", Some("b"), latest), 0, now + 2 * second);
-        assert_eq!(backlog.expire(now + 5 * second), Relief::default(), "a2 is young");
+        assert_eq!(backlog.expire(now + 5 * second), Evicted::default(), "a2 is young");
         assert_eq!(backlog.expire(now + 6 * second).dropped, 1);
         assert_eq!(backlog.publish(published("b2", Some("b"), latest), 0, now + 6 * second).replaced, 1);
         assert_eq!(texts(&mut backlog), ["d", "a2", "b2"]);
@@ -387,8 +387,8 @@ mod tests {
         for (text, key) in [("a1", "a"), ("b1", "b"), ("c1", "c")] {
             backlog.publish(published(text, Some(key), slow), 0, now);
         }
-        let relief = backlog.publish(published(&"b".repeat(50), Some("b"), slow), 0, now);
-        assert_eq!(relief, Relief { dropped: 1, replaced: 1, close: false });
+        let evicted = backlog.publish(published(&"b".repeat(50), Some("b"), slow), 0, now);
+        assert_eq!(evicted, Evicted { dropped: 1, replaced: 1, close: false });
         assert!(backlog.bytes() <= slow.bytes);
         assert_eq!(backlog.publish(published("b3", Some("b"), slow), 0, now).replaced, 1);
         assert_eq!(texts(&mut backlog), ["c1", "b3"]);

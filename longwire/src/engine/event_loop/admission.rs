@@ -17,15 +17,17 @@ use tokio::io::AsyncRead;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
-use super::Options;
-use super::adopt::Invited;
-use super::event_loop::{Loop, What};
-use super::handler::Handler;
-use super::layer::Layer;
-use super::links::{Command, Handle};
-use super::opening::{Accepted, Greeting, let_in, not_opened};
-use super::stream::HttpStream;
+use super::Loop;
+use super::opening::{Accepted, PendingRequest, let_in, not_opened};
+use super::place::Stage;
 use crate::end::AcceptError;
+use crate::engine::adopt::Invitations;
+use crate::engine::handler::Handler;
+use crate::engine::mailbox::command::Command;
+use crate::engine::mailbox::handle::Handle;
+use crate::engine::options::Options;
+use crate::engine::socket::http_stream::HttpStream;
+use crate::engine::socket::layer::Layer;
 use crate::net::http_head::read_some;
 use crate::server::accept::Handshake;
 
@@ -38,27 +40,27 @@ const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0)
 
 /// One of a bounded or counted number, given back when it is dropped.
 #[derive(Default)]
-pub(super) struct Seat(Option<Arc<AtomicUsize>>);
+pub(crate) struct Permit(Option<Arc<AtomicUsize>>);
 
-impl Seat {
+impl Permit {
     /// One more.
-    pub(super) fn new(count: Arc<AtomicUsize>) -> Self {
+    pub(crate) fn acquire(count: Arc<AtomicUsize>) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
-        Self::taken(count)
+        Self::of_counted(count)
     }
 
     /// One that is counted already.
-    pub(super) const fn taken(count: Arc<AtomicUsize>) -> Self {
+    pub(crate) const fn of_counted(count: Arc<AtomicUsize>) -> Self {
         Self(Some(count))
     }
 
     /// It stays counted: somebody else gives it back.
-    pub(super) fn keep(mut self) {
+    pub(crate) fn forget(mut self) {
         self.0 = None;
     }
 }
 
-impl Drop for Seat {
+impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(count) = &self.0 {
             count.fetch_sub(1, Ordering::Relaxed);
@@ -67,19 +69,19 @@ impl Drop for Seat {
 }
 
 /// What a loop and the tasks beside it share.
-pub(super) struct Beside<S> {
+pub(crate) struct TaskState<S> {
     admitted: RefCell<Vec<Admission<S>>>,
-    pub(super) invited: RefCell<Invited<S>>,
+    pub(crate) invited: RefCell<Invitations<S>>,
     opening: Cell<u64>,
     #[cfg(feature = "tls")]
     http: Cell<u64>,
     #[cfg(feature = "tls")]
-    pub(super) tls_failed: Cell<u64>,
+    pub(crate) tls_failed: Cell<u64>,
     /// Nobody is let in any more.
-    pub(super) closing: CancellationToken,
+    pub(crate) closing: CancellationToken,
 }
 
-impl<S> Default for Beside<S> {
+impl<S> Default for TaskState<S> {
     fn default() -> Self {
         Self {
             admitted: RefCell::default(),
@@ -95,17 +97,17 @@ impl<S> Default for Beside<S> {
 }
 
 /// A connection that is let in.
-pub(super) struct Admission<S> {
-    pub(super) stream: std::net::TcpStream,
-    pub(super) layer: Option<Layer>,
-    pub(super) accepted: Accepted<S>,
+pub(crate) struct Admission<S> {
+    pub(crate) stream: std::net::TcpStream,
+    pub(crate) layer: Option<Layer>,
+    pub(crate) accepted: Accepted<S>,
     /// What has come behind the request.
-    pub(super) input: Bytes,
-    pub(super) seat: Seat,
+    pub(crate) input: Bytes,
+    pub(crate) permit: Permit,
 }
 
 /// What a connection is for.
-pub(super) enum Next<S> {
+pub(crate) enum Next<S> {
     #[cfg(feature = "tls")]
     Http(HttpStream, Bytes),
     Admit(HttpStream, Bytes, Box<Accepted<S>>),
@@ -114,38 +116,38 @@ pub(super) enum Next<S> {
 }
 
 /// Where a task is that opens connections.
-pub(super) struct Desk<H: Handler> {
-    pub(super) options: Arc<Options<H>>,
-    pub(super) beside: Rc<Beside<H::State>>,
-    pub(super) engine: Handle,
-    pub(super) at: u16,
+pub(crate) struct OpeningTask<H: Handler> {
+    pub(crate) options: Arc<Options<H>>,
+    pub(crate) tasks: Rc<TaskState<H::State>>,
+    pub(crate) engine: Handle,
+    pub(crate) at: u16,
 }
 
-impl<H: Handler> Drop for Desk<H> {
+impl<H: Handler> Drop for OpeningTask<H> {
     fn drop(&mut self) {
-        self.beside.opening.set(self.beside.opening.get() - 1);
-        if let Some(link) = self.engine.0.0.get(usize::from(self.at)) {
+        self.tasks.opening.set(self.tasks.opening.get() - 1);
+        if let Some(mailbox) = self.engine.mailboxes().get(self.at) {
             // A loop that has ended has nothing to look at.
-            let _ = link.push(Command::Look);
+            let _ = mailbox.push(Command::OpenAdmitted);
         }
     }
 }
 
-pub(super) fn count(cell: &Cell<u64>) {
+pub(crate) fn count(cell: &Cell<u64>) {
     cell.set(cell.get() + 1);
 }
 
-impl<H: Handler> Desk<H> {
+impl<H: Handler> OpeningTask<H> {
     /// Lets in a client whose request is good, or not.
-    pub(super) async fn decide(
+    pub(crate) async fn decide(
         &self,
         mut handshake: Handshake<HttpStream>,
         from: SocketAddr,
         checked: (server::Acceptance, http::HeaderMap),
     ) -> Next<H::State> {
         let mut input = handshake.input.split_off(handshake.head);
-        if self.options.ask.is_some() {
-            let asked = self.ask(&mut handshake.request, from);
+        if self.options.on_request.is_some() {
+            let asked = self.run_request_hook(&mut handshake.request, from);
             match unless(asked, leaves(&mut handshake.stream, &mut input)).await {
                 Some(Ok(())) => {}
                 Some(Err(refusal)) => return Next::Refuse(handshake, refusal),
@@ -159,9 +161,13 @@ impl<H: Handler> Desk<H> {
     }
 
     /// Asks whom the application wants to be asked, and puts into the request what they say.
-    pub(super) async fn ask(&self, request: &mut Request<()>, from: SocketAddr) -> Result<(), Refusal> {
-        let Some(ask) = &self.options.ask else { return Ok(()) };
-        let asked = timeout(self.options.handshake_timeout(), ask(request.clone(), from)).await;
+    pub(crate) async fn run_request_hook(
+        &self,
+        request: &mut Request<()>,
+        from: SocketAddr,
+    ) -> Result<(), Refusal> {
+        let Some(hook) = &self.options.on_request else { return Ok(()) };
+        let asked = timeout(self.options.handshake_timeout(), hook(request.clone(), from)).await;
         // RFC 9110 15.6.4.
         let late = |_| {
             let text = "Whether this connection is allowed could not be found out in time.";
@@ -173,27 +179,27 @@ impl<H: Handler> Desk<H> {
     }
 
     /// Does what is next.
-    pub(super) async fn go_on(self, next: Next<H::State>, seat: Seat) {
+    pub(crate) async fn go_on(self, next: Next<H::State>, permit: Permit) {
         match next {
             Next::Nothing => {}
             Next::Admit(stream, input, accepted) => {
                 if let Ok((stream, layer)) = stream.into_parts() {
-                    self.admit(Admission { stream, layer, accepted: *accepted, input, seat });
+                    self.admit(Admission { stream, layer, accepted: *accepted, input, permit });
                 }
             }
             Next::Refuse(handshake, refusal) => {
-                let told = &self.engine.0.0[usize::from(self.at)].told;
+                let told = &self.engine.mailbox(self.at).told;
                 let from = handshake.stream().peer_addr().ok();
                 not_opened(told, from, &AcceptError::Refused(refusal.clone()));
-                drop((self, seat));
+                drop((self, permit));
                 // It is counted already.
                 handshake.write_refusal(refusal).await;
             }
             #[cfg(feature = "tls")]
             Next::Http(stream, read) => {
-                count(&self.beside.http);
+                count(&self.tasks.http);
                 let http = self.options.http.clone();
-                drop((self, seat));
+                drop((self, permit));
                 if let Some(http) = http {
                     http(stream, read).await;
                 }
@@ -202,13 +208,13 @@ impl<H: Handler> Desk<H> {
     }
 
     /// Gives it to the loop, which looks when this is dropped.
-    pub(super) fn admit(&self, admission: Admission<H::State>) {
-        self.beside.admitted.borrow_mut().push(admission);
+    pub(crate) fn admit(&self, admission: Admission<H::State>) {
+        self.tasks.admitted.borrow_mut().push(admission);
     }
 }
 
 /// What comes of `future`, unless `end` comes first.
-pub(super) async fn unless<T>(future: impl Future<Output = T>, end: impl Future<Output = ()>) -> Option<T> {
+pub(crate) async fn unless<T>(future: impl Future<Output = T>, end: impl Future<Output = ()>) -> Option<T> {
     let (mut future, mut end) = (pin!(future), pin!(end));
     poll_fn(|cx| match future.as_mut().poll(cx) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
@@ -228,18 +234,18 @@ async fn leaves<S: AsyncRead + Unpin>(stream: &mut S, input: &mut BytesMut) {
 }
 
 impl<H: Handler> Loop<H> {
-    pub(super) fn desk(&self) -> Desk<H> {
-        count(&self.beside.opening);
-        Desk {
+    pub(crate) fn task(&self) -> OpeningTask<H> {
+        count(&self.tasks.opening);
+        OpeningTask {
             options: Arc::clone(&self.options),
-            beside: Rc::clone(&self.beside),
+            tasks: Rc::clone(&self.tasks),
             engine: self.local.engine.clone(),
             at: self.local.at,
         }
     }
 
     /// Asks about a client, whose request is good and in the first `head` of `length` bytes in the buffer.
-    pub(super) fn wait_for_verdict(
+    pub(crate) fn wait_for_verdict(
         &mut self,
         index: u32,
         request: Request<()>,
@@ -249,22 +255,22 @@ impl<H: Handler> Loop<H> {
         length: usize,
     ) {
         let input = BytesMut::from(&self.buffer[..length]);
-        let Some((stream, seat)) = self.take_stream(index) else { return };
+        let Some((stream, permit)) = self.take_stream(index) else { return };
         let settings = Arc::clone(self.options.acceptor.settings());
         let (stream, request) = (HttpStream::from(stream), Box::new(request));
         let handshake = Handshake { settings, stream, input, head, request };
-        let desk = self.desk();
+        let task = self.task();
         self.spawn(async move {
-            let closing = desk.beside.closing.clone();
-            let decided = Box::pin(closing.run_until_cancelled(desk.decide(handshake, from, checked))).await;
+            let closing = task.tasks.closing.clone();
+            let decided = Box::pin(closing.run_until_cancelled(task.decide(handshake, from, checked))).await;
             if let Some(next) = decided {
-                desk.go_on(next, seat).await;
+                task.go_on(next, permit).await;
             }
         });
     }
 
-    pub(super) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
-        let held = Rc::clone(&self.beside);
+    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        let held = Rc::clone(&self.tasks);
         tokio::task::spawn_local(async move {
             task.await;
             drop(held);
@@ -272,23 +278,23 @@ impl<H: Handler> Loop<H> {
     }
 
     /// Takes what the tasks have let in.
-    pub(super) fn look_beside(&mut self) {
-        for admission in self.beside.admitted.take() {
+    pub(crate) fn look_beside(&mut self) {
+        for admission in self.tasks.admitted.take() {
             self.take_in(admission);
         }
     }
 
     /// A WebSocket begins here whose request has been accepted elsewhere.
-    pub(super) fn take_in(&mut self, admission: Admission<H::State>) {
-        let Admission { stream, layer, accepted, input, seat } = admission;
+    pub(crate) fn take_in(&mut self, admission: Admission<H::State>) {
+        let Admission { stream, layer, accepted, input, permit } = admission;
         // Of what has come, no more than a block and a head was read.
         if self.draining.is_some() || input.len() > self.buffer.len() {
             return;
         }
         self.buffer[..input.len()].copy_from_slice(&input);
-        let greeting = Greeting::new(NOBODY, self.local.now);
-        let Some(index) = self.put(stream, What::Greeting(greeting)) else { return };
-        seat.keep();
+        let pending = PendingRequest::new(NOBODY, self.local.now);
+        let Some(index) = self.put(stream, Stage::Pending(pending)) else { return };
+        permit.forget();
         // What lies between may hold something already, of which the system does not tell.
         if let Some(place) = self.slab.at(index) {
             place.readable = true;
@@ -298,13 +304,13 @@ impl<H: Handler> Loop<H> {
     }
 
     /// What the tasks have done since they were asked.
-    pub(super) fn count_beside(&mut self) {
-        let (counters, beside) = (&mut self.local.counters, &self.beside);
-        counters.opening = beside.opening.get();
+    pub(crate) fn count_beside(&mut self) {
+        let (counters, tasks) = (&mut self.local.counters, &self.tasks);
+        counters.opening = tasks.opening.get();
         #[cfg(feature = "tls")]
         {
-            counters.http += beside.http.take();
-            counters.tls_failed += beside.tls_failed.take();
+            counters.http += tasks.http.take();
+            counters.tls_failed += tasks.tls_failed.take();
         }
     }
 }

@@ -13,11 +13,11 @@ use rustix::net::SendFlags;
 const ENTRIES: u32 = 1024;
 
 /// An io_uring of a loop.
-pub(super) struct Ring(Box<IoUring>);
+pub(crate) struct Ring(Box<IoUring>);
 
 impl Ring {
     /// `None` if the system has none for us.
-    pub(super) fn open() -> Option<Self> {
+    pub(crate) fn open() -> Option<Self> {
         let ring = IoUring::builder().setup_single_issuer().setup_coop_taskrun().build(ENTRIES);
         ring.ok().map(|ring| Self(Box::new(ring)))
     }
@@ -25,7 +25,7 @@ impl Ring {
     /// Writes to each socket, none of which is waited for, and appends what the system said of each. An error says
     /// that the ring is of no more use, and is to be dropped: what is left in `writes` was not written.
     #[expect(unsafe_code, reason = "the system is given pointers to what is written")]
-    pub(super) fn write_all<'a>(
+    pub(crate) fn write_all<'a>(
         &mut self,
         writes: &mut impl Iterator<Item = (&'a TcpStream, &'a [u8])>,
         results: &mut Vec<io::Result<usize>>,

@@ -9,12 +9,12 @@ use longwire_proto::Outbox;
 use rustls::ServerConnection;
 use tokio::net::TcpStream;
 
-use super::beside::{Desk, Next, count};
-use super::event_loop::Loop;
-use super::handler::Handler;
-use super::opening::{arrive, check, not_opened, upgrade_required};
-use super::stream::HttpStream;
-use super::wire::SLICES;
+use crate::engine::event_loop::Loop;
+use crate::engine::event_loop::admission::{Next, OpeningTask, count};
+use crate::engine::event_loop::opening::{arrive, check, not_opened, upgrade_required};
+use crate::engine::handler::Handler;
+use crate::engine::socket::http_stream::HttpStream;
+use crate::engine::socket::plain::SLICES;
 use crate::tls::ServerTls;
 
 /// Bytes that one call of the system reads, at the end of the loop's buffer; what they bring goes to its front.
@@ -29,25 +29,25 @@ const READS: usize = 4;
 /// A connection's TLS, behind its handshake. It holds what has not come whole of a record, and at most 64 KiB, and
 /// what ends a handshake, of what was sealed and not taken.
 #[derive(Debug)]
-pub(super) struct Session {
+pub(crate) struct TlsSession {
     tls: ServerConnection,
     /// What has ended reading, behind what was read before.
     failed: Option<io::Error>,
 }
 
-impl Session {
-    pub(super) const fn new(tls: ServerConnection) -> Self {
+impl TlsSession {
+    pub(crate) const fn new(tls: ServerConnection) -> Self {
         Self { tls, failed: None }
     }
 
     /// Something is sealed and not taken.
-    pub(super) fn is_behind(&self) -> bool {
+    pub(crate) fn is_behind(&self) -> bool {
         self.tls.wants_write()
     }
 
     /// Reads behind the first `before` bytes of the buffer: how many there are then, and whether there may be more
     /// that nothing tells of; `None` at the end.
-    pub(super) fn read(
+    pub(crate) fn read(
         &mut self,
         stream: &std::net::TcpStream,
         buffer: &mut [u8],
@@ -131,7 +131,7 @@ impl Session {
     }
 
     /// Writes what waits: whether that was all, and the socket has taken it.
-    pub(super) fn flush(
+    pub(crate) fn flush(
         &mut self,
         mut stream: &std::net::TcpStream,
         out: &mut Outbox,
@@ -167,7 +167,7 @@ impl Session {
     }
 
     /// Says that nothing more comes (RFC 8446 6.1), behind what waits.
-    pub(super) fn close_notify(&mut self) {
+    pub(crate) fn close_notify(&mut self) {
         self.tls.send_close_notify();
     }
 }
@@ -180,13 +180,13 @@ enum Ended {
     NoMore,
 }
 
-impl<H: Handler> Desk<H> {
+impl<H: Handler> OpeningTask<H> {
     /// From a connection's first byte on: TLS, the request, the verdict.
     async fn receive(&self, tls: &ServerTls, stream: TcpStream, from: SocketAddr) -> Next<H::State> {
         let stream = match tls.accept(stream, self.options.handshake_timeout()).await {
             Ok(stream) => HttpStream::from(stream),
             Err(_) => {
-                count(&self.beside.tls_failed);
+                count(&self.tasks.tls_failed);
                 return Next::Nothing;
             }
         };
@@ -196,7 +196,7 @@ impl<H: Handler> Desk<H> {
         let mut handshake = match self.options.acceptor.read_request(stream).await {
             Ok(handshake) => handshake,
             Err(error) => {
-                let told = &self.engine.0.0[usize::from(self.at)].told;
+                let told = &self.engine.mailbox(self.at).told;
                 not_opened(told, Some(from), &error);
                 return Next::Nothing;
             }
@@ -222,15 +222,15 @@ impl<H: Handler> Desk<H> {
 
 impl<H: Handler> Loop<H> {
     /// A connection begins here that speaks TLS. It is counted already.
-    pub(super) fn secure(&self, tls: ServerTls, stream: std::net::TcpStream, from: SocketAddr) {
-        let (desk, seat) = (self.desk(), self.seat());
+    pub(crate) fn secure(&self, tls: ServerTls, stream: std::net::TcpStream, from: SocketAddr) {
+        let (task, permit) = (self.task(), self.permit());
         self.spawn(async move {
             let Ok(stream) = TcpStream::from_std(stream) else { return };
-            let closing = desk.beside.closing.clone();
+            let closing = task.tasks.closing.clone();
             // Boxed, so that what is served behind it does not hold the room that it needs.
-            let received = Box::pin(closing.run_until_cancelled(desk.receive(&tls, stream, from))).await;
+            let received = Box::pin(closing.run_until_cancelled(task.receive(&tls, stream, from))).await;
             if let Some(next) = received {
-                desk.go_on(next, seat).await;
+                task.go_on(next, permit).await;
             }
         });
     }
