@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use longwire_proto::{CloseCode, Compress, DeflateParameters, Message, SharedFrame};
+use longwire_proto::{CloseCode, DeflateParameters, Message, Outgoing};
 use tokio::runtime::{self, Handle};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::AbortHandle;
@@ -34,8 +34,7 @@ use tokio::time::timeout;
 
 use crate::client::Client;
 use crate::connection::split;
-use crate::end::Closed;
-use crate::end::{ConnectError, Error};
+use crate::end::{Closed, ConnectError, Error, SendError};
 
 /// How much is received before it is asked for, in bytes of payload; each message counts 128 bytes besides.
 pub const READ_AHEAD: u32 = 256 * 1024;
@@ -169,8 +168,15 @@ impl fmt::Display for RecvTimeoutError {
     }
 }
 
-/// The text says all of it: there is no `source` that would say it again.
-impl std::error::Error for RecvTimeoutError {}
+impl std::error::Error for RecvTimeoutError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Timeout => None,
+            // Its text is that of the error, so its source is its source.
+            Self::Failed(error) => error.source(),
+        }
+    }
+}
 
 impl From<Error> for RecvTimeoutError {
     fn from(error: Error) -> Self {
@@ -199,7 +205,7 @@ impl WebSocket {
     /// # Panics
     ///
     /// In a task of a Tokio runtime.
-    pub fn send(&self, message: impl Into<Message>) -> Result<(), Error> {
+    pub fn send<'m>(&self, message: impl Into<Outgoing<'m>>) -> Result<(), SendError> {
         self.sender.send(message)
     }
 
@@ -265,7 +271,7 @@ impl WebSocket {
 }
 
 impl Sender {
-    /// As [`WebSocket::send`].
+    /// Sends a message, and waits until the operating system has taken it, as [`WebSocket::send`].
     ///
     /// # Errors
     ///
@@ -273,22 +279,22 @@ impl Sender {
     ///
     /// # Panics
     ///
-    /// In a task of a Tokio runtime.
-    pub fn send(&self, message: impl Into<Message>) -> Result<(), Error> {
-        self.send_with(message, Compress::Auto)
+    /// Panics in a task of a Tokio runtime.
+    pub fn send<'m>(&self, message: impl Into<Outgoing<'m>>) -> Result<(), SendError> {
+        self.0.runtime.block_on(self.0.sender.send(message))
     }
 
-    /// As [`send`](Self::send), with a word on the compression of this message.
+    /// Queues a message, and waits only for room, as [`Sender::feed`](crate::Sender::feed).
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send).
+    /// As [`WebSocket::send`].
     ///
     /// # Panics
     ///
-    /// In a task of a Tokio runtime.
-    pub fn send_with(&self, message: impl Into<Message>, compress: Compress) -> Result<(), Error> {
-        self.0.runtime.block_on(self.0.sender.send_with(message, compress))
+    /// Panics in a task of a Tokio runtime.
+    pub fn feed<'m>(&self, message: impl Into<Outgoing<'m>>) -> Result<(), SendError> {
+        self.0.runtime.block_on(self.0.sender.feed(message))
     }
 
     /// Queues a message without waiting, as [`Sender::try_send`](crate::Sender::try_send).
@@ -296,20 +302,37 @@ impl Sender {
     /// # Errors
     ///
     /// As [`Sender::try_send`](crate::Sender::try_send).
-    pub fn try_send(&self, message: impl Into<Message>) -> Result<(), Error> {
+    pub fn try_send<'m>(&self, message: impl Into<Outgoing<'m>>) -> Result<(), SendError> {
         self.0.sender.try_send(message)
     }
 
-    /// As [`try_send`](Self::try_send), with a message that was encoded once for many connections.
+    /// Waits until everything that was queued is written, as [`Sender::flush`](crate::Sender::flush).
     ///
     /// # Errors
     ///
-    /// As [`try_send`](Self::try_send).
-    pub fn try_send_shared(&self, frame: &SharedFrame) -> Result<(), Error> {
-        self.0.sender.try_send_shared(frame)
+    /// As [`Sender::flush`](crate::Sender::flush).
+    ///
+    /// # Panics
+    ///
+    /// Panics in a task of a Tokio runtime.
+    pub fn flush(&self) -> Result<(), SendError> {
+        self.0.runtime.block_on(self.0.sender.flush())
     }
 
-    /// Sends a Close frame behind what waits. The receiver learns when the peer has answered.
+    /// Sends a Ping with up to 125 bytes, as [`Sender::ping`](crate::Sender::ping).
+    ///
+    /// # Errors
+    ///
+    /// As [`Sender::ping`](crate::Sender::ping).
+    ///
+    /// # Panics
+    ///
+    /// Panics in a task of a Tokio runtime.
+    pub fn ping(&self, payload: impl AsRef<[u8]>) -> Result<(), SendError> {
+        self.0.runtime.block_on(self.0.sender.ping(payload))
+    }
+
+    /// Sends a Close frame behind the messages that wait. The receiver learns when the peer has answered.
     ///
     /// # Errors
     ///
@@ -317,12 +340,22 @@ impl Sender {
     ///
     /// # Panics
     ///
-    /// In a task of a Tokio runtime.
-    pub fn close(&self, code: impl Into<CloseCode>, reason: &str) -> Result<(), Error> {
+    /// Panics in a task of a Tokio runtime.
+    pub fn close(&self, code: impl Into<CloseCode>, reason: &str) -> Result<(), SendError> {
         self.0.runtime.block_on(self.0.sender.close(code, reason))
     }
 
-    /// As [`WebSocket::closed`].
+    /// Returns whether nothing can be sent any more, as [`Sender::is_closed`](crate::Sender::is_closed).
+    pub fn is_closed(&self) -> bool {
+        self.0.sender.is_closed()
+    }
+
+    /// Returns the number of bytes that wait to be written, frame headers included.
+    pub fn buffered_amount(&self) -> usize {
+        self.0.sender.buffered_amount()
+    }
+
+    /// Returns how the connection was closed, once its closing handshake is complete.
     pub fn closed(&self) -> Option<Closed> {
         self.0.sender.closed()
     }

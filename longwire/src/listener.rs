@@ -46,12 +46,11 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use longwire_proto::{CloseCode, CloseFrame, Message, SendError};
+use longwire_proto::{CloseCode, CloseFrame, Message, Outgoing};
 
 use crate::client::Client;
 use crate::connection::WebSocket;
-use crate::end::Closed;
-use crate::end::{ConnectError, Error, Response};
+use crate::end::{Closed, ConnectError, Error, Response, SendError};
 
 /// What a message that waits without a frame counts besides its payload, in bytes: so empty ones are bounded too.
 const MESSAGE_COST: usize = 128;
@@ -124,8 +123,16 @@ impl fmt::Display for Failure {
     }
 }
 
-/// The text says all of it: there is no `source` that would say it again.
-impl std::error::Error for Failure {}
+impl std::error::Error for Failure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            // Their text is that of the error within, so their source is its source.
+            Self::Connect(error) => error.source(),
+            Self::Connection(error) => error.source(),
+            Self::Cancelled => None,
+        }
+    }
+}
 
 /// A handle on a [`Listener`]'s connection, from any thread. Clones are handles on the same; dropped, it closes
 /// nothing.
@@ -141,7 +148,7 @@ struct Shared {
 /// What the handles ask for and the task has not done yet.
 #[derive(Default)]
 struct Queue {
-    messages: VecDeque<Message>,
+    messages: VecDeque<Outgoing<'static>>,
     /// What `messages` count.
     bytes: usize,
     /// Bytes that wait in the connection's own buffer.
@@ -178,7 +185,7 @@ impl Queue {
         self.close = None;
     }
 
-    fn pop(&mut self) -> Option<Message> {
+    fn pop(&mut self) -> Option<Outgoing<'static>> {
         let message = self.messages.pop_front()?;
         self.bytes -= message.len() + MESSAGE_COST;
         Some(message)
@@ -207,17 +214,17 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// [`Error::Full`] while [`Config::write_buffer`](crate::Config::write_buffer) bytes wait: nothing was
-    /// queued, and the connection goes on. (OkHttp closes it with 1001 then; do so if a message must not be
-    /// left out.) [`Error::Send`] when the connection is closing or over.
-    pub fn send(&self, message: impl Into<Message>) -> Result<(), Error> {
-        let message = message.into();
+    /// [`SendError::Full`] while [`Config::write_buffer`](crate::Config::write_buffer) bytes or more wait: nothing was
+    /// queued, and the connection goes on. (OkHttp closes it with 1001 then; do so if no message must be
+    /// left out.) [`SendError::Closed`] if the connection is closing or over.
+    pub fn send<'m>(&self, message: impl Into<Outgoing<'m>>) -> Result<(), SendError> {
+        let message = message.into().into_owned();
         let mut queue = self.queue();
         if queue.refuses {
-            return Err(SendError::Closing.into());
+            return Err(SendError::Closed);
         }
         if queue.size() >= self.0.limit {
-            return Err(Error::Full);
+            return Err(SendError::Full);
         }
         queue.bytes += message.len() + MESSAGE_COST;
         queue.messages.push_back(message);
@@ -225,15 +232,14 @@ impl Handle {
         Ok(())
     }
 
-    /// Closes in peace: what is queued is sent, then a Close frame; the end is told to the listener, within
-    /// [`Config::close_timeout`](crate::Config::close_timeout) of it. Messages cannot be sent from now on.
-    /// Closing what is closing or over is no error.
+    /// Closes the connection: sends the queued messages, then a Close frame. The listener is told how it ended within
+    /// [`Config::close_timeout`](crate::Config::close_timeout) of that. Messages cannot be sent from now on.
+    /// Closing a connection that is closing or over is no error.
     ///
     /// # Errors
     ///
-    /// [`Error::Send`] when the code or the reason may not be sent (RFC 6455 7.4; a reason has at most 123
-    /// bytes); the connection then goes on.
-    pub fn close(&self, code: impl Into<CloseCode>, reason: &str) -> Result<(), Error> {
+    /// [`SendError::InvalidCloseCode`] or [`SendError::ReasonTooLong`]; the connection then goes on.
+    pub fn close(&self, code: impl Into<CloseCode>, reason: &str) -> Result<(), SendError> {
         let frame = CloseFrame::new(code, reason);
         frame.check()?;
         let mut queue = self.queue();
@@ -245,7 +251,7 @@ impl Handle {
         Ok(())
     }
 
-    /// Ends the connection at once, without a word to the peer; what waits is dropped. The listener is told
+    /// Ends the connection at once, without a Close frame, and drops the queued messages. The listener is told
     /// [`Failure::Cancelled`], unless its connection was over already.
     pub fn cancel(&self) {
         let mut queue = self.queue();
@@ -254,8 +260,8 @@ impl Handle {
         queue.wake();
     }
 
-    /// Bytes that wait to be sent. A message that has no frame yet counts 128 bytes besides its payload; what
-    /// the operating system has taken counts no more.
+    /// Returns the number of bytes that wait to be sent. A message that is not encoded yet counts 128 bytes besides its
+    /// payload; bytes that the operating system has taken do not count.
     pub fn queue_size(&self) -> usize {
         self.queue().size()
     }
@@ -330,9 +336,9 @@ impl Handle {
                     // Compressing takes its time: not while others wait for the lock.
                     queue.outbox += message.len();
                     drop(queue);
-                    let given = ws.enqueue_message(message, longwire_proto::Compress::Auto);
+                    let given = ws.enqueue_message(message);
                     self.queue().outbox = ws.buffered_amount();
-                    given
+                    given.map_err(Error::from)
                 }
                 None => match queue.close.take() {
                     Some(frame) => ws.start_close(frame),

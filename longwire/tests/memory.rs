@@ -292,7 +292,7 @@ async fn parts_pass_in_bounded_memory() {
     let sends = async {
         for i in 1..=SIZE / piece.len() {
             let last = i == SIZE / piece.len();
-            server.send_part(longwire::Kind::Binary, piece.clone(), last).await.unwrap();
+            server.send_part((longwire::Kind::Binary, piece.clone(), last)).await.unwrap();
         }
     };
     let receives = async {

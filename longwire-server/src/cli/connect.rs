@@ -150,7 +150,7 @@ impl Connect {
     pub(super) fn refused(&self, error: &ConnectError) -> Failure {
         let text = match error {
             ConnectError::Io(error) => format!("cannot connect to {}: {error}", reach::shown(&self.url)),
-            other => other.to_string(),
+            other => format!("{other:#}"),
         };
         Failure::new(terminal::excerpt(&text))
     }
@@ -246,7 +246,7 @@ async fn leave(receiver: &mut Receiver) -> Result<(), Error> {
 pub(super) fn judge(end: End) -> Result<(), Failure> {
     let closed = match end {
         End::Closed(closed) => closed,
-        End::Failed(error) => return Err(Failure::new(terminal::excerpt(&error.to_string()))),
+        End::Failed(error) => return Err(Failure::new(terminal::excerpt(&format!("{error:#}")))),
         End::Output(error) => return Err(Failure::new(format!("cannot write to standard output: {error}"))),
     };
     let (code, reason) = match closed.and_then(|closed| closed.frame) {

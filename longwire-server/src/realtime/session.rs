@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use longwire::engine::{Conn, ConnHandle, MessageRef};
-use longwire::{CloseCode, Error};
+use longwire::{CloseCode, SendError};
 use tokio::task::spawn_local;
 
 use super::clients::Expiry;
@@ -327,7 +327,7 @@ impl Session {
 
 /// Says an answer. Who does not read them is not kept waiting for one that never comes.
 fn say(conn: &mut Conn<'_>, text: String) {
-    if let Err(Error::Full) = conn.send(text) {
+    if let Err(SendError::Full) = conn.send(text) {
         let _ = conn.close(CloseCode::TRY_AGAIN, "answers are not read");
     }
 }

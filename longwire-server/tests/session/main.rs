@@ -44,11 +44,11 @@ async fn what_is_published_is_heard_by_all_in_order_and_answered_with_its_positi
         assert!(heard.iter().all(|message| message.get("user").is_none()));
     }
     // Who is raw hears the others, and not itself.
-    assert_eq!(station::hear(&mut raw).await, "你好 👋".into());
+    assert_eq!(station::hear(&mut raw).await, "你好 👋");
     assert_eq!(station::hear(&mut raw).await, longwire::Message::from(vec![0, 1, 2]));
     let last = ann.ask(json!({"type": "publish", "channel": "rooms/一", "data": "末"})).await;
     assert_eq!(at(&last), 4);
-    assert_eq!(station::hear(&mut raw).await, "末".into());
+    assert_eq!(station::hear(&mut raw).await, "末");
 }
 
 #[tokio::test]

@@ -116,7 +116,7 @@ async fn the_echo_and_the_root_are_bounded_as_all_else_is() {
     ));
     let mut echo = station.raw("/-/echo").await;
     echo.send("一次 👋").await.unwrap();
-    assert_eq!(crate::station::hear(&mut echo).await, "一次 👋".into());
+    assert_eq!(crate::station::hear(&mut echo).await, "一次 👋");
     echo.send("两次").await.unwrap();
     assert!(echo.recv().await.unwrap().is_none());
     assert_eq!(echo.closed().unwrap().frame.as_ref().unwrap().code, 1008);

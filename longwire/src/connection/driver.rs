@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
 use bytes::Buf;
-use longwire_proto::{CloseCode, CloseFrame, Compress, Incoming, Message, Outbox, ProtocolError, Role};
+use longwire_proto::{CloseCode, CloseFrame, Incoming, Outbox, ProtocolError, Role};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
@@ -234,19 +234,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             }
         }
         Poll::Ready(Ok(()))
-    }
-
-    /// Queues the message as soon as there is room for it.
-    #[inline]
-    pub(crate) fn poll_feed(
-        &mut self,
-        cx: &mut Context<'_>,
-        message: &mut Option<Message>,
-        compress: Compress,
-    ) -> Poll<Result<(), Error>> {
-        ready!(self.poll_room(cx))?;
-        let Some(message) = message.take() else { return Poll::Ready(Ok(())) };
-        Poll::Ready(self.enqueue_message(message, compress))
     }
 
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {

@@ -5,11 +5,11 @@ use std::task::{Context, Poll, ready};
 
 use futures_core::Stream;
 use futures_sink::Sink;
-use longwire_proto::{CloseCode, CloseFrame, Compress, Message};
+use longwire_proto::{CloseCode, CloseFrame, Message};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::connection::WebSocket;
-use crate::connection::split::Receiver;
+use crate::connection::split::{Receiver, Sender, Shared};
 use crate::connection::wakers::Half;
 use crate::end::Error;
 
@@ -36,7 +36,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sink<Message> for WebSocket<S> {
     }
 
     fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
-        self.enqueue_message(message, Compress::Auto)
+        Ok(self.enqueue_message(message.into())?)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
@@ -91,5 +91,49 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Stream for Receiver<S> {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.with(cx, WebSocket::poll_item)
+    }
+}
+
+/// As the sink of a [`WebSocket`]. Closing one sender, as `forward` does at the end, closes the connection for all.
+impl<S: AsyncRead + AsyncWrite + Unpin> Sink<Message> for Sender<S> {
+    type Error = Error;
+
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.poll_sink(cx, |shared, ws, cx| {
+            shared.check(ws)?;
+            ws.poll_room(cx)
+        })
+    }
+
+    fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), Error> {
+        Ok(self.try_send(message)?)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        self.poll_sink(cx, |_, ws, cx| ws.poll_flush(cx))
+    }
+
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        let mut ws = self.shared.ws();
+        let begins = ws.core.is_open();
+        ws.start_close(CloseFrame::new(CloseCode::NORMAL, ""))?;
+        drop(ws);
+        if begins {
+            self.shared.wakers.wake_receiver();
+        }
+        self.poll_sink(cx, |_, ws, cx| ws.poll_flush(cx))
+    }
+}
+
+impl<S> Sender<S> {
+    /// Polls as a sink, with a place among those that wait until this sender is dropped.
+    fn poll_sink<T>(
+        &mut self,
+        cx: &Context<'_>,
+        poll: impl FnOnce(&Shared<S>, &mut WebSocket<S>, &mut Context<'_>) -> Poll<T>,
+    ) -> Poll<T> {
+        let shared = &*self.shared;
+        let ticket = *self.ticket.get_or_insert_with(|| shared.wakers.ticket());
+        shared.wakers.poll(&mut shared.ws(), Half::Sender(ticket), cx, |ws, cx| poll(shared, ws, cx))
     }
 }

@@ -4,6 +4,7 @@
 mod coop_budget;
 mod driver;
 mod futures;
+mod part;
 mod raw;
 mod receive_mode;
 pub(crate) mod scratch;
@@ -13,7 +14,8 @@ pub(crate) mod timer;
 mod wakers;
 mod websocket;
 
+pub use part::OutgoingPart;
 pub use raw::RawParts;
 pub use shutdown::{Connections, Shutdown};
-pub use split::{Receiver, Sender};
+pub use split::{Receiver, ReuniteError, Sender};
 pub use websocket::WebSocket;

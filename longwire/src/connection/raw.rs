@@ -69,8 +69,9 @@ impl<S> RawParts<S> {
         self
     }
 
-    /// Sets the parameters of permessage-deflate that were negotiated (RFC 7692 7.1). Without them messages are
-    /// not compressed, and a compressed message from the peer is an error; [`Config::deflate`] then has no effect.
+    /// Sets the parameters of permessage-deflate that were negotiated (RFC 7692 7.1); see
+    /// [`DeflateParameters::from_headers`]. Without them a compressed message from the peer is an error. Messages are
+    /// compressed as [`Config::deflate`] says, and not at all if the configuration has none.
     pub const fn deflate(mut self, parameters: DeflateParameters) -> Self {
         self.deflate = Some(parameters);
         self

@@ -4,9 +4,9 @@
 use std::io;
 
 use http::StatusCode;
-use longwire_proto::{ProtocolError, SendError};
+use longwire_proto::ProtocolError;
 
-use crate::end::{AcceptError, ConnectError, Error};
+use crate::end::{AcceptError, ConnectError, Error, SendError};
 use crate::end::{Closed, Side};
 
 /// Codes of closing handshakes that are told apart. Who counts must not keep a number for each code that a
@@ -195,7 +195,7 @@ impl Error {
     /// | `aborted` | 1006 | this end did, such as an engine that was [stopped](crate::engine::Handle::stop) |
     /// | `dropped` | 1006 | the [`WebSocket`](crate::WebSocket) was dropped before it had ended; not an error's |
     /// | `io` | 1006 | the transport failed otherwise |
-    /// | `full`, `closing`, `not_sendable` | | something was not sent: no end of a connection |
+    /// | those of [`ConnectError::cause`], [`AcceptError::cause`], [`SendError::cause`] | | made by `?`: no end of a connection |
     pub fn cause(&self) -> &'static str {
         use ProtocolError as P;
         match self {
@@ -219,9 +219,9 @@ impl Error {
                 P::TooManyControlFrames { .. } => "too_many_control_frames",
                 _ => "protocol_error",
             },
-            Self::Send(SendError::Closing) => "closing",
-            Self::Send(_) => "not_sendable",
-            Self::Full => "full",
+            Self::Connect(error) => error.cause(),
+            Self::Accept(error) => error.cause(),
+            Self::Send(error) => error.cause(),
             Self::PingTimeout => "ping_timeout",
             Self::CloseTimeout => "close_timeout",
             Self::WriteTimeout => "write_timeout",
@@ -235,6 +235,19 @@ impl Error {
                 io::ErrorKind::ConnectionAborted => "aborted",
                 _ => "io",
             },
+        }
+    }
+}
+
+impl SendError {
+    /// The name of this error for logs and metrics, which stays the same: `full`, `closing`, `not_sendable`, or that of
+    /// the failure of the connection.
+    pub fn cause(&self) -> &'static str {
+        match self {
+            Self::Closed | Self::ReceiverDropped => "closing",
+            Self::Failed(error) => error.cause(),
+            Self::Full => "full",
+            _ => "not_sendable",
         }
     }
 }

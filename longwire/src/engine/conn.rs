@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use bytes::Buf;
-use longwire_proto::{CloseCode, CloseFrame, Compress, DeflateParameters, Outgoing, SendError, SharedFrame};
+use longwire_proto::{CloseCode, CloseFrame, DeflateParameters, Outgoing, SharedFrame};
 
 use super::entry::{Entry, Local};
 use super::mailbox::command::Command;
@@ -15,7 +15,7 @@ use super::slab::Key;
 use super::socket::layer::Layer;
 use super::topics::backlog::{Evicted, Published, Queued};
 use super::topics::{Logged, NOBODY};
-use crate::end::Error;
+use crate::end::{Error, SendError};
 
 /// A connection, in a callback about it.
 pub struct Conn<'a> {
@@ -78,62 +78,33 @@ impl Conn<'_> {
     ///
     /// # Errors
     ///
-    /// [`Error::Full`] when [`Config::write_buffer`](crate::Config::write_buffer) bytes wait already:
-    /// nothing was queued, and [`Handler::drained`](super::Handler::drained) says when they have gone. To
-    /// each message that is received one answer has room: nothing is read from a peer that is so far
-    /// behind. [`Error::Send`] when the connection is closing.
+    /// [`SendError::Full`] if [`Config::write_buffer`](crate::Config::write_buffer) bytes wait already:
+    /// nothing was queued, and [`Handler::drained`](super::Handler::drained) is called when they are written. There is
+    /// always room for one answer to each message that is received: nothing is read from a peer that is so far
+    /// behind. [`SendError::Closed`] if the connection is closing.
     #[inline]
-    pub fn send<'m>(&mut self, message: impl Into<Outgoing<'m>>) -> Result<(), Error> {
-        self.send_with(message, Compress::Auto)
-    }
-
-    /// As [`send`](Self::send), with a word on the compression of this message.
-    ///
-    /// # Errors
-    ///
-    /// As [`send`](Self::send).
-    #[inline]
-    pub fn send_with<'m>(
-        &mut self,
-        message: impl Into<Outgoing<'m>>,
-        compress: Compress,
-    ) -> Result<(), Error> {
+    pub fn send<'m>(&mut self, message: impl Into<Outgoing<'m>>) -> Result<(), SendError> {
         let message = message.into();
         let (kind, length) = (message.kind(), message.len());
         if self.check_room()? {
-            self.entry.core.send_borrowed(message, compress, &mut self.local.out)?;
+            self.entry.core.send_outgoing(message, &mut self.local.out)?;
         } else {
-            self.wait(Queued::Direct(message.into_message(), compress))?;
+            self.wait(Queued::Direct(message.into_owned()))?;
         }
         self.local.counters.sent.add(kind, length, true);
         Ok(())
     }
 
-    /// As [`send`](Self::send), of a message that was encoded once for many.
-    ///
-    /// # Errors
-    ///
-    /// As [`send`](Self::send).
-    pub fn send_shared(&mut self, frame: &SharedFrame) -> Result<(), Error> {
-        if self.check_room()? {
-            self.entry.core.send_shared(frame, &mut self.local.out)?;
-        } else {
-            self.wait(Queued::Shared(frame.clone()))?;
-        }
-        self.local.counters.sent.add(frame.kind(), frame.payload_len(), true);
-        Ok(())
-    }
-
     /// Whether what is sent goes to the outbox, or behind what waits already.
     #[inline]
-    fn check_room(&mut self) -> Result<bool, Error> {
+    fn check_room(&mut self) -> Result<bool, SendError> {
         self.catch_up();
         self.check_full()?;
         Ok(self.entry.held.as_ref().is_none_or(|held| held.backlog.is_empty()))
     }
 
     #[inline]
-    fn check_full(&mut self) -> Result<(), Error> {
+    fn check_full(&mut self) -> Result<(), SendError> {
         if self.buffered_amount() < self.entry.core.config().write_buffer_limit() {
             return Ok(());
         }
@@ -141,13 +112,13 @@ impl Conn<'_> {
             // So it is told when there is room.
             self.entry.held().was_blocked = true;
         }
-        Err(Error::Full)
+        Err(SendError::Full)
     }
 
     #[cold]
-    fn wait(&mut self, what: Queued) -> Result<(), Error> {
+    fn wait(&mut self, what: Queued) -> Result<(), SendError> {
         if !self.is_open() {
-            return Err(SendError::Closing.into());
+            return Err(SendError::Closed);
         }
         let now = self.local.now;
         self.entry.held().backlog.push(what, now);
@@ -158,10 +129,10 @@ impl Conn<'_> {
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send), and [`Error::Send`] when the payload is too long.
-    pub fn ping(&mut self, payload: &[u8]) -> Result<(), Error> {
+    /// As [`send`](Self::send); [`SendError::ControlTooLong`].
+    pub fn ping(&mut self, payload: impl AsRef<[u8]>) -> Result<(), SendError> {
         self.check_full()?;
-        self.entry.core.ping(payload, &mut self.local.out)?;
+        self.entry.core.ping(payload.as_ref(), &mut self.local.out)?;
         self.local.counters.sent.pings += 1;
         Ok(())
     }
@@ -173,12 +144,12 @@ impl Conn<'_> {
     ///
     /// # Errors
     ///
-    /// [`Error::Send`] when the code or the reason may not be sent (RFC 6455 7.4).
-    pub fn close(&mut self, code: impl Into<CloseCode>, reason: &str) -> Result<(), Error> {
+    /// [`SendError::InvalidCloseCode`] or [`SendError::ReasonTooLong`].
+    pub fn close(&mut self, code: impl Into<CloseCode>, reason: &str) -> Result<(), SendError> {
         self.close_with(CloseFrame::new(code, reason))
     }
 
-    pub(crate) fn close_with(&mut self, frame: CloseFrame) -> Result<(), Error> {
+    pub(crate) fn close_with(&mut self, frame: CloseFrame) -> Result<(), SendError> {
         frame.check()?;
         if !self.is_open() {
             return Ok(());
@@ -230,11 +201,6 @@ impl Conn<'_> {
     /// [`SlowConsumer::keep_latest`](super::SlowConsumer::keep_latest).
     pub fn publish_latest<'m>(&mut self, topic: &str, key: &str, message: impl Into<Outgoing<'m>>) {
         self.publish_frame(topic, Some(key.into()), &SharedFrame::new(message), self.key.index);
-    }
-
-    /// As [`publish`](Self::publish), of a message that was encoded before.
-    pub fn publish_shared(&mut self, topic: &str, frame: &SharedFrame) {
-        self.publish_frame(topic, None, frame, self.key.index);
     }
 
     fn publish_frame(&mut self, topic: &str, key: Option<Arc<str>>, frame: &SharedFrame, except: u32) {
@@ -349,10 +315,8 @@ impl Conn<'_> {
             let (core, out) = (&mut self.entry.core, &mut self.local.out);
             // What may have become impossible by now, such as a message when the peer has closed, is moot.
             let _ = match waiting {
-                Queued::Direct(message, compress) => core.send_with(message, compress, out),
-                Queued::Shared(frame) | Queued::Published(Published { frame, .. }) => {
-                    core.send_shared(&frame, out)
-                }
+                Queued::Direct(message) => core.send_outgoing(message, out),
+                Queued::Published(Published { frame, .. }) => core.send_shared(&frame, out),
             };
         }
     }

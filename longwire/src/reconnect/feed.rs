@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_core::Stream;
-use longwire_proto::{CloseCode, CloseFrame, Message};
+use longwire_proto::{CloseCode, CloseFrame, Message, Outgoing};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
@@ -17,8 +17,7 @@ use super::sender::{Link, NotSent, Sender, Shared};
 use super::{Attempt, Reconnect};
 use crate::connection::WebSocket;
 use crate::connection::split::Receiver;
-use crate::end::Closed;
-use crate::end::Error;
+use crate::end::{Closed, Error, SendError};
 use crate::net::transport::Transport;
 
 /// What happens on a [`Feed`].
@@ -134,7 +133,7 @@ impl<S> Feed<S> {
     /// # Errors
     ///
     /// As [`Sender::try_send`].
-    pub fn try_send(&self, message: impl Into<Message>) -> Result<(), NotSent> {
+    pub fn try_send<'m>(&self, message: impl Into<Outgoing<'m>>) -> Result<(), NotSent> {
         self.sender().try_send(message)
     }
 
@@ -183,7 +182,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Feed<S> {
     /// # Cancel safety
     ///
     /// As [`Sender::send`].
-    pub async fn send(&self, message: impl Into<Message> + Send) -> Result<(), NotSent> {
+    pub async fn send<'m>(&self, message: impl Into<Outgoing<'m>> + Send) -> Result<(), NotSent> {
         self.sender().send(message).await
     }
 
@@ -348,10 +347,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for Feed<S> {
 
 /// How the connection ended knows more than what the hook made of it.
 fn failed_hook<S>(ws: &WebSocket<S>, error: Box<dyn std::error::Error + Send + Sync>) -> Cause {
-    match (ws.closed(), error.downcast::<Error>()) {
-        (Some(closed), _) => Cause::Closed(closed.clone()),
-        (None, Ok(error)) => Cause::Failed(*error),
-        (None, Err(error)) => Cause::Hook(error),
+    if let Some(closed) = ws.closed() {
+        return Cause::Closed(closed.clone());
+    }
+    let error = match error.downcast::<Error>() {
+        Ok(error) => return Cause::Failed(*error),
+        Err(error) => error,
+    };
+    match error.downcast::<SendError>() {
+        Ok(error) => Cause::Failed((*error).into()),
+        Err(error) => Cause::Hook(error),
     }
 }
 
@@ -360,14 +365,12 @@ fn poll_hand_over<S: AsyncRead + AsyncWrite + Unpin>(
     shared: &Shared<S>,
     receiver: &mut Receiver<S>,
     cx: &mut Context<'_>,
-) -> Poll<Result<(), Error>> {
+) -> Poll<Result<(), SendError>> {
     while shared.state().held.len() > 0 {
         ready!(receiver.with(cx, |ws, cx| ws.poll_room(cx)))?;
         let mut state = shared.state();
         let Some(message) = state.held.oldest().cloned() else { break };
-        let queued = receiver
-            .with(cx, |ws, _| Poll::Ready(ws.enqueue_message(message, longwire_proto::Compress::Auto)));
-        ready!(queued)?;
+        ready!(receiver.with(cx, |ws, _| Poll::Ready(ws.enqueue_message(message))))?;
         state.held.pop();
     }
     Poll::Ready(Ok(()))

@@ -86,6 +86,13 @@ pub struct Attempt {
     pub opened: u64,
 }
 
+impl Attempt {
+    /// Makes one, for tests of code that handles it.
+    pub const fn new(number: u32, opened: u64) -> Self {
+        Self { number, opened }
+    }
+}
+
 /// What a hook returns, as `Box::pin(async move { … })` makes it.
 pub type HookFuture<'a> = Pin<Box<dyn Future<Output = Result<(), Box<dyn Error + Send + Sync>>> + Send + 'a>>;
 

@@ -115,7 +115,7 @@ async fn serve(seen: Shared, news: bool) -> turmoil::Result {
 }
 
 async fn session(stream: TcpStream, seen: &Shared, news: bool) -> Result<(), String> {
-    let text = |error: longwire::Error| error.to_string();
+    let text = |error: longwire::Error| format!("{error:#}");
     let acceptor = Acceptor::new().config(config(Config::server()));
     let mut ws = acceptor.accept(stream).await.map_err(|error| error.to_string())?;
     let Some(from) = ws.recv().await.map_err(text)? else { return Ok(()) };
@@ -125,7 +125,7 @@ async fn session(stream: TcpStream, seen: &Shared, news: bool) -> Result<(), Str
     loop {
         tokio::select! {
             _ = ticks.tick(), if news => {
-                ws.feed(number.to_string()).await.map_err(text)?;
+                ws.feed(number.to_string()).await.map_err(|error| text(error.into()))?;
                 number += 1;
             }
             received = ws.recv() => match received.map_err(text)? {
