@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(150);
 /// without context takeover, in messages of every size.
 fn roomy(config: Config) -> Config {
     let deflate = Deflate::new().threshold(0).send_context_takeover(1 << 30);
-    config.max_message(64 << 20).max_fragments(1 << 17).ping_after(None).deflate(deflate)
+    config.max_message(64 << 20).max_small_fragments(1 << 17).ping_after(None).deflate(deflate)
 }
 
 fn acceptor() -> Acceptor {

@@ -43,6 +43,15 @@ impl CloseCode {
     /// 1014: a gateway got an invalid answer from upstream.
     pub const BAD_GATEWAY: Self = Self(1014);
 
+    pub(crate) const fn new(code: u16) -> Self {
+        Self(code)
+    }
+
+    /// The number of it.
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+
     /// May stand in a Close frame (RFC 6455 7.4.1, 7.4.2): a code that is defined for it, or one of
     /// the ranges of libraries (3000-3999) and applications (4000-4999).
     pub const fn is_sendable(self) -> bool {

@@ -15,7 +15,7 @@ use crate::deflate::Deflate;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     pub(crate) max_message: usize,
-    pub(crate) max_fragments: u32,
+    pub(crate) max_small_fragments: u32,
     pub(crate) max_control_run: u16,
     pub(crate) frame_size: usize,
     pub(crate) write_buffer: usize,
@@ -25,6 +25,7 @@ pub struct Config {
     pub(crate) write_timeout: Duration,
     pub(crate) message_timeout: Option<Duration>,
     pub(crate) read_timeout: Option<Duration>,
+    pub(crate) min_rate: u32,
     pub(crate) deflate: Option<Deflate>,
 }
 
@@ -43,7 +44,7 @@ impl Config {
     const fn new(max_message: usize, message_timeout: Duration, deflate: Option<Deflate>) -> Self {
         Self {
             max_message,
-            max_fragments: 16_384,
+            max_small_fragments: 16_384,
             max_control_run: 10_000,
             frame_size: 256 * 1024,
             write_buffer: 1024 * 1024,
@@ -53,6 +54,7 @@ impl Config {
             write_timeout: Duration::from_secs(30),
             message_timeout: Some(message_timeout),
             read_timeout: None,
+            min_rate: 4096,
             deflate,
         }
     }
@@ -65,12 +67,20 @@ impl Config {
         self
     }
 
-    /// The most fragments that a message may come in, empty ones included; default 16,384, at least 1.
-    /// One more fails the connection with 1008.
-    pub const fn max_fragments(mut self, fragments: u32) -> Self {
-        self.max_fragments = if fragments == 0 { 1 } else { fragments };
+    /// The most fragments with fewer than [`SMALL_FRAGMENT`](Self::SMALL_FRAGMENT) bytes of payload that one
+    /// message may have, empty ones included; default 16,384, at least 1. One more fails the connection with
+    /// 1008.
+    ///
+    /// This bounds the work that a message may cause in relation to its size: a larger fragment pays for
+    /// itself by its payload, which other limits bound, so there may be any number of those.
+    pub const fn max_small_fragments(mut self, fragments: u32) -> Self {
+        self.max_small_fragments = if fragments == 0 { 1 } else { fragments };
         self
     }
+
+    /// Fragments with fewer bytes of payload than this, as on the wire, count against
+    /// [`max_small_fragments`](Self::max_small_fragments).
+    pub const SMALL_FRAGMENT: usize = 32;
 
     /// The most control frames in a row: with neither a data frame nor 100 ms of silence between them;
     /// default 10,000, at least 1. One more fails the connection with 1008.
@@ -107,6 +117,9 @@ impl Config {
 
     /// The peer is gone when it stays silent for this long after a Ping; default 10 s. Any byte counts
     /// as life, not only the Pong.
+    ///
+    /// Bytes that were written since the peer was last heard may still be under way before the Ping, so
+    /// they extend this by the time that they take at [`min_rate`](Self::min_rate), by at most 2 minutes.
     pub const fn pong_timeout(mut self, silence: Duration) -> Self {
         self.pong_timeout = silence;
         self
@@ -124,21 +137,31 @@ impl Config {
         self
     }
 
-    /// How long a message that is put together may take from its first byte to its last, however it
-    /// dribbles, and a header or control frame too; default 120 s for a server, 10 minutes for a client.
-    /// `None`: as long as it likes. A message that takes longer fails the connection with 1008. Messages
-    /// taken in parts may take any time. It is for drivers to heed.
+    /// How long a message that is put together may take from its first byte to its last, and a header or
+    /// control frame too; default 120 s for a server, 10 minutes for a client. `None`: any time. A message
+    /// that takes longer fails the connection with 1008. Messages taken in parts may take any time.
+    ///
+    /// Each byte that is received meanwhile extends it by the time that it takes at
+    /// [`min_rate`](Self::min_rate), up to the time of [`max_message`](Self::max_message) bytes. So a large
+    /// message on a slow link arrives, and one that dribbles does not.
     pub const fn message_timeout(mut self, time: Option<Duration>) -> Self {
         self.message_timeout = time;
         self
     }
 
-    /// How long no message may come, whatever the peer answers to Pings: for feeds that are never silent for
-    /// so long unless they are stuck. Default `None`: for ever. While a message is put together
-    /// [`message_timeout`](Self::message_timeout) holds instead; who takes parts has each part count. Then
-    /// the connection fails with 1008. It is for drivers to heed: the one for Tokio does, the engine does not.
+    /// The maximum time without a message, even if the peer answers Pings: for feeds that are never silent
+    /// this long unless they are stuck. Default `None`: any time. While a message is put together,
+    /// [`message_timeout`](Self::message_timeout) applies instead; of a message taken in parts, each part
+    /// counts. The connection then fails with 1008.
     pub const fn read_timeout(mut self, time: Option<Duration>) -> Self {
         self.read_timeout = time;
+        self
+    }
+
+    /// The slowest rate at which a peer counts as making progress, in bytes per second; default 4096, at
+    /// least 1. See [`message_timeout`](Self::message_timeout) and [`pong_timeout`](Self::pong_timeout).
+    pub const fn min_rate(mut self, bytes_per_second: u32) -> Self {
+        self.min_rate = if bytes_per_second == 0 { 1 } else { bytes_per_second };
         self
     }
 

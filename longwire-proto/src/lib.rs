@@ -24,7 +24,9 @@
 //!     // In a driver these bytes come from a socket, in pieces of any size.
 //!     input.extend_from_slice(&wire.chunk()[..1]);
 //!     wire.advance(1);
-//!     while let Some(incoming) = assembler.receive(&mut server, &mut input, &mut replies, now)? {
+//!     client.wrote(1);
+//!     server.heard(1, now);
+//!     while let Some(incoming) = assembler.receive(&mut server, &mut input, &mut replies)? {
 //!         if let Incoming::Data(message) = incoming {
 //!             assert_eq!(message.as_text(), Some("你好"));
 //!             server.send(message, &mut replies)?;
@@ -40,28 +42,32 @@ pub mod handshake;
 pub mod mask;
 
 mod buffer_pool;
+mod cause;
 mod close;
 mod config;
 mod connection;
 mod deflate;
 mod error;
 mod incoming;
+mod lifecycle;
 mod message;
 mod message_ref;
 mod outgoing;
 mod role;
 mod text;
 
+pub use cause::{Cause, CauseClass, Counted, Initiator};
 pub use close::{CloseCode, CloseFrame, MAX_REASON};
 pub use config::Config;
 pub use connection::{Connection, Event, Received};
 pub use deflate::{Compress, Deflate, DeflateParameters};
-pub use error::{ProtocolError, SendError, TimedOut, UncleanEof};
+pub use error::{ProtocolError, SendError};
 pub use incoming::assembler::{Assembler, Incoming, Lent};
 pub use incoming::receive::{PartAt, Payload};
+pub use lifecycle::TcpStep;
 pub use message::{Kind, Message, Part};
 pub use message_ref::{MessageRef, Outgoing};
 pub use outgoing::outbox::Outbox;
-pub use outgoing::shared::{Batch, Class, SharedFrame};
+pub use outgoing::shared::{Batch, BatchClass, SharedFrame};
 pub use role::Role;
 pub use text::{InvalidUtf8, Utf8Bytes, Utf8State, unmask_text};

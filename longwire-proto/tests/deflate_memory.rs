@@ -67,7 +67,7 @@ impl End {
         for piece in bytes.chunks(60 * 1024) {
             self.input.extend_from_slice(piece);
             let (connection, out) = (&mut self.connection, &mut self.out);
-            while let Some(incoming) = self.assembler.receive(connection, &mut self.input, out, self.now)? {
+            while let Some(incoming) = self.assembler.receive(connection, &mut self.input, out)? {
                 self.messages += usize::from(matches!(incoming, Incoming::Data(_)));
             }
         }
@@ -80,9 +80,7 @@ impl End {
         for piece in bytes.chunks(60 * 1024) {
             self.input.extend_from_slice(piece);
             let (connection, out) = (&mut self.connection, &mut self.out);
-            while let Some(incoming) =
-                self.assembler.receive_part(connection, &mut self.input, out, self.now)?
-            {
+            while let Some(incoming) = self.assembler.receive_part(connection, &mut self.input, out)? {
                 if let Incoming::Data(part) = incoming {
                     largest = largest.max(part.payload.len());
                 }
@@ -171,7 +169,7 @@ fn bombs() -> Vec<(&'static str, Vec<Frame>)> {
 fn no_bomb_takes_more_than_the_message_limit() {
     for (name, frames) in bombs() {
         for role in ROLES {
-            let config = Config::server().max_message(LIMIT).max_fragments(u32::MAX);
+            let config = Config::server().max_message(LIMIT).max_small_fragments(u32::MAX);
             let bytes = encode(&frames, role);
             for parameters in [TAKEOVER, NO_TAKEOVER] {
                 let mut end = End::new(role, &config, parameters);
@@ -190,7 +188,7 @@ fn no_bomb_takes_more_than_the_message_limit() {
 fn parts_of_a_bomb_are_small() {
     for (name, frames) in bombs() {
         let bytes = encode(&frames, Role::Server);
-        let config = Config::server().max_message(1).max_fragments(u32::MAX);
+        let config = Config::server().max_message(1).max_small_fragments(u32::MAX);
         let mut end = End::new(Role::Server, &config, NO_TAKEOVER);
         let mut largest = 0;
         let peak = peak(|| largest = end.feed_parts(&bytes).unwrap());

@@ -164,7 +164,7 @@ proptest! {
         let mut sender = connection(role, &config, Instant::now());
         let mut out = Outbox::new();
         let to = if role == Role::Server { Role::Client } else { Role::Server };
-        let config = Config::server().max_message(2 * 1024 * 1024).max_fragments(100_000);
+        let config = Config::server().max_message(2 * 1024 * 1024).max_small_fragments(100_000);
         let mut receiver = Receiver::new(entry, to, &config);
         if let Some((_, parameters)) = deflate {
             sender = sender.with_deflate(parameters);

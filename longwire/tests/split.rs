@@ -322,7 +322,7 @@ async fn the_halves_know_the_connection_and_are_put_together_again() {
 #[tokio::test]
 async fn a_sender_is_a_sink() {
     let (client, mut server) =
-        support::duplex(256, Config::client().write_buffer(64), Config::server()).await;
+        duplex(256, Config::client().write_buffer(64), Config::server()).await;
     let (sender, mut receiver) = client.split();
     let other = sender.clone();
     let reads = tokio::spawn(async move { receiver.recv().await });

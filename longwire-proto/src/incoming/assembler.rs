@@ -5,7 +5,6 @@
 //! payload is inflated right into that buffer.
 
 use std::ops::Range;
-use std::time::Instant;
 
 use bytes::buf::Limit;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -121,11 +120,10 @@ impl Assembler {
         connection: &mut Connection,
         input: &mut BytesMut,
         out: &mut Outbox,
-        now: Instant,
     ) -> Result<Option<Incoming<Message>>, ProtocolError> {
         while !input.is_empty() {
             let room = self.room(connection);
-            let received = match connection.receive_within(room, input, &mut self.buffer, out, now) {
+            let received = match connection.receive_within(room, input, &mut self.buffer, out) {
                 Ok(received) => received,
                 Err(error) => {
                     self.reset();
@@ -182,11 +180,10 @@ impl Assembler {
         connection: &mut Connection,
         input: &'a mut [u8],
         out: &mut Outbox,
-        now: Instant,
     ) -> Result<(usize, Option<Lent<'a>>), ProtocolError> {
         self.take_back();
         let room = self.room(connection);
-        let received = match connection.receive_within(room, input, &mut self.buffer, out, now) {
+        let received = match connection.receive_within(room, input, &mut self.buffer, out) {
             Ok(received) => received,
             Err(error) => {
                 self.reset();
@@ -235,13 +232,12 @@ impl Assembler {
         connection: &mut Connection,
         rest: &mut Vec<u8>,
         out: &mut Outbox,
-        now: Instant,
     ) -> Result<Option<Lent<'a>>, ProtocolError> {
         let frame = usize::try_from(connection.remaining()).unwrap_or(usize::MAX);
         let beyond = self.buffer.len() - count.saturating_sub(frame);
         rest.extend_from_slice(&self.buffer[beyond..]);
         self.buffer.truncate(beyond);
-        if self.land(count.min(frame), connection, out, now)? { self.lend_joined() } else { Ok(None) }
+        if self.land(count.min(frame), connection, out)? { self.lend_joined() } else { Ok(None) }
     }
 
     /// Takes the next part of a message or control frame off the front of `input`; `None` when it needs
@@ -258,7 +254,6 @@ impl Assembler {
         connection: &mut Connection,
         input: &mut BytesMut,
         out: &mut Outbox,
-        now: Instant,
     ) -> Result<Option<Incoming<Part>>, ProtocolError> {
         if let Some(kind) = self.message.take() {
             // What was put together before parts were asked for is the first of them.
@@ -267,7 +262,7 @@ impl Assembler {
             return Ok(Some(Incoming::Data(Part { kind, payload, first: true, last: false })));
         }
         while !input.is_empty() {
-            let received = match connection.receive(input, &mut self.buffer, out, now) {
+            let received = match connection.receive(input, &mut self.buffer, out) {
                 Ok(received) => received,
                 Err(error) => {
                     self.reset();
@@ -348,9 +343,8 @@ impl Assembler {
         count: usize,
         connection: &mut Connection,
         out: &mut Outbox,
-        now: Instant,
     ) -> Result<Option<Message>, ProtocolError> {
-        if self.land(count, connection, out, now)? { self.finish() } else { Ok(None) }
+        if self.land(count, connection, out)? { self.finish() } else { Ok(None) }
     }
 
     /// Whether the message ends with the `count` bytes that were read.
@@ -359,11 +353,10 @@ impl Assembler {
         count: usize,
         connection: &mut Connection,
         out: &mut Outbox,
-        now: Instant,
     ) -> Result<bool, ProtocolError> {
         let start = self.buffer.len() - count;
         // Nothing is inflated here: of a compressed message nothing is `remaining`.
-        let received = match connection.receive(&mut self.buffer[start..], &mut Vec::new(), out, now) {
+        let received = match connection.receive(&mut self.buffer[start..], &mut Vec::new(), out) {
             Ok(received) => received,
             Err(error) => {
                 self.reset();

@@ -77,8 +77,8 @@ pub(crate) struct Receiving {
     /// The masking key as it stands at the next byte of payload.
     key: [u8; 4],
     utf8: Utf8State,
-    /// Fragments of the message under way.
-    fragments: u32,
+    /// Small fragments of the message under way.
+    small_fragments: u32,
     /// Control frames since the last data frame.
     control_run: u32,
     /// The kind of the message under way.
@@ -103,7 +103,7 @@ impl Receiving {
             remaining: 0,
             key: [0; 4],
             utf8: Utf8State::default(),
-            fragments: 0,
+            small_fragments: 0,
             control_run: 0,
             message: None,
             first: false,
@@ -272,14 +272,16 @@ impl Receiving {
     fn begin(&mut self, header: &Header, config: &Config) -> Result<(), ProtocolError> {
         self.check_order(header)?;
         if header.opcode == OpCode::Continuation {
-            self.fragments = self.fragments.saturating_add(1);
-            if self.fragments > config.max_fragments {
-                return Err(ProtocolError::TooManyFragments { limit: config.max_fragments });
+            if header.length < Config::SMALL_FRAGMENT as u64 {
+                self.small_fragments = self.small_fragments.saturating_add(1);
+                if self.small_fragments > config.max_small_fragments {
+                    return Err(ProtocolError::TooManyFragments { limit: config.max_small_fragments });
+                }
             }
         } else {
             self.message = Some(if header.opcode == OpCode::Text { Kind::Text } else { Kind::Binary });
             self.first = true;
-            self.fragments = 1;
+            self.small_fragments = u32::from(header.length < Config::SMALL_FRAGMENT as u64);
             // RFC 7692 6.2: the first frame says whether the message is compressed.
             self.compressed = header.rsv & Header::RSV1 != 0;
         }

@@ -38,7 +38,6 @@ pub struct Outbox {
     pongs_until: u64,
     /// The latest Pong, encoded, while too many wait.
     held_pong: Vec<u8>,
-    ends: bool,
     /// Spare capacity that is kept beyond [`KEEP_MAX`].
     keep_more: u32,
     blocked: Option<Instant>,
@@ -73,7 +72,6 @@ impl Outbox {
             pongs: 0,
             pongs_until: 0,
             held_pong: Vec::new(),
-            ends: false,
             keep_more: 0,
             blocked: None,
         }
@@ -103,12 +101,6 @@ impl Outbox {
     #[inline]
     pub const fn is_empty(&self) -> bool {
         self.remaining == 0
-    }
-
-    /// After the last byte the sending direction of TCP is to be ended.
-    #[inline]
-    pub const fn ends(&self) -> bool {
-        self.ends
     }
 
     /// Since when the peer takes nothing, as [`block`](Self::block) was told.
@@ -147,10 +139,6 @@ impl Outbox {
         self.flat = flat;
         self.give_back();
         own
-    }
-
-    pub(crate) fn end(&mut self) {
-        self.ends = true;
     }
 
     /// Appends bytes that end with a frame, by way of `write`.
@@ -378,11 +366,10 @@ mod tests {
         outbox.append_shared(b"two:", Bytes::from_static("二".as_bytes()));
         outbox.insert_pong(b"pong");
         outbox.block(Instant::now());
-        outbox.end();
         let mut own = outbox.detach();
-        assert!(own.flat.capacity() <= 20 && own.ends() && own.blocked().is_some());
+        assert!(own.flat.capacity() <= 20 && own.blocked().is_some());
         assert_eq!(drain(&mut own, 3), "xxxxxxxxxxtwo:二pong".as_bytes());
-        assert!(outbox.is_empty() && !outbox.ends() && outbox.blocked().is_none());
+        assert!(outbox.is_empty() && outbox.blocked().is_none());
         assert!(outbox.flat.capacity() >= 200_000, "it keeps its memory");
         outbox.append(|flat| flat.extend_from_slice(&[b'y'; 400_000]));
         assert_eq!(outbox.detach().remaining(), 400_000);

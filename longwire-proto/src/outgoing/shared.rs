@@ -126,7 +126,7 @@ fn encode(mut first: First, payload: &[u8]) -> Frames {
 
 /// Connections to which the same bytes are written for the messages of one [`Batch`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Class(u8);
+pub struct BatchClass(u8);
 
 /// Shared frames that leave together: gathered once for all connections that are alike, so that each
 /// gets them in one write, however many they are.
@@ -164,20 +164,20 @@ impl Batch {
     /// by itself: as a client, which masks; while its closing handshake or a message in parts is under way;
     /// when it takes over its context.
     #[inline]
-    pub fn class(&mut self, connection: &Connection) -> Option<Class> {
+    pub fn class(&mut self, connection: &Connection) -> Option<BatchClass> {
         let window_bits = connection.shared_window()?;
         let class = window_bits.map_or(0, |bits| 1 + bits.saturating_sub(*WINDOW_BITS.start()));
         let gathered = self.gathered.get_mut(usize::from(class))?;
         if gathered.is_empty() {
             *gathered = gather(&self.frames, window_bits, connection.config());
         }
-        Some(Class(class))
+        Some(BatchClass(class))
     }
 
     /// What such a connection would write for all messages. All of it has to reach the peer, behind whole
     /// frames, before anything else does.
     #[inline]
-    pub fn bytes(&self, class: Class) -> &Bytes {
+    pub fn bytes(&self, class: BatchClass) -> &Bytes {
         &self.gathered[usize::from(class.0)]
     }
 }

@@ -19,7 +19,7 @@ pub(crate) fn rows() -> Vec<Row> {
     let too_many = |limit| ProtocolError::TooManyFragments { limit };
     let flood = |limit| ProtocolError::TooManyControlFrames { limit };
     let six = |config: Config| config.max_message(6);
-    let three = |config: Config| config.max_fragments(3);
+    let three = |config: Config| config.max_small_fragments(3);
     let two = |config: Config| config.max_control_run(2);
     let said = |text: &str| Seen::Text(text.into());
     let pinged = || Seen::Ping("?".into());
@@ -105,7 +105,7 @@ pub(crate) fn rows() -> Vec<Row> {
         .seen([pinged(), said(""), pinged(), Seen::Binary(Vec::new())])
         .replies([pong("?"), pong("?")]),
         row("2 fragments of 1", [binary("1").more(), continuation("2")])
-            .config(|config| config.max_fragments(1))
+            .config(|config| config.max_small_fragments(1))
             .fails(too_many(1), 1008),
         row(
             "2 control frames of 2",

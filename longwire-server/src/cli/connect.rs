@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use longwire::http::{HeaderName, HeaderValue};
-use longwire::{CloseCode, Closed, Config, ConnectError, Error, Receiver, Sender};
+use longwire::{CloseCode, Closed, Config, ConnectError, Error, Receiver, SendError, Sender};
 use tokio::sync::mpsc;
 
 use super::Failure;
@@ -181,7 +181,7 @@ async fn talk(input: Option<mpsc::Receiver<Batch>>, sender: &Sender) -> Result<(
 }
 
 /// Sends lines in as few writes as they take.
-async fn send(lines: Vec<String>, sender: &Sender) -> Result<(), Error> {
+async fn send(lines: Vec<String>, sender: &Sender) -> Result<(), SendError> {
     for line in lines {
         sender.feed(line).await?;
     }

@@ -36,6 +36,11 @@ impl Work {
         self.0 += bytes * COMPRESSED;
     }
 
+    /// Less than a unit is left to charge.
+    pub(crate) const fn is_paid(&self) -> bool {
+        self.0 < UNIT
+    }
+
     /// Charges the task; pending when its turn is over.
     #[inline]
     pub(crate) fn poll_paid(&mut self, cx: &mut Context<'_>) -> Poll<()> {

@@ -4,7 +4,6 @@
 //! nothing waits to be written. An idle connection holds neither.
 
 use std::cell::RefCell;
-use std::time::Instant;
 
 use bytes::BytesMut;
 use longwire_proto::{Assembler, Outbox};
@@ -28,13 +27,9 @@ pub(crate) struct Lent {
     pub(crate) input: BytesMut,
     pub(crate) out: Outbox,
     pub(crate) assembler: Assembler,
-    /// There is more in `input` than the beginning of a header or control frame that was looked at already.
-    pub(crate) is_fresh: bool,
-    /// When the message or the header that is half received began.
-    pub(crate) begun: Option<Instant>,
-    /// When `input` was read.
-    pub(crate) read_at: Option<Instant>,
-    /// It stays when this is given back, so that nobody gets rid of it: whoever is lent this next is charged.
+    /// A message or a part was handed out, and the connection does not know it yet.
+    pub(crate) delivered: bool,
+    /// What this connection still has to be charged for.
     pub(crate) work: Work,
     /// The stream took bytes that it may still hold.
     pub(crate) unflushed: bool,
@@ -43,25 +38,23 @@ pub(crate) struct Lent {
 impl Lent {
     pub(crate) fn new(input: BytesMut) -> Self {
         Self {
-            is_fresh: !input.is_empty(),
             input,
             out: Outbox::new(),
             assembler: Assembler::default(),
-            begun: None,
-            read_at: None,
+            delivered: false,
             work: Work::default(),
             unflushed: false,
         }
     }
 
-    /// Nothing is half received and nothing waits to be written.
+    /// Nothing is half received, nothing waits to be written, and the work is paid for: the next connection
+    /// must not be charged for it.
     pub(crate) fn is_idle(&self) -> bool {
         !self.unflushed
-            && self.begun.is_none()
+            && self.work.is_paid()
             && self.input.is_empty()
             && self.out.is_empty()
             && self.assembler.is_idle()
-            && !self.out.ends()
     }
 
     /// Makes room for a read behind what is unread.
@@ -114,6 +107,8 @@ pub(crate) fn put(mut lent: Box<Lent>) {
     debug_assert!(lent.is_idle());
     lent.give_back_block();
     lent.assembler.reset();
+    lent.delivered = false;
+    lent.work = Work::default();
     let _ = POOL.try_with(|pool| {
         let mut pool = pool.borrow_mut();
         if pool.lent.len() < KEPT {

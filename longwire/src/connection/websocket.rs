@@ -4,7 +4,6 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::task::{Context, Poll, ready};
-use std::time::Instant;
 
 use bytes::{Buf, BytesMut};
 use longwire_proto::{
@@ -57,8 +56,6 @@ pub struct WebSocket<S = Transport> {
     /// What it needs only while something is pending.
     pub(crate) lent: Option<Box<Lent>>,
     pub(crate) timer: Timer,
-    /// When data came last, or was first waited for.
-    pub(crate) data_at: Option<Instant>,
     subprotocol: Option<Box<str>>,
     /// Made when the connection begins to end.
     pub(crate) ending: Option<Box<Ending>>,
@@ -79,7 +76,6 @@ impl<S> WebSocket<S> {
             core,
             lent: (!input.is_empty()).then(|| Box::new(Lent::new(input))),
             timer: Timer::default(),
-            data_at: None,
             subprotocol: subprotocol.map(Into::into),
             ending: None,
             member: None,

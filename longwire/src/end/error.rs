@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode};
 use longwire_proto::handshake::{HandshakeError, Refusal};
-use longwire_proto::{ProtocolError, TimedOut};
+use longwire_proto::{Cause, ProtocolError};
 
 #[cfg(feature = "proxy")]
 use crate::client::ProxyError;
@@ -91,9 +91,9 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Protocol(_) => write_chain(f, "the peer broke the protocol", self),
-            Self::PingTimeout => TimedOut::Ping.fmt(f),
-            Self::CloseTimeout => TimedOut::Close.fmt(f),
-            Self::WriteTimeout => TimedOut::Write.fmt(f),
+            Self::PingTimeout => Cause::PingTimeout.fmt(f),
+            Self::CloseTimeout => Cause::CloseTimeout.fmt(f),
+            Self::WriteTimeout => Cause::WriteTimeout.fmt(f),
             Self::MessageTimeout => f.write_str("message timeout: the peer did not finish a message in time"),
             Self::ReadTimeout => f.write_str("read timeout: the peer answers pings but sent no message"),
             Self::SlowConsumer => f.write_str("slow consumer: the peer fell too far behind on a topic"),
@@ -124,16 +124,6 @@ impl error::Error for Error {
 impl From<ProtocolError> for Error {
     fn from(error: ProtocolError) -> Self {
         Self::Protocol(error)
-    }
-}
-
-impl From<TimedOut> for Error {
-    fn from(timed_out: TimedOut) -> Self {
-        match timed_out {
-            TimedOut::Ping => Self::PingTimeout,
-            TimedOut::Write => Self::WriteTimeout,
-            _ => Self::CloseTimeout,
-        }
     }
 }
 

@@ -301,7 +301,7 @@ impl Conn<'_> {
         self.local.counters.replaced += evicted.replaced;
         if evicted.close {
             let Local { out, now, .. } = &mut *self.local;
-            self.entry.core.fail(CloseCode::TRY_AGAIN, "slow consumer", out, *now);
+            self.entry.core.fail(longwire_proto::Cause::SlowConsumer, out, *now);
             self.entry.end(Err(Error::SlowConsumer));
         }
     }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Buf;
-use longwire_proto::{Assembler, CloseCode, CloseFrame, Connection, Outbox, SharedFrame};
+use longwire_proto::{Assembler, Cause, CloseCode, CloseFrame, Connection, Outbox, SharedFrame};
 
 use super::conn::Conn;
 use super::mailbox::handle::Handle;
@@ -169,7 +169,7 @@ pub(crate) struct Local {
 pub(crate) fn guard(conn: &mut Conn<'_>, call: impl FnOnce(&mut Conn<'_>)) {
     if catch_unwind(AssertUnwindSafe(|| call(conn))).is_err() {
         let Local { out, now, .. } = &mut *conn.local;
-        conn.entry.core.fail(CloseCode::INTERNAL, "", out, *now);
+        conn.entry.core.fail(Cause::Panicked, out, *now);
         conn.entry.end(Err(Error::Panicked));
     }
 }

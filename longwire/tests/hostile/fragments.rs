@@ -50,7 +50,7 @@ fn open(end: &End) -> Result<&Closed, &Error> {
 #[tokio::test]
 async fn a_million_fragments_that_are_allowed_cost_their_bytes() {
     each_target(async |target| {
-        let config = |config: Config| config.max_fragments(u32::MAX).max_message(MILLION);
+        let config = |config: Config| config.max_small_fragments(u32::MAX).max_message(MILLION);
         let victim = Setup::new(target).config(config).habit(Habit::Listen).start();
         let friend = victim.friend().await;
         for payload in ["x", ""] {

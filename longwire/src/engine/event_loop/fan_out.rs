@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use longwire_proto::{Batch, Class};
+use longwire_proto::{Batch, BatchClass};
 
 use super::Loop;
 use super::place::{Place, Stage};
@@ -82,7 +82,7 @@ impl<H: Handler> Loop<H> {
 
     /// What is to be written to a member that holds nothing, as most do; the others get it by themselves.
     #[inline]
-    fn class_of(&mut self, index: u32, batch: &mut Batch) -> Option<Class> {
+    fn class_of(&mut self, index: u32, batch: &mut Batch) -> Option<BatchClass> {
         let Some(Place { stage: Stage::Open(entry, _), mark, .. }) = self.slab.at(index) else { return None };
         let several = std::mem::take(mark) == SEVERAL;
         if entry.log_cursor != 0 {

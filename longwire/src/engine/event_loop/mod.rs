@@ -18,7 +18,7 @@ use std::sync::atomic::Ordering;
 use std::task::Poll as TaskPoll;
 use std::time::{Duration, Instant};
 
-use longwire_proto::{Assembler, Class, Outbox};
+use longwire_proto::{Assembler, BatchClass, Outbox};
 use mio::event::Events;
 use mio::net::TcpListener;
 use mio::unix::SourceFd;
@@ -98,7 +98,7 @@ pub(crate) struct Loop<H: Handler> {
     /// What was published is being delivered: nobody is called.
     pub(crate) delivering: bool,
     /// To whom the same bytes are written, and what became of it; empty but for their memory.
-    pub(crate) alike: Vec<(u32, Class)>,
+    pub(crate) alike: Vec<(u32, BatchClass)>,
     pub(crate) written: Vec<io::Result<usize>>,
     pub(crate) writer: Writer,
     pub(crate) told: Arc<Told>,

@@ -18,7 +18,6 @@ use super::Loop;
 use super::admission::Permit;
 use super::place::{Place, Stage};
 use crate::end::AcceptError;
-use crate::end::cause;
 use crate::engine::conn::Conn;
 use crate::engine::entry::Entry;
 use crate::engine::handler::{Handler, Opening};
@@ -114,8 +113,8 @@ pub(crate) fn let_in_unanswered<H: Handler>(
 
 /// Counts and traces a handshake that has failed.
 pub(crate) fn not_opened(told: &Told, from: Option<SocketAddr>, error: &AcceptError) {
-    told.not_opened(cause::reason(error.status(), error.cause()));
-    trace::not_opened(Role::Server, from, error.status(), error.cause());
+    told.not_opened(error.reason());
+    trace::not_opened(Role::Server, from, error.reason());
 }
 
 fn room<H>(options: &Options<H>) -> Result<Permit, Refusal> {

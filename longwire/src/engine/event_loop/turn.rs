@@ -7,12 +7,12 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use bytes::Buf;
-use longwire_proto::{CloseCode, Lent, Outbox, ProtocolError};
+use longwire_proto::{Cause, Lent, Outbox, ProtocolError};
 
 use super::Loop;
 use super::place::{Place, Stage};
-use crate::end::Error;
-use crate::end::cause;
+use crate::end::outcome::outcome;
+use crate::end::{Error, cause_of};
 use crate::engine::conn::Conn;
 use crate::engine::entry::{Entry, Local, guard, lend_outbox};
 use crate::engine::handler::Handler;
@@ -89,7 +89,7 @@ impl<H: Handler> Loop<H> {
                     }
                     let Local { out, now, .. } = &mut self.local;
                     // Not clean, or reading would have ended before.
-                    let _ = entry.core.receive_eof(out, *now);
+                    entry.core.read_eof(out, *now);
                     let broken = entry.held.as_mut().and_then(|held| held.broken.take());
                     let broken = broken.filter(says_more).or_else(|| entry.carrier_failed());
                     entry.end(Err(broken.unwrap_or(error)));
@@ -98,14 +98,23 @@ impl<H: Handler> Loop<H> {
             }
             ReadOutcome::InBuffer { length, full } => {
                 self.local.counters.bytes_received += (length - before) as u64;
+                self.heard(index, length - before);
                 self.read_on(index, full);
                 self.work_off(index, 0, length);
             }
             ReadOutcome::Landed { count, full } => {
                 self.local.counters.bytes_received += count as u64;
+                self.heard(index, count);
                 self.read_on(index, full);
                 self.work_off_landed(index, count);
             }
+        }
+    }
+
+    fn heard(&mut self, index: u32, count: usize) {
+        let now = self.local.now;
+        if let Some(Place { stage: Stage::Open(entry, _), .. }) = self.slab.at(index) {
+            entry.core.heard(count, now);
         }
     }
 
@@ -159,7 +168,7 @@ impl<H: Handler> Loop<H> {
                 }
             }
             let end = if compressed { length.min(at + COMPRESSED_STEP) } else { length };
-            let step = assembler.lend(&mut entry.core, &mut buffer[at..end], &mut local.out, local.now);
+            let step = assembler.lend(&mut entry.core, &mut buffer[at..end], &mut local.out);
             match step {
                 Ok((0, None)) => break,
                 Ok((consumed, None)) => {
@@ -205,7 +214,7 @@ impl<H: Handler> Loop<H> {
         let aside = lend_outbox(entry, local);
         let mut assembler = std::mem::take(&mut entry.held().assembler);
         let mut rest = Vec::new();
-        let landed = assembler.lend_landed(count, &mut entry.core, &mut rest, &mut local.out, local.now);
+        let landed = assembler.lend_landed(count, &mut entry.core, &mut rest, &mut local.out);
         let mut whole = false;
         match landed {
             Ok(None) => {}
@@ -274,7 +283,7 @@ impl<H: Handler> Loop<H> {
         let own = match aside {
             Some(gather) => Some(std::mem::replace(&mut local.out, gather)),
             // What is written says nothing of the next connection.
-            None if local.out.ends() || !local.out.is_empty() => Some(local.out.detach()),
+            None if !local.out.is_empty() => Some(local.out.detach()),
             // TLS has taken all of it, and the socket not.
             None if local.out.blocked().is_some() => Some(local.out.detach()),
             None => None,
@@ -328,10 +337,12 @@ impl<H: Handler> Loop<H> {
         }
         let aside = lend_outbox(entry, &mut self.local);
         if entry.message_due().is_some_and(|due| now >= due) {
-            entry.core.fail(CloseCode::POLICY, "message timeout", &mut self.local.out, now);
+            entry.core.fail(Cause::MessageTimeout, &mut self.local.out, now);
             entry.end(Err(Error::MessageTimeout));
-        } else if let Err(timed_out) = entry.core.handle_timeout(&mut self.local.out, now) {
-            entry.end(Err(timed_out.into()));
+        } else if entry.core.handle_timeout(&mut self.local.out, now).is_err() {
+            if let Some(result) = outcome(&entry.core, None) {
+                entry.end(result);
+            }
         } else if let Some(held) = &mut entry.held {
             let evicted = held.backlog.expire(now);
             Conn { key, entry, stream, local: &mut self.local }.relieved(evicted);
@@ -404,7 +415,7 @@ impl<H: Handler> Loop<H> {
         // Who has none by now was not asked: the engine was stopped.
         let stopped = || Err(Error::from(io::Error::from(io::ErrorKind::ConnectionAborted)));
         let result = ending.map_or_else(stopped, |ending| ending.result);
-        self.told.ended(cause::end_of(&result));
+        self.told.ended(cause_of(Some(&result)));
         let id = Id { at: self.local.at, key };
         trace::engine_ended(id, || place.stream.peer_addr().ok(), &result);
         // Before the application is told: it may look whether the descriptor is there.

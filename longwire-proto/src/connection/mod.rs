@@ -1,54 +1,47 @@
-//! One end of an open connection: joins the two halves, answers Pings, runs the closing handshake
-//! (RFC 6455 section 7) and keeps the deadlines.
+//! One end of an open connection: joins the two halves and the [lifecycle](crate::lifecycle), answers Pings
+//! and runs the closing handshake (RFC 6455 section 7).
+
+mod events;
 
 use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 
+use crate::cause::Cause;
 use crate::close::{CloseCode, CloseFrame, MAX_REASON};
 use crate::config::Config;
 use crate::deflate::{Compress, DeflateParameters};
-use crate::error::{ProtocolError, SendError, TimedOut, UncleanEof};
+use crate::error::{ProtocolError, SendError};
 use crate::frame::{MAX_CONTROL_PAYLOAD, OpCode};
 use crate::incoming::receive::{Control, Found, PartAt, Receiving};
+use crate::lifecycle::Lifecycle;
 use crate::message::{Kind, Message};
 use crate::outgoing::outbox::Outbox;
 use crate::outgoing::send::{MaskKeys, Sending};
 use crate::outgoing::shared::SharedFrame;
 use crate::role::Role;
 
-/// Silence of this length ends a run of control frames.
-const PAUSE: Duration = Duration::from_millis(100);
-
 /// One end of an open WebSocket connection: state without buffers, socket, clock or randomness.
 ///
-/// The caller owns both buffers. It feeds what it reads to [`receive`](Self::receive), until that
-/// consumes nothing, and writes what is in the [`Outbox`] afterwards, for reading causes writes. It asks
-/// [`poll_timeout`](Self::poll_timeout) when to call [`handle_timeout`](Self::handle_timeout).
+/// The caller owns both buffers, reads and writes the stream, and reports what happened there:
+///
+/// - Bytes came: [`heard`](Self::heard), then [`receive`](Self::receive) until it consumes nothing, then
+///   [`note_input`](Self::note_input). Reading causes writes, so the [`Outbox`] is written afterwards.
+/// - Bytes were written: [`wrote`](Self::wrote).
+/// - The stream ended or failed: [`read_eof`](Self::read_eof), [`read_failed`](Self::read_failed),
+///   [`write_failed`](Self::write_failed).
+/// - Time passed: [`poll_timeout`](Self::poll_timeout) says when to call
+///   [`handle_timeout`](Self::handle_timeout).
+/// - Once [`is_done`](Self::is_done): [`tcp_step`](Self::tcp_step) says what to do next, until the socket
+///   is to be dropped. [`cause`](Self::cause) says why the connection ended.
 #[derive(Debug)]
 pub struct Connection {
     config: Arc<Config>,
-    /// In `Open` when the peer was last heard, in `Pinged` when the Ping was sent, then when closing began.
-    since: Instant,
+    lifecycle: Lifecycle,
     receiving: Receiving,
     sending: Sending,
-    role: Role,
-    state: State,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
-    Open,
-    /// A Ping was sent after silence; the peer has not been heard since.
-    Pinged,
-    /// Our Close frame went first; the peer's is awaited.
-    CloseSent,
-    /// Both Close frames have passed: the WebSocket closing handshake is complete (RFC 6455 7.1.4).
-    Closed,
-    /// The connection has failed (RFC 6455 7.1.7): nothing more is processed.
-    Failed,
 }
 
 /// What [`Connection::receive`] took and found.
@@ -89,20 +82,14 @@ impl Connection {
     }
 
     fn new(role: Role, config: Arc<Config>, keys: Option<MaskKeys>, now: Instant) -> Self {
-        Self {
-            config,
-            since: now,
-            receiving: Receiving::new(),
-            sending: Sending::new(keys),
-            role,
-            state: State::Open,
-        }
+        let lifecycle = Lifecycle::new(role, &config, now);
+        Self { config, lifecycle, receiving: Receiving::new(), sending: Sending::new(keys) }
     }
 
     /// The same, with the compression that the opening handshake has agreed on.
     #[must_use]
     pub fn with_deflate(mut self, parameters: DeflateParameters) -> Self {
-        let (ours, theirs) = match self.role {
+        let (ours, theirs) = match self.role() {
             Role::Server => (parameters.of(Role::Server), parameters.of(Role::Client)),
             Role::Client => (parameters.of(Role::Client), parameters.of(Role::Server)),
         };
@@ -113,7 +100,7 @@ impl Connection {
 
     /// Which end this is.
     pub const fn role(&self) -> Role {
-        self.role
+        self.lifecycle.role()
     }
 
     /// What was agreed on to compress messages, if it was.
@@ -121,7 +108,7 @@ impl Connection {
         let (Some(ours), Some(theirs)) = (self.sending.deflate(), self.receiving.deflate()) else {
             return None;
         };
-        let (server, client) = match self.role {
+        let (server, client) = match self.role() {
             Role::Server => (ours, theirs),
             Role::Client => (theirs, ours),
         };
@@ -140,12 +127,13 @@ impl Connection {
 
     /// Messages may be sent: no Close frame has passed and nothing has failed.
     pub const fn is_open(&self) -> bool {
-        matches!(self.state, State::Open | State::Pinged)
+        self.lifecycle.is_open()
     }
 
-    /// Nothing more is processed: both Close frames have passed, or the connection has failed.
+    /// Nothing more is received: both Close frames have passed, or the connection has failed. Its
+    /// [`cause`](Self::cause) is known.
     pub const fn is_done(&self) -> bool {
-        matches!(self.state, State::Closed | State::Failed)
+        self.lifecycle.has_ended()
     }
 
     /// A message has begun to arrive, and its end has not.
@@ -166,7 +154,6 @@ impl Connection {
     /// Call it again with the rest while there is any and it consumes or finds something. What is then
     /// left, a header or a control frame that is not whole (at most 139 bytes), comes again in front of
     /// the bytes that follow.
-    /// A call without input tells that bytes came, not what they are: do not make it.
     ///
     /// # Errors
     ///
@@ -178,9 +165,8 @@ impl Connection {
         input: &mut [u8],
         inflated: &mut Vec<u8>,
         out: &mut Outbox,
-        now: Instant,
     ) -> Result<Received, ProtocolError> {
-        self.receive_within(u64::MAX, input, inflated, out, now)
+        self.receive_within(u64::MAX, input, inflated, out)
     }
 
     /// As [`receive`](Self::receive), where the message under way may have `room` more bytes.
@@ -191,45 +177,24 @@ impl Connection {
         input: &mut [u8],
         inflated: &mut Vec<u8>,
         out: &mut Outbox,
-        now: Instant,
     ) -> Result<Received, ProtocolError> {
-        match self.state {
-            // What came in one read has one time: nothing to do again.
-            State::Open if now == self.since => {}
-            State::Open => {
-                if now.saturating_duration_since(self.since) >= PAUSE {
-                    self.receiving.paused();
-                }
-                self.since = now;
-            }
-            State::Pinged => {
-                self.state = State::Open;
-                self.receiving.paused();
-                self.since = now;
-            }
-            State::CloseSent => {}
+        if self.lifecycle.has_ended() {
             // RFC 6455 1.4, 5.5.1, 7.1.7: data after a Close frame or a failure is discarded.
-            State::Closed | State::Failed => return Ok(Received { consumed: input.len(), event: None }),
+            return Ok(Received { consumed: input.len(), event: None });
         }
-        match self.receiving.step(input, inflated, self.role, &self.config, room) {
+        match self.receiving.step(input, inflated, self.lifecycle.role(), &self.config, room) {
             Ok((consumed, Found::Nothing)) => Ok(Received { consumed, event: None }),
             Ok((consumed, Found::Part(part))) => Ok(Received { consumed, event: Some(Event::Part(part)) }),
             Ok((consumed, Found::Control(control))) => {
-                let event = self.control(control, input, out, now)?;
+                let event = self.control(control, input, out)?;
                 Ok(Received { consumed, event: Some(event) })
             }
-            Err(error) => Err(self.failed(error, out, now)),
+            Err(error) => Err(self.failed(error, out)),
         }
     }
 
     #[inline(never)]
-    fn control(
-        &mut self,
-        control: Control,
-        input: &[u8],
-        out: &mut Outbox,
-        now: Instant,
-    ) -> Result<Event, ProtocolError> {
+    fn control(&mut self, control: Control, input: &[u8], out: &mut Outbox) -> Result<Event, ProtocolError> {
         let range = control.payload;
         let payload = &input[range.clone()];
         match control.opcode {
@@ -242,30 +207,18 @@ impl Connection {
             }
             OpCode::Close => match CloseFrame::decode(payload) {
                 Ok(frame) => {
-                    if self.state != State::CloseSent {
+                    if self.is_open() {
                         // RFC 6455 5.5.1: answered with the code that came; the reason goes with it.
                         self.sending.close(payload, out);
                     }
-                    self.done(State::Closed, out, now);
+                    self.lifecycle.close_received(frame.clone());
+                    self.end_halves();
                     Ok(Event::Close(frame))
                 }
-                Err(error) => Err(self.failed(error, out, now)),
+                Err(error) => Err(self.failed(error, out)),
             },
             _ => Ok(Event::Pong(range)),
         }
-    }
-
-    /// Says that the peer has ended its direction of TCP.
-    ///
-    /// # Errors
-    ///
-    /// [`UncleanEof`] if no closing handshake came before.
-    pub fn receive_eof(&mut self, out: &mut Outbox, now: Instant) -> Result<(), UncleanEof> {
-        let clean = self.is_done();
-        if !clean {
-            self.done(State::Failed, out, now);
-        }
-        if clean { Ok(()) } else { Err(UncleanEof) }
     }
 
     /// Queues a message, in frames of at most [`Config::frame_size`].
@@ -387,116 +340,38 @@ impl Connection {
         }
         self.sending.close(&payload, out);
         self.sending.end();
-        self.state = State::CloseSent;
-        self.since = now;
+        self.lifecycle.close_sent(frame.clone(), now);
         Ok(())
-    }
-
-    /// Fails the connection for a reason of the caller's, such as a limit (RFC 6455 7.1.7).
-    pub fn fail(&mut self, code: CloseCode, reason: &str, out: &mut Outbox, now: Instant) {
-        if self.is_open() {
-            let end = reason.floor_char_boundary(MAX_REASON);
-            let mut payload = Vec::new();
-            // RFC 6455 7.4.1: 1005, 1006 and the like are never on the wire.
-            if code.is_sendable() {
-                CloseFrame::new(code, &reason[..end]).encode(&mut payload);
-            }
-            self.sending.close(&payload, out);
-        }
-        if !self.is_done() {
-            self.done(State::Failed, out, now);
-        }
-    }
-
-    /// Counts the close deadline from `now`, once the peer's Close frame or a failure has set it: for
-    /// drivers that feed what they have read some time after they read it.
-    pub fn restart_close_deadline(&mut self, now: Instant) {
-        if self.is_done() {
-            self.since = now;
-        }
-    }
-
-    /// When [`handle_timeout`](Self::handle_timeout) is to be called, unless something comes before.
-    ///
-    /// It moves with every byte that comes; a timer that fires early may just ask again.
-    pub fn poll_timeout(&self, out: &Outbox) -> Option<Instant> {
-        let config = &*self.config;
-        let own = match self.state {
-            State::Open => config.ping_after.and_then(|silence| self.since.checked_add(silence)),
-            State::Pinged => self.since.checked_add(config.pong_timeout),
-            _ => self.since.checked_add(config.close_timeout),
-        };
-        match (own, self.write_deadline(out)) {
-            (Some(own), Some(write)) => Some(own.min(write)),
-            (own, write) => own.or(write),
-        }
-    }
-
-    /// When a peer that takes nothing of what waits is given up; part of
-    /// [`poll_timeout`](Self::poll_timeout).
-    pub fn write_deadline(&self, out: &Outbox) -> Option<Instant> {
-        out.blocked()?.checked_add(self.config.write_timeout)
-    }
-
-    /// Does what is due at `now`: sends a Ping, or gives the peer up.
-    ///
-    /// # Errors
-    ///
-    /// [`TimedOut`]: the connection is to be dropped. A Close frame is in `out` that may be worth one
-    /// attempt to write it.
-    pub fn handle_timeout(&mut self, out: &mut Outbox, now: Instant) -> Result<(), TimedOut> {
-        if self.poll_timeout(out).is_none_or(|due| now < due) {
-            return Ok(());
-        }
-        if self.write_deadline(out).is_some_and(|due| now >= due) {
-            self.fail(CloseCode::POLICY, "write timeout", out, now);
-            return Err(TimedOut::Write);
-        }
-        match self.state {
-            State::Open => {
-                self.sending.ping(&[], out);
-                self.state = State::Pinged;
-                self.since = now;
-                Ok(())
-            }
-            // The peer has taken bytes since, though the Ping may still wait behind others: it lives.
-            State::Pinged if !out.is_empty() && out.blocked().is_none_or(|blocked| blocked > self.since) => {
-                self.since = now;
-                Ok(())
-            }
-            State::Pinged => {
-                self.fail(CloseCode::INTERNAL, "ping timeout", out, now);
-                Err(TimedOut::Ping)
-            }
-            State::CloseSent => {
-                self.done(State::Failed, out, now);
-                Err(TimedOut::Close)
-            }
-            State::Closed | State::Failed => Err(TimedOut::Close),
-        }
     }
 
     const fn check_open(&self) -> Result<(), SendError> {
         if self.is_open() { Ok(()) } else { Err(SendError::Closing) }
     }
 
+    /// The peer broke a rule.
     #[cold]
-    fn failed(&mut self, error: ProtocolError, out: &mut Outbox, now: Instant) -> ProtocolError {
-        self.fail(error.close_code(), &error.to_string(), out, now);
+    fn failed(&mut self, error: ProtocolError, out: &mut Outbox) -> ProtocolError {
+        self.send_failure(error.close_code(), &error.to_string(), out);
+        self.lifecycle.end(Cause::Protocol(error));
+        self.end_halves();
         error
     }
 
-    fn done(&mut self, state: State, out: &mut Outbox, now: Instant) {
+    /// Queues the Close frame of a failure (RFC 6455 7.1.7), unless one was sent.
+    fn send_failure(&mut self, code: CloseCode, reason: &str, out: &mut Outbox) {
+        // RFC 6455 7.4.1: 1005, 1006 and the like are never on the wire.
+        if self.is_open() && code.is_sendable() {
+            let end = reason.floor_char_boundary(MAX_REASON);
+            let mut payload = Vec::new();
+            CloseFrame::new(code, &reason[..end]).encode(&mut payload);
+            self.sending.close(&payload, out);
+        }
+    }
+
+    /// Gives back what is only needed to go on.
+    fn end_halves(&mut self) {
         self.receiving.end();
         self.sending.end();
-        // RFC 6455 7.1.1: the server ends TCP first. A client does too when it fails the connection.
-        if self.role == Role::Server || state == State::Failed {
-            out.end();
-        }
-        if self.state != State::CloseSent {
-            self.since = now;
-        }
-        self.state = state;
     }
 }
 
@@ -506,6 +381,6 @@ mod tests {
 
     #[test]
     fn state_is_small() {
-        assert!(size_of::<Connection>() <= 104, "{}", size_of::<Connection>());
+        assert!(size_of::<Connection>() <= 112, "{}", size_of::<Connection>());
     }
 }
