@@ -6,7 +6,7 @@
 use std::fmt;
 use std::io;
 
-use crate::close::CloseCode;
+use crate::close_code::CloseCode;
 use crate::error::ProtocolError;
 
 /// Which end of a connection did something.

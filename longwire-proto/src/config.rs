@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::deflate::Deflate;
+use crate::deflate::{Budget, Compress, Deflate};
 
 /// Limits and deadlines of one connection.
 ///
@@ -188,6 +188,20 @@ impl Config {
     pub fn no_deflate(mut self) -> Self {
         self.deflate = None;
         self
+    }
+
+    /// Whether a message of `length` bytes is to be compressed, where both ends agree on it.
+    pub(crate) fn compresses(&self, length: usize, compress: Compress) -> bool {
+        match compress {
+            Compress::Auto => self.deflate.as_ref().is_some_and(|deflate| length >= deflate.threshold),
+            Compress::Always => true,
+            Compress::Never => false,
+        }
+    }
+
+    /// How hard to compress, and the budget of what may be held for it.
+    pub(crate) fn compression(&self) -> (u8, Option<&Budget>) {
+        self.deflate.as_ref().map_or((Deflate::new().level, None), |it| (it.level, it.send_takeover.as_ref()))
     }
 
     /// How messages are compressed, if both ends agree.

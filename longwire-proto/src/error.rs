@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::close::{CloseCode, MAX_REASON};
+use crate::close_code::{CloseCode, MAX_REASON};
 use crate::frame::{HeaderError, MAX_CONTROL_PAYLOAD};
 
 /// The peer broke a rule or a limit: the connection has failed (RFC 6455 7.1.7).

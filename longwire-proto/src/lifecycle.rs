@@ -30,7 +30,8 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use crate::cause::{Cause, Farewell, Initiator};
-use crate::close::{CloseCode, CloseFrame};
+use crate::close::CloseFrame;
+use crate::close_code::CloseCode;
 use crate::config::Config;
 use crate::role::Role;
 
@@ -332,7 +333,8 @@ impl Lifecycle {
 
     /// Writing has failed. Whether this error is the one that counts so far.
     pub(crate) fn write_failed(&mut self, kind: io::ErrorKind) -> bool {
-        let counts = !self.has_ended() && self.broken().is_none();
+        let is_told = self.cause().is_some_and(|cause| !matches!(cause, Cause::Closed { .. }));
+        let counts = !is_told && self.broken().is_none();
         self.cold().broken.get_or_insert(kind);
         counts
     }

@@ -305,7 +305,8 @@ async fn what_dribbles_is_given_up_after_its_time() {
             let (error, elapsed) = end_of(&mut ws).await;
             dribble.abort();
             assert!(matches!(error, Error::MessageTimeout), "{name}: {error}");
-            let due = time.unwrap_or(if is_client { 600 } else { 120 });
+            // It lingers until the close timeout, for this peer does not end TCP.
+            let due = time.unwrap_or(if is_client { 600 } else { 120 }) + 5;
             assert!(elapsed >= seconds(due - 1) && elapsed < seconds(due + 2), "{name}: {elapsed:?}");
             let closed = whole_frames(&wire.take_written()).iter().any(|one| one.close_code() == 1008);
             assert!(closed, "{name}");

@@ -10,16 +10,17 @@ use std::time::Instant;
 use bytes::Bytes;
 
 use crate::cause::Cause;
-use crate::close::{CloseCode, CloseFrame, MAX_REASON};
+use crate::close::CloseFrame;
+use crate::close_code::{CloseCode, MAX_REASON};
 use crate::config::Config;
 use crate::deflate::{Compress, DeflateParameters};
 use crate::error::{ProtocolError, SendError};
 use crate::frame::{MAX_CONTROL_PAYLOAD, OpCode};
-use crate::incoming::receive::{Control, Found, PartAt, Receiving};
+use crate::incoming::receive::{Control, Item, PartAt, ReceiveHalf};
 use crate::lifecycle::Lifecycle;
 use crate::message::{Kind, Message};
 use crate::outgoing::outbox::Outbox;
-use crate::outgoing::send::{MaskKeys, Sending};
+use crate::outgoing::send::{MaskKeys, SendHalf};
 use crate::outgoing::shared::SharedFrame;
 use crate::role::Role;
 
@@ -40,8 +41,8 @@ use crate::role::Role;
 pub struct Connection {
     config: Arc<Config>,
     lifecycle: Lifecycle,
-    receiving: Receiving,
-    sending: Sending,
+    receiving: ReceiveHalf,
+    sending: SendHalf,
 }
 
 /// What [`Connection::receive`] took and found.
@@ -83,7 +84,7 @@ impl Connection {
 
     fn new(role: Role, config: Arc<Config>, keys: Option<MaskKeys>, now: Instant) -> Self {
         let lifecycle = Lifecycle::new(role, &config, now);
-        Self { config, lifecycle, receiving: Receiving::new(), sending: Sending::new(keys) }
+        Self { config, lifecycle, receiving: ReceiveHalf::new(), sending: SendHalf::new(keys) }
     }
 
     /// The same, with the compression that the opening handshake has agreed on.
@@ -183,9 +184,9 @@ impl Connection {
             return Ok(Received { consumed: input.len(), event: None });
         }
         match self.receiving.step(input, inflated, self.lifecycle.role(), &self.config, room) {
-            Ok((consumed, Found::Nothing)) => Ok(Received { consumed, event: None }),
-            Ok((consumed, Found::Part(part))) => Ok(Received { consumed, event: Some(Event::Part(part)) }),
-            Ok((consumed, Found::Control(control))) => {
+            Ok((consumed, None)) => Ok(Received { consumed, event: None }),
+            Ok((consumed, Some(Item::Part(part)))) => Ok(Received { consumed, event: Some(Event::Part(part)) }),
+            Ok((consumed, Some(Item::Control(control)))) => {
                 let event = self.control(control, input, out)?;
                 Ok(Received { consumed, event: Some(event) })
             }

@@ -46,11 +46,11 @@ pub struct Assembler {
     /// The kind of the message whose beginning is in `buffer`.
     message: Option<Kind>,
     /// What becomes of the rest of the message under way.
-    rest: Rest,
+    rest: Delivery,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Rest {
+enum Delivery {
     /// It is put together with what came before, if anything did.
     #[default]
     Joined,
@@ -99,7 +99,7 @@ impl Assembler {
 
     /// No message is under way, and no buffer held.
     pub const fn is_idle(&self) -> bool {
-        self.message.is_none() && matches!(self.rest, Rest::Joined)
+        self.message.is_none() && matches!(self.rest, Delivery::Joined)
     }
 
     /// Bytes that were inflated since this was asked last: a measure of the time that it took, which the input
@@ -258,7 +258,7 @@ impl Assembler {
         if let Some(kind) = self.message.take() {
             // What was put together before parts were asked for is the first of them.
             let payload = Bytes::from(std::mem::take(&mut self.buffer));
-            self.rest = Rest::InParts;
+            self.rest = Delivery::InParts;
             return Ok(Some(Incoming::Data(Part { kind, payload, first: true, last: false })));
         }
         while !input.is_empty() {
@@ -276,11 +276,11 @@ impl Assembler {
                     continue;
                 }
                 Some(Event::Part(part)) => {
-                    let dropped = self.rest == Rest::Dropped && !part.first;
+                    let dropped = self.rest == Delivery::Dropped && !part.first;
                     if part.last {
-                        self.rest = Rest::Joined;
+                        self.rest = Delivery::Joined;
                     } else if !dropped {
-                        self.rest = Rest::InParts;
+                        self.rest = Delivery::InParts;
                     }
                     self.inflated += part.payload.inflated();
                     if dropped {
@@ -380,7 +380,7 @@ impl Assembler {
     /// How many more bytes the message under way may have.
     #[inline]
     fn room(&self, connection: &Connection) -> u64 {
-        if self.rest != Rest::Joined {
+        if self.rest != Delivery::Joined {
             return u64::MAX;
         }
         connection.config().max_message.saturating_sub(self.buffer.len()) as u64
@@ -404,13 +404,13 @@ impl Assembler {
 
     fn keep(&mut self, part: &PartAt, input: &[u8]) {
         self.inflated += part.payload.inflated();
-        if self.rest != Rest::Joined && !part.first {
-            self.rest = Rest::Dropped;
+        if self.rest != Delivery::Joined && !part.first {
+            self.rest = Delivery::Dropped;
             buffer_pool::put(std::mem::take(&mut self.buffer));
             return;
         }
         self.message = Some(part.kind);
-        self.rest = Rest::Joined;
+        self.rest = Delivery::Joined;
         if let Payload::Input(range) = &part.payload {
             self.buffer.extend_from_slice(&input[range.clone()]);
         }
@@ -429,7 +429,7 @@ impl Assembler {
 
     /// As [`finish`](Self::finish), where it lies.
     fn lend_joined(&mut self) -> Result<Option<Lent<'_>>, ProtocolError> {
-        self.rest = Rest::Joined;
+        self.rest = Delivery::Joined;
         let Some(kind) = self.message.take() else { return Ok(None) };
         if kind == Kind::Text && simdutf8::basic::from_utf8(&self.buffer).is_err() {
             return Err(ProtocolError::InvalidUtf8);
@@ -442,7 +442,7 @@ impl Assembler {
     /// Text was validated as it came, piece by piece. That all pieces are in the buffer and nothing else
     /// is for the caller to see to, so it is not taken on trust.
     fn finish(&mut self) -> Result<Option<Message>, ProtocolError> {
-        self.rest = Rest::Joined;
+        self.rest = Delivery::Joined;
         let Some(kind) = self.message.take() else { return Ok(None) };
         let payload = buffer_pool::freeze(std::mem::take(&mut self.buffer));
         Ok(Some(match kind {

@@ -9,7 +9,8 @@ use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
 
-use crate::outgoing::send::SHARE_ABOVE;
+/// Shared frames up to this many bytes are copied for each receiver; larger ones are only counted.
+pub(crate) const SHARE_ABOVE: usize = 2 * 1024;
 
 /// Payloads up to this many bytes are copied: one write of one buffer is then cheaper than two.
 pub(crate) const COPY_MAX: usize = 32 * 1024;

@@ -77,7 +77,6 @@ impl<S> WebSocket<S> {
             if !lent.is_idle() {
                 lent.out.release();
             } else if let Some(lent) = self.lent.take() {
-                self.core.note_input(lent.delivered, false);
                 scratch::put(lent);
             }
         }

@@ -47,10 +47,11 @@ impl Lent {
         }
     }
 
-    /// Nothing is half received, nothing waits to be written, and the work is paid for: the next connection
-    /// must not be charged for it.
+    /// Nothing is half received, nothing waits to be written, and nothing is left that the next connection
+    /// must not be charged with.
     pub(crate) fn is_idle(&self) -> bool {
         !self.unflushed
+            && !self.delivered
             && self.work.is_paid()
             && self.input.is_empty()
             && self.out.is_empty()
@@ -107,7 +108,6 @@ pub(crate) fn put(mut lent: Box<Lent>) {
     debug_assert!(lent.is_idle());
     lent.give_back_block();
     lent.assembler.reset();
-    lent.delivered = false;
     lent.work = Work::default();
     let _ = POOL.try_with(|pool| {
         let mut pool = pool.borrow_mut();
