@@ -22,17 +22,17 @@ use crate::mask;
 pub struct Utf8Bytes(Bytes);
 
 impl Utf8Bytes {
-    /// An empty text, without allocation.
+    /// Makes an empty text, without allocation.
     pub const fn new() -> Self {
         Self(Bytes::new())
     }
 
-    /// Text that lives as long as the program, without allocation.
+    /// Makes a text of a string literal, without allocation.
     pub const fn from_static(text: &'static str) -> Self {
         Self(Bytes::from_static(text.as_bytes()))
     }
 
-    /// The text.
+    /// Returns the text.
     #[inline]
     #[expect(unsafe_code, reason = "the bytes were validated once, when this value was made")]
     pub fn as_str(&self) -> &str {

@@ -82,8 +82,8 @@ pub use server::{Acceptor, Forwarded, Handshake, InvalidNetwork, TrustedProxies,
 
 pub use longwire_proto::handshake::{HandshakeError, InvalidOrigin, Origins, Refusal};
 pub use longwire_proto::{
-    Cause, CauseClass, CloseCode, CloseFrame, Compress, Config, Deflate, DeflateParameters, InvalidUtf8, Kind,
-    Message, Outgoing, Part, ProtocolError, Role, SharedFrame, Utf8Bytes,
+    Cause, CauseClass, CloseCode, CloseFrame, Compress, Config, Deflate, DeflateParameters, InvalidUtf8,
+    Kind, Message, Outgoing, Part, ProtocolError, Role, SharedFrame, Utf8Bytes,
 };
 
 pub use bytes::Bytes;

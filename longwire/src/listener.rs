@@ -1,7 +1,7 @@
-//! A connection that calls back: the [`Listener`], and the [`Handle`] on its connection.
+//! A client connection with callbacks: the [`Listener`], and the [`Handle`] of its connection.
 //!
-//! For applications that are built around callbacks, as on Android, where OkHttp's `WebSocketListener` has
-//! made this style known. The order of the calls is its own:
+//! For applications that are built around callbacks, like those that use OkHttp's `WebSocketListener` on Android. The
+//! callbacks come in the same order:
 //!
 //! ```text
 //! on_open?  on_message*  on_closing?  (on_closed | on_failure)
@@ -55,37 +55,38 @@ use crate::end::{Closed, ConnectError, Error, Response, SendError};
 /// What a message that waits without a frame counts besides its payload, in bytes: so empty ones are bounded too.
 const MESSAGE_COST: usize = 128;
 
-/// What is called about one connection, in one task, one call after the other.
+/// The callbacks of one connection. One task calls them, one after the other.
 ///
-/// Nothing more is called after [`on_closed`](Self::on_closed) or [`on_failure`](Self::on_failure), and one of
-/// them comes, unless the runtime ends before. A call must not block: the keepalive of its connection waits
-/// for it, and whatever else runs on its thread.
+/// [`on_closed`](Self::on_closed) or [`on_failure`](Self::on_failure) is always the last, unless the runtime ends
+/// before. A callback must not block: the keepalive of its connection and the other tasks of its thread wait for it.
 ///
-/// A call that panics closes the connection with 1011; `on_failure` follows with [`Error::Panicked`].
+/// A callback that panics closes the connection with 1011; `on_failure` follows with [`Error::Panicked`].
 pub trait Listener: Send + 'static {
-    /// The connection is open. Called once, before all others, unless connecting fails. `ws` tells what was
-    /// agreed on.
+    /// Called when the connection is open, once and before all others, unless connecting fails. `ws` tells what was
+    /// negotiated.
     fn on_open(&mut self, handle: &Handle, ws: &WebSocket) {
         let _ = (handle, ws);
     }
 
-    /// A message was received; also after [`Handle::close`], while the peer has not answered.
+    /// Called for each message, also after [`Handle::close`] until the peer has answered.
     fn on_message(&mut self, handle: &Handle, message: Message) {
         let _ = (handle, message);
     }
 
-    /// The peer's Close frame was received, whichever end began: no message follows. Called at most once. The
-    /// answer is sent without the application (RFC 6455 5.5.1), what waits in the handle's queue no more.
+    /// Called at most once, when the peer's Close frame was received, whichever end began: no message follows. The
+    /// answer is sent automatically (RFC 6455 5.5.1); messages that wait in the queue of the handle are dropped.
     fn on_closing(&mut self, handle: &Handle, closed: &Closed) {
         let _ = (handle, closed);
     }
 
-    /// Both ends have closed, and the socket is released. Always preceded by [`on_closing`](Self::on_closing).
+    /// Called when both ends have closed and the socket is released. Always preceded by
+    /// [`on_closing`](Self::on_closing).
     fn on_closed(&mut self, handle: &Handle, closed: Closed) {
         let _ = (handle, closed);
     }
 
-    /// There is no connection, or it ended without a closing handshake: messages of either end may be lost.
+    /// Called when connecting has failed, or the connection ended without a closing handshake: messages of either end
+    /// may be lost.
     fn on_failure(&mut self, handle: &Handle, failure: Failure) {
         let _ = (handle, failure);
     }
@@ -95,16 +96,16 @@ pub trait Listener: Send + 'static {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Failure {
-    /// It was not opened.
+    /// The connection was not opened.
     Connect(ConnectError),
-    /// It was open, and ended without a closing handshake.
+    /// The connection was open, and ended without a closing handshake.
     Connection(Error),
     /// [`Handle::cancel`] was called.
     Cancelled,
 }
 
 impl Failure {
-    /// What the server answered, if it refused the connection.
+    /// Returns the answer of the server, if it refused the connection.
     pub fn response(&self) -> Option<&Response> {
         match self {
             Self::Connect(ConnectError::Refused(response)) => Some(response),
@@ -134,8 +135,8 @@ impl std::error::Error for Failure {
     }
 }
 
-/// A handle on a [`Listener`]'s connection, from any thread. Clones are handles on the same; dropped, it closes
-/// nothing.
+/// Sends on a [`Listener`]'s connection and closes it, from any thread. Clones are handles of the same connection;
+/// dropping them does not close it.
 #[derive(Clone)]
 pub struct Handle(Arc<Shared>);
 
@@ -145,7 +146,7 @@ struct Shared {
     queue: Mutex<Queue>,
 }
 
-/// What the handles ask for and the task has not done yet.
+/// What was asked of the handles and the task has not done yet.
 #[derive(Default)]
 struct Queue {
     messages: VecDeque<Outgoing<'static>>,
@@ -210,7 +211,7 @@ impl Handle {
         self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues a message without waiting. It is sent as soon as the connection is open and takes it.
+    /// Queues a message without waiting. It is sent as soon as the connection is open and has room for it.
     ///
     /// # Errors
     ///
@@ -268,14 +269,14 @@ impl Handle {
 }
 
 impl Client {
-    /// Opens a connection that calls `listener`, in a task of its own on the current Tokio runtime. Messages may
+    /// Opens a connection that calls `listener`, in a task of its own on the current Tokio runtime. Messages can
     /// be [sent](Handle::send) at once: they wait until it is open.
     ///
     /// # Panics
     ///
-    /// Outside of a Tokio runtime, as [`tokio::spawn`].
+    /// Panics outside a Tokio runtime, as [`tokio::spawn`].
     pub fn listen(&self, url: impl Into<String>, listener: impl Listener) -> Handle {
-        let limit = self.config.write_buffer_limit();
+        let limit = self.config.write_buffer.get();
         let handle = Handle(Arc::new(Shared { limit, queue: Mutex::default() }));
         let task = Task { handle: handle.clone(), listener };
         tokio::spawn(task.run(self.clone(), url.into()));

@@ -126,7 +126,7 @@ async fn feed_waits_for_room_and_no_longer() {
 #[tokio::test]
 async fn without_a_write_buffer_each_message_waits_for_the_one_before() {
     let wire = Wire::new();
-    let mut ws = server_on(&wire, Config::server().write_buffer(0)).await;
+    let mut ws = server_on(&wire, Config::server().write_buffer(1)).await;
     poll_times(ws.send("一"), 1).unwrap().unwrap();
     wire.room(Some(1));
     poll_times(ws.feed("二"), 1).unwrap().unwrap();

@@ -310,8 +310,8 @@ async fn select_over_streams_in_memory() {
         ws
     }
     for size in [7, 100, 10_000] {
-        let config = Config::server().write_buffer(3_000);
-        let (client, server) = duplex(size, config.clone(), config).await;
+        let [client, server] = [Config::client(), Config::server()].map(|config| config.write_buffer(3_000));
+        let (client, server) = duplex(size, client, server).await;
         let both = async { tokio::join!(end(client, Side::Us), end(server, Side::Peer)) };
         tokio::time::timeout(Duration::from_secs(20), both).await.unwrap();
     }

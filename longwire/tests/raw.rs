@@ -52,7 +52,8 @@ async fn bytes_behind_the_handshake_come_first() {
                 .concat();
         // Cut within the second message.
         let cut = text(by_client, "一").len() + 3;
-        let mut ws = RawParts::new(near, role, Config::server()).buffered(all[..cut].to_vec()).open();
+        let config = if by_client { Config::server() } else { Config::client() };
+        let mut ws = RawParts::new(near, role, config).buffered(all[..cut].to_vec()).open();
         far.write_all(&all[cut..]).await.unwrap();
         let expected = [Message::from("一"), Message::from(vec![2, 2]), Message::from("三 👋")];
         for message in expected {
@@ -186,4 +187,22 @@ async fn the_address_of_the_peer_through_tls() {
     let _client = client.unwrap();
     let ws = WebSocket::from_raw(server.unwrap(), Role::Server, Config::server());
     assert_eq!(ws.peer_addr().unwrap(), address);
+}
+
+#[test]
+#[should_panic(expected = "an Acceptor takes Config::server()")]
+fn the_configuration_of_a_client_is_not_that_of_a_server() {
+    let _ = Acceptor::new().config(Config::client());
+}
+
+#[test]
+#[should_panic(expected = "a Client takes Config::client()")]
+fn the_configuration_of_a_server_is_not_that_of_a_client() {
+    let _ = longwire::Client::new().config(Config::server());
+}
+
+#[test]
+#[should_panic(expected = "the configuration is that of the other role")]
+fn a_raw_connection_has_the_configuration_of_its_role() {
+    let _ = RawParts::new((), Role::Client, Config::server());
 }

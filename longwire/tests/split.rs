@@ -100,8 +100,9 @@ async fn many_senders_over_tcp() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_senders_through_small_buffers() {
     for size in [1, 50, 3_000] {
-        let config = Config::server().write_buffer(size * 4);
-        let (client, server) = duplex(size, config.clone(), config).await;
+        let configs = [Config::client(), Config::server()].map(|config| config.write_buffer(size * 4));
+        let [client, server] = configs;
+        let (client, server) = duplex(size, client, server).await;
         flood_both_ways(client, server, if size == 1 { 6 } else { 40 }).await;
     }
 }
@@ -321,8 +322,7 @@ async fn the_halves_know_the_connection_and_are_put_together_again() {
 /// `stream.forward(sender)`, while another sender sends too.
 #[tokio::test]
 async fn a_sender_is_a_sink() {
-    let (client, mut server) =
-        duplex(256, Config::client().write_buffer(64), Config::server()).await;
+    let (client, mut server) = duplex(256, Config::client().write_buffer(64), Config::server()).await;
     let (sender, mut receiver) = client.split();
     let other = sender.clone();
     let reads = tokio::spawn(async move { receiver.recv().await });
@@ -467,4 +467,37 @@ async fn the_receiver_gets_what_came_while_senders_worked() {
     soon(sender.send("去了")).await.unwrap();
     assert_eq!(soon(recv).await.unwrap().unwrap().as_text(), Some("来了"));
     assert!(whole_frames(&wire.take_written())[0].is(OpCode::Text, "去了"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_round_trip_is_measured() {
+    let (client, mut server) = pair().await;
+    let (sender, mut receiver) = client.split();
+    assert_eq!(sender.latency(), None);
+    let reads = tokio::spawn(async move { while let Ok(Some(_)) = receiver.recv().await {} });
+    let measures =
+        tokio::spawn(async move { (sender.round_trip().await, sender.round_trip().await, sender) });
+    // The server answers when it receives, and it is busy until then.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let serves = tokio::spawn(async move { while let Ok(Some(_)) = server.recv().await {} });
+    let (first, second, sender) = soon(measures).await.unwrap();
+    assert_eq!((first.unwrap(), second.unwrap()), (Duration::from_millis(300), Duration::ZERO));
+    assert_eq!(sender.latency(), Some(Duration::ZERO));
+    sender.close(1000, "").await.unwrap();
+    assert!(matches!(sender.round_trip().await, Err(SendError::Closed)));
+    soon(reads).await.unwrap();
+    soon(serves).await.unwrap();
+}
+
+/// A Pong that never comes: the end of the connection is learned.
+#[tokio::test(start_paused = true)]
+async fn a_round_trip_ends_with_its_connection() {
+    let wire = Wire::new();
+    let (sender, mut receiver) = server_on(&wire, Config::server()).await.split();
+    let reads = tokio::spawn(async move { receiver.recv().await });
+    let waits = tokio::spawn(async move { sender.round_trip().await });
+    tokio::task::yield_now().await;
+    wire.eof();
+    assert!(matches!(soon(waits).await.unwrap(), Err(SendError::Failed(Error::Eof))));
+    assert!(matches!(soon(reads).await.unwrap(), Err(Error::Eof)));
 }

@@ -185,7 +185,9 @@ impl Connection {
         }
         match self.receiving.step(input, inflated, self.lifecycle.role(), &self.config, room) {
             Ok((consumed, None)) => Ok(Received { consumed, event: None }),
-            Ok((consumed, Some(Item::Part(part)))) => Ok(Received { consumed, event: Some(Event::Part(part)) }),
+            Ok((consumed, Some(Item::Part(part)))) => {
+                Ok(Received { consumed, event: Some(Event::Part(part)) })
+            }
             Ok((consumed, Some(Item::Control(control)))) => {
                 let event = self.control(control, input, out)?;
                 Ok(Received { consumed, event: Some(event) })

@@ -70,7 +70,9 @@ pub(crate) struct InflateState {
 
 impl std::fmt::Debug for InflateState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("InflateState").field("within_message", &self.inflater.is_some()).finish_non_exhaustive()
+        f.debug_struct("InflateState")
+            .field("within_message", &self.inflater.is_some())
+            .finish_non_exhaustive()
     }
 }
 

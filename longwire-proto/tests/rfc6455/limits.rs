@@ -114,15 +114,18 @@ pub(crate) fn rows() -> Vec<Row> {
         )
         .config(three)
         .seen([Seen::Binary([vec![7; 351], vec![b'!']].concat())]),
-        row("4 small ones among them", [
-            binary([7; 32]).more(),
-            continuation([7; 31]).more(),
-            continuation([7; 32]).more(),
-            continuation("").more(),
-            continuation("").more(),
-            continuation([7; 32]).more(),
-            continuation([7; 31]),
-        ])
+        row(
+            "4 small ones among them",
+            [
+                binary([7; 32]).more(),
+                continuation([7; 31]).more(),
+                continuation([7; 32]).more(),
+                continuation("").more(),
+                continuation("").more(),
+                continuation([7; 32]).more(),
+                continuation([7; 31]),
+            ],
+        )
         .config(three)
         .fails(too_many(3), 1008),
         row("2 fragments of 1", [binary("1").more(), continuation("2")])
@@ -168,7 +171,7 @@ fn the_largest_message_by_default() {
     for (role, config, limit) in
         [(Role::Server, Config::server(), 1024 * 1024), (Role::Client, Config::client(), 64 * 1024 * 1024)]
     {
-        assert_eq!(config.message_limit(), limit);
+        assert_eq!(config.max_message, limit);
         for entry in [Entry::Assembler, Entry::Landing] {
             let payload = vec![b'a'; limit + 1];
             let mut receiver = Receiver::new(entry, role, &config);
@@ -282,8 +285,19 @@ fn a_message_over_the_limit_is_taken_in_parts() {
 /// What a driver lets wait before it stops queueing is its own to keep; the number is here.
 #[test]
 fn the_write_buffer_is_named() {
-    assert_eq!(Config::server().write_buffer_limit(), 1024 * 1024);
-    assert_eq!(Config::client().write_buffer_limit(), 1024 * 1024);
-    assert_eq!(Config::server().write_buffer(0).write_buffer_limit(), 1);
-    assert_eq!(Config::server().write_buffer(7).write_buffer_limit(), 7);
+    assert_eq!(Config::server().write_buffer.get(), 1024 * 1024);
+    assert_eq!(Config::client().write_buffer.get(), 1024 * 1024);
+    assert_eq!(Config::server().write_buffer(7).write_buffer.get(), 7);
+}
+
+#[test]
+#[should_panic(expected = "Config::write_buffer must not be 0")]
+fn a_write_buffer_of_nothing_is_refused() {
+    let _ = Config::server().write_buffer(0);
+}
+
+#[test]
+#[should_panic(expected = "Config::frame_size must not be 0")]
+fn frames_of_nothing_are_refused() {
+    let _ = Config::server().frame_size(0);
 }

@@ -221,9 +221,17 @@ impl Client {
         self.invalid.get_or_insert(reason);
     }
 
-    /// Limits, deadlines and compression of the connections.
+    /// Sets the limits, deadlines and compression of the connections.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it was made by [`Config::server`], whose defaults are those of a server.
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
+        assert!(
+            config.role() == crate::Role::Client,
+            "a Client takes Config::client(), not Config::server()"
+        );
         self.config = Arc::new(config);
         self
     }

@@ -122,6 +122,9 @@ impl<S> WebSocket<S> {
         if goes_on {
             lent.work.found(0);
         }
+        if let (Incoming::Pong(payload), Some(pings)) = (&taken, &mut self.pings) {
+            pings.answered(payload, now());
+        }
         if let Some(watch) = &mut self.watch {
             match taken {
                 Incoming::Ping => watch.ping_received(),

@@ -5,6 +5,7 @@ mod coop_budget;
 mod driver;
 mod futures;
 mod part;
+mod pings;
 mod raw;
 mod receive_mode;
 pub(crate) mod scratch;

@@ -44,12 +44,18 @@ pub struct RawParts<S> {
 }
 
 impl<S> RawParts<S> {
-    /// A stream on which this end has the given role.
+    /// Begins with a stream on which this end has the given role.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `config` was made for the other role.
     pub fn new(stream: S, role: Role, config: impl Into<Arc<Config>>) -> Self {
+        let config = config.into();
+        assert!(config.role() == role, "the configuration is that of the other role");
         Self {
             stream,
             role,
-            config: config.into(),
+            config,
             buffered: BytesMut::new(),
             subprotocol: None,
             deflate: None,
@@ -132,7 +138,7 @@ impl<S> WebSocket<S> {
     ///
     /// # Panics
     ///
-    /// As [`RawParts::open`].
+    /// As [`RawParts::new`] and [`RawParts::open`].
     pub fn from_raw(stream: S, role: Role, config: impl Into<Arc<Config>>) -> Self {
         RawParts::new(stream, role, config).open()
     }

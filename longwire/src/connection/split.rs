@@ -7,9 +7,10 @@ use std::fmt;
 use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use longwire_proto::{CloseCode, CloseFrame, DeflateParameters, Message, Outgoing, Part, Role};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -135,6 +136,11 @@ macro_rules! facts {
                 self.$shared.ws().closed().cloned()
             }
 
+            /// Returns the round-trip time of the last Ping that the peer has answered, as [`WebSocket::latency`].
+            pub fn latency(&self) -> Option<Duration> {
+                self.$shared.ws().latency()
+            }
+
             /// Returns the subprotocol that was negotiated (RFC 6455 1.9).
             pub fn subprotocol(&self) -> Option<Box<str>> {
                 self.$shared.ws().subprotocol().map(Into::into)
@@ -240,6 +246,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sender<S> {
         })
         .await?;
         self.flush().await
+    }
+
+    /// Sends a Ping and waits for its Pong: returns the round-trip time. The Pong is received in [`Receiver::recv`], which
+    /// has to be called meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// As [`ping`](Self::ping). Waits as long as the connection lives: keepalive ends one whose peer is silent.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel-safe: a Ping may have been sent.
+    pub async fn round_trip(&self) -> Result<Duration, SendError> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let payload = NUMBER.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        self.ping(payload).await?;
+        self.poll(|ws, _| {
+            let pings = ws.pings.get_or_insert_default();
+            if !pings.is_waiting(&payload) {
+                return Poll::Ready(Ok(pings.latest().unwrap_or_default()));
+            }
+            self.shared.check(ws)?;
+            match ws.failure() {
+                Some(error) => Poll::Ready(Err(SendError::Failed(error))),
+                None if ws.core.is_done() => Poll::Ready(Err(SendError::Closed)),
+                None => Poll::Pending,
+            }
+        })
+        .await
     }
 
     /// Sends a Close frame behind the messages that wait, and waits until it is written. The closing handshake completes

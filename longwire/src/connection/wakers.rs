@@ -49,8 +49,8 @@ impl Default for Wakers {
 }
 
 impl Wakers {
-    /// Registers the task of `half`, polls with the waker of all, and wakes all when the connection has come to
-    /// another stage of its end: what they wait for may never come then.
+    /// Registers the task of `half`, polls with the waker of all, and wakes all when a Pong has come, or the connection
+    /// has come to another stage of its end: what they wait for may never come then.
     #[inline]
     pub(crate) fn poll<S, T>(
         &self,
@@ -61,9 +61,9 @@ impl Wakers {
     ) -> Poll<T> {
         // Before polling, so that a wake-up in between is not lost.
         self.register(half, cx.waker());
-        let stage = ws.stage();
+        let before = (ws.stage(), ws.pongs());
         let polled = poll(ws, &mut Context::from_waker(&self.waker));
-        if ws.stage() != stage {
+        if (ws.stage(), ws.pongs()) != before {
             self.wake_all();
         }
         polled

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use longwire_proto::{
@@ -13,9 +14,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::connection::driver::Ending;
 use crate::connection::part::OutgoingPart;
+use crate::connection::pings::Pings;
 use crate::connection::scratch::{self, Lent};
 use crate::connection::shutdown::Member;
-use crate::connection::timer::Timer;
+use crate::connection::timer::{Timer, now};
 use crate::connection::wakers::Wakers;
 use crate::end::{Closed, Error, SendError};
 use crate::net::peer_addr::PeerAddr;
@@ -63,6 +65,8 @@ pub struct WebSocket<S = Transport> {
     pub(crate) member: Option<Box<Member>>,
     /// Counters and tracing, if they are on.
     pub(crate) watch: Option<Box<Watch>>,
+    /// The Pings that the application has sent, from the first.
+    pub(crate) pings: Option<Box<Pings>>,
     /// The tasks that use it as a `Stream` and as a `Sink`, once it is polled as one of them.
     pub(crate) wakers: Option<Box<Wakers>>,
 }
@@ -80,6 +84,7 @@ impl<S> WebSocket<S> {
             ending: None,
             member: None,
             watch: None,
+            pings: None,
             wakers: None,
         }
     }
@@ -130,9 +135,20 @@ impl<S> WebSocket<S> {
         self.enqueue_message(message.into())
     }
 
+    /// Returns the round-trip time of the last [`ping`](Self::ping) that the peer has answered. The Pongs of keepalive
+    /// do not count.
+    pub fn latency(&self) -> Option<Duration> {
+        self.pings.as_ref()?.latest()
+    }
+
+    /// How many Pings of the application were answered: when it changes, all tasks have something to learn.
+    pub(crate) fn pongs(&self) -> u32 {
+        self.pings.as_ref().map_or(0, |pings| pings.count())
+    }
+
     /// Less than the write buffer waits.
     pub(crate) fn has_room(&self) -> bool {
-        self.buffered_amount() < self.core.config().write_buffer_limit()
+        self.buffered_amount() < self.core.config().write_buffer.get()
     }
 
     /// Queues with `queue`, if the write buffer has room and the connection is up.
@@ -164,6 +180,7 @@ impl<S> WebSocket<S> {
     /// As [`enqueue`](Self::enqueue), of a Ping.
     pub(crate) fn enqueue_ping(&mut self, payload: &[u8]) -> Result<(), SendError> {
         self.enqueue(|core, out| core.ping(payload, out))?;
+        self.pings.get_or_insert_default().sent(payload, now());
         if let Some(watch) = &mut self.watch {
             watch.ping_sent();
         }
@@ -296,7 +313,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 
     /// Sends a Ping with up to 125 bytes, ahead of the large messages that wait. Keepalive does not need it:
-    /// [`recv`](Self::recv) sends Pings of its own.
+    /// [`recv`](Self::recv) sends Pings of its own. [`latency`](Self::latency) tells when the Pong has come, in
+    /// [`recv`](Self::recv), and how long that took; a [`Sender`](crate::Sender) can
+    /// [wait for it](crate::Sender::round_trip).
     ///
     /// # Errors
     ///

@@ -105,7 +105,7 @@ impl Conn<'_> {
 
     #[inline]
     fn check_full(&mut self) -> Result<(), SendError> {
-        if self.buffered_amount() < self.entry.core.config().write_buffer_limit() {
+        if self.buffered_amount() < self.entry.core.config().write_buffer.get() {
             return Ok(());
         }
         if self.is_open() {

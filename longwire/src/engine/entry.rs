@@ -87,7 +87,7 @@ impl Entry {
 
     /// So much waits to be written that nothing more is read.
     pub(crate) fn is_behind(&self) -> bool {
-        let limit = self.core.config().write_buffer_limit();
+        let limit = self.core.config().write_buffer.get();
         self.held.as_ref().is_some_and(|held| held.out.remaining() + held.backlog.bytes() >= limit)
     }
 
@@ -145,7 +145,7 @@ impl Entry {
 
     /// When the message that is half received is given up.
     pub(crate) fn message_due(&self) -> Option<Instant> {
-        self.held.as_ref()?.begun?.checked_add(self.core.config().message_time_limit()?)
+        self.held.as_ref()?.begun?.checked_add(self.core.config().message_timeout?)
     }
 }
 

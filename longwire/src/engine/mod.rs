@@ -291,7 +291,7 @@ impl<H: Handler> Engine<H> {
     fn run(self, listener: Option<std::net::TcpListener>) -> io::Result<Running> {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = self.threads.unwrap_or_else(cores).clamp(1, 1024);
-        let write_buffer = self.acceptor.settings().config.write_buffer_limit();
+        let write_buffer = self.acceptor.settings().config.write_buffer.get();
         let slow = self.slow.unwrap_or_else(|| Arc::new(move |_| SlowConsumer::close(write_buffer)));
         let http = self.http;
         let options = Arc::new(Options {

@@ -152,9 +152,9 @@ async fn live(seen: Shared, seed: u64) -> turmoil::Result {
         *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         *state
     })
-    .on_open(move |ws, _| {
+    .on_open(move |mut ws, _| {
         let from = wanted.lock().unwrap().next.to_string();
-        Box::pin(async move { Ok(ws.send(from).await?) })
+        async move { Ok(ws.send(from).await?) }
     })
     .start();
     let sender = feed.sender();

@@ -443,7 +443,7 @@ impl<H: Handler> Loop<H> {
             Stage::Pending(pending) => pending.since.checked_add(self.options.handshake_timeout()),
             // A Pong may make the next Ping due before the peer would have been given up.
             Stage::Open(entry, _) => entry.due().map(|due| {
-                let silence = entry.core.config().ping_silence();
+                let silence = entry.core.config().ping_after;
                 let ping = silence.and_then(|silence| self.local.now.checked_add(silence));
                 ping.map_or(due, |ping| due.min(ping))
             }),

@@ -152,7 +152,7 @@ impl<H: Handler> Loop<H> {
             Some(held) if !held.assembler.is_idle() => &mut held.assembler,
             _ => spare,
         });
-        let gathered = GATHER.min(entry.core.config().write_buffer_limit());
+        let gathered = GATHER.min(entry.core.config().write_buffer.get());
         let compressed = entry.core.deflate().is_some();
         let (mut at, mut work) = (start, 0);
         let (mut paused, mut whole) = (false, false);
@@ -300,7 +300,7 @@ impl<H: Handler> Loop<H> {
                 return self.finish(index);
             }
             let waits = held.out.remaining() + held.backlog.bytes();
-            if held.paused && waits < entry.core.config().write_buffer_limit() {
+            if held.paused && waits < entry.core.config().write_buffer.get() {
                 held.paused = false;
                 *again = true;
                 wanted = true;
@@ -473,7 +473,7 @@ fn make_room(entry: &mut Entry, stream: &TcpStream, local: &mut Local, gathered:
         local.out.detach();
     }
     let behind = entry.held.as_ref().map_or(0, |held| held.backlog.bytes());
-    local.out.remaining() + behind < entry.core.config().write_buffer_limit()
+    local.out.remaining() + behind < entry.core.config().write_buffer.get()
 }
 
 /// Keeps what was not worked off, and since when something is half received.
