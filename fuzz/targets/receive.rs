@@ -17,14 +17,14 @@ mod receiver;
 mod reference;
 
 use libfuzzer_sys::fuzz_target;
-use longwire_proto::{Config, Role};
+use longwire_proto::{Cause, Config, Role};
 
 use agreed::{Agreed, other};
 use receiver::{Entry, Receiver, Seen};
 use reference::{Limits, Meaning, Outcome};
 
 const MAX_MESSAGE: usize = 24_000;
-const LIMITS: Limits = Limits { fragments: 5, control_run: 4, message: None };
+const LIMITS: Limits = Limits { small_fragments: 5, control_run: 4, message: None };
 
 /// Filler stands for the payload of frames so large that their payload lands in a buffer of its own.
 const FILLER: [usize; 4] = [0, 4_500, 17_000, 25_000];
@@ -69,7 +69,7 @@ fn size_of_piece(size: u8) -> usize {
 fn receiver(entry: Entry, role: Role, deflate: Option<Agreed>) -> Receiver {
     let config = Config::server()
         .max_message(MAX_MESSAGE)
-        .max_small_fragments(LIMITS.fragments as u32)
+        .max_small_fragments(LIMITS.small_fragments as u32)
         .max_control_run(LIMITS.control_run as u16);
     let mut end = Receiver::new(entry, role, &config);
     if let Some(agreed) = deflate {

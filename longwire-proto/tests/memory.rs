@@ -31,19 +31,16 @@ struct End {
     assembler: Assembler,
     out: Outbox,
     input: BytesMut,
-    now: Instant,
     messages: usize,
 }
 
 impl End {
     fn new(role: Role, config: &Config) -> Self {
-        let now = Instant::now();
         Self {
-            connection: connection(role, config, now),
+            connection: connection(role, config, Instant::now()),
             assembler: Assembler::default(),
             out: Outbox::new(),
             input: BytesMut::new(),
-            now,
             messages: 0,
         }
     }

@@ -6,6 +6,7 @@
 //! - [Real networks](networks): TLS, proxies, reconnection, HTTP/2 and axum, what is seen from outside
 //! - [Production](production): limits, the system, proxies, deploying, and what to look at at 3 a.m.
 //! - [Coming from tokio-tungstenite](coming_from_tokio_tungstenite): pattern by pattern
+//! - Coming from axum's own extractor (`coming_from_axum`, feature `axum`)
 //!
 //! Whole programs are in the examples of the repository: `chat`, `quotes`, `device_control`,
 //! `file_transfer`, `axum_app`, `metrics`.
@@ -35,4 +36,9 @@ pub mod production {
 
 pub mod coming_from_tokio_tungstenite {
     #![doc = include_str!("../guide/coming-from-tokio-tungstenite.md")]
+}
+
+#[cfg(feature = "axum")]
+pub mod coming_from_axum {
+    #![doc = include_str!("../guide/coming-from-axum.md")]
 }

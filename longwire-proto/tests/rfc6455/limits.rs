@@ -104,6 +104,30 @@ pub(crate) fn rows() -> Vec<Row> {
         .config(three)
         .seen([pinged(), said(""), pinged(), Seen::Binary(Vec::new())])
         .replies([pong("?"), pong("?")]),
+        row(
+            "larger ones pay for themselves",
+            [binary([7; 32]).more()].into_iter().chain((0..9).map(|_| continuation([7; 32]).more())).chain([
+                continuation([7; 31]).more(),
+                continuation("").more(),
+                continuation("!"),
+            ]),
+        )
+        .config(three)
+        .seen([Seen::Binary([vec![7; 351], vec![b'!']].concat())]),
+        row(
+            "4 small ones among them",
+            [
+                binary([7; 32]).more(),
+                continuation([7; 31]).more(),
+                continuation([7; 32]).more(),
+                continuation("").more(),
+                continuation("").more(),
+                continuation([7; 32]).more(),
+                continuation([7; 31]),
+            ],
+        )
+        .config(three)
+        .fails(too_many(3), 1008),
         row("2 fragments of 1", [binary("1").more(), continuation("2")])
             .config(|config| config.max_small_fragments(1))
             .fails(too_many(1), 1008),
@@ -147,7 +171,7 @@ fn the_largest_message_by_default() {
     for (role, config, limit) in
         [(Role::Server, Config::server(), 1024 * 1024), (Role::Client, Config::client(), 64 * 1024 * 1024)]
     {
-        assert_eq!(config.message_limit(), limit);
+        assert_eq!(config.max_message, limit);
         for entry in [Entry::Assembler, Entry::Landing] {
             let payload = vec![b'a'; limit + 1];
             let mut receiver = Receiver::new(entry, role, &config);
@@ -180,6 +204,26 @@ fn the_most_fragments_by_default() {
 }
 
 /// A run is ended by a data frame, by 100 ms of silence, and by nothing shorter.
+/// Autobahn 9.3.1 and 9.4.1: the limit is on fragments that do not pay for themselves by their payload.
+#[test]
+fn four_mebibytes_in_fragments_of_64_bytes_pass_by_default() {
+    for &role in BOTH {
+        let config = Config::server().max_message(4 * 1024 * 1024);
+        let mut receiver = Receiver::new(Entry::Assembler, role, &config);
+        let piece = [0xA5; 64];
+        receiver.feed(&encode(&[binary(piece).more()], role));
+        let more = encode(&vec![continuation(piece).more(); 1000], role);
+        for _ in 0..65 {
+            receiver.feed(&more);
+        }
+        let rest = 65_536 - 65_001 - 1;
+        receiver.feed(&encode(&vec![continuation(piece).more(); rest], role));
+        receiver.feed(&encode(&[continuation(piece)], role));
+        assert_eq!(receiver.error, None);
+        assert!(matches!(&receiver.seen[..], [Seen::Binary(bytes)] if bytes.len() == 4 * 1024 * 1024));
+    }
+}
+
 #[test]
 fn the_longest_run_of_control_frames_by_default() {
     for &role in BOTH {
@@ -241,8 +285,19 @@ fn a_message_over_the_limit_is_taken_in_parts() {
 /// What a driver lets wait before it stops queueing is its own to keep; the number is here.
 #[test]
 fn the_write_buffer_is_named() {
-    assert_eq!(Config::server().write_buffer_limit(), 1024 * 1024);
-    assert_eq!(Config::client().write_buffer_limit(), 1024 * 1024);
-    assert_eq!(Config::server().write_buffer(0).write_buffer_limit(), 1);
-    assert_eq!(Config::server().write_buffer(7).write_buffer_limit(), 7);
+    assert_eq!(Config::server().write_buffer.get(), 1024 * 1024);
+    assert_eq!(Config::client().write_buffer.get(), 1024 * 1024);
+    assert_eq!(Config::server().write_buffer(7).write_buffer.get(), 7);
+}
+
+#[test]
+#[should_panic(expected = "Config::write_buffer must not be 0")]
+fn a_write_buffer_of_nothing_is_refused() {
+    let _ = Config::server().write_buffer(0);
+}
+
+#[test]
+#[should_panic(expected = "Config::frame_size must not be 0")]
+fn frames_of_nothing_are_refused() {
+    let _ = Config::server().frame_size(0);
 }

@@ -14,16 +14,14 @@ struct Reader {
     assembler: Assembler,
     input: BytesMut,
     out: Outbox,
-    now: Instant,
 }
 
 impl Reader {
     fn new(role: Role) -> Self {
-        let now = Instant::now();
         let config = Config::server().max_message(10_000);
-        let connection = connection(role, &config, now);
+        let connection = connection(role, &config, Instant::now());
         let (assembler, input, out) = (Assembler::default(), BytesMut::new(), Outbox::new());
-        Self { connection, assembler, input, out, now }
+        Self { connection, assembler, input, out }
     }
 
     fn arrives(&mut self, frames: &[Frame]) {
