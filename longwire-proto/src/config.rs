@@ -8,7 +8,7 @@ use crate::deflate::Deflate;
 ///
 /// ```
 /// use std::time::Duration;
-/// use longwire_proto::Config;
+/// # use longwire_proto::Config;
 ///
 /// let config = Config::server().max_message(64 * 1024).ping_after(Some(Duration::from_secs(5)));
 /// ```

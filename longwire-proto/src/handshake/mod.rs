@@ -1,9 +1,8 @@
 //! The opening handshake as values (RFC 6455 section 4): text in, text out, no input or output.
 //!
-//! A driver collects bytes until [`HeadReader`] says where the head ends, then lets [`server`] or
-//! [`client`] parse and judge it, and writes what they encode. This layer owns every rule of the
-//! handshake and every limit on its text; waiting, deadlines, the nonce and the `Date` header are
-//! the driver's.
+//! A driver collects bytes until [`HeadReader`] finds the end of the head. Then [`server`] or [`client`] parses and
+//! checks it, and the driver writes what they encode. This layer implements every rule of the handshake and every
+//! limit on its text. The driver waits, keeps deadlines, and supplies the nonce and the `Date` header.
 
 pub mod client;
 pub mod http2;
@@ -20,6 +19,7 @@ mod refusal;
 pub use client::HandshakeError;
 pub use head::{HeadError, HeadLimits, HeadReader};
 pub use headers::ExtraHeaderError;
+pub use offer::Offer;
 pub use origin::{InvalidOrigin, Origins};
 pub use refusal::Refusal;
 
