@@ -65,7 +65,7 @@ pub use client::{Proxy, ProxyError};
 pub use connection::{Connections, Receiver, Sender, WebSocket};
 pub use end::{AcceptError, Closed, ConnectError, Error, Phase, Response, Side};
 #[cfg(feature = "tls")]
-pub use net::tls::{self, Tls, TlsError};
+pub use net::tls::{self, Tls, TlsAlert, TlsError};
 pub use net::transport::{Negotiated, Transport};
 pub use observe::{Counters, Ended, NotOpened, Snapshot, Traffic};
 pub use reconnect::Reconnect;
@@ -77,7 +77,7 @@ pub use server::upgrade::axum;
 pub use server::upgrade::{Upgrade, Upgraded, is_websocket, upgrade};
 pub use server::{Acceptor, Forwarded, Handshake, InvalidNetwork, TrustedProxies, accept};
 
-pub use longwire_proto::handshake::{HandshakeError, InvalidOrigin, Origins, Refusal};
+pub use longwire_proto::handshake::{HandshakeError, HeadLimits, InvalidOrigin, Origins, Refusal};
 pub use longwire_proto::{
     CloseCode, CloseFrame, Compress, Config, Deflate, DeflateParameters, Kind, Message, Part, ProtocolError,
     Role, SendError, SharedFrame, Utf8Bytes,

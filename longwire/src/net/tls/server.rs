@@ -10,7 +10,6 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use rustls::crypto::ring;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
@@ -20,6 +19,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
+
+use super::provider::provider;
 
 /// What a server shows its clients, and what it asks of them: TLS 1.2 and 1.3.
 ///
@@ -146,7 +147,7 @@ impl ServerTls {
         for root in certificates(roots.as_ref())? {
             store.add(root).map_err(CertificateError::invalid)?;
         }
-        let provider = Arc::new(ring::default_provider());
+        let provider = provider().map_err(CertificateError::invalid)?;
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(store), provider);
         self.clients = Some(verifier.build().map_err(CertificateError::invalid)?);
         let mut config = configure(&self.shown, self.clients.as_ref())?;
@@ -253,7 +254,7 @@ fn configure(
     shown: &Arc<Shown>,
     clients: Option<&Arc<dyn ClientCertVerifier>>,
 ) -> Result<Arc<ServerConfig>, CertificateError> {
-    let provider = Arc::new(ring::default_provider());
+    let provider = provider().map_err(CertificateError::invalid)?;
     let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let builder = builder.map_err(CertificateError::invalid)?;
     let builder = match clients {
@@ -290,7 +291,7 @@ fn certified(chain: &[u8], key: &[u8]) -> Result<CertifiedKey, CertificateError>
         pem::Error::NoItemsFound => CertificateError::NoKey,
         error => malformed(&error),
     })?;
-    let certified = CertifiedKey::from_der(chain, key, &ring::default_provider());
+    let certified = CertifiedKey::from_der(chain, key, &*provider().map_err(CertificateError::invalid)?);
     certified.map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => CertificateError::KeyMismatch,
         error => CertificateError::invalid(error),
