@@ -22,7 +22,8 @@ mod on {
     use crate::end::Error;
     use crate::observe::counters::Traffic;
 
-    /// The span of a connection: a child of the one in which it was opened.
+    /// The span of a connection. It follows from the span in which the connection was opened, and is not its child: a
+    /// child would keep that span open as long as the connection.
     #[derive(Clone, Debug)]
     pub(crate) struct Span(Inner);
 
@@ -40,16 +41,19 @@ mod on {
             subprotocol: Option<&str>,
             deflate: Option<DeflateParameters>,
         ) -> Self {
-            // As an end that is warned of: whoever wants no more than that gets its context too.
-            Self(warn_span!(
+            // At the level of an end that needs attention, so that this end has its context even if only warnings are on.
+            let span = warn_span!(
                 target: "longwire",
+                parent: None,
                 "websocket",
                 side = name(role),
                 peer = field::Empty,
                 path = path.split('?').next(),
                 subprotocol,
                 deflate = deflate.is_some(),
-            ))
+            );
+            span.follows_from(Inner::current());
+            Self(span)
         }
 
         pub(crate) fn is_on(&self) -> bool {
