@@ -8,7 +8,9 @@ mod head;
 use head::{REQUEST, RESPONSE, scan, text, with};
 use http::StatusCode;
 use longwire_proto::handshake::server::Policy;
-use longwire_proto::handshake::{HandshakeError, HeadError, HeadLimits, HeadReader, Offer, Refusal, client, server};
+use longwire_proto::handshake::{
+    HandshakeError, HeadError, HeadLimits, HeadReader, Offer, Refusal, client, server,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -166,10 +168,16 @@ fn limits_of_a_response_hold_exactly() {
     let bytes = |bytes| HeadLimits { bytes, ..HeadLimits::default() };
     assert_eq!(error(&good, bytes(good.len())), None);
     assert_eq!(error(&good, bytes(good.len() - 1)), Some(HeadError::TooLong { limit: good.len() - 1 }));
-    assert_eq!(error(&good, bytes(RESPONSE[0].len())), Some(HeadError::StartLineTooLong { limit: RESPONSE[0].len() }));
+    assert_eq!(
+        error(&good, bytes(RESPONSE[0].len())),
+        Some(HeadError::StartLineTooLong { limit: RESPONSE[0].len() })
+    );
     let headers = |headers| HeadLimits { headers, ..HeadLimits::default() };
     assert_eq!(error(&good, headers(RESPONSE.len() - 1)), None);
-    assert_eq!(error(&good, headers(RESPONSE.len() - 2)), Some(HeadError::TooManyHeaders { limit: RESPONSE.len() - 2 }));
+    assert_eq!(
+        error(&good, headers(RESPONSE.len() - 2)),
+        Some(HeadError::TooManyHeaders { limit: RESPONSE.len() - 2 })
+    );
 }
 
 #[test]

@@ -12,8 +12,8 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use super::head::{self, HeadError, HeadLimits};
 use super::headers::{encode_line, has_element, single};
 use super::{ExtraHeaderError, Offer, accept_key};
-use crate::deflate::negotiate::{self, Invalid};
 use crate::deflate::DeflateParameters;
+use crate::deflate::negotiate::{self, Invalid};
 
 /// Maximum number of interim responses ([`is_interim`]) that a client should skip before it fails with
 /// [`HandshakeError::TooManyInterim`]. Each is small, but a hostile server can send any number of them.
@@ -226,7 +226,10 @@ impl fmt::Display for HandshakeError {
             Self::Head(error) => return error.fmt(f),
             Self::Version => "the response is not HTTP/1.1 (RFC 6455 4.2.2)",
             Self::Refused(status) => {
-                return write!(f, "the server rejected the handshake with status {status} (RFC 6455 4.1, RFC 8441 5)");
+                return write!(
+                    f,
+                    "the server rejected the handshake with status {status} (RFC 6455 4.1, RFC 8441 5)"
+                );
             }
             Self::TooManyInterim => "too many interim responses (RFC 9110 15.2)",
             Self::Upgrade => "the response lacks Upgrade: websocket (RFC 6455 4.1)",
@@ -262,7 +265,10 @@ impl fmt::Display for HandshakeError {
                 );
             }
             Self::Subprotocol(value) => {
-                return write!(f, "the server selected the subprotocol {value:?}, which was not offered (RFC 6455 4.1)");
+                return write!(
+                    f,
+                    "the server selected the subprotocol {value:?}, which was not offered (RFC 6455 4.1)"
+                );
             }
             Self::SubprotocolRepeated => {
                 "the response has more than one Sec-WebSocket-Protocol (RFC 6455 11.3.4)"

@@ -87,7 +87,10 @@ impl fmt::Display for HeadError {
         f.write_str(match self {
             Self::Tls => "the peer uses TLS, but plain HTTP was expected: check ws:// and wss://",
             Self::FirstByte(byte) => {
-                return write!(f, "the peer does not speak HTTP/1.1: its first byte is 0x{byte:02x} (RFC 9112 2.1)");
+                return write!(
+                    f,
+                    "the peer does not speak HTTP/1.1: its first byte is 0x{byte:02x} (RFC 9112 2.1)"
+                );
             }
             Self::BareCr => "the head has a CR without LF (RFC 9112 2.2)",
             Self::BareLf => "the head has a LF without CR (RFC 9112 2.2)",

@@ -66,7 +66,10 @@ impl fmt::Display for ExtraHeaderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Reserved(name) => {
-                write!(f, "the header {name} cannot be set: the opening handshake writes it (RFC 6455 4.1 and 4.2.2)")
+                write!(
+                    f,
+                    "the header {name} cannot be set: the opening handshake writes it (RFC 6455 4.1 and 4.2.2)"
+                )
             }
             Self::TooMany => f.write_str("there are too many headers"),
         }

@@ -157,7 +157,9 @@ impl From<HeadError> for Refusal {
             // RFC 9110 15.5.15.
             HeadError::StartLineTooLong { .. } => StatusCode::URI_TOO_LONG,
             // RFC 6585 5.
-            HeadError::TooLong { .. } | HeadError::TooManyHeaders { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            HeadError::TooLong { .. } | HeadError::TooManyHeaders { .. } => {
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+            }
             // RFC 9110 15.6.6.
             HeadError::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             _ => StatusCode::BAD_REQUEST,

@@ -85,7 +85,8 @@ async fn read_chunks<S: AsyncRead + Unpin>(
         };
         let line = input.split_to(end + 1);
         let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
-        let size = std::str::from_utf8(&line[..digits]).ok().and_then(|text| usize::from_str_radix(text, 16).ok());
+        let size =
+            std::str::from_utf8(&line[..digits]).ok().and_then(|text| usize::from_str_radix(text, 16).ok());
         let Some(size @ 1..) = size else { return Ok(()) };
         read_bytes(stream, input, body, size).await?;
         if body.len() == BODY_MAX {
@@ -125,7 +126,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn chunks_are_decoded_however_they_are_cut() {
-        let headers = HeaderMap::from_iter([(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"))]);
+        let headers =
+            HeaderMap::from_iter([(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"))]);
         let rows = [
             ("6;ext=1\r\n先登\r\n08\r\n录 🔑\r\n0\r\n\r\n", "先登录 🔑"),
             ("0\r\n\r\n", ""),

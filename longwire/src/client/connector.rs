@@ -109,7 +109,10 @@ impl Client {
             return Err(no_tls());
         }
         // In TLS 1.3 a proxy rejects our certificate only here.
-        let stream = match limit.hold(Phase::Proxy, proxy.tunnel(stream, target, &self.user_agent(), self.response_limits)).await? {
+        let stream = match limit
+            .hold(Phase::Proxy, proxy.tunnel(stream, target, &self.user_agent(), self.response_limits))
+            .await?
+        {
             Err(ProxyError::Io(error)) => match ConnectError::from(error) {
                 ConnectError::Io(error) => return Err(ProxyError::Io(error).into()),
                 other => return Err(other),
@@ -131,7 +134,5 @@ impl Client {
 
 #[cfg(not(feature = "tls"))]
 fn no_tls() -> ConnectError {
-    ConnectError::Invalid(
-        "wss:// needs the feature `tls`; or pass a TLS stream to Client::handshake".into(),
-    )
+    ConnectError::Invalid("wss:// needs the feature `tls`; or pass a TLS stream to Client::handshake".into())
 }

@@ -18,7 +18,9 @@ pub(super) fn basic(user: &str, password: &str) -> Result<HeaderValue, String> {
 /// `Bearer` (RFC 6750 2.1). Accepts all visible ASCII characters, because tokens beyond its grammar are in use.
 pub(super) fn bearer(token: &str) -> Result<HeaderValue, String> {
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("the token must be visible ASCII characters without spaces, and not empty (RFC 6750 2.1)".into());
+        return Err(
+            "the token must be visible ASCII characters without spaces, and not empty (RFC 6750 2.1)".into(),
+        );
     }
     value(&format!("Bearer {token}"), "the token is too long")
 }
@@ -31,11 +33,14 @@ pub(super) fn cookie(before: Option<&HeaderValue>, name: &str, text: &str) -> Re
         return Err(format!("{name:?} is not a valid cookie name (RFC 6265 4.1.1)"));
     }
     if text.chars().any(|c| c.is_control() || c == ';') {
-        return Err(format!("the cookie {name} must not contain control characters or semicolons (RFC 6265 4.1.1)"));
+        return Err(format!(
+            "the cookie {name} must not contain control characters or semicolons (RFC 6265 4.1.1)"
+        ));
     }
     let mut line = before.map(|before| [before.as_bytes(), b"; "].concat()).unwrap_or_default();
     line.extend_from_slice(format!("{name}={text}").as_bytes());
-    let mut cookies = HeaderValue::from_bytes(&line).map_err(|_| "the cookies are not a valid header value")?;
+    let mut cookies =
+        HeaderValue::from_bytes(&line).map_err(|_| "the cookies are not a valid header value")?;
     cookies.set_sensitive(true);
     Ok(cookies)
 }

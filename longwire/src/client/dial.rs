@@ -26,10 +26,7 @@ const ATTEMPTS_MAX: usize = 16;
 /// # Errors
 ///
 /// The kind of the first failure, and the text of all.
-pub(super) async fn dial<S, F>(
-    mut addresses: Addresses,
-    connect: impl Fn(SocketAddr) -> F,
-) -> io::Result<S>
+pub(super) async fn dial<S, F>(mut addresses: Addresses, connect: impl Fn(SocketAddr) -> F) -> io::Result<S>
 where
     S: Send + 'static,
     F: Future<Output = io::Result<S>> + Send + 'static,

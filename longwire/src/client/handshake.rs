@@ -84,9 +84,7 @@ impl Client {
                 let socket = self.websocket(path, stream, peer, &agreed, input)?;
                 Ok(Outcome::Open(socket, response))
             }
-            Err(HandshakeError::Refused(_)) => {
-                Ok(Outcome::Rejected(Rejected { response, stream, input }))
-            }
+            Err(HandshakeError::Refused(_)) => Ok(Outcome::Rejected(Rejected { response, stream, input })),
             Err(error) => Err(error.into()),
         }
     }

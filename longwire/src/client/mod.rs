@@ -34,8 +34,8 @@ use crate::observe::trace;
 #[cfg(feature = "tls")]
 use crate::tls::{Secure, Tls};
 
-use self::credentials::{SECRET, basic, bearer, cookie};
 pub(crate) use self::connector::Http;
+use self::credentials::{SECRET, basic, bearer, cookie};
 use self::handshake::Outcome;
 use self::http1::Http1;
 use self::progress::Observer;
@@ -191,7 +191,9 @@ impl Client {
             }
             (Err(_), _) => self.set_invalid(format!("invalid header name {name:?} (RFC 9110 5.1)")),
             (_, Err(_)) => {
-                self.set_invalid(format!("the value of header {name} has a control character (RFC 9110 5.5)"));
+                self.set_invalid(format!(
+                    "the value of header {name} has a control character (RFC 9110 5.5)"
+                ));
             }
         }
         self

@@ -90,7 +90,8 @@ impl Proxy {
     pub fn parse(url: &str) -> Result<Self, ConnectError> {
         let invalid = |reason: &str| ConnectError::Invalid(format!("invalid proxy URL: {reason}"));
         let parsed = if url.contains("://") { Url::parse(url) } else { Url::parse(&format!("http://{url}")) };
-        let url = parsed.map_err(|error| invalid(&format!("{error}; expected something like http://proxy:3128")))?;
+        let url = parsed
+            .map_err(|error| invalid(&format!("{error}; expected something like http://proxy:3128")))?;
         let (kind, default) = match url.scheme() {
             "http" => (Kind::Http, 80),
             "https" => (Kind::Https, 443),
@@ -107,7 +108,9 @@ impl Proxy {
             let value = basic(&user, &password).map_err(|reason| invalid(&reason))?;
             Some(if kind == Kind::Socks5 {
                 if [&user, &password].iter().any(|text| !(1..=SOCKS_LOGIN_MAX).contains(&text.len())) {
-                    return Err(invalid("user name and password of SOCKS5 must have 1 to 255 bytes (RFC 1929 2)"));
+                    return Err(invalid(
+                        "user name and password of SOCKS5 must have 1 to 255 bytes (RFC 1929 2)",
+                    ));
                 }
                 Login::Socks { user, password }
             } else {

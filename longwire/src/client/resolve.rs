@@ -187,7 +187,10 @@ mod tests {
             let mut addresses = lookups(results);
             addresses.ready().await.unwrap();
             let elapsed = start.elapsed().as_millis();
-            assert!((u128::from(expected)..u128::from(expected) + 5).contains(&elapsed), "{text}: {elapsed} ms");
+            assert!(
+                (u128::from(expected)..u128::from(expected) + 5).contains(&elapsed),
+                "{text}: {elapsed} ms"
+            );
             assert_eq!(addresses.take(), found, "{text}");
         }
         let refused = lookups(vec![(1, none()), (2, none())]).ready().await;

@@ -43,8 +43,9 @@ impl Target {
             }
         };
         let bad = |reason: String| ConnectError::Invalid(format!("invalid URL: {reason}"));
-        let url = Url::parse(text)
-            .map_err(|error| bad(format!("{:?}: {error}; expected something like ws://example.com/chat", shown())))?;
+        let url = Url::parse(text).map_err(|error| {
+            bad(format!("{:?}: {error}; expected something like ws://example.com/chat", shown()))
+        })?;
         if url.fragment().is_some() {
             return Err(bad(format!("{:?} has a fragment, which is not allowed (RFC 6455 3)", shown())));
         }
@@ -56,7 +57,9 @@ impl Target {
             "ws" | "http" => false,
             "wss" | "https" => true,
             other => {
-                return Err(format!("the scheme {other:?} is neither ws nor wss; expected something like ws://example.com/chat"));
+                return Err(format!(
+                    "the scheme {other:?} is neither ws nor wss; expected something like ws://example.com/chat"
+                ));
             }
         };
         let authorization = if url.username().is_empty() && url.password().is_none() {

@@ -226,7 +226,10 @@ mod tests {
         let backwards = Backoff::new().restart(3 * SECOND..=SECOND);
         assert_eq!(bounds(&backwards, Pause::Restart, 1), (3 * SECOND, 3 * SECOND));
         let even = Backoff::new().no_jitter();
-        assert_eq!(bounds(&even, Pause::Usual, 1), (even.delay(Pause::Usual, 1, 7), even.delay(Pause::Usual, 1, 9)));
+        assert_eq!(
+            bounds(&even, Pause::Usual, 1),
+            (even.delay(Pause::Usual, 1, 7), even.delay(Pause::Usual, 1, 9))
+        );
         assert!(about(even.delay(Pause::Usual, 2, 0), SECOND));
         let none = Backoff::new().initial(Duration::ZERO);
         assert_eq!(bounds(&none, Pause::Usual, 9), (Duration::ZERO, Duration::ZERO));

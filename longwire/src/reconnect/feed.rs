@@ -157,7 +157,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Feed<S> {
     pub(super) fn new(plan: Reconnect<S>) -> Self {
         let shared = Arc::new(Shared::new(plan.offline));
         let (stage, attempts, failures, opened) = (Stage::Due, 0, 0, 0);
-        Self { plan, shared, stage, attempts, failures, opened, since: None, doubtful_since: None, closing: None }
+        Self {
+            plan,
+            shared,
+            stage,
+            attempts,
+            failures,
+            opened,
+            since: None,
+            doubtful_since: None,
+            closing: None,
+        }
     }
 
     /// Waits for the next event. Returns `None` after [`Event::GivenUp`] or [`Event::Closed`], the last one.
@@ -308,7 +318,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Feed<S> {
         let was_open = self.opened > 0;
         let retry = match (self.plan.retry_when)(cause) {
             Retry::LimitedAfterOpen if was_open => Retry::Limited,
-            Retry::LimitedAfterOpen if self.plan.computes_request && cause.is_unauthorized() => Retry::Limited,
+            Retry::LimitedAfterOpen if self.plan.computes_request && cause.is_unauthorized() => {
+                Retry::Limited
+            }
             retry => retry,
         };
         match retry {

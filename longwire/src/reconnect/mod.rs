@@ -98,7 +98,8 @@ pub type HookFuture<'a> = Pin<Box<dyn Future<Output = Result<(), BoxError>> + Se
 
 type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 type Prepare = dyn Fn(Client, Attempt) -> BoxFuture<Result<Client, BoxError>> + Send + Sync;
-type Connect<S> = dyn Fn(Attempt, Option<Arc<Prepare>>) -> BoxFuture<Result<WebSocket<S>, BoxError>> + Send + Sync;
+type Connect<S> =
+    dyn Fn(Attempt, Option<Arc<Prepare>>) -> BoxFuture<Result<WebSocket<S>, BoxError>> + Send + Sync;
 type Hook<S> = dyn for<'a> Fn(&'a mut WebSocket<S>, Attempt) -> HookFuture<'a> + Send + Sync;
 
 /// How a [`Feed`] connects and reconnects.

@@ -17,5 +17,6 @@ mod memory;
 mod proxies;
 mod reading;
 mod redirects;
+mod responses;
 mod socks;
 mod tls;

@@ -72,7 +72,8 @@ async fn ws_and_wss_through_a_tunnel() {
         assert_eq!(ws.stream().tls().is_some(), port == secure);
         let head = seen.lock().unwrap().pop().unwrap();
         let agent = concat!("User-Agent: longwire/", env!("CARGO_PKG_VERSION"));
-        let expected = format!("CONNECT localhost:{port} HTTP/1.1\r\nHost: localhost:{port}\r\n{agent}\r\n\r\n");
+        let expected =
+            format!("CONNECT localhost:{port} HTTP/1.1\r\nHost: localhost:{port}\r\n{agent}\r\n\r\n");
         assert_eq!(head, expected);
         soon(ws.close(1000, "")).await.unwrap();
     }

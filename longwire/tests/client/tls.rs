@@ -98,7 +98,9 @@ async fn roots_add_up_and_replace_the_platforms() {
 async fn a_root_that_is_the_certificate_of_the_server() {
     let own = Identity::self_signed_authority(&["localhost"], 4000);
     let without_names = Identity::self_signed_authority(&[], 4000);
-    for (identity, host) in [(&own, "localhost"), (&without_names, "localhost"), (&without_names, "127.0.0.1")] {
+    for (identity, host) in
+        [(&own, "localhost"), (&without_names, "localhost"), (&without_names, "127.0.0.1")]
+    {
         for version in [&TLS12, &TLS13] {
             let port = tls_server(identity.acceptor_with(&[version], None)).await;
             let pem = identity.certificate.pem();
@@ -115,9 +117,8 @@ async fn a_root_that_is_the_certificate_of_the_server() {
     }
 
     // Its names and dates count, and another certificate with the same text does not.
-    let trusting = |identity: &Identity| {
-        Client::new().tls(Tls::new().roots_pem(identity.certificate.pem()).unwrap())
-    };
+    let trusting =
+        |identity: &Identity| Client::new().tls(Tls::new().roots_pem(identity.certificate.pem()).unwrap());
     let port = tls_server(own.acceptor()).await;
     let error = tls_error(&trusting(&own), format!("wss://127.0.0.1:{port}/")).await;
     assert!(matches!(&error, TlsError::WrongName(names) if *names == ["localhost"]), "{error:?}");
@@ -292,7 +293,11 @@ async fn who_does_not_speak_tls() {
     })
     .await;
     let error = tls_error(&client, format!("wss://{address}/")).await;
-    assert!(matches!(&error, TlsError::Eof) || matches!(&error, TlsError::Io(io) if io.kind() == ErrorKind::ConnectionReset), "{error:?}");
+    assert!(
+        matches!(&error, TlsError::Eof)
+            || matches!(&error, TlsError::Io(io) if io.kind() == ErrorKind::ConnectionReset),
+        "{error:?}"
+    );
     assert!(error.to_string().contains("TLS"), "{error}");
 }
 

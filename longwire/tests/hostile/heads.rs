@@ -129,7 +129,8 @@ async fn a_client_fails_on_a_head_that_floods() {
     type Expected = fn(&HandshakeError) -> bool;
     let many: Expected = |error| matches!(error, HandshakeError::Head(HeadError::TooManyHeaders { .. }));
     let too_long: Expected = |error| matches!(error, HandshakeError::Head(HeadError::TooLong { .. }));
-    let start_line: Expected = |error| matches!(error, HandshakeError::Head(HeadError::StartLineTooLong { .. }));
+    let start_line: Expected =
+        |error| matches!(error, HandshakeError::Head(HeadError::StartLineTooLong { .. }));
     let no_http: Expected = |error| matches!(error, HandshakeError::Head(HeadError::FirstByte(0)));
     let interim_end: Expected = |error| matches!(error, HandshakeError::TooManyInterim);
     let rows = [

@@ -142,7 +142,8 @@ impl Tls {
         let found = certificates(pem)?;
         for certificate in &found {
             let added = RootCertStore::empty().add(certificate.clone());
-            added.map_err(|_| TlsError::Unusable("a root: the certificate is malformed (RFC 5280)".into()))?;
+            added
+                .map_err(|_| TlsError::Unusable("a root: the certificate is malformed (RFC 5280)".into()))?;
         }
         if let Trust::Roots(roots, _) = &mut self.trust {
             roots.extend(found);
@@ -221,8 +222,9 @@ impl Tls {
     /// [`TlsError::Unusable`] if one of them is missing, or the key does not belong to the certificate.
     pub fn identity_pem(mut self, chain: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Result<Self, TlsError> {
         let chain = certificates(chain.as_ref())?;
-        let key = PrivateKeyDer::from_pem_slice(key.as_ref())
-            .map_err(|_| TlsError::Unusable("the key: there is no private key as PEM that is not encrypted".into()))?;
+        let key = PrivateKeyDer::from_pem_slice(key.as_ref()).map_err(|_| {
+            TlsError::Unusable("the key: there is no private key as PEM that is not encrypted".into())
+        })?;
         let identity = CertifiedKey::from_der(chain, key, &*provider()?)
             .map_err(|_| TlsError::Unusable("the key: it does not belong to the certificate".into()))?;
         self.identity = Some(Arc::new(identity));
@@ -299,11 +301,12 @@ fn other_roots(
     match roots {
         OtherRoots::None => Ok(None),
         OtherRoots::Platform => {
-            let verifier = rustls_platform_verifier::Verifier::new(Arc::clone(provider)).map_err(|error| {
-                TlsError::Unusable(format!(
-                    "the platform's roots: {error}; install them (ca-certificates), or use your own roots"
-                ))
-            })?;
+            let verifier =
+                rustls_platform_verifier::Verifier::new(Arc::clone(provider)).map_err(|error| {
+                    TlsError::Unusable(format!(
+                        "the platform's roots: {error}; install them (ca-certificates), or use your own roots"
+                    ))
+                })?;
             Ok(Some(Arc::new(verifier)))
         }
         #[cfg(feature = "webpki-roots")]
@@ -397,7 +400,9 @@ fn server_name(host: &Host<String>) -> Result<ServerName<'static>, TlsError> {
     match host {
         // RFC 6066 3: without the trailing dot.
         Host::Domain(name) => ServerName::try_from(name.strip_suffix('.').unwrap_or(name).to_owned())
-            .map_err(|_| TlsError::Unusable(format!("the host {name:?}: a certificate cannot have this name"))),
+            .map_err(|_| {
+                TlsError::Unusable(format!("the host {name:?}: a certificate cannot have this name"))
+            }),
         Host::Ipv4(address) => Ok(std::net::IpAddr::from(*address).into()),
         Host::Ipv6(address) => Ok(std::net::IpAddr::from(*address).into()),
     }

@@ -76,17 +76,23 @@ impl From<rustls::Error> for TlsError {
             E::AlertReceived(AlertDescription::CertificateRequired) => Self::CertificateRequired,
             E::AlertReceived(alert) => Self::Alert(TlsAlert::new(alert.into())),
             E::InvalidMessage(InvalidMessage::InvalidContentType) => Self::NotTls,
-            E::InvalidMessage(_) | E::InappropriateMessage { .. } | E::InappropriateHandshakeMessage { .. } => {
+            E::InvalidMessage(_)
+            | E::InappropriateMessage { .. }
+            | E::InappropriateHandshakeMessage { .. } => {
                 Self::Other("the server sent an invalid TLS message (RFC 8446 6.2)".into())
             }
             E::PeerIncompatible(error) => Self::Other(incompatible(&error).into()),
             E::PeerMisbehaved(_) => Self::Other("the server broke a rule of TLS (RFC 8446)".into()),
             E::NoCertificatesPresented => Self::Certificate("the server has none".into()),
-            E::DecryptError => Self::Other("a TLS record cannot be decrypted: it was damaged on the way".into()),
-            E::PeerSentOversizedRecord => Self::Other("the server sent a TLS record that is too large".into()),
-            E::NoApplicationProtocol => {
-                Self::Other("the server selected a protocol by ALPN that was not offered (RFC 7301 3.2)".into())
+            E::DecryptError => {
+                Self::Other("a TLS record cannot be decrypted: it was damaged on the way".into())
             }
+            E::PeerSentOversizedRecord => {
+                Self::Other("the server sent a TLS record that is too large".into())
+            }
+            E::NoApplicationProtocol => Self::Other(
+                "the server selected a protocol by ALPN that was not offered (RFC 7301 3.2)".into(),
+            ),
             E::FailedToGetCurrentTime => Self::Other("the clock of this machine cannot be read".into()),
             E::FailedToGetRandomBytes => Self::Other("the operating system returns no random bytes".into()),
             E::General(text) => Self::Other(text),
@@ -122,7 +128,9 @@ impl From<CertificateError> for TlsError {
             }
             E::BadEncoding => "it is malformed (RFC 5280)",
             E::Revoked => "it was revoked",
-            E::UnhandledCriticalExtension => "it has a critical extension that is not supported (RFC 5280 4.2)",
+            E::UnhandledCriticalExtension => {
+                "it has a critical extension that is not supported (RFC 5280 4.2)"
+            }
             E::UnknownRevocationStatus => "it is not known whether it was revoked",
             E::ExpiredRevocationList | E::ExpiredRevocationListContext { .. } => {
                 "the list of revoked certificates is out of date"
@@ -132,7 +140,9 @@ impl From<CertificateError> for TlsError {
             | E::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
                 "its signature algorithm is not supported"
             }
-            E::InvalidPurpose | E::InvalidPurposeContext { .. } => "it is not for TLS servers (RFC 5280 4.2.1.12)",
+            E::InvalidPurpose | E::InvalidPurposeContext { .. } => {
+                "it is not for TLS servers (RFC 5280 4.2.1.12)"
+            }
             E::InvalidOcspResponse => "its OCSP response is invalid (RFC 6960)",
             E::ApplicationVerificationFailure => "the platform rejects it",
             // webpki's error has no other public form.
@@ -211,7 +221,8 @@ mod tests {
     #[test]
     fn errors_are_sentences() {
         use rustls::Error as E;
-        let mut errors: Vec<_> = (0..=255).map(|code| E::AlertReceived(AlertDescription::from(code))).collect();
+        let mut errors: Vec<_> =
+            (0..=255).map(|code| E::AlertReceived(AlertDescription::from(code))).collect();
         errors.extend([
             E::InvalidMessage(InvalidMessage::MissingData("x")),
             E::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13),
@@ -227,7 +238,10 @@ mod tests {
             let words = text.split(|c: char| !c.is_ascii_alphanumeric());
             for word in words {
                 let humps = word.chars().skip(1).filter(char::is_ascii_uppercase).count();
-                assert!(humps == 0 || word.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit()), "{text}");
+                assert!(
+                    humps == 0 || word.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit()),
+                    "{text}"
+                );
             }
             assert!(text.len() > 20, "{error:?}: {text}");
         }

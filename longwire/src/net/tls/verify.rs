@@ -237,9 +237,8 @@ mod tests {
         for (roots, expected) in rows {
             for (name, is_good) in [("a.example", true), ("b.example", false)] {
                 let name = ServerName::try_from(name).unwrap();
-                let accepted = [&by_given, &by_other, &by_stranger].map(|certificate| {
-                    roots.verify(certificate, &[], &name, &[], UnixTime::now()).is_ok()
-                });
+                let accepted = [&by_given, &by_other, &by_stranger]
+                    .map(|certificate| roots.verify(certificate, &[], &name, &[], UnixTime::now()).is_ok());
                 assert_eq!(accepted, expected.map(|expected| expected && is_good), "{roots:?}");
             }
         }
