@@ -198,10 +198,6 @@ fn offer() -> Offer {
     Offer::new("server.example.com", "/chat").unwrap()
 }
 
-fn request() -> http2::Request {
-    http2::Request::new(offer(), true).unwrap()
-}
-
 #[test]
 fn what_a_client_asks_is_what_a_server_accepts() {
     let extra: HeaderMap =

@@ -59,7 +59,10 @@ impl Client {
         #[cfg(feature = "tls")]
         return Ok(self.secured(limit.hold(Phase::Tls, self.tls.connect(&target.host, stream, http)).await??));
         #[cfg(not(feature = "tls"))]
-        Err(no_tls())
+        {
+            let _ = http;
+            Err(no_tls())
+        }
     }
 
     async fn tcp(&self, host: &Host<String>, port: u16, limit: Limit) -> Result<Transport, ConnectError> {

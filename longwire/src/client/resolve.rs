@@ -173,7 +173,8 @@ mod tests {
         let (v4, v6) = (address("192.0.2.1:80"), address("[2001:db8::1]:80"));
         let silent = u64::MAX / 2;
         let none = || Err(io::ErrorKind::NotFound.into());
-        let rows: Vec<(Vec<(u64, Found)>, u64, Vec<SocketAddr>)> = vec![
+        type Row = (Vec<(u64, Found)>, u64, Vec<SocketAddr>);
+        let rows: Vec<Row> = vec![
             (vec![(10, Ok(vec![v4])), (silent, Ok(vec![v6]))], 60, vec![v4]),
             (vec![(10, Ok(vec![v4])), (30, Ok(vec![v6]))], 30, vec![v4, v6]),
             (vec![(10, Ok(vec![v4])), (30, none())], 30, vec![v4]),

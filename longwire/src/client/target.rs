@@ -117,7 +117,10 @@ impl Target {
     }
 
     /// The host is this machine (RFC 6761 6.3).
-    #[cfg_attr(not(feature = "proxy"), expect(dead_code, reason = "only for proxies of the environment"))]
+    #[cfg_attr(
+        not(any(feature = "proxy", test)),
+        expect(dead_code, reason = "only for proxies of the environment")
+    )]
     pub(super) fn is_loopback(&self) -> bool {
         match &self.host {
             Host::Domain(name) => {

@@ -371,7 +371,7 @@ impl fmt::Debug for Http2Connection {
     }
 }
 
-#[cfg(all(test, feature = "tls"))]
+#[cfg(all(test, feature = "ring", feature = "tls"))]
 mod tests {
     use super::*;
 

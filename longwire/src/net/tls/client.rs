@@ -333,7 +333,7 @@ impl Secure {
         &self.tls
     }
 
-    #[cfg(all(test, feature = "http2"))]
+    #[cfg(all(test, feature = "http2", feature = "ring"))]
     pub(crate) fn is_ready(&self) -> bool {
         self.connector.initialized()
     }
