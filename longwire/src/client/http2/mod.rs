@@ -371,7 +371,8 @@ impl fmt::Debug for Http2Connection {
     }
 }
 
-#[cfg(all(test, feature = "ring", feature = "tls"))]
+#[cfg(test)]
+#[cfg(all(feature = "ring", feature = "tls"))]
 mod tests {
     use super::*;
 
