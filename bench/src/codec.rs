@@ -160,7 +160,7 @@ fn ours(messages: &[Vec<u8>], level: u8, takeover: bool) -> Result<Cost, Failure
 
     let start = Instant::now();
     for frame in &mut frames {
-        let received = assembler.receive(&mut client, frame, &mut replies, now)?;
+        let received = assembler.receive(&mut client, frame, &mut replies)?;
         let Some(Incoming::Data(message)) = received else { return Err("no message".into()) };
         black_box(message);
     }

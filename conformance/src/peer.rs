@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(150);
 /// without context takeover, in messages of every size.
 fn roomy(config: Config) -> Config {
     let deflate = Deflate::new().threshold(0).send_context_takeover(1 << 30);
-    config.max_message(64 << 20).max_fragments(1 << 17).ping_after(None).deflate(deflate)
+    config.max_message(64 << 20).max_small_fragments(1 << 17).ping_after(None).deflate(deflate)
 }
 
 fn acceptor() -> Acceptor {
@@ -33,7 +33,7 @@ fn acceptor() -> Acceptor {
 /// As [`serve`], on the engine. An echo of 16 MiB is queued whole, and nothing read until it is written.
 pub(crate) async fn serve_engine(address: &str) -> Result<(), Box<dyn Error>> {
     let mut running = Engine::new(Echo).acceptor(acceptor()).threads(1).listen(address)?;
-    println!("listening on {}", running.local_addr());
+    println!("listening on {}", running.local_addr().ok_or("the engine has no listener")?);
     Ok(running.ended().await?)
 }
 
@@ -42,7 +42,7 @@ struct Echo;
 impl Handler for Echo {
     type State = ();
 
-    fn request(&self, _: &Request<()>, _: SocketAddr, _: &mut HeaderMap) -> Result<(), Refusal> {
+    fn on_request(&self, _: &Request<()>, _: SocketAddr, _: &mut HeaderMap) -> Result<(), Refusal> {
         Ok(())
     }
 

@@ -54,7 +54,7 @@ fuzz_target!(|data: &[u8]| {
     let mut end = Receiver::new(
         Entry::Assembler,
         other(role),
-        &Config::server().max_message(usize::MAX).max_fragments(u32::MAX),
+        &Config::server().max_message(usize::MAX).max_small_fragments(u32::MAX),
     );
     end.connection = end.connection.with_deflate(parameters);
     let mut sender = Sender {

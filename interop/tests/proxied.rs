@@ -7,7 +7,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use longwire::engine::{Conn, Drain, Engine, Handle, Handler, HttpStream, Id, MessageRef, Opening, Running};
+use longwire::Shutdown;
+use longwire::engine::{Conn, Engine, Handle, Handler, HttpStream, Id, MessageRef, Opening, Running};
 use longwire::http::{HeaderMap, Request, StatusCode};
 use longwire::{
     Acceptor, Client, Closed, Config, ConnectError, Counters, Deflate, Error, Message, Refusal, Side,
@@ -38,7 +39,7 @@ struct Host {
 impl Handler for Host {
     type State = Option<String>;
 
-    fn request(
+    fn on_request(
         &self,
         request: &Request<()>,
         _: SocketAddr,
@@ -103,7 +104,7 @@ impl House {
             .http(move |stream, read| healthy_answer(stream, read.len(), Arc::clone(&asked)))
             .listen("127.0.0.1:0")
             .expect("a free port");
-        let server = running.local_addr();
+        let server = running.local_addr().unwrap();
         let front = tokio::task::spawn_blocking(move || Front::start(proxy, server, idle)).await.expect("up");
         let house = Self { running, front, counters, ended, healthy };
         if proxy == Proxy::Haproxy {
@@ -267,7 +268,7 @@ async fn a_restart_is_told_and_a_server_that_is_gone_is_an_answer() {
             let house = House::open(proxy, LONG, None).await;
             let mut ws = client().connect(house.front.url("/a")).await.expect("the way is free");
             echo(&mut ws, "你好").await;
-            house.running.handle().drain(&Drain::new(code, "重启"));
+            house.running.handle().shutdown(Shutdown::new(code, "重启"));
             assert_eq!(next(&mut ws).await.expect("a closing handshake"), None);
             let frame = ws.closed().and_then(|closed| closed.frame.clone()).expect("a code");
             assert_eq!((u16::from(frame.code), &*frame.reason), (code, "重启"));

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::close::{CloseCode, MAX_REASON};
+use crate::close_code::{CloseCode, MAX_REASON};
 use crate::frame::{HeaderError, MAX_CONTROL_PAYLOAD};
 
 /// The peer broke a rule or a limit: the connection has failed (RFC 6455 7.1.7).
@@ -46,9 +46,9 @@ pub enum ProtocolError {
         /// The limit, [`Config::max_message`](crate::Config::max_message).
         limit: usize,
     },
-    /// A message in more fragments than the limit (RFC 6455 10.4).
+    /// A message in more small fragments than the limit (RFC 6455 10.4).
     TooManyFragments {
-        /// The limit, [`Config::max_fragments`](crate::Config::max_fragments).
+        /// The limit, [`Config::max_small_fragments`](crate::Config::max_small_fragments).
         limit: u32,
     },
     /// More control frames in a row than the limit (RFC 6455 10.4).
@@ -56,18 +56,6 @@ pub enum ProtocolError {
         /// The limit, [`Config::max_control_run`](crate::Config::max_control_run).
         limit: u16,
     },
-}
-
-impl ProtocolError {
-    /// The code of the Close frame that this error causes (RFC 6455 7.4.1).
-    pub const fn close_code(self) -> CloseCode {
-        match self {
-            Self::InvalidUtf8 | Self::InvalidDeflate => CloseCode::INVALID_PAYLOAD,
-            Self::MessageTooBig { .. } => CloseCode::TOO_BIG,
-            Self::TooManyFragments { .. } | Self::TooManyControlFrames { .. } => CloseCode::POLICY,
-            _ => CloseCode::PROTOCOL_ERROR,
-        }
-    }
 }
 
 impl From<HeaderError> for ProtocolError {
@@ -107,7 +95,7 @@ impl fmt::Display for ProtocolError {
                 write!(f, "message over the limit of {limit} bytes (RFC 6455 10.4)")
             }
             Self::TooManyFragments { limit } => {
-                write!(f, "message in more than {limit} fragments (RFC 6455 10.4)")
+                write!(f, "message in more than {limit} small fragments (RFC 6455 10.4)")
             }
             Self::TooManyControlFrames { limit } => {
                 write!(f, "more than {limit} control frames in a row (RFC 6455 10.4)")
@@ -118,8 +106,8 @@ impl fmt::Display for ProtocolError {
 
 impl std::error::Error for ProtocolError {}
 
-/// Something was asked to be sent that must not be. Nothing was queued; unless it is
-/// [`Closing`](Self::Closing), the connection goes on.
+/// Why something may not be sent. Nothing was queued. The connection goes on, unless this is
+/// [`Closing`](Self::Closing).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendError {
@@ -156,39 +144,3 @@ impl fmt::Display for SendError {
 }
 
 impl std::error::Error for SendError {}
-
-/// A deadline passed: the connection is to be dropped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum TimedOut {
-    /// Nothing came from the peer for [`Config::pong_timeout`](crate::Config::pong_timeout) after a Ping.
-    Ping,
-    /// The closing handshake took longer than [`Config::close_timeout`](crate::Config::close_timeout).
-    Close,
-    /// The peer took nothing for [`Config::write_timeout`](crate::Config::write_timeout) while bytes waited.
-    Write,
-}
-
-impl fmt::Display for TimedOut {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Ping => "ping timeout: the peer is silent",
-            Self::Close => "close timeout: the peer does not answer the closing handshake",
-            Self::Write => "write timeout: the peer does not read",
-        })
-    }
-}
-
-impl std::error::Error for TimedOut {}
-
-/// TCP ended before the closing handshake (RFC 6455 7.1.5: the code is then 1006).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct UncleanEof;
-
-impl fmt::Display for UncleanEof {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("connection ended without a closing handshake (1006)")
-    }
-}
-
-impl std::error::Error for UncleanEof {}

@@ -1,9 +1,12 @@
 //! RFC 6455 and RFC 7692 as state and values: the WebSocket protocol without socket, clock, randomness or log.
+//! What it shares are bounded pools of each thread: buffers of large messages (at most 4 MiB), the compressor, and
+//! eight inflaters. An idle connection holds none of them, whichever thread it is used on.
 //!
-//! The crate for authors of drivers; programs use `longwire`, the driver for Tokio.
+//! This crate is for authors of drivers. Programs use `longwire`, which has drivers for Tokio and for an event loop.
 //!
-//! A [`Connection`] is one end of an open connection. Its caller owns both buffers, gives it the bytes
-//! that come and the time it is, and writes what it finds in the [`Outbox`]:
+//! A [`Connection`] is one end of an open connection. The driver owns both buffers, gives it the bytes that
+//! come and the time, and writes what it finds in the [`Outbox`]. The connection keeps all deadlines, knows why
+//! it ended ([`Cause`]), and says how to end TCP ([`TcpStep`]).
 //!
 //! ```
 //! use std::{sync::Arc, time::Instant};
@@ -24,7 +27,9 @@
 //!     // In a driver these bytes come from a socket, in pieces of any size.
 //!     input.extend_from_slice(&wire.chunk()[..1]);
 //!     wire.advance(1);
-//!     while let Some(incoming) = assembler.receive(&mut server, &mut input, &mut replies, now)? {
+//!     client.wrote(1);
+//!     server.heard(1, now);
+//!     while let Some(incoming) = assembler.receive(&mut server, &mut input, &mut replies)? {
 //!         if let Incoming::Data(message) = incoming {
 //!             assert_eq!(message.as_text(), Some("你好"));
 //!             server.send(message, &mut replies)?;
@@ -40,28 +45,40 @@ pub mod handshake;
 pub mod mask;
 
 mod buffer_pool;
+mod cause;
 mod close;
+mod close_code;
 mod config;
 mod connection;
 mod deflate;
 mod error;
 mod incoming;
+mod lifecycle;
 mod message;
 mod message_ref;
 mod outgoing;
 mod role;
 mod text;
 
-pub use close::{CloseCode, CloseFrame, MAX_REASON};
+pub use cause::{Cause, CauseClass, Counted, Initiator};
+pub use close::CloseFrame;
+pub use close_code::{CloseCode, MAX_REASON};
 pub use config::Config;
 pub use connection::{Connection, Event, Received};
 pub use deflate::{Compress, Deflate, DeflateParameters};
-pub use error::{ProtocolError, SendError, TimedOut, UncleanEof};
+pub use error::{ProtocolError, SendError};
 pub use incoming::assembler::{Assembler, Incoming, Lent};
 pub use incoming::receive::{PartAt, Payload};
+pub use lifecycle::TcpStep;
 pub use message::{Kind, Message, Part};
 pub use message_ref::{MessageRef, Outgoing};
+pub use outgoing::batch::{Batch, BatchClass};
 pub use outgoing::outbox::Outbox;
-pub use outgoing::shared::{Batch, Class, SharedFrame};
+pub use outgoing::shared::SharedFrame;
 pub use role::Role;
 pub use text::{InvalidUtf8, Utf8Bytes, Utf8State, unmask_text};
+
+/// The examples of the README are compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

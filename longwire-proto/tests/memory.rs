@@ -31,19 +31,16 @@ struct End {
     assembler: Assembler,
     out: Outbox,
     input: BytesMut,
-    now: Instant,
     messages: usize,
 }
 
 impl End {
     fn new(role: Role, config: &Config) -> Self {
-        let now = Instant::now();
         Self {
-            connection: connection(role, config, now),
+            connection: connection(role, config, Instant::now()),
             assembler: Assembler::default(),
             out: Outbox::new(),
             input: BytesMut::new(),
-            now,
             messages: 0,
         }
     }
@@ -57,12 +54,12 @@ impl End {
                 let count = room.remaining_mut().min(piece.len());
                 room.put_slice(&piece[..count]);
                 piece = &piece[count..];
-                let message = self.assembler.landed(count, &mut self.connection, &mut self.out, self.now)?;
+                let message = self.assembler.landed(count, &mut self.connection, &mut self.out)?;
                 self.messages += usize::from(message.is_some());
             }
             self.input.extend_from_slice(piece);
             let (connection, out) = (&mut self.connection, &mut self.out);
-            while let Some(incoming) = self.assembler.receive(connection, &mut self.input, out, self.now)? {
+            while let Some(incoming) = self.assembler.receive(connection, &mut self.input, out)? {
                 self.messages += usize::from(matches!(incoming, Incoming::Data(_)));
             }
         }
@@ -73,7 +70,7 @@ impl End {
         for piece in bytes.chunks(size) {
             self.input.extend_from_slice(piece);
             let (connection, out) = (&mut self.connection, &mut self.out);
-            while self.assembler.receive_part(connection, &mut self.input, out, self.now)?.is_some() {}
+            while self.assembler.receive_part(connection, &mut self.input, out)?.is_some() {}
         }
         Ok(())
     }
@@ -83,7 +80,7 @@ const ROLES: [Role; 2] = [Role::Server, Role::Client];
 
 /// No limit that would save an end from a claim.
 fn unlimited() -> Config {
-    Config::server().max_message(usize::MAX).max_fragments(u32::MAX)
+    Config::server().max_message(usize::MAX).max_small_fragments(u32::MAX)
 }
 
 #[test]
@@ -108,10 +105,7 @@ fn a_claimed_length_reserves_nothing() {
                 let peak = self::peak(|| {
                     let mut at = 0;
                     while at < bytes.len() {
-                        at += end
-                            .receive(&mut bytes[at..], &mut Vec::new(), &mut out, Instant::now())
-                            .unwrap()
-                            .consumed;
+                        at += end.receive(&mut bytes[at..], &mut Vec::new(), &mut out).unwrap().consumed;
                     }
                 });
                 assert_eq!(peak, 0, "the connection itself keeps nothing");

@@ -22,10 +22,10 @@ use receiver::{Entry, Receiver, Seen};
 use reference::{Limits, Outcome, read};
 
 const MAX_MESSAGE: usize = 24_000;
-const LIMITS: Limits = Limits { fragments: 5, control_run: 4, message: None };
+const LIMITS: Limits = Limits { small_fragments: 5, control_run: 4, message: None };
 
 fn config() -> Config {
-    Config::server().max_message(MAX_MESSAGE).max_fragments(5).max_control_run(4)
+    Config::server().max_message(MAX_MESSAGE).max_small_fragments(5).max_control_run(4)
 }
 
 /// Both ends take over or do not, with windows of this many bits.

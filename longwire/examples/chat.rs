@@ -17,11 +17,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use longwire::engine::{
-    Conn, Drain, Engine, Handle, Handler, Id, MessageRef, Opening, Running, SlowConsumer,
-};
+use longwire::engine::{Conn, Engine, Handle, Handler, Id, MessageRef, Opening, Running, SlowConsumer};
 use longwire::http::{HeaderMap, Request, StatusCode};
-use longwire::{Acceptor, Closed, Config, Refusal, blocking};
+use longwire::{Acceptor, Closed, Config, Refusal, Shutdown, blocking};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
@@ -76,7 +74,7 @@ impl Drop for Member {
 impl Handler for Rooms {
     type State = Member;
 
-    fn request(
+    fn on_request(
         &self,
         request: &Request<()>,
         _: SocketAddr,
@@ -132,18 +130,21 @@ impl Handler for Rooms {
     }
 }
 
-fn start(address: &str) -> std::io::Result<Running> {
+/// Starts the server. Returns the address that it listens on, too.
+fn start(address: &str) -> Result<(Running, SocketAddr)> {
     let acceptor = Acceptor::new().config(Config::server().max_message(MESSAGE));
     let engine = Engine::new(Rooms::default()).acceptor(acceptor);
-    engine.slow_consumers(SlowConsumer::drop_oldest(BACKLOG)).listen(address)
+    let running = engine.slow_consumers(SlowConsumer::drop_oldest(BACKLOG)).listen(address)?;
+    let address = running.local_addr().ok_or("the engine has no listener")?;
+    Ok((running, address))
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn serve(address: &str) -> Result<()> {
-    let mut running = start(address)?;
-    println!("ws://{}/ROOM?name=NAME", running.local_addr());
+    let (mut running, address) = start(address)?;
+    println!("ws://{address}/ROOM?name=NAME");
     tokio::signal::ctrl_c().await?;
-    running.handle().drain(&Drain::new(1001, "下班了").spread(Duration::from_secs(1)));
+    running.handle().shutdown(Shutdown::new(1001, "下班了").spread(Duration::from_secs(1)));
     Ok(running.ended().await?)
 }
 
@@ -176,10 +177,8 @@ fn printable(text: &str) -> String {
 }
 
 fn demo() -> Result<()> {
-    let running = start("127.0.0.1:0")?;
-    let enter = |room: &str, name: &str| {
-        blocking::connect(format!("ws://{}/{room}?name={name}", running.local_addr()))
-    };
+    let (running, address) = start("127.0.0.1:0")?;
+    let enter = |room: &str, name: &str| blocking::connect(format!("ws://{address}/{room}?name={name}"));
 
     let mut ming = enter("茶馆", "小明")?;
     hears(&mut ming, "* 小明 comes in 👋")?;
@@ -213,7 +212,7 @@ fn demo() -> Result<()> {
         return Err(format!("not gone: {gone:?}").into());
     }
 
-    running.handle().drain(&Drain::new(1001, "下班了"));
+    running.handle().shutdown(Shutdown::new(1001, "下班了"));
     for (who, ws) in [("小明", &mut ming), ("the other", &mut other)] {
         let said = ws.recv_timeout(Duration::from_secs(10))?;
         let frame = ws.closed().and_then(|closed| closed.frame);

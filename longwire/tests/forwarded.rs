@@ -239,3 +239,13 @@ async fn with_an_acceptor() {
     // What is no text stands for something that no host is.
     assert_eq!(request.headers()["host"], "?");
 }
+
+#[test]
+fn proxies_from_text() {
+    let expected = TrustedProxies::new(["10.0.0.0/8", "::1"]).unwrap();
+    assert_eq!("10.0.0.0/8, ::1".parse(), Ok(expected.clone()));
+    assert_eq!(TrustedProxies::try_from("10.0.0.0/8,::1"), Ok(expected));
+    for text in ["", "10.0.0.0/8,", "10.0.0.0/8 ::1", "代理", "👋"] {
+        assert!(text.parse::<TrustedProxies>().is_err(), "{text:?}");
+    }
+}

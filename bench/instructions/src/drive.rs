@@ -63,7 +63,7 @@ struct Asked {
 impl Handler for Asked {
     type State = ();
 
-    fn request(&self, _: &Request<()>, _: SocketAddr, _: &mut HeaderMap) -> Result<(), Refusal> {
+    fn on_request(&self, _: &Request<()>, _: SocketAddr, _: &mut HeaderMap) -> Result<(), Refusal> {
         Ok(())
     }
 

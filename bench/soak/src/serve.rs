@@ -3,9 +3,9 @@
 //! It prints its address. For every line on standard input it prints its counters, and when the input ends it drains.
 
 use crate::Failure;
-use longwire::engine::{Conn, Drain, Engine, Handle, Handler, Id, MessageRef, Opening, SlowConsumer};
+use longwire::engine::{Conn, Engine, Handle, Handler, Id, MessageRef, Opening, SlowConsumer};
 use longwire::http::{HeaderMap, Request};
-use longwire::{Acceptor, Closed, Config, Deflate, Error, Message, Refusal, Snapshot};
+use longwire::{Acceptor, Closed, Config, Deflate, Error, Message, Refusal, Shutdown, Snapshot};
 use serde_json::json;
 use std::{
     io,
@@ -65,7 +65,7 @@ struct Application {
 impl Handler for Application {
     type State = Guest;
 
-    fn request(&self, request: &Request<()>, _: SocketAddr, _: &mut HeaderMap) -> Result<Guest, Refusal> {
+    fn on_request(&self, request: &Request<()>, _: SocketAddr, _: &mut HeaderMap) -> Result<Guest, Refusal> {
         let path = request.uri().path();
         let kind = match path {
             "/late" => Kind::Late,
@@ -93,7 +93,7 @@ impl Handler for Application {
         match guest.kind {
             Kind::Echo => drop(conn.send(message)),
             Kind::Late => {
-                let (peer, message) = (conn.peer(), message.into_message());
+                let (peer, message) = (conn.handle(), message.into_message());
                 task::spawn_local(async move {
                     time::sleep(LATE).await;
                     // Perhaps to a connection that is gone, whose place another one has taken.
@@ -138,8 +138,8 @@ pub(crate) fn serve(threads: usize) -> Result<(), Failure> {
             _ => SlowConsumer::close(128 * 1024),
         })
         .listen("127.0.0.1:0")?;
-    println!("{}", running.local_addr());
-    let handle = running.handle().clone();
+    println!("{}", running.local_addr().ok_or("the engine has no listener")?);
+    let handle = running.handle();
     let over = Arc::new(AtomicBool::new(false));
     let ticker = thread::spawn({
         let (handle, over) = (handle.clone(), Arc::clone(&over));
@@ -151,7 +151,7 @@ pub(crate) fn serve(threads: usize) -> Result<(), Failure> {
     }
     over.store(true, Ordering::Relaxed);
     ticker.join().map_err(|_| "the ticker panicked")?;
-    handle.drain(&Drain::new(1012, "restart").timeout(Duration::from_secs(10)));
+    handle.shutdown(Shutdown::new(1012, "restart").timeout(Duration::from_secs(10)));
     running.wait()?;
     Ok(())
 }

@@ -181,7 +181,7 @@ impl Case<'_> {
         for read in self.reads(wire) {
             input.extend_from_slice(read);
             loop {
-                let received = connection.receive(&mut input, &mut inflated, &mut out, Instant::now());
+                let received = connection.receive(&mut input, &mut inflated, &mut out);
                 assert!(inflated.len() <= STEP && inflated.capacity() <= 3 * STEP, "{}", inflated.len());
                 let received = match received {
                     Ok(received) => received,
@@ -232,7 +232,7 @@ impl Case<'_> {
         for read in self.reads(wire) {
             input.extend_from_slice(read);
             while error.is_none() {
-                match assembler.receive(&mut connection, &mut input, &mut out, now) {
+                match assembler.receive(&mut connection, &mut input, &mut out) {
                     Ok(None) => break,
                     Ok(Some(Incoming::Data(message))) => {
                         assert!(message.len() <= self.limit);

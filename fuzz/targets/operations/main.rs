@@ -123,7 +123,7 @@ fn read(bytes: &[u8], as_role: Role, deflate: Option<DeflateParameters>) -> Mean
 }
 
 fn read_in_pieces(bytes: &[u8], as_role: Role, deflate: Option<DeflateParameters>, size: usize) -> Meaning {
-    let config = Config::server().max_fragments(u32::MAX).max_control_run(u16::MAX);
+    let config = Config::server().max_small_fragments(u32::MAX).max_control_run(u16::MAX);
     let mut end = Receiver::new(Entry::Connection, as_role, &config);
     if let Some(parameters) = deflate {
         end.connection = end.connection.with_deflate(parameters);

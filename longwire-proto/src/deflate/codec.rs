@@ -16,11 +16,11 @@ const INFLATERS_KEPT: usize = 8;
 const SCRATCH_KEPT: usize = 64 * 1024;
 
 thread_local! {
-    static COMPRESSOR: RefCell<Option<Box<Compressing>>> = const { RefCell::new(None) };
+    static COMPRESSOR: RefCell<Option<Box<KeptCompressor>>> = const { RefCell::new(None) };
     static INFLATERS: RefCell<Vec<Box<Inflater>>> = const { RefCell::new(Vec::new()) };
 }
 
-struct Compressing {
+struct KeptCompressor {
     compressor: Compressor,
     /// What it makes.
     scratch: Vec<u8>,
@@ -30,7 +30,7 @@ struct Compressing {
 pub(crate) fn with_compressor<R>(compress: impl FnOnce(&mut Compressor, &mut Vec<u8>) -> R) -> R {
     // A thread that ends has none any more: then this one is its last.
     let kept = COMPRESSOR.try_with(|kept| kept.borrow_mut().take()).ok().flatten();
-    let new = || Box::new(Compressing { compressor: Compressor::new(), scratch: Vec::new() });
+    let new = || Box::new(KeptCompressor { compressor: Compressor::new(), scratch: Vec::new() });
     let mut lent = kept.unwrap_or_else(new);
     let result = compress(&mut lent.compressor, &mut lent.scratch);
     lent.scratch.clear();
@@ -59,7 +59,7 @@ fn put_inflater(mut inflater: Box<Inflater>) {
 
 /// The receiving direction.
 #[derive(Default)]
-pub(crate) struct Inflating {
+pub(crate) struct InflateState {
     /// What may be referred back to, between messages.
     window: Vec<u8>,
     /// Within a message.
@@ -68,13 +68,15 @@ pub(crate) struct Inflating {
     pub(crate) unmasked: usize,
 }
 
-impl std::fmt::Debug for Inflating {
+impl std::fmt::Debug for InflateState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Inflating").field("within_message", &self.inflater.is_some()).finish_non_exhaustive()
+        f.debug_struct("InflateState")
+            .field("within_message", &self.inflater.is_some())
+            .finish_non_exhaustive()
     }
 }
 
-impl Inflating {
+impl InflateState {
     /// Inflates a piece of the message under way, or of the next one.
     pub(crate) fn inflate(
         &mut self,
@@ -102,7 +104,7 @@ impl Inflating {
     }
 }
 
-impl Drop for Inflating {
+impl Drop for InflateState {
     fn drop(&mut self) {
         if let Some(inflater) = self.inflater.take() {
             put_inflater(inflater);
@@ -111,19 +113,19 @@ impl Drop for Inflating {
 }
 
 /// The sending direction, where it refers back: within a message in parts, or to earlier messages.
-pub(crate) struct Deflating {
+pub(crate) struct DeflateState {
     pub(crate) history: History,
     /// Its share of the budget, if it is to outlive the message.
     share: Option<Share>,
 }
 
-impl std::fmt::Debug for Deflating {
+impl std::fmt::Debug for DeflateState {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Deflating").field("share", &self.share).finish_non_exhaustive()
+        f.debug_struct("DeflateState").field("share", &self.share).finish_non_exhaustive()
     }
 }
 
-impl Deflating {
+impl DeflateState {
     /// For one message.
     pub(crate) fn for_message(level: u8, context: Context) -> Box<Self> {
         Box::new(Self { history: History::new(level, context.window_bits), share: None })

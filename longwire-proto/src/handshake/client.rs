@@ -9,8 +9,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 
+use super::grammar::{has_element, single};
 use super::head::{self, HeadError, HeadLimits};
-use super::headers::{encode_line, has_element, single};
+use super::headers::encode_line;
 use super::{ExtraHeaderError, Offer, accept_key};
 use crate::deflate::DeflateParameters;
 use crate::deflate::negotiate::{self, Invalid};

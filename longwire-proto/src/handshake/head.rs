@@ -9,7 +9,7 @@ use std::fmt;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-use super::headers::is_tchar;
+use super::grammar::is_tchar;
 
 /// Limits on the head of a request or response.
 ///

@@ -10,10 +10,10 @@ use http::{
 
 use super::authority::Authority;
 use super::client::{Agreed, HandshakeError, InvalidRequest};
-use super::headers::single;
+use super::grammar::single;
 use super::offer::Offer;
 use super::refusal::Refusal;
-use super::server::{self, Acceptance, Policy};
+use super::server::{self, Acceptance, Policy, ValidRequest};
 use crate::deflate::negotiate;
 
 /// The value of `:protocol` (RFC 8441 5).
@@ -26,9 +26,8 @@ pub fn is_websocket<B>(request: &HttpRequest<B>, protocol: Option<&str>) -> bool
     request.method() == Method::CONNECT && protocol == Some(PROTOCOL)
 }
 
-/// Checks an opening handshake over HTTP/2 or HTTP/3 whose `:protocol` pseudo-header is `protocol`.
-///
-/// `:scheme`, `:authority` and `:path` are taken from the URI of the request.
+/// Checks an opening handshake over HTTP/2 or HTTP/3, whose `:protocol` pseudo-header is `protocol`, and
+/// negotiates: [`validate`], then [`ValidRequest::negotiate`].
 ///
 /// # Errors
 ///
@@ -38,16 +37,28 @@ pub fn check<B>(
     protocol: Option<&str>,
     policy: &Policy,
 ) -> Result<Acceptance, Refusal> {
+    validate(request, protocol)?.negotiate(request, policy)
+}
+
+/// Checks those rules of an opening handshake over HTTP/2 or HTTP/3 that do not depend on the server's policy.
+///
+/// `protocol` is the `:protocol` pseudo-header; `:scheme`, `:authority` and `:path` are taken from the URI of
+/// the request.
+///
+/// # Errors
+///
+/// The response to send, which names the rule that was broken.
+pub fn validate<B>(request: &HttpRequest<B>, protocol: Option<&str>) -> Result<ValidRequest, Refusal> {
     let headers = request.headers();
     check_http_version(request.version())?;
     check_method(request.method())?;
     check_protocol(protocol)?;
-    let host = check_target(request.uri(), headers)?;
+    check_target(request.uri(), headers)?;
     check_no_framing(headers)?;
     // RFC 6455 4.4 has 426 as an example of the answer; RFC 9113 8.6 has no such status in HTTP/2.
     server::check_websocket_version(headers, Refusal::bad_request)?;
     // RFC 8441 5: Sec-WebSocket-Key and Sec-WebSocket-Accept are not used.
-    server::negotiate(headers, host, policy, None)
+    Ok(ValidRequest::without_key())
 }
 
 /// RFC 8441 3: the setting that makes extended CONNECT is one of HTTP/2; RFC 9220 3: of HTTP/3.
@@ -57,7 +68,7 @@ fn check_http_version(version: Version) -> Result<(), Refusal> {
     }
     Err(Refusal::new(
         StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-        "This handshake is that of HTTP/2 and HTTP/3 (RFC 8441 3).",
+        "An extended CONNECT needs HTTP/2 or HTTP/3 (RFC 8441 3).",
     ))
 }
 
@@ -85,13 +96,13 @@ fn check_protocol(protocol: Option<&str>) -> Result<(), Refusal> {
             "The :protocol of the request is not websocket (RFC 8441 5).",
         )),
         None => Err(Refusal::bad_request(
-            "CONNECT without :protocol asks for a tunnel, which this server does not make (RFC 8441 4).",
+            "CONNECT without :protocol asks for a tunnel, which this server does not offer (RFC 8441 4).",
         )),
     }
 }
 
 /// RFC 8441 4 and 5: `:scheme`, `:path` and `:authority` are there; RFC 9113 8.3.1: Host does not contradict.
-fn check_target<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<Authority<'a>, Refusal> {
+fn check_target(uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
     let scheme = uri.scheme_str().unwrap_or_default();
     if !["http", "https"].iter().any(|name| scheme.eq_ignore_ascii_case(name)) {
         return Err(Refusal::bad_request("The :scheme is neither https nor http (RFC 8441 5)."));
@@ -110,18 +121,18 @@ fn check_target<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<Authority<'a
         Err(_) => true,
     };
     if contradicts {
-        return Err(Refusal::bad_request("The Host header is not the :authority (RFC 9113 8.3.1)."));
+        return Err(Refusal::bad_request("The Host header differs from the :authority (RFC 9113 8.3.1)."));
     }
-    Ok(host)
+    Ok(())
 }
 
 /// RFC 9113 8.2.2: the headers of a connection have no place in HTTP/2, RFC 8441 4: so no Upgrade either;
-/// RFC 9110 9.3.6: CONNECT has no content whose length could be told.
+/// RFC 9110 9.3.6: a CONNECT has no content.
 fn check_no_framing(headers: &HeaderMap) -> Result<(), Refusal> {
     let forbidden = [header::CONNECTION, header::UPGRADE, header::TRANSFER_ENCODING, header::CONTENT_LENGTH];
     if forbidden.iter().any(|name| headers.contains_key(name)) {
         return Err(Refusal::bad_request(
-            "Connection, Upgrade, Transfer-Encoding and Content-Length have no place in a WebSocket handshake \
+            "Connection, Upgrade, Transfer-Encoding and Content-Length are not allowed in a WebSocket handshake \
              over HTTP/2 (RFC 9113 8.2.2, RFC 9110 9.3.6).",
         ));
     }

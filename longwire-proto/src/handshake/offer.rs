@@ -7,7 +7,8 @@ use http::{HeaderMap, header};
 use super::authority::Authority;
 use super::client::{Agreed, HandshakeError, InvalidRequest};
 use super::extensions::{Malformed, extensions};
-use super::headers::{append_extra, is_token, single, sort_and_find_repeated};
+use super::grammar::{is_token, single, sort_and_find_repeated};
+use super::headers::append_extra;
 use crate::deflate::negotiate;
 use crate::deflate::{Deflate, DeflateParameters};
 

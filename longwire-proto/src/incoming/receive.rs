@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use crate::config::Config;
 use crate::deflate::Context;
-use crate::deflate::codec::Inflating;
+use crate::deflate::codec::InflateState;
 use crate::error::ProtocolError;
 use crate::frame::{Header, MAX_CONTROL_PAYLOAD, OpCode};
 use crate::mask;
@@ -18,6 +18,11 @@ use crate::text::{Utf8State, unmask_text};
 /// Bytes that one step inflates; the last symbol of a step may bring up to 258 more, and the end of a
 /// message what its last four octets make.
 const INFLATE_STEP: usize = 64 * 1024;
+
+// A step that stops for this limit has consumed input: the inflater holds at most 63 bits, and a match takes
+// two bits at least and makes at most 258 bytes. `Assembler::lend` relies on it, for nothing consumed and no
+// whole message means there that more input is needed.
+const _: () = assert!(INFLATE_STEP > 63 / 2 * 258);
 
 /// Where the payload of a piece lies.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,25 +65,23 @@ pub(crate) struct Control {
     pub(crate) payload: Range<usize>,
 }
 
-/// What one step found.
+/// What one step found: part of a message, or a control frame.
 #[derive(Debug)]
-pub(crate) enum Found {
-    /// Nothing yet; what was consumed may be dropped.
-    Nothing,
+pub(crate) enum Item {
     Part(PartAt),
     Control(Control),
 }
 
 /// State of the receiving half.
 #[derive(Debug)]
-pub(crate) struct Receiving {
+pub(crate) struct ReceiveHalf {
     /// Payload of the data frame under way that is still to come.
     remaining: u64,
     /// The masking key as it stands at the next byte of payload.
     key: [u8; 4],
     utf8: Utf8State,
-    /// Fragments of the message under way.
-    fragments: u32,
+    /// ShortFrame fragments of the message under way.
+    small_fragments: u32,
     /// Control frames since the last data frame.
     control_run: u32,
     /// The kind of the message under way.
@@ -94,16 +97,16 @@ pub(crate) struct Receiving {
     /// How the peer compresses, if that was agreed on.
     deflate: Option<Context>,
     /// Within a compressed message, and between messages when the peer takes over its context.
-    inflating: Option<Box<Inflating>>,
+    inflating: Option<Box<InflateState>>,
 }
 
-impl Receiving {
+impl ReceiveHalf {
     pub(crate) fn new() -> Self {
         Self {
             remaining: 0,
             key: [0; 4],
             utf8: Utf8State::default(),
-            fragments: 0,
+            small_fragments: 0,
             control_run: 0,
             message: None,
             first: false,
@@ -144,7 +147,8 @@ impl Receiving {
         self.control_run = 0;
     }
 
-    /// Takes what it can off the front of `input`: how many bytes, and what they are.
+    /// Takes what it can off the front of `input`. Returns how many bytes were consumed, and what they were if
+    /// that is known; consumed bytes without an item may be dropped.
     #[inline]
     pub(crate) fn step(
         &mut self,
@@ -153,26 +157,26 @@ impl Receiving {
         role: Role,
         config: &Config,
         room: u64,
-    ) -> Result<(usize, Found), ProtocolError> {
-        if let Some(small) = Small::find(input, role)
+    ) -> Result<(usize, Option<Item>), ProtocolError> {
+        if let Some(frame) = ShortFrame::parse(input, role)
             && self.message.is_none()
-            && (small.end - small.start) as u64 <= room
+            && (frame.end - frame.start) as u64 <= room
         {
-            return self.small(small, input);
+            return self.short_frame(frame, input);
         }
-        self.long_way(input, inflated, role, config, room)
+        self.any_frame(input, inflated, role, config, room)
     }
 
-    /// Out of line, to keep the way of the commonest frame short.
+    /// Handles every frame. Out of line, so that the code for the commonest frame stays short.
     #[inline(never)]
-    fn long_way(
+    fn any_frame(
         &mut self,
         input: &mut [u8],
         inflated: &mut Vec<u8>,
         role: Role,
         config: &Config,
         room: u64,
-    ) -> Result<(usize, Found), ProtocolError> {
+    ) -> Result<(usize, Option<Item>), ProtocolError> {
         let mut start = 0;
         if !self.in_frame {
             let (header, size) = match Header::decode(input) {
@@ -201,10 +205,14 @@ impl Receiving {
         self.payload(start, input)
     }
 
-    /// The same as the long way by way of [`begin`](Self::begin) and [`payload`](Self::payload).
+    /// Does what [`any_frame`](Self::any_frame) does by [`begin`](Self::begin) and [`payload`](Self::payload).
     #[inline]
-    fn small(&mut self, small: Small, input: &mut [u8]) -> Result<(usize, Found), ProtocolError> {
-        let Small { kind, key, start, end } = small;
+    fn short_frame(
+        &mut self,
+        frame: ShortFrame,
+        input: &mut [u8],
+    ) -> Result<(usize, Option<Item>), ProtocolError> {
+        let ShortFrame { kind, key, start, end } = frame;
         self.control_run = 0;
         let payload = &mut input[start..end];
         match kind {
@@ -218,12 +226,12 @@ impl Receiving {
             Kind::Binary => mask::apply(payload, key),
         }
         let part = PartAt { kind, payload: Payload::Input(start..end), first: true, last: true };
-        Ok((end, Found::Part(part)))
+        Ok((end, Some(Item::Part(part))))
     }
 
     /// A header that has begun: rules that its first two bytes break are broken already.
     #[cold]
-    fn incomplete(&self, input: &[u8], role: Role) -> Result<(usize, Found), ProtocolError> {
+    fn incomplete(&self, input: &[u8], role: Role) -> Result<(usize, Option<Item>), ProtocolError> {
         if let [first, second, ..] = *input {
             // The length is cut off; any that needs its extended form is too long for a control frame.
             let mut whole = [0; crate::frame::MAX_HEADER];
@@ -235,7 +243,7 @@ impl Receiving {
                 self.check_order(&header)?;
             }
         }
-        Ok((0, Found::Nothing))
+        Ok((0, None))
     }
 
     fn control(
@@ -244,9 +252,9 @@ impl Receiving {
         size: usize,
         input: &mut [u8],
         config: &Config,
-    ) -> Result<(usize, Found), ProtocolError> {
+    ) -> Result<(usize, Option<Item>), ProtocolError> {
         let end = size + header.length as usize;
-        let Some(payload) = input.get_mut(size..end) else { return Ok((0, Found::Nothing)) };
+        let Some(payload) = input.get_mut(size..end) else { return Ok((0, None)) };
         self.control_run = self.control_run.saturating_add(1);
         if self.control_run > u32::from(config.max_control_run) {
             return Err(ProtocolError::TooManyControlFrames { limit: config.max_control_run });
@@ -254,7 +262,7 @@ impl Receiving {
         if let Some(key) = header.mask {
             mask::apply(payload, key);
         }
-        Ok((end, Found::Control(Control { opcode: header.opcode, payload: size..end })))
+        Ok((end, Some(Item::Control(Control { opcode: header.opcode, payload: size..end }))))
     }
 
     /// RFC 6455 5.4: fragments of one message are not mixed with another's.
@@ -272,14 +280,16 @@ impl Receiving {
     fn begin(&mut self, header: &Header, config: &Config) -> Result<(), ProtocolError> {
         self.check_order(header)?;
         if header.opcode == OpCode::Continuation {
-            self.fragments = self.fragments.saturating_add(1);
-            if self.fragments > config.max_fragments {
-                return Err(ProtocolError::TooManyFragments { limit: config.max_fragments });
+            if header.length < Config::SMALL_FRAGMENT as u64 {
+                self.small_fragments = self.small_fragments.saturating_add(1);
+                if self.small_fragments > config.max_small_fragments {
+                    return Err(ProtocolError::TooManyFragments { limit: config.max_small_fragments });
+                }
             }
         } else {
             self.message = Some(if header.opcode == OpCode::Text { Kind::Text } else { Kind::Binary });
             self.first = true;
-            self.fragments = 1;
+            self.small_fragments = u32::from(header.length < Config::SMALL_FRAGMENT as u64);
             // RFC 7692 6.2: the first frame says whether the message is compressed.
             self.compressed = header.rsv & Header::RSV1 != 0;
         }
@@ -293,11 +303,11 @@ impl Receiving {
 
     /// Payload of the data frame under way, as far as it is there.
     #[inline]
-    fn payload(&mut self, start: usize, input: &mut [u8]) -> Result<(usize, Found), ProtocolError> {
+    fn payload(&mut self, start: usize, input: &mut [u8]) -> Result<(usize, Option<Item>), ProtocolError> {
         let available = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(input.len() - start);
         let end = start + available;
         if available == 0 && self.remaining > 0 {
-            return Ok((end, Found::Nothing));
+            return Ok((end, None));
         }
         self.remaining -= available as u64;
         let ended = self.remaining == 0;
@@ -324,7 +334,7 @@ impl Receiving {
         if last {
             self.message = None;
         }
-        Ok((end, Found::Part(part)))
+        Ok((end, Some(Item::Part(part))))
     }
 
     /// As [`payload`](Self::payload), of a compressed message. Never inflates much more than `room`.
@@ -335,16 +345,16 @@ impl Receiving {
         inflated: &mut Vec<u8>,
         config: &Config,
         room: u64,
-    ) -> Result<(usize, Found), ProtocolError> {
+    ) -> Result<(usize, Option<Item>), ProtocolError> {
         let Some(context) = self.deflate else { return Err(ProtocolError::ReservedBits) };
         let inflating = self.inflating.get_or_insert_default();
         let available = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(input.len() - start);
         if available == 0 && self.remaining > 0 {
-            return Ok((start, Found::Nothing));
+            return Ok((start, None));
         }
         let input = &mut input[start..start + available];
         // A caller that does not bring back what stayed gets nothing.
-        let Some(masked) = input.get_mut(inflating.unmasked..) else { return Ok((0, Found::Nothing)) };
+        let Some(masked) = input.get_mut(inflating.unmasked..) else { return Ok((0, None)) };
         if self.key != [0; 4] {
             mask::apply(masked, self.key);
             self.key = mask::advance(self.key, masked.len());
@@ -373,7 +383,7 @@ impl Receiving {
         self.in_frame = self.remaining > 0;
         let consumed = start + progress.consumed;
         if piece.is_empty() && !last {
-            return Ok((consumed, Found::Nothing));
+            return Ok((consumed, None));
         }
         let part = PartAt { kind, payload: Payload::Inflated(piece), first: self.first, last };
         self.first = false;
@@ -386,22 +396,22 @@ impl Receiving {
                 self.inflating = None;
             }
         }
-        Ok((consumed, Found::Part(part)))
+        Ok((consumed, Some(Item::Part(part))))
     }
 }
 
 /// The commonest frame: a whole message of at most 125 bytes, all of it there. Anything else, and
-/// everything that breaks a rule, takes the long way.
-struct Small {
+/// everything that breaks a rule, is left to [`ReceiveHalf::any_frame`].
+struct ShortFrame {
     kind: Kind,
     key: [u8; 4],
     start: usize,
     end: usize,
 }
 
-impl Small {
+impl ShortFrame {
     #[inline]
-    fn find(input: &[u8], role: Role) -> Option<Self> {
+    fn parse(input: &[u8], role: Role) -> Option<Self> {
         let ([first, second], rest) = input.split_first_chunk()?;
         // FIN, no reserved bit, and the opcode of a message.
         let kind = match first {

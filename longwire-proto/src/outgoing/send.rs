@@ -6,18 +6,16 @@ use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use crate::config::Config;
-use crate::deflate::codec::{Deflating, with_compressor};
-use crate::deflate::{Budget, Compress, Context, Deflate};
+use crate::deflate::codec::{DeflateState, with_compressor};
+use crate::deflate::{Compress, Context};
 use crate::error::SendError;
 use crate::frame::{Header, MAX_CONTROL_PAYLOAD, MAX_HEADER, OpCode};
 use crate::mask;
 use crate::message::{Kind, Message};
-use crate::outgoing::outbox::{COPY_MAX, Outbox};
+use crate::outgoing::frame_start::FrameStart;
+use crate::outgoing::outbox::{COPY_MAX, Outbox, SHARE_ABOVE};
 use crate::outgoing::shared::{Encoded, SharedFrame};
 use crate::text::Utf8State;
-
-/// Shared frames up to this many bytes are copied for each receiver; larger ones are only counted.
-pub(crate) const SHARE_ABOVE: usize = 2 * 1024;
 
 /// Masking keys: fresh for each frame, and not to be predicted from those before (RFC 6455 5.3).
 #[derive(Debug)]
@@ -31,7 +29,7 @@ impl MaskKeys {
 
 /// State of the sending half.
 #[derive(Debug)]
-pub(crate) struct Sending {
+pub(crate) struct SendHalf {
     /// A client has keys and masks; a server has none and does not (RFC 6455 5.1).
     keys: Option<Box<MaskKeys>>,
     /// The message in parts that is under way.
@@ -39,7 +37,7 @@ pub(crate) struct Sending {
     utf8: Utf8State,
     /// How messages may be compressed, if that was agreed on.
     deflate: Option<Context>,
-    deflating: Option<Box<Deflating>>,
+    deflating: Option<Box<DeflateState>>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -48,33 +46,7 @@ struct UnderWay {
     compressed: bool,
 }
 
-/// The first frame of a message names its kind and whether it is compressed; the others continue it
-/// (RFC 6455 5.4, RFC 7692 6.1).
-#[derive(Clone, Copy)]
-pub(crate) struct First {
-    opcode: OpCode,
-    rsv: u8,
-}
-
-impl First {
-    pub(crate) const CONTINUES: Self = Self { opcode: OpCode::Continuation, rsv: 0 };
-
-    #[inline]
-    pub(crate) const fn plain(kind: Kind) -> Self {
-        Self { opcode: opcode_of(kind), rsv: 0 }
-    }
-
-    pub(crate) const fn compressed(kind: Kind) -> Self {
-        Self { opcode: opcode_of(kind), rsv: Header::RSV1 }
-    }
-
-    /// The header of a frame that is not masked.
-    pub(crate) const fn header(self, fin: bool, length: usize) -> Header {
-        Header { fin, rsv: self.rsv, opcode: self.opcode, mask: None, length: length as u64 }
-    }
-}
-
-impl Sending {
+impl SendHalf {
     pub(crate) fn new(keys: Option<MaskKeys>) -> Self {
         Self {
             keys: keys.map(Box::new),
@@ -110,7 +82,7 @@ impl Sending {
             return self.borrowed(message.kind(), message.as_bytes(), compress, config, out);
         }
         if !self.begin(message.kind(), message.as_bytes(), compress, config, out)? {
-            let first = First::plain(message.kind());
+            let first = FrameStart::plain(message.kind());
             self.fragments(first, true, message.into_bytes(), config.frame_size, out);
         }
         Ok(())
@@ -129,7 +101,7 @@ impl Sending {
         if self.begin(kind, payload, compress, config, out)? {
             return Ok(());
         }
-        let first = First::plain(kind);
+        let first = FrameStart::plain(kind);
         if payload.len() <= config.frame_size {
             self.copied(true, first, payload, out);
         } else {
@@ -152,7 +124,7 @@ impl Sending {
             return Err(SendError::MessageUnderWay);
         }
         Ok(match self.deflate {
-            Some(context) if is_worth_it(compress, payload.len(), config) => {
+            Some(context) if config.compresses(payload.len(), compress) => {
                 self.compressed(kind, payload, context, config, out)
             }
             _ => false,
@@ -169,9 +141,9 @@ impl Sending {
         config: &Config,
         out: &mut Outbox,
     ) -> bool {
-        let (level, budget) = settings(config);
+        let (level, budget) = config.compression();
         if self.deflating.is_none() {
-            self.deflating = Deflating::for_connection(level, context, budget);
+            self.deflating = DeflateState::for_connection(level, context, budget);
         }
         with_compressor(|compressor, payload| {
             if let Some(deflating) = &mut self.deflating {
@@ -182,7 +154,7 @@ impl Sending {
                     return false;
                 }
             }
-            self.payload(First::compressed(kind), true, payload, config, out);
+            self.payload(FrameStart::compressed(kind), true, payload, config, out);
             true
         })
     }
@@ -190,7 +162,7 @@ impl Sending {
     /// Queues what the compressor has made.
     fn payload(
         &mut self,
-        first: First,
+        first: FrameStart,
         last: bool,
         payload: &mut Vec<u8>,
         config: &Config,
@@ -226,7 +198,7 @@ impl Sending {
         if self.message.is_none()
             && last
             && let Some(context) = self.deflate
-            && is_worth_it(compress, payload.len(), config)
+            && config.compresses(payload.len(), compress)
             && self.compressed(kind, &payload, context, config, out)
         {
             return Ok(());
@@ -236,9 +208,9 @@ impl Sending {
             None => !last && self.deflate.is_some() && compress != Compress::Never,
         };
         let first = match self.message {
-            Some(_) => First::CONTINUES,
-            None if compressed => First::compressed(kind),
-            None => First::plain(kind),
+            Some(_) => FrameStart::CONTINUES,
+            None if compressed => FrameStart::compressed(kind),
+            None => FrameStart::plain(kind),
         };
         self.message = if last { None } else { Some(UnderWay { kind, compressed }) };
         match self.deflate {
@@ -250,17 +222,17 @@ impl Sending {
 
     fn compressed_part(
         &mut self,
-        first: First,
+        first: FrameStart,
         payload: &[u8],
         last: bool,
         context: Context,
         config: &Config,
         out: &mut Outbox,
     ) {
-        let (level, budget) = settings(config);
+        let (level, budget) = config.compression();
         let mut deflating = self.deflating.take().unwrap_or_else(|| {
-            Deflating::for_connection(level, context, budget)
-                .unwrap_or_else(|| Deflating::for_message(level, context))
+            DeflateState::for_connection(level, context, budget)
+                .unwrap_or_else(|| DeflateState::for_message(level, context))
         });
         with_compressor(|compressor, compressed| {
             compressor.piece(&mut deflating.history, payload, last, compressed);
@@ -328,11 +300,11 @@ impl Sending {
     /// A Close frame, behind everything that waits; nothing follows it (RFC 6455 5.5.1).
     pub(crate) fn close(&mut self, payload: &[u8], out: &mut Outbox) {
         out.drop_held_pong();
-        self.copied(true, First { opcode: OpCode::Close, rsv: 0 }, payload, out);
+        self.copied(true, FrameStart { opcode: OpCode::Close, rsv: 0 }, payload, out);
     }
 
     fn control(&mut self, opcode: OpCode, payload: &[u8]) -> ([u8; MAX_HEADER + MAX_CONTROL_PAYLOAD], usize) {
-        let header = self.header(true, First { opcode, rsv: 0 }, payload.len());
+        let header = self.header(true, FrameStart { opcode, rsv: 0 }, payload.len());
         let encoded = header.encode();
         let mut frame = [0; MAX_HEADER + MAX_CONTROL_PAYLOAD];
         let size = encoded.len() + payload.len();
@@ -347,7 +319,7 @@ impl Sending {
     #[inline(never)]
     fn fragments(
         &mut self,
-        mut first: First,
+        mut first: FrameStart,
         last: bool,
         mut payload: Bytes,
         frame_size: usize,
@@ -364,22 +336,28 @@ impl Sending {
             if payload.is_empty() {
                 return;
             }
-            first = First::CONTINUES;
+            first = FrameStart::CONTINUES;
         }
     }
 
     #[inline(never)]
-    fn copied_fragments(&mut self, mut first: First, payload: &[u8], frame_size: usize, out: &mut Outbox) {
+    fn copied_fragments(
+        &mut self,
+        mut first: FrameStart,
+        payload: &[u8],
+        frame_size: usize,
+        out: &mut Outbox,
+    ) {
         let mut pieces = payload.chunks(frame_size).peekable();
         while let Some(piece) = pieces.next() {
             self.copied(pieces.peek().is_none(), first, piece, out);
-            first = First::CONTINUES;
+            first = FrameStart::CONTINUES;
         }
     }
 
     /// One frame whose payload is copied, and masked by a client.
     #[inline]
-    fn copied(&mut self, fin: bool, first: First, payload: &[u8], out: &mut Outbox) {
+    fn copied(&mut self, fin: bool, first: FrameStart, payload: &[u8], out: &mut Outbox) {
         if self.keys.is_none() && payload.len() <= MAX_CONTROL_PAYLOAD {
             return out.append_small(u8::from(fin) << 7 | first.rsv | first.opcode as u8, payload);
         }
@@ -404,35 +382,14 @@ impl Sending {
 
     /// One frame of a server whose payload is queued as it is.
     #[inline(never)]
-    fn shared(&mut self, fin: bool, first: First, payload: Bytes, out: &mut Outbox) {
+    fn shared(&mut self, fin: bool, first: FrameStart, payload: Bytes, out: &mut Outbox) {
         let header = self.header(fin, first, payload.len());
         out.append_shared(&header.encode(), payload);
     }
 
     #[inline]
-    fn header(&mut self, fin: bool, first: First, length: usize) -> Header {
+    fn header(&mut self, fin: bool, first: FrameStart, length: usize) -> Header {
         let mask = self.keys.as_mut().map(|keys| keys.0.next_u32().to_le_bytes());
         Header { mask, ..first.header(fin, length) }
-    }
-}
-
-/// Whether a message of `length` bytes is to be compressed.
-pub(crate) fn is_worth_it(compress: Compress, length: usize, config: &Config) -> bool {
-    match compress {
-        Compress::Auto => config.deflate.as_ref().is_some_and(|deflate| length >= deflate.threshold),
-        Compress::Always => true,
-        Compress::Never => false,
-    }
-}
-
-/// How hard to compress, and what may be held for it.
-pub(crate) fn settings(config: &Config) -> (u8, Option<&Budget>) {
-    config.deflate.as_ref().map_or((Deflate::new().level, None), |it| (it.level, it.send_takeover.as_ref()))
-}
-
-const fn opcode_of(kind: Kind) -> OpCode {
-    match kind {
-        Kind::Text => OpCode::Text,
-        Kind::Binary => OpCode::Binary,
     }
 }

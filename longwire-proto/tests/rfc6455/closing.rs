@@ -3,7 +3,8 @@
 use std::time::{Duration, Instant};
 
 use longwire_proto::{
-    CloseCode, CloseFrame, Config, Kind, MAX_REASON, Message, Outbox, ProtocolError, SendError, SharedFrame,
+    Cause, CloseCode, CloseFrame, Config, Initiator, Kind, MAX_REASON, Message, Outbox, ProtocolError,
+    SendError, SharedFrame,
 };
 
 use crate::frames::{binary, close, close_empty, continuation, decode, encode, frame, ping, text};
@@ -87,8 +88,7 @@ fn every_code_is_accepted_and_sent_just_when_it_is_defined() {
             let config = Config::server();
             let mut end = connection(role, &config, now);
             let mut out = Outbox::new();
-            let received =
-                end.receive(&mut close(code, "").encode(role, [7; 4]), &mut Vec::new(), &mut out, now);
+            let received = end.receive(&mut close(code, "").encode(role, [7; 4]), &mut Vec::new(), &mut out);
             assert_eq!(received.is_ok(), is_defined(code), "{code} received");
 
             let mut end = connection(role, &config, now);
@@ -124,7 +124,21 @@ fn a_close_frame_without_a_code_has_no_body() {
     }
 }
 
-/// The longest reason is 123 bytes; a longer one is refused by `close`, and cut between characters by `fail`.
+/// A reason that is too long loses its last characters, and never half of one.
+#[test]
+fn a_reason_is_shortened_between_characters() {
+    for (reason, kept) in [
+        ("再见", "再见".to_owned()),
+        (&"a".repeat(123), "a".repeat(123)),
+        (&"a".repeat(124), "a".repeat(123)),
+        (&"见".repeat(42), "见".repeat(41)),
+        (&"a👋".repeat(25), "a👋".repeat(24) + "a"),
+    ] {
+        assert_eq!(CloseFrame::truncated(1000, reason), CloseFrame::new(1000, kept));
+    }
+}
+
+/// The longest reason is 123 bytes; a longer one is refused by `close`.
 #[test]
 fn the_longest_reason() {
     for &role in BOTH {
@@ -136,27 +150,24 @@ fn the_longest_reason() {
         assert!(out.is_empty() && end.is_open());
         end.close(&CloseFrame::new(1000, "a".repeat(123)), &mut out, now).unwrap();
         assert_eq!(decode(&drain(&mut out))[0].payload.len(), 125);
-
-        let mut end = connection(role, &Config::server(), now);
-        end.fail(CloseCode::POLICY, &format!("a{}", "长".repeat(100)), &mut out, now);
-        let body = drain(&mut out);
-        assert_eq!(decode(&body)[0].payload, [b"\x03\xf0a", "长".repeat(40).as_bytes()].concat());
     }
 }
 
 /// 7.4.1: 1005, 1006 and the like must not be set in a Close frame, by `fail` neither.
 #[test]
 fn failing_puts_no_code_on_the_wire_that_must_not_be_there() {
-    for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65_535] {
+    for cause in [Cause::Panicked, Cause::SlowConsumer, Cause::MessageTimeout, Cause::Io, Cause::CloseTimeout]
+    {
         for &role in BOTH {
             let now = Instant::now();
             let mut end = connection(role, &Config::server(), now);
             let mut out = Outbox::new();
-            end.fail(code.into(), "失败", &mut out, now);
-            assert!(end.is_done() && out.ends());
+            end.fail(cause, &mut out, now);
+            assert!(end.is_done() && end.cause() == Some(cause));
             for sent in decode(&drain(&mut out)) {
                 let code = sent.payload.first_chunk().map(|code| u16::from_be_bytes(*code));
                 assert!(code.is_none_or(is_defined), "{code:?} was sent by {role:?}");
+                assert_eq!(code, Some(cause.close_code().get()), "{cause:?}");
             }
         }
     }
@@ -169,7 +180,7 @@ fn nothing_is_sent_after_a_close_frame() {
         |end| end.connection.close(&CloseFrame::new(1000, ""), &mut end.out, end.now).unwrap(),
         |end| end.feed(&encode(&[close(1000, "")], end.connection.role())),
         |end| end.feed(&encode(&[frame(0x3, "")], end.connection.role())),
-        |end| end.connection.fail(CloseCode::INTERNAL, "", &mut end.out, end.now),
+        |end| end.connection.fail(Cause::Panicked, &mut end.out, end.now),
     ];
     for cause in causes {
         for &role in BOTH {
@@ -183,7 +194,7 @@ fn nothing_is_sent_after_a_close_frame() {
             assert_eq!(connection.send_shared(&SharedFrame::new("太晚"), out), closing);
             assert_eq!(connection.ping(b"", out), closing);
             assert_eq!(connection.close(&CloseFrame::new(1000, ""), out, end.now), closing);
-            connection.fail(CloseCode::INTERNAL, "太晚", out, end.now);
+            connection.fail(Cause::SlowConsumer, out, end.now);
             assert!(out.is_empty(), "a failure after a Close frame sends no second");
         }
     }
@@ -234,8 +245,10 @@ fn a_clean_close_by_either_end() {
         }
         let (client, server) = (&pair.client, &pair.server);
         assert!(server.ended < client.ended, "the server ends TCP first");
-        assert_eq!(client.eof.unwrap(), (Ok(()), server.ended.unwrap() + pair.to_client.delay));
-        assert_eq!(server.eof.unwrap().0, Ok(()));
+        assert_eq!(client.eof, Some(server.ended.unwrap() + pair.to_client.delay));
+        for end in [&client, &server] {
+            assert!(matches!(end.connection.cause(), Some(Cause::Closed { .. })));
+        }
     }
 }
 
@@ -287,10 +300,10 @@ fn a_broken_rule_after_our_close_frame_sends_no_second() {
         for bad in [frame(0x3, ""), close(1005, ""), text([0xFF])] {
             let mut end = Receiver::new(Entry::Connection, role, &Config::server());
             end.connection.close(&CloseFrame::new(1000, ""), &mut end.out, end.now).unwrap();
-            assert!(!end.out.ends(), "the peer's Close frame is awaited");
+            assert!(!end.ends_tcp(), "the peer's Close frame is awaited");
             end.replies();
             end.feed(&encode(&[bad, text("太晚")], role));
-            assert!(end.error.is_some() && end.connection.is_done() && end.out.ends());
+            assert!(end.error.is_some() && end.connection.is_done() && end.ends_tcp());
             assert!(end.out.is_empty() && end.seen.is_empty());
         }
     }
@@ -330,12 +343,14 @@ fn the_end_of_tcp_without_a_closing_handshake_is_unclean() {
                 end.connection.close(&CloseFrame::new(1000, ""), &mut end.out, end.now).unwrap();
             }
             end.feed(&encode(&[text("半").cut(4)], role));
-            assert!(end.connection.receive_eof(&mut end.out, end.now).is_err());
-            assert!(end.connection.is_done() && end.out.ends());
+            end.connection.read_eof(&end.out, end.now);
+            assert_eq!(end.connection.cause(), Some(Cause::Eof));
+            assert!(end.connection.is_done() && end.ends_tcp());
             assert_eq!(end.connection.send(Message::from("好"), &mut end.out), Err(SendError::Closing));
         }
         let mut end = Receiver::new(Entry::Connection, role, &Config::server());
         end.feed(&encode(&[close(1000, "")], role));
-        assert_eq!(end.connection.receive_eof(&mut end.out, end.now), Ok(()));
+        end.connection.read_eof(&end.out, end.now);
+        assert!(matches!(end.connection.cause(), Some(Cause::Closed { by: Initiator::Remote, .. })));
     }
 }

@@ -19,7 +19,7 @@ pub(crate) fn rows() -> Vec<Row> {
     let too_many = |limit| ProtocolError::TooManyFragments { limit };
     let flood = |limit| ProtocolError::TooManyControlFrames { limit };
     let six = |config: Config| config.max_message(6);
-    let three = |config: Config| config.max_fragments(3);
+    let three = |config: Config| config.max_small_fragments(3);
     let two = |config: Config| config.max_control_run(2);
     let said = |text: &str| Seen::Text(text.into());
     let pinged = || Seen::Ping("?".into());
@@ -104,8 +104,32 @@ pub(crate) fn rows() -> Vec<Row> {
         .config(three)
         .seen([pinged(), said(""), pinged(), Seen::Binary(Vec::new())])
         .replies([pong("?"), pong("?")]),
+        row(
+            "larger ones pay for themselves",
+            [binary([7; 32]).more()].into_iter().chain((0..9).map(|_| continuation([7; 32]).more())).chain([
+                continuation([7; 31]).more(),
+                continuation("").more(),
+                continuation("!"),
+            ]),
+        )
+        .config(three)
+        .seen([Seen::Binary([vec![7; 351], vec![b'!']].concat())]),
+        row(
+            "4 small ones among them",
+            [
+                binary([7; 32]).more(),
+                continuation([7; 31]).more(),
+                continuation([7; 32]).more(),
+                continuation("").more(),
+                continuation("").more(),
+                continuation([7; 32]).more(),
+                continuation([7; 31]),
+            ],
+        )
+        .config(three)
+        .fails(too_many(3), 1008),
         row("2 fragments of 1", [binary("1").more(), continuation("2")])
-            .config(|config| config.max_fragments(1))
+            .config(|config| config.max_small_fragments(1))
             .fails(too_many(1), 1008),
         row(
             "2 control frames of 2",
@@ -180,6 +204,26 @@ fn the_most_fragments_by_default() {
 }
 
 /// A run is ended by a data frame, by 100 ms of silence, and by nothing shorter.
+/// Autobahn 9.3.1 and 9.4.1: the limit is on fragments that do not pay for themselves by their payload.
+#[test]
+fn four_mebibytes_in_fragments_of_64_bytes_pass_by_default() {
+    for &role in BOTH {
+        let config = Config::server().max_message(4 * 1024 * 1024);
+        let mut receiver = Receiver::new(Entry::Assembler, role, &config);
+        let piece = [0xA5; 64];
+        receiver.feed(&encode(&[binary(piece).more()], role));
+        let more = encode(&vec![continuation(piece).more(); 1000], role);
+        for _ in 0..65 {
+            receiver.feed(&more);
+        }
+        let rest = 65_536 - 65_001 - 1;
+        receiver.feed(&encode(&vec![continuation(piece).more(); rest], role));
+        receiver.feed(&encode(&[continuation(piece)], role));
+        assert_eq!(receiver.error, None);
+        assert!(matches!(&receiver.seen[..], [Seen::Binary(bytes)] if bytes.len() == 4 * 1024 * 1024));
+    }
+}
+
 #[test]
 fn the_longest_run_of_control_frames_by_default() {
     for &role in BOTH {

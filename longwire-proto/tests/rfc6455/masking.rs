@@ -88,7 +88,7 @@ fn everything(role: Role, seed: [u8; 32]) -> Vec<u8> {
         end.send_part(Kind::Text, "好".into(), false, &mut out).unwrap();
         end.send_part(Kind::Text, "好".into(), true, &mut out).unwrap();
         let mut ping = ping("好").encode(role, [9; 4]);
-        end.receive(&mut ping, &mut Vec::new(), &mut out, now).unwrap();
+        end.receive(&mut ping, &mut Vec::new(), &mut out).unwrap();
     }
     end.close(&CloseFrame::new(1000, "再见"), &mut out, now).unwrap();
     drain(&mut out)

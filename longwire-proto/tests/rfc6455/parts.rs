@@ -14,16 +14,14 @@ struct Reader {
     assembler: Assembler,
     input: BytesMut,
     out: Outbox,
-    now: Instant,
 }
 
 impl Reader {
     fn new(role: Role) -> Self {
-        let now = Instant::now();
         let config = Config::server().max_message(10_000);
-        let connection = connection(role, &config, now);
+        let connection = connection(role, &config, Instant::now());
         let (assembler, input, out) = (Assembler::default(), BytesMut::new(), Outbox::new());
-        Self { connection, assembler, input, out, now }
+        Self { connection, assembler, input, out }
     }
 
     fn arrives(&mut self, frames: &[Frame]) {
@@ -31,16 +29,12 @@ impl Reader {
     }
 
     fn whole(&mut self) -> Option<Seen> {
-        let incoming =
-            self.assembler.receive(&mut self.connection, &mut self.input, &mut self.out, self.now).unwrap();
+        let incoming = self.assembler.receive(&mut self.connection, &mut self.input, &mut self.out).unwrap();
         incoming.map(Seen::incoming)
     }
 
     fn part(&mut self) -> Option<(Vec<u8>, bool, bool)> {
-        let part = self
-            .assembler
-            .receive_part(&mut self.connection, &mut self.input, &mut self.out, self.now)
-            .unwrap();
+        let part = self.assembler.receive_part(&mut self.connection, &mut self.input, &mut self.out).unwrap();
         match part? {
             Incoming::Data(Part { payload, first, last, .. }) => Some((payload.to_vec(), first, last)),
             other => panic!("{other:?} is no part"),
@@ -98,8 +92,7 @@ fn the_rest_of_a_message_begun_in_parts_is_passed_over() {
         // The limit holds again.
         let over = encode(&[text([b'a'; 10_001])], role);
         reader.input.extend(over);
-        let result =
-            reader.assembler.receive(&mut reader.connection, &mut reader.input, &mut reader.out, reader.now);
+        let result = reader.assembler.receive(&mut reader.connection, &mut reader.input, &mut reader.out);
         assert!(result.is_err());
     }
 }
@@ -165,8 +158,7 @@ fn a_change_behind_the_header_does_not_pass_the_limit() {
         reader.input.extend_from_slice(&bytes[..4 + if role == Role::Server { 4 } else { 0 }]);
         assert_eq!(reader.part(), None);
         reader.input.extend_from_slice(&bytes[100..200]);
-        let result =
-            reader.assembler.receive(&mut reader.connection, &mut reader.input, &mut reader.out, reader.now);
+        let result = reader.assembler.receive(&mut reader.connection, &mut reader.input, &mut reader.out);
         assert!(result.is_err(), "{result:?}");
     }
 }
@@ -189,10 +181,8 @@ fn what_is_received_owns_its_bytes() {
             let payload = vec![b'a'; size];
             reader.arrives(&[text(&payload), binary(&payload)]);
             let mut kept = Vec::new();
-            while let Some(Incoming::Data(message)) = reader
-                .assembler
-                .receive(&mut reader.connection, &mut reader.input, &mut reader.out, reader.now)
-                .unwrap()
+            while let Some(Incoming::Data(message)) =
+                reader.assembler.receive(&mut reader.connection, &mut reader.input, &mut reader.out).unwrap()
             {
                 kept.push(message);
             }
@@ -215,9 +205,8 @@ fn text_that_lacks_a_piece_is_no_text() {
     (bytes[0][0], bytes[1][0], bytes[2][0]) = (0x01, 0x00, 0x80);
     reader.input.extend_from_slice(&bytes[0]);
     assert_eq!(reader.whole(), None);
-    reader.connection.receive(&mut bytes[1], &mut Vec::new(), &mut reader.out, reader.now).unwrap();
+    reader.connection.receive(&mut bytes[1], &mut Vec::new(), &mut reader.out).unwrap();
     reader.input.extend_from_slice(&bytes[2]);
-    let result =
-        reader.assembler.receive(&mut reader.connection, &mut reader.input, &mut reader.out, reader.now);
+    let result = reader.assembler.receive(&mut reader.connection, &mut reader.input, &mut reader.out);
     assert!(result.is_err(), "{result:?}");
 }

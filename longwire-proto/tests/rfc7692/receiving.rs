@@ -161,7 +161,7 @@ pub(crate) fn rows() -> Vec<Row> {
             "too many fragments",
             [text([]).rsv(RSV1).more(), continuation([]).more(), continuation(HELLO)],
         )
-        .config(|config: Config| config.max_fragments(2))
+        .config(|config: Config| config.max_small_fragments(2))
         .fails(ProtocolError::TooManyFragments { limit: 2 }, 1008),
     ]
 }
@@ -193,13 +193,13 @@ fn a_call_that_inflates_much_pauses() {
             let mut input = BytesMut::from(&encode(&wire, role)[..]);
             let mut inflated = 0;
             if passed_over {
-                let part = assembler.receive_part(&mut end, &mut input, &mut out, now);
+                let part = assembler.receive_part(&mut end, &mut input, &mut out);
                 assert!(matches!(part, Ok(Some(Incoming::Data(_)))), "{part:?}");
                 inflated += assembler.take_inflated();
             }
             let mut pauses = 0;
             let message = loop {
-                let incoming = assembler.receive(&mut end, &mut input, &mut out, now).unwrap();
+                let incoming = assembler.receive(&mut end, &mut input, &mut out).unwrap();
                 let now_inflated = assembler.take_inflated();
                 assert!(now_inflated <= 320 * KIB, "{now_inflated} at once");
                 inflated += now_inflated;
@@ -223,12 +223,12 @@ fn passing_over_in_parts_pauses_too() {
     let (mut assembler, mut out) = (Assembler::default(), Outbox::new());
     let wire = encode(&[binary(zlib(&vec![0; 4 << 20], 9)).rsv(RSV1), text("后来")], Role::Server);
     let mut input = BytesMut::from(&wire[..]);
-    assembler.receive_part(&mut end, &mut input, &mut out, now).unwrap();
-    assert!(matches!(assembler.receive(&mut end, &mut input, &mut out, now), Ok(Some(Incoming::Progress))));
+    assembler.receive_part(&mut end, &mut input, &mut out).unwrap();
+    assert!(matches!(assembler.receive(&mut end, &mut input, &mut out), Ok(Some(Incoming::Progress))));
     let mut pauses = 0;
     loop {
         assert!(assembler.take_inflated() <= 320 * 1024);
-        match assembler.receive_part(&mut end, &mut input, &mut out, now).unwrap() {
+        match assembler.receive_part(&mut end, &mut input, &mut out).unwrap() {
             Some(Incoming::Progress) => pauses += 1,
             Some(Incoming::Data(part)) => break assert_eq!(part.payload, "后来"),
             other => panic!("{other:?}"),

@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use bytes::{Buf, BytesMut};
-use longwire_proto::{Assembler, Config, Connection, Outbox, ProtocolError, Role, TimedOut, UncleanEof};
+use longwire_proto::{Assembler, Cause, Config, Connection, Outbox, ProtocolError, Role, TcpStep};
 
 use crate::receiver::{Seen, connection};
 
@@ -33,9 +33,9 @@ pub(crate) struct End {
     /// When each of `seen` was.
     pub(crate) seen_at: Vec<Instant>,
     pub(crate) error: Option<ProtocolError>,
-    pub(crate) timed_out: Option<(TimedOut, Instant)>,
-    /// What the end of TCP was found to be, and when it came.
-    pub(crate) eof: Option<(Result<(), UncleanEof>, Instant)>,
+    pub(crate) timed_out: Option<(Cause, Instant)>,
+    /// When the peer's end of TCP came.
+    pub(crate) eof: Option<Instant>,
     /// When this end ended its direction of TCP.
     pub(crate) ended: Option<Instant>,
     /// Everything that was written, ever.
@@ -105,12 +105,14 @@ impl End {
             wire.next_piece += 1;
             let piece = self.out.chunk()[..size].to_vec();
             self.out.advance(size);
+            self.connection.wrote(size);
             self.written.extend_from_slice(&piece);
             wire.under_way.push_back((now + wire.delay, piece));
             wrote = true;
         }
-        let ends = self.out.ends() || self.timed_out.is_some() || self.eof.is_some();
-        if self.ended.is_none() && ends && (self.out.is_empty() || self.timed_out.is_some()) {
+        let step = self.connection.tcp_step(self.out.is_empty(), now);
+        if self.ended.is_none() && matches!(step, TcpStep::ShutdownWrite | TcpStep::Done) {
+            self.connection.write_ended();
             self.ended = Some(now);
             wire.end = Some(now + wire.delay);
             wrote = true;
@@ -124,15 +126,17 @@ impl End {
         }
         let Some((_, piece)) = wire.under_way.pop_front() else {
             wire.end = None;
-            self.eof = Some((self.connection.receive_eof(&mut self.out, now), now));
+            self.connection.read_eof(&self.out, now);
+            self.eof = Some(now);
             return true;
         };
         if self.error.is_some() {
             return true;
         }
+        self.connection.heard(piece.len(), now);
         self.input.extend_from_slice(&piece);
         loop {
-            match self.assembler.receive(&mut self.connection, &mut self.input, &mut self.out, now) {
+            match self.assembler.receive(&mut self.connection, &mut self.input, &mut self.out) {
                 Ok(None) => return true,
                 Ok(Some(incoming)) => {
                     self.seen.push(Seen::incoming(incoming));

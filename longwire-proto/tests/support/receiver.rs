@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, BufMut, BytesMut};
 use longwire_proto::{
     Assembler, Config, Connection, Event, Incoming, Kind, Message, Outbox, Payload, ProtocolError, Role,
+    TcpStep,
 };
 
 /// The longest header and the longest control frame: no more than this may stay unconsumed.
@@ -133,6 +134,7 @@ impl Receiver {
         if bytes.is_empty() || self.error.is_some() {
             return;
         }
+        self.connection.heard(bytes.len(), self.now);
         self.input.extend_from_slice(bytes);
         let result = match self.entry {
             Entry::Connection => self.receive_events(),
@@ -148,25 +150,18 @@ impl Receiver {
     /// RFC 6455 7.1.7: whatever comes after a failure is consumed and has no effect.
     fn feed_after_failure(&mut self, bytes: &[u8]) {
         let replies = self.out.remaining();
-        let received =
-            self.connection.receive(&mut bytes.to_vec(), &mut self.inflated, &mut self.out, self.now);
+        let received = self.connection.receive(&mut bytes.to_vec(), &mut self.inflated, &mut self.out);
         let received = received.expect("a connection fails once");
         assert_eq!((received.consumed, received.event), (bytes.len(), None));
         self.input = BytesMut::from(bytes);
         match self.entry {
             Entry::Connection => {}
             Entry::Assembler | Entry::Landing => {
-                let incoming =
-                    self.assembler.receive(&mut self.connection, &mut self.input, &mut self.out, self.now);
+                let incoming = self.assembler.receive(&mut self.connection, &mut self.input, &mut self.out);
                 assert!(matches!(incoming, Ok(None)), "a connection fails once: {incoming:?}");
             }
             Entry::Parts => {
-                let part = self.assembler.receive_part(
-                    &mut self.connection,
-                    &mut self.input,
-                    &mut self.out,
-                    self.now,
-                );
+                let part = self.assembler.receive_part(&mut self.connection, &mut self.input, &mut self.out);
                 assert!(matches!(part, Ok(None)), "a connection fails once: {part:?}");
             }
         }
@@ -177,8 +172,7 @@ impl Receiver {
     fn receive_events(&mut self) -> Result<(), ProtocolError> {
         while !self.input.is_empty() {
             let before = if self.input.len() <= 1024 { self.input.to_vec() } else { Vec::new() };
-            let received =
-                self.connection.receive(&mut self.input, &mut self.inflated, &mut self.out, self.now)?;
+            let received = self.connection.receive(&mut self.input, &mut self.inflated, &mut self.out)?;
             let consumed = &self.input[..received.consumed];
             let mut nothing_found = false;
             let mut touched = false;
@@ -217,7 +211,7 @@ impl Receiver {
 
     fn receive_messages(&mut self) -> Result<(), ProtocolError> {
         while let Some(incoming) =
-            self.assembler.receive(&mut self.connection, &mut self.input, &mut self.out, self.now)?
+            self.assembler.receive(&mut self.connection, &mut self.input, &mut self.out)?
         {
             if !matches!(incoming, Incoming::Progress) {
                 self.seen.push(Seen::incoming(incoming));
@@ -228,7 +222,7 @@ impl Receiver {
 
     fn receive_parts(&mut self) -> Result<(), ProtocolError> {
         while let Some(part) =
-            self.assembler.receive_part(&mut self.connection, &mut self.input, &mut self.out, self.now)?
+            self.assembler.receive_part(&mut self.connection, &mut self.input, &mut self.out)?
         {
             match part {
                 Incoming::Data(part) => {
@@ -250,10 +244,11 @@ impl Receiver {
             let Some(mut room) = self.assembler.landing(&self.connection) else { break };
             let count = room.remaining_mut().min(bytes.len());
             assert!(count > 0, "a landing has room");
+            self.connection.heard(count, self.now);
             room.put_slice(&bytes[..count]);
             bytes = &bytes[count..];
             self.landings += 1;
-            match self.assembler.landed(count, &mut self.connection, &mut self.out, self.now) {
+            match self.assembler.landed(count, &mut self.connection, &mut self.out) {
                 Ok(message) => {
                     self.seen.extend(message.map(|message| Seen::incoming(Incoming::Data(message))));
                 }
@@ -264,6 +259,11 @@ impl Receiver {
             }
         }
         bytes
+    }
+
+    /// This end's direction of TCP ends once everything is written.
+    pub(crate) fn ends_tcp(&mut self) -> bool {
+        self.connection.tcp_step(true, self.now) == TcpStep::ShutdownWrite
     }
 
     /// Takes everything out of the outbox.

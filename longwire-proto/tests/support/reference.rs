@@ -7,7 +7,8 @@ use crate::receiver::Seen;
 /// Limits of the model.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
-    pub(crate) fragments: usize,
+    /// Of fewer than 32 bytes.
+    pub(crate) small_fragments: usize,
     pub(crate) control_run: usize,
     /// Of a joined message; `None` for a receiver that joins nothing.
     pub(crate) message: Option<u64>,
@@ -62,7 +63,7 @@ struct Model<'a> {
 struct Message {
     text: bool,
     payload: Vec<u8>,
-    fragments: usize,
+    small_fragments: usize,
     /// As far as it came.
     compressed: Option<Vec<u8>>,
 }
@@ -152,23 +153,23 @@ impl Model<'_> {
             }
             self.control(opcode, payload)?;
         } else {
-            self.begin(opcode, compressed)?;
+            self.begin(opcode, compressed, length)?;
             self.data(fin, length, payload, whole)?;
         }
         Ok(whole)
     }
 
     /// A frame of a message.
-    fn begin(&mut self, opcode: u8, compressed: bool) -> Result<(), u16> {
+    fn begin(&mut self, opcode: u8, compressed: bool, length: u64) -> Result<(), u16> {
         self.control_run = 0;
         let message = self.message.get_or_insert_with(|| Message {
             text: opcode == 0x1,
             payload: Vec::new(),
-            fragments: 0,
+            small_fragments: 0,
             compressed: compressed.then(Vec::new),
         });
-        message.fragments += 1;
-        if message.fragments > 1 && message.fragments > self.limits.fragments { Err(1008) } else { Ok(()) }
+        message.small_fragments += usize::from(length < 32);
+        if message.small_fragments > self.limits.small_fragments { Err(1008) } else { Ok(()) }
     }
 
     fn data(&mut self, fin: bool, length: u64, mut payload: Vec<u8>, whole: bool) -> Result<(), u16> {

@@ -188,7 +188,7 @@ impl Row {
         assert_eq!(receiver.connection.is_done(), !open, "{context}");
         // RFC 6455 7.1.1: the server ends TCP first; who fails the connection ends it too.
         let ends = error.is_some() || (!open && role == Role::Server);
-        assert_eq!(receiver.out.ends(), ends, "{context}");
+        assert_eq!(receiver.ends_tcp(), ends, "{context}");
         if !open {
             receiver.wait(Duration::from_secs(1));
             let late = encode(&[text("太晚了"), ping("太晚了"), close(1000, "")], role);

@@ -11,6 +11,6 @@ pub(crate) mod split;
 pub(crate) mod timer;
 mod websocket;
 
-pub use shutdown::Connections;
+pub use shutdown::{Connections, Shutdown};
 pub use split::{Receiver, Sender};
 pub use websocket::WebSocket;

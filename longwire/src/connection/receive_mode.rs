@@ -1,70 +1,48 @@
-//! What an application receives of a connection: messages, put together, or parts as they come.
-
-use std::time::Instant;
+//! The two ways to receive: whole messages, or parts as they arrive.
 
 use bytes::buf::Limit;
 use longwire_proto::{Connection, Incoming, Message, Part, ProtocolError};
 
-use crate::connection::scratch::Lent;
+use crate::connection::scratch::Scratch;
 use crate::observe::recorder::Watch;
 
-/// One or the other.
-pub(crate) trait Wanted: Sized {
-    /// A message has a time in which it is to be whole.
+/// A [`Message`] or a [`Part`].
+pub(crate) trait Received: Sized {
+    /// Messages are put together, so the beginning of one waits for its end.
     const IS_WHOLE: bool;
 
-    /// There may be something to take.
-    fn waits(lent: &Lent) -> bool;
+    /// Takes the next one off the front of what was read.
+    fn take(lent: &mut Scratch, core: &mut Connection) -> Result<Option<Incoming<Self>>, ProtocolError>;
 
-    /// Takes the next off the front of what was read.
-    fn take(
-        lent: &mut Lent,
-        core: &mut Connection,
-        now: Instant,
-    ) -> Result<Option<Incoming<Self>>, ProtocolError>;
+    /// Room to read the rest of a large frame into, right behind the beginning of its message.
+    fn landing<'a>(lent: &'a mut Scratch, core: &Connection) -> Option<Limit<&'a mut Vec<u8>>>;
 
-    /// Room to read the rest of a large frame into, and what comes of the bytes that were read there.
-    fn landing<'a>(lent: &'a mut Lent, core: &Connection) -> Option<Limit<&'a mut Vec<u8>>>;
+    /// Takes `count` bytes that were read there.
+    fn landed(count: usize, lent: &mut Scratch, core: &mut Connection)
+    -> Result<Option<Self>, ProtocolError>;
 
-    fn landed(
-        count: usize,
-        lent: &mut Lent,
-        core: &mut Connection,
-        now: Instant,
-    ) -> Result<Option<Self>, ProtocolError>;
-
-    /// Notes that it was received.
+    /// Counts it.
     fn note(&self, watch: &mut Watch);
 }
 
-impl Wanted for Message {
+impl Received for Message {
     const IS_WHOLE: bool = true;
 
     #[inline]
-    fn waits(lent: &Lent) -> bool {
-        lent.is_fresh && !lent.input.is_empty()
+    fn take(lent: &mut Scratch, core: &mut Connection) -> Result<Option<Incoming<Self>>, ProtocolError> {
+        lent.assembler.receive(core, &mut lent.input, &mut lent.out)
     }
 
-    #[inline]
-    fn take(
-        lent: &mut Lent,
-        core: &mut Connection,
-        now: Instant,
-    ) -> Result<Option<Incoming<Self>>, ProtocolError> {
-        lent.assembler.receive(core, &mut lent.input, &mut lent.out, now)
-    }
-
-    fn landing<'a>(lent: &'a mut Lent, core: &Connection) -> Option<Limit<&'a mut Vec<u8>>> {
+    fn landing<'a>(lent: &'a mut Scratch, core: &Connection) -> Option<Limit<&'a mut Vec<u8>>> {
         if lent.input.is_empty() { lent.assembler.landing(core) } else { None }
     }
 
     fn landed(
         count: usize,
-        lent: &mut Lent,
+        lent: &mut Scratch,
         core: &mut Connection,
-        now: Instant,
     ) -> Result<Option<Self>, ProtocolError> {
-        lent.assembler.landed(count, core, &mut lent.out, now)
+        lent.assembler.landed(count, core, &mut lent.out)
     }
 
     fn note(&self, watch: &mut Watch) {
@@ -72,26 +50,18 @@ impl Wanted for Message {
     }
 }
 
-impl Wanted for Part {
+impl Received for Part {
     const IS_WHOLE: bool = false;
 
-    fn waits(lent: &Lent) -> bool {
-        (lent.is_fresh && !lent.input.is_empty()) || lent.assembler.is_joining()
+    fn take(lent: &mut Scratch, core: &mut Connection) -> Result<Option<Incoming<Self>>, ProtocolError> {
+        lent.assembler.receive_part(core, &mut lent.input, &mut lent.out)
     }
 
-    fn take(
-        lent: &mut Lent,
-        core: &mut Connection,
-        now: Instant,
-    ) -> Result<Option<Incoming<Self>>, ProtocolError> {
-        lent.assembler.receive_part(core, &mut lent.input, &mut lent.out, now)
-    }
-
-    fn landing<'a>(_: &'a mut Lent, _: &Connection) -> Option<Limit<&'a mut Vec<u8>>> {
+    fn landing<'a>(_: &'a mut Scratch, _: &Connection) -> Option<Limit<&'a mut Vec<u8>>> {
         None
     }
 
-    fn landed(_: usize, _: &mut Lent, _: &mut Connection, _: Instant) -> Result<Option<Self>, ProtocolError> {
+    fn landed(_: usize, _: &mut Scratch, _: &mut Connection) -> Result<Option<Self>, ProtocolError> {
         Ok(None)
     }
 

@@ -17,7 +17,60 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 
 use crate::connection::WebSocket;
 use crate::connection::timer::now;
-use crate::end::Error;
+
+/// How a server shuts down: which Close frame each connection gets, and over what time.
+///
+/// [`Connections::shutdown`] and the engine's [`Handle::shutdown`](crate::engine::Handle::shutdown) take it.
+///
+/// ```
+/// use std::time::Duration;
+/// use longwire::Shutdown;
+///
+/// // Clients reconnect after 1012; the spread keeps them from doing so all at once.
+/// let shutdown = Shutdown::new(1012, "restart").spread(Duration::from_secs(20));
+/// ```
+#[derive(Clone, Debug)]
+pub struct Shutdown {
+    pub(crate) frame: CloseFrame,
+    pub(crate) spread: Duration,
+    pub(crate) timeout: Duration,
+}
+
+impl Default for Shutdown {
+    /// Closes all connections at once, with 1001.
+    fn default() -> Self {
+        Self::new(CloseCode::GOING_AWAY, "")
+    }
+}
+
+impl Shutdown {
+    /// Closes the connections with this code and reason: 1001 if the server goes away, 1012 if it restarts (RFC 6455
+    /// 7.4.1 and IANA's registry).
+    ///
+    /// A shutdown never fails because of them: a code that may not be sent (RFC 6455 7.4) is replaced by 1001, and
+    /// the reason is cut to 123 bytes.
+    pub fn new(code: impl Into<CloseCode>, reason: &str) -> Self {
+        let code = code.into();
+        let code = if code.is_sendable() { code } else { CloseCode::GOING_AWAY };
+        let frame = CloseFrame::truncated(code, reason);
+        Self { frame, spread: Duration::ZERO, timeout: Duration::from_secs(5) }
+    }
+
+    /// Spreads the Close frames evenly over this time, so that the clients do not reconnect all at once; default:
+    /// none.
+    #[must_use]
+    pub const fn spread(mut self, time: Duration) -> Self {
+        self.spread = time;
+        self
+    }
+
+    /// Drops the connections that are left this long after the last Close frame; default: 5 s.
+    #[must_use]
+    pub const fn timeout(mut self, time: Duration) -> Self {
+        self.timeout = time;
+        self
+    }
+}
 
 /// The connections of a server, to close them all when it stops: [`serve`](Self::serve) each, and
 /// [`shutdown`](Self::shutdown) once. Clones are the same set. It works whoever has opened them: an
@@ -32,7 +85,7 @@ use crate::end::Error;
 /// # mod example {
 /// # use std::time::Duration;
 /// use axum::{Extension, Router, response::Response, routing::any};
-/// use longwire::{Connections, axum::WebSocketUpgrade};
+/// use longwire::{Connections, Shutdown, axum::WebSocketUpgrade};
 ///
 /// async fn echo(ws: WebSocketUpgrade, Extension(connections): Extension<Connections>) -> Response {
 ///     ws.on_upgrade(move |socket| connections.serve(socket, async |mut socket| {
@@ -52,7 +105,7 @@ use crate::end::Error;
 ///     let stop = async {
 ///         let _ = tokio::signal::ctrl_c().await;
 ///         // 1012: the clients are to come back (RFC 6455 7.4; IANA's registry), not all at once.
-///         connections.shutdown(1012, "restart", Duration::from_secs(10), Duration::from_secs(5)).await
+///         connections.shutdown(Shutdown::new(1012, "restart").spread(Duration::from_secs(10))).await
 ///     };
 ///     tokio::join!(server, stop).0
 /// }
@@ -138,37 +191,23 @@ impl Connections {
         }
     }
 
-    /// Closes all connections, with turns that are spread evenly over `spread`, so that the clients do not come
-    /// back all at once, and waits until they are gone, for `timeout` after the last turn. Then those that are
-    /// left are dropped; how many, is returned.
+    /// Closes all connections, waits until they are gone, and drops those that are left after
+    /// [`Shutdown::timeout`]. Returns how many it dropped.
     ///
-    /// 1001 says that the server goes away, 1012 that it starts again (RFC 6455 7.4.1 and IANA's registry).
-    /// Connections that come meanwhile are closed at once. Called again, it waits for the shutdown that began
-    /// first, for `spread` and `timeout` as they are given now.
-    ///
-    /// # Errors
-    ///
-    /// [`Error::Send`] when the code or the reason may not be sent (RFC 6455 7.4; a reason has at most
-    /// 123 bytes); nothing was begun then.
+    /// The Close frames are spread evenly over [`Shutdown::spread`]. A connection that is served meanwhile is closed
+    /// at once. A second call waits for the shutdown that began first, for the times that it is given itself.
     ///
     /// # Cancel safety
     ///
-    /// A future that is dropped has begun the shutdown: the connections close, and none is dropped.
-    pub async fn shutdown(
-        &self,
-        code: impl Into<CloseCode>,
-        reason: &str,
-        spread: Duration,
-        timeout: Duration,
-    ) -> Result<usize, Error> {
-        let frame = CloseFrame::new(code, reason);
-        frame.check()?;
+    /// Dropping the future does not undo the shutdown: the connections close, and none is dropped.
+    pub async fn shutdown(&self, shutdown: Shutdown) -> usize {
+        let Shutdown { frame, spread, timeout } = shutdown;
         self.0.farewell.get_or_init(|| Farewell { frame, began: now(), spread });
         self.0.stopping.cancel();
         let left = self.gone_within(spread.saturating_add(timeout)).await;
         self.0.is_over.store(true, Ordering::Release);
         self.0.over.cancel();
-        Ok(left)
+        left
     }
 
     /// Ready when a shutdown has begun: for a server's own `with_graceful_shutdown`.

@@ -4,7 +4,6 @@ use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
 use std::task::ready;
-use std::time::Instant;
 
 use bytes::{Buf, Bytes, BytesMut};
 use longwire_proto::{
@@ -15,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::connection::driver::Ending;
-use crate::connection::scratch::{self, Lent};
+use crate::connection::scratch::{self, Scratch};
 use crate::connection::shutdown::Member;
 use crate::connection::timer::Timer;
 use crate::end::{Closed, Error};
@@ -50,10 +49,8 @@ pub struct WebSocket<S = Transport> {
     pub(crate) stream: S,
     pub(crate) core: Connection,
     /// What is held only while something is pending.
-    pub(crate) lent: Option<Box<Lent>>,
+    pub(crate) lent: Option<Box<Scratch>>,
     pub(crate) timer: Timer,
-    /// When data came last, or was first waited for.
-    pub(crate) data_at: Option<Instant>,
     subprotocol: Option<Box<str>>,
     /// Made when the connection begins to end.
     pub(crate) ending: Option<Box<Ending>>,
@@ -70,9 +67,8 @@ impl<S> WebSocket<S> {
         Self {
             stream,
             core,
-            lent: (!input.is_empty()).then(|| Box::new(Lent::new(input))),
+            lent: (!input.is_empty()).then(|| Box::new(Scratch::new(input))),
             timer: Timer::default(),
-            data_at: None,
             subprotocol: subprotocol.map(Into::into),
             ending: None,
             member: None,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode};
 use longwire_proto::handshake::{HandshakeError, Refusal};
-use longwire_proto::{ProtocolError, SendError, TimedOut};
+use longwire_proto::{Cause, ProtocolError, SendError};
 
 #[cfg(feature = "proxy")]
 use crate::client::ProxyError;
@@ -53,9 +53,9 @@ impl fmt::Display for Error {
             Self::Protocol(error) => write!(f, "protocol error: {error}"),
             Self::Send(error) => error.fmt(f),
             Self::Full => f.write_str("the write buffer is full: the peer reads too slowly"),
-            Self::PingTimeout => TimedOut::Ping.fmt(f),
-            Self::CloseTimeout => TimedOut::Close.fmt(f),
-            Self::WriteTimeout => TimedOut::Write.fmt(f),
+            Self::PingTimeout => Cause::PingTimeout.fmt(f),
+            Self::CloseTimeout => Cause::CloseTimeout.fmt(f),
+            Self::WriteTimeout => Cause::WriteTimeout.fmt(f),
             Self::MessageTimeout => f.write_str("message timeout: the message does not come to its end"),
             Self::ReadTimeout => f.write_str("read timeout: the peer lives, but sends no message"),
             Self::SlowConsumer => {
@@ -80,16 +80,6 @@ impl From<ProtocolError> for Error {
 impl From<SendError> for Error {
     fn from(error: SendError) -> Self {
         Self::Send(error)
-    }
-}
-
-impl From<TimedOut> for Error {
-    fn from(timed_out: TimedOut) -> Self {
-        match timed_out {
-            TimedOut::Ping => Self::PingTimeout,
-            TimedOut::Write => Self::WriteTimeout,
-            _ => Self::CloseTimeout,
-        }
     }
 }
 

@@ -1,179 +1,30 @@
-//! One connection of a loop: what it holds, and what a callback may do with it.
+//! A connection in a callback: sending, closing, subscribing, publishing.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::time::Instant;
 
 use bytes::Buf;
 use longwire_proto::{
-    Assembler, CloseCode, CloseFrame, Compress, Connection, DeflateParameters, Outbox, Outgoing, SendError,
-    SharedFrame,
+    Cause, CloseCode, CloseFrame, Compress, DeflateParameters, Outgoing, SendError, SharedFrame,
 };
 
-use super::layer::Layer;
-use super::links::{Handle, Id, Peer};
+use super::entry::{Entry, Local};
+use super::mailbox::command::Command;
+use super::mailbox::handle::{ConnHandle, Handle};
+use super::mailbox::id::Id;
 use super::slab::Key;
-use super::slow::{Backlog, Published, Relief, Waiting};
-use super::topics::{Log, Logged, NOBODY, Subscriptions, Topics};
+use super::socket::Layer;
+use super::topics::backlog::{Evicted, Published, Queued};
+use super::topics::{LogCursor, Logged};
 use crate::end::Error;
-use crate::end::{Closed, Side};
-use crate::observe::counters::Tally;
 
-/// A WebSocket of a loop. One that is idle holds this and nothing else.
-pub(super) struct Entry {
-    pub(super) core: Connection,
-    pub(super) subscriptions: Subscriptions,
-    pub(super) held: Option<Box<Held>>,
-    /// How far it has heard what was published in this turn, where that is not all or nothing.
-    pub(super) heard: u32,
-}
-
-/// What a connection holds while something is half received, waits to be written, or comes to its end.
-#[derive(Debug, Default)]
-pub(super) struct Held {
-    pub(super) out: Outbox,
-    /// What was published and sent behind that.
-    pub(super) backlog: Backlog,
-    pub(super) assembler: Assembler,
-    /// What was read and not worked off: the beginning of a header or control frame, or all that came
-    /// while there is no room for answers.
-    pub(super) input: Vec<u8>,
-    /// `input` waits for room.
-    pub(super) paused: bool,
-    /// A write has found no room, or who sends has been told so, since all was written.
-    pub(super) was_blocked: bool,
-    /// Since when a message or a header is half received.
-    pub(super) begun: Option<Instant>,
-    /// The Close frame that we sent first.
-    pub(super) sent: Option<CloseFrame>,
-    pub(super) ending: Option<Ending>,
-    /// The stream takes no more bytes. What the peer said before may still be read.
-    pub(super) broken: Option<Error>,
-    /// What lies between the socket and this connection, from its beginning to its end.
-    pub(super) layer: Option<Layer>,
-}
-
-/// How a connection ends.
-#[derive(Debug)]
-pub(super) struct Ending {
-    pub(super) result: Result<Closed, Error>,
-    /// Not worth waiting for the peer.
-    pub(super) hopeless: bool,
-    /// Our direction of TCP is ended.
-    pub(super) shut: bool,
-}
-
-impl Held {
-    pub(super) fn is_needed(&self) -> bool {
-        self.was_blocked
-            || self.paused
-            || !self.out.is_empty()
-            || !self.backlog.is_empty()
-            || !self.input.is_empty()
-            || !self.assembler.is_idle()
-            || self.begun.is_some()
-            || self.sent.is_some()
-            || self.ending.is_some()
-            || self.broken.is_some()
-            || self.layer.is_some()
-    }
-}
-
-impl Entry {
-    pub(super) fn new(core: Connection) -> Self {
-        Self { core, subscriptions: Subscriptions::default(), held: None, heard: 0 }
-    }
-
-    pub(super) fn held(&mut self) -> &mut Held {
-        self.held.get_or_insert_default()
-    }
-
-    /// So much waits to be written that nothing more is read.
-    pub(super) fn is_behind(&self) -> bool {
-        let limit = self.core.config().write_buffer_limit();
-        self.held.as_ref().is_some_and(|held| held.out.remaining() + held.backlog.bytes() >= limit)
-    }
-
-    pub(super) fn is_ending(&self) -> bool {
-        self.held.as_ref().is_some_and(|held| held.ending.is_some())
-    }
-
-    /// How the stream that is carried to the socket has failed, if it has.
-    pub(super) fn carrier_failed(&self) -> Option<Error> {
-        match self.held.as_ref()?.layer.as_ref()? {
-            Layer::Carried(carried) => carried.failed.get().cloned(),
-            #[cfg(feature = "tls")]
-            Layer::Tls(_) => None,
-        }
-    }
-
-    /// Notes how it ends; the first to say so counts.
-    pub(super) fn end(&mut self, result: Result<Closed, Error>) {
-        let hopeless = !matches!(
-            result,
-            Ok(_)
-                | Err(Error::Protocol(_)
-                    | Error::MessageTimeout
-                    | Error::SlowConsumer
-                    | Error::Panicked
-                    | Error::Eof)
-        );
-        let held = self.held();
-        if held.ending.is_none() {
-            held.ending = Some(Ending { result, hopeless, shut: false });
-            held.backlog = Backlog::default();
-            held.input = Vec::new();
-            held.assembler.reset();
-            held.begun = None;
-        }
-    }
-
-    /// Both Close frames have passed: the first of them says by whom and why.
-    pub(super) fn closed_by(&mut self, frame: Option<CloseFrame>) {
-        let sent = self.held.as_mut().and_then(|held| held.sent.take());
-        let closed = match sent {
-            Some(sent) => Closed { by: Side::Us, frame: (sent.code != CloseCode::NO_STATUS).then_some(sent) },
-            None => Closed { by: Side::Peer, frame },
-        };
-        self.end(Ok(closed));
-    }
-
-    /// When something is to be done if nothing comes before.
-    pub(super) fn due(&self) -> Option<Instant> {
-        static NOTHING: Outbox = Outbox::new();
-        let Some(held) = &self.held else { return self.core.poll_timeout(&NOTHING) };
-        let own = self.core.poll_timeout(&held.out);
-        own.into_iter().chain(self.message_due()).chain(held.backlog.due()).min()
-    }
-
-    /// When the message that is half received is given up.
-    pub(super) fn message_due(&self) -> Option<Instant> {
-        self.held.as_ref()?.begun?.checked_add(self.core.config().message_time_limit()?)
-    }
-}
-
-/// What belongs to a loop and a callback may use.
-pub(super) struct Local {
-    pub(super) at: u16,
-    pub(super) engine: Handle,
-    pub(super) now: Instant,
-    /// What the connection that is worked on has to write.
-    pub(super) out: Outbox,
-    pub(super) topics: Topics,
-    pub(super) log: Log,
-    /// Connections that have heard a part of the log, or are not to hear all of it.
-    pub(super) apart: Vec<u32>,
-    pub(super) counters: Tally,
-    pub(super) slow: Arc<super::SlowPolicy>,
-}
-
-/// A connection, in a callback about it.
+/// A connection, as callbacks get it.
 pub struct Conn<'a> {
-    pub(super) key: Key,
-    pub(super) entry: &'a mut Entry,
-    pub(super) stream: &'a TcpStream,
-    pub(super) local: &'a mut Local,
+    pub(crate) key: Key,
+    pub(crate) entry: &'a mut Entry,
+    pub(crate) stream: &'a TcpStream,
+    pub(crate) local: &'a mut Local,
 }
 
 impl std::fmt::Debug for Conn<'_> {
@@ -183,66 +34,67 @@ impl std::fmt::Debug for Conn<'_> {
 }
 
 impl Conn<'_> {
-    /// Its name.
+    /// Returns the connection's identifier.
     pub const fn id(&self) -> Id {
         Id { at: self.local.at, key: self.key }
     }
 
-    /// A handle on it that may be kept, and used from any thread.
-    pub fn peer(&self) -> Peer {
-        self.engine().peer(self.id())
+    /// Returns a handle on this connection that can be kept and used from any thread.
+    pub fn handle(&self) -> ConnHandle {
+        self.engine().conn(self.id())
     }
 
-    /// A handle on the engine.
+    /// Returns a handle on the engine.
     pub fn engine(&self) -> Handle {
         self.local.engine.clone()
     }
 
-    /// The peer's address: that of the socket, where a proxy stands before it the proxy's.
+    /// Returns the address of the socket's remote end. Behind a proxy that is the proxy's; see
+    /// [`Engine::trusted_proxies`](super::Engine::trusted_proxies) for the client's.
     ///
     /// # Errors
     ///
-    /// What the operating system says, such as when the socket is no longer connected.
+    /// The error of the operating system, for example if the socket is no longer connected.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        match self.entry.held.as_ref().and_then(|held| held.layer.as_ref()) {
+        match self.entry.buffers.as_ref().and_then(|buffers| buffers.layer.as_ref()) {
             Some(Layer::Carried(carried)) => Ok(carried.from),
             _ => self.stream.peer_addr(),
         }
     }
 
-    /// How messages are compressed, if that was negotiated (RFC 7692).
+    /// Returns the negotiated compression parameters (RFC 7692); `None` if compression was not negotiated.
     pub const fn deflate(&self) -> Option<DeflateParameters> {
         self.entry.core.deflate()
     }
 
-    /// Messages may be sent: no Close frame has passed and nothing has failed.
-    pub fn is_open(&self) -> bool {
-        self.entry.core.is_open() && !self.entry.is_ending()
+    /// Returns whether messages can be sent: no Close frame was sent or received, and nothing has failed.
+    pub const fn is_open(&self) -> bool {
+        self.entry.core.is_open()
     }
 
-    /// Bytes that wait to be written.
+    /// Returns the number of bytes that wait to be written.
     pub fn buffered_amount(&self) -> usize {
-        self.local.out.remaining() + self.entry.held.as_ref().map_or(0, |held| held.backlog.bytes())
+        self.local.out.remaining() + self.entry.buffers.as_ref().map_or(0, |buffers| buffers.backlog.bytes())
     }
 
-    /// Sends a message: it is written, with all others, when what was read is worked off.
+    /// Queues a message. Everything that is queued is written together, once all that was read is processed.
     ///
     /// # Errors
     ///
-    /// [`Error::Full`] when [`Config::write_buffer`](crate::Config::write_buffer) bytes wait already:
-    /// nothing was queued, and [`Handler::drained`](super::Handler::drained) says when they have gone. To
-    /// each message that is received one answer has room: nothing is read from a peer that is so far
-    /// behind. [`Error::Send`] when the connection is closing.
+    /// [`Error::Full`] if [`Config::write_buffer`](crate::Config::write_buffer) bytes are already queued: the message
+    /// was not queued, and the engine calls [`Handler::drained`](super::Handler::drained) when everything is written.
+    /// One reply to each received message always has room, because the engine stops reading from a connection whose
+    /// write buffer is full. [`Error::Send`] if the connection is closing.
     #[inline]
     pub fn send<'m>(&mut self, message: impl Into<Outgoing<'m>>) -> Result<(), Error> {
         self.send_with(message, Compress::Auto)
     }
 
-    /// As [`send`](Self::send), with a word on the compression of this message.
+    /// Like [`send`](Self::send), but chooses whether this message is compressed.
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send).
+    /// The same as [`send`](Self::send).
     #[inline]
     pub fn send_with<'m>(
         &mut self,
@@ -254,33 +106,33 @@ impl Conn<'_> {
         if self.check_room()? {
             self.entry.core.send_borrowed(message, compress, &mut self.local.out)?;
         } else {
-            self.wait(Waiting::Direct(message.into_message(), compress))?;
+            self.wait(Queued::Direct(message.into_message(), compress))?;
         }
         self.local.counters.sent.add(kind, length, true);
         Ok(())
     }
 
-    /// As [`send`](Self::send), of a message that was encoded once for many.
+    /// Like [`send`](Self::send), for a message that is already encoded.
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send).
+    /// The same as [`send`](Self::send).
     pub fn send_shared(&mut self, frame: &SharedFrame) -> Result<(), Error> {
         if self.check_room()? {
             self.entry.core.send_shared(frame, &mut self.local.out)?;
         } else {
-            self.wait(Waiting::Shared(frame.clone()))?;
+            self.wait(Queued::Shared(frame.clone()))?;
         }
         self.local.counters.sent.add(frame.kind(), frame.payload_len(), true);
         Ok(())
     }
 
-    /// Whether what is sent goes to the outbox, or behind what waits already.
+    /// Whether a message goes to the outbox; if not, it goes behind the backlog.
     #[inline]
     fn check_room(&mut self) -> Result<bool, Error> {
-        self.hear();
+        self.catch_up();
         self.check_full()?;
-        Ok(self.entry.held.as_ref().is_none_or(|held| held.backlog.is_empty()))
+        Ok(self.entry.buffers.as_ref().is_none_or(|buffers| buffers.backlog.is_empty()))
     }
 
     #[inline]
@@ -289,27 +141,27 @@ impl Conn<'_> {
             return Ok(());
         }
         if self.is_open() {
-            // So it is told when there is room.
-            self.entry.held().was_blocked = true;
+            // The application waits for `drained` now.
+            self.entry.buffers_mut().was_blocked = true;
         }
         Err(Error::Full)
     }
 
     #[cold]
-    fn wait(&mut self, what: Waiting) -> Result<(), Error> {
+    fn wait(&mut self, message: Queued) -> Result<(), Error> {
         if !self.is_open() {
             return Err(SendError::Closing.into());
         }
         let now = self.local.now;
-        self.entry.held().backlog.push(what, now);
+        self.entry.buffers_mut().backlog.push(message, now);
         Ok(())
     }
 
-    /// Sends a Ping with up to 125 bytes. Keepalive needs no help.
+    /// Sends a Ping with up to 125 bytes of payload. Keepalive sends its own.
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send), and [`Error::Send`] when the payload is too long.
+    /// The same as [`send`](Self::send), and [`Error::Send`] if the payload is too long.
     pub fn ping(&mut self, payload: &[u8]) -> Result<(), Error> {
         self.check_full()?;
         self.entry.core.ping(payload, &mut self.local.out)?;
@@ -317,159 +169,173 @@ impl Conn<'_> {
         Ok(())
     }
 
-    /// Starts the closing handshake, behind what waits. What is received from now on is dropped;
-    /// [`Handler::closed`](super::Handler::closed) follows, within
-    /// [`Config::close_timeout`](crate::Config::close_timeout) at the latest. Closing what is closing is no
-    /// error.
+    /// Starts the closing handshake, behind the messages that are queued. Messages that still arrive are discarded. The
+    /// engine calls [`Handler::closed`](super::Handler::closed) within
+    /// [`Config::close_timeout`](crate::Config::close_timeout). Does nothing if the connection is closing.
     ///
     /// # Errors
     ///
-    /// [`Error::Send`] when the code or the reason may not be sent (RFC 6455 7.4).
+    /// [`Error::Send`] if the code or the reason may not be sent (RFC 6455 7.4).
     pub fn close(&mut self, code: impl Into<CloseCode>, reason: &str) -> Result<(), Error> {
         self.close_with(CloseFrame::new(code, reason))
     }
 
-    pub(super) fn close_with(&mut self, frame: CloseFrame) -> Result<(), Error> {
+    pub(crate) fn close_with(&mut self, frame: CloseFrame) -> Result<(), Error> {
         frame.check()?;
         if !self.is_open() {
             return Ok(());
         }
-        self.hear();
+        self.catch_up();
         self.write_backlog(usize::MAX);
         self.entry.core.close(&frame, &mut self.local.out, self.local.now)?;
-        self.entry.held().sent = Some(frame);
         self.local.topics.unsubscribe_all(&mut self.entry.subscriptions);
         Ok(())
     }
 
-    /// Subscribes to a topic; `false` if it was, or is closing.
+    /// Subscribes the connection to a topic. Returns `false` if it already is, or is closing.
     pub fn subscribe(&mut self, topic: &str) -> bool {
         if !self.is_open() {
             return false;
         }
-        // What was published before is not for it.
-        self.hear_from_now_on();
+        // It does not get what was published before it subscribed.
+        if !self.local.log.is_empty() {
+            self.leave_batch();
+            self.deliver_log();
+        }
         let Local { topics, slow, .. } = &mut *self.local;
         topics.subscribe(topic, self.key.index, &mut self.entry.subscriptions, || slow(topic))
     }
 
-    /// Unsubscribes; `false` if it was not subscribed.
+    /// Unsubscribes the connection from a topic. Returns `false` if it was not subscribed.
     pub fn unsubscribe(&mut self, topic: &str) -> bool {
-        // What was published before is.
-        self.hear();
+        // It gets what was published before it unsubscribed.
+        self.catch_up();
         self.local.topics.unsubscribe(topic, &mut self.entry.subscriptions)
     }
 
-    /// Whether it is subscribed.
+    /// Returns whether the connection is subscribed to a topic.
     pub fn is_subscribed(&self, topic: &str) -> bool {
         self.local.topics.find(topic).is_some_and(|topic| self.entry.subscriptions.contains(topic))
     }
 
-    /// Publishes a message to all others who are subscribed to `topic`, on all threads: encoded and
-    /// compressed once, and delivered at the end of the turn, in the order in which it was published. To
-    /// publish it needs not be subscribed itself.
+    /// Publishes a message to all other subscribers of `topic`, on all threads. This connection need not be subscribed.
+    ///
+    /// The message is encoded and compressed once. It is delivered at the end of the loop's iteration, and each
+    /// subscriber gets messages of one publisher in the order in which they were published.
     pub fn publish<'m>(&mut self, topic: &str, message: impl Into<Outgoing<'m>>) {
-        self.publish_frame(topic, None, &SharedFrame::new(message), self.key.index);
+        self.publish_frame(topic, None, &SharedFrame::new(message), Some(self.key.index));
     }
 
-    /// As [`publish`](Self::publish), to this connection too if it is subscribed.
+    /// Like [`publish`](Self::publish), but this connection gets the message too if it is subscribed.
     pub fn publish_to_all<'m>(&mut self, topic: &str, message: impl Into<Outgoing<'m>>) {
-        self.publish_frame(topic, None, &SharedFrame::new(message), NOBODY);
+        self.publish_frame(topic, None, &SharedFrame::new(message), None);
     }
 
-    /// As [`publish`](Self::publish), with a key such as the name of a quote: see
+    /// Like [`publish`](Self::publish), with a key such as a stock symbol: see
     /// [`SlowConsumer::keep_latest`](super::SlowConsumer::keep_latest).
     pub fn publish_latest<'m>(&mut self, topic: &str, key: &str, message: impl Into<Outgoing<'m>>) {
-        self.publish_frame(topic, Some(key.into()), &SharedFrame::new(message), self.key.index);
+        self.publish_frame(topic, Some(key.into()), &SharedFrame::new(message), Some(self.key.index));
     }
 
-    /// As [`publish`](Self::publish), of a message that was encoded before.
+    /// Like [`publish`](Self::publish), for a message that is already encoded.
     pub fn publish_shared(&mut self, topic: &str, frame: &SharedFrame) {
-        self.publish_frame(topic, None, frame, self.key.index);
+        self.publish_frame(topic, None, frame, Some(self.key.index));
     }
 
-    fn publish_frame(&mut self, topic: &str, key: Option<Arc<str>>, frame: &SharedFrame, except: u32) {
-        let others =
-            self.local.engine.0.0.iter().enumerate().filter(|(at, _)| *at != usize::from(self.local.at));
+    fn publish_frame(
+        &mut self,
+        topic: &str,
+        key: Option<Arc<str>>,
+        frame: &SharedFrame,
+        except: Option<u32>,
+    ) {
+        let at = self.local.at;
+        let others = (0..).zip(self.local.engine.mailboxes().iter()).filter(|(other, _)| *other != at);
         let mut name: Option<Arc<str>> = None;
-        for (_, link) in others {
+        for (_, mailbox) in others {
             let topic = Arc::clone(name.get_or_insert_with(|| topic.into()));
             let (key, frame) = (key.clone(), frame.clone());
-            let command = super::links::Command::Publish { topic, key, frame, except: None };
-            if link.push(command).is_err() {
+            let command = Command::Publish { topic, key, frame, except: None };
+            if mailbox.push(command).is_err() {
                 self.local.counters.dropped += 1;
             }
         }
-        self.publish_beside(topic, key, frame, except);
+        self.publish_in_loop(topic, key, frame, except);
     }
 
-    /// Publishes to those of its own loop: to all but `except`, which is this connection or nobody.
-    fn publish_beside(&mut self, topic: &str, key: Option<Arc<str>>, frame: &SharedFrame, except: u32) {
+    /// Publishes to the subscribers of this connection's loop; `except` is this connection, if it is not to get the
+    /// message.
+    fn publish_in_loop(
+        &mut self,
+        topic: &str,
+        key: Option<Arc<str>>,
+        frame: &SharedFrame,
+        except: Option<u32>,
+    ) {
         if let Some(topic) = self.local.topics.find(topic) {
-            if except != NOBODY && self.entry.subscriptions.contains(topic) {
-                self.stand_apart();
+            if except.is_some() && self.entry.subscriptions.contains(topic) {
+                self.leave_batch();
             }
             self.local.log.push(Logged { topic, frame: frame.clone(), key, except });
         }
     }
 
-    /// Publishes to the others of its own loop.
-    pub(super) fn publish_to_others(&mut self, topic: &str, key: Option<Arc<str>>, frame: &SharedFrame) {
-        self.publish_beside(topic, key, frame, self.key.index);
+    /// Publishes to the other subscribers of this connection's loop.
+    pub(crate) fn publish_to_others_in_loop(
+        &mut self,
+        topic: &str,
+        key: Option<Arc<str>>,
+        frame: &SharedFrame,
+    ) {
+        self.publish_in_loop(topic, key, frame, Some(self.key.index));
     }
 
-    /// From here on this connection's place in the log is its own.
-    pub(super) fn stand_apart(&mut self) {
-        if self.entry.heard == 0 {
-            self.local.apart.push(self.key.index);
-            self.entry.heard = 1;
+    /// From here on this connection gets the log by itself: what it is to get is no longer what its topic's batch is.
+    fn leave_batch(&mut self) {
+        if self.entry.log_cursor.is_none() {
+            self.local.individual.push(self.key.index);
+            self.entry.log_cursor = Some(LogCursor::START);
         }
     }
 
-    /// Takes what was published in this turn, so that what it is sent now comes behind.
+    /// Delivers what was published before, so that what is sent now comes behind it.
     #[inline]
-    pub(super) fn hear(&mut self) {
-        if !self.local.log.entries.is_empty() && !self.entry.subscriptions.is_empty() {
-            self.stand_apart();
-            self.hear_apart();
+    fn catch_up(&mut self) {
+        if !self.local.log.is_empty() && !self.entry.subscriptions.is_empty() {
+            self.leave_batch();
+            self.deliver_log();
         }
     }
 
-    fn hear_from_now_on(&mut self) {
-        if !self.local.log.entries.is_empty() {
-            self.stand_apart();
-            self.hear_apart();
-        }
-    }
-
+    /// Delivers what the connection has not got yet of the log.
     #[inline(never)]
-    pub(super) fn hear_apart(&mut self) {
-        // Out of the way, for it is taken from while the connection is given.
+    pub(crate) fn deliver_log(&mut self) {
+        let Some(cursor) = self.entry.log_cursor else { return };
+        // Out of the way, for delivering borrows the rest of `local`. It publishes nothing.
         let log = std::mem::take(&mut self.local.log);
-        let from = (self.entry.heard as usize).saturating_sub(1);
-        for logged in log.entries.get(from..).unwrap_or_default() {
-            if logged.except != self.key.index && self.entry.subscriptions.contains(logged.topic) {
+        let (entries, end) = log.after(cursor);
+        for logged in entries {
+            if logged.except != Some(self.key.index) && self.entry.subscriptions.contains(logged.topic) {
                 self.deliver(logged);
             }
         }
-        self.entry.heard = log.entries.len() as u32 + 1;
+        self.entry.log_cursor = Some(end);
         self.local.log = log;
     }
 
-    /// Gives it a published message: to the outbox, or behind what waits.
-    pub(super) fn deliver(&mut self, logged: &Logged) {
+    /// Queues a published message in the outbox, or in the backlog of a connection that does not keep up.
+    fn deliver(&mut self, logged: &Logged) {
         if !self.is_open() {
             return;
         }
         let (kind, length) = (logged.frame.kind(), logged.frame.payload_len());
         self.local.counters.sent.add(kind, length, true);
-        let waits = self
-            .entry
-            .held
-            .as_ref()
-            .is_some_and(|held| held.was_blocked || held.paused || !held.backlog.is_empty());
-        if !waits {
-            // It is open and no message in parts is ever under way here.
+        let keeps_up =
+            self.entry.buffers.as_ref().is_none_or(|buffers| {
+                !buffers.was_blocked && !buffers.is_paused && buffers.backlog.is_empty()
+            });
+        if keeps_up {
+            // It cannot fail: the connection is open, and the engine sends no messages in parts.
             let _ = self.entry.core.send_shared(&logged.frame, &mut self.local.out);
             return;
         }
@@ -477,41 +343,34 @@ impl Conn<'_> {
         let (frame, key) = (logged.frame.clone(), logged.key.clone());
         let published = Published { frame, topic: Arc::clone(&topic.name), key, slow: topic.slow };
         let (ahead, now) = (self.local.out.remaining(), self.local.now);
-        let relief = self.entry.held().backlog.publish(published, ahead, now);
-        self.relieved(relief);
+        let evicted = self.entry.buffers_mut().backlog.publish(published, ahead, now);
+        self.evict(evicted);
     }
 
-    pub(super) fn relieved(&mut self, relief: Relief) {
-        self.local.counters.dropped += relief.dropped;
-        self.local.counters.replaced += relief.replaced;
-        if relief.close {
+    /// Acts upon what a backlog had to give up.
+    pub(crate) fn evict(&mut self, evicted: Evicted) {
+        self.local.counters.dropped += evicted.dropped;
+        self.local.counters.replaced += evicted.replaced;
+        if evicted.close {
             let Local { out, now, .. } = &mut *self.local;
-            self.entry.core.fail(CloseCode::TRY_AGAIN, "slow consumer", out, *now);
-            self.entry.end(Err(Error::SlowConsumer));
+            self.entry.core.fail(Cause::SlowConsumer, out, *now);
         }
     }
 
-    /// Moves what waits to the outbox, until that has `most` bytes.
-    pub(super) fn write_backlog(&mut self, most: usize) {
-        let Some(held) = &mut self.entry.held else { return };
+    /// Moves the backlog to the outbox, until that has `most` bytes.
+    pub(crate) fn write_backlog(&mut self, most: usize) {
+        let Some(buffers) = &mut self.entry.buffers else { return };
         while self.local.out.remaining() < most
-            && let Some(waiting) = held.backlog.pop()
+            && let Some(waiting) = buffers.backlog.pop()
         {
             let (core, out) = (&mut self.entry.core, &mut self.local.out);
-            // What may have become impossible by now, such as a message when the peer has closed, is moot.
+            // A message that can no longer be sent, because the connection has been closed meanwhile, is dropped.
             let _ = match waiting {
-                Waiting::Direct(message, compress) => core.send_with(message, compress, out),
-                Waiting::Shared(frame) | Waiting::Published(Published { frame, .. }) => {
+                Queued::Direct(message, compress) => core.send_with(message, compress, out),
+                Queued::Shared(frame) | Queued::Published(Published { frame, .. }) => {
                     core.send_shared(&frame, out)
                 }
             };
         }
-    }
-}
-
-/// What was published from outside of a connection.
-pub(super) fn publish_here(local: &mut Local, topic: &str, key: Option<Arc<str>>, frame: SharedFrame) {
-    if let Some(topic) = local.topics.find(topic) {
-        local.log.push(Logged { topic, frame, key, except: NOBODY });
     }
 }

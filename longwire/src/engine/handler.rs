@@ -9,7 +9,8 @@ use longwire_proto::MessageRef;
 use longwire_proto::handshake::Refusal;
 
 use super::conn::Conn;
-use super::links::{Handle, Id};
+use super::mailbox::handle::Handle;
+use super::mailbox::id::Id;
 use crate::end::Closed;
 use crate::end::Error;
 
@@ -18,11 +19,11 @@ use crate::end::Error;
 /// The callbacks of one connection come one after the other, on one thread, which runs the callbacks of
 /// thousands of others: they must not block. What has to wait goes into a task,
 /// [`spawn_local`](tokio::task::spawn_local) works in every callback, which tells its outcome to the
-/// connection's [`Peer`](super::Peer).
+/// connection's [`ConnHandle`](super::ConnHandle).
 ///
-/// In this order: [`request`](Self::request), [`opened`](Self::opened), then any of the others, and
+/// In this order: [`on_request`](Self::on_request), [`opened`](Self::opened), then any of the others, and
 /// [`closed`](Self::closed) exactly once. A callback that panics ends its connection with 1011, and no other. Only where
-/// TLS, [a verdict](super::Engine::ask) or [an invitation](super::Handle::invite) lies between may a state be dropped
+/// TLS, [a verdict](super::Engine::on_request) or [an invitation](super::Handle::invite) lies between may a state be dropped
 /// that was made and never opened, for the engine has come to its end.
 pub trait Handler: Send + Sync + 'static {
     /// What the application keeps with each connection. It stays on the connection's thread.
@@ -34,7 +35,7 @@ pub trait Handler: Send + Sync + 'static {
     /// # Errors
     ///
     /// The answer to a client that is refused.
-    fn request(
+    fn on_request(
         &self,
         request: &Request<()>,
         from: SocketAddr,
@@ -81,9 +82,9 @@ pub trait Handler: Send + Sync + 'static {
 /// The opening handshake of a connection that has just been opened.
 #[derive(Debug)]
 pub struct Opening<'a> {
-    pub(super) request: &'a Request<()>,
-    pub(super) subprotocol: Option<&'a str>,
-    pub(super) deflate: Option<DeflateParameters>,
+    pub(crate) request: &'a Request<()>,
+    pub(crate) subprotocol: Option<&'a str>,
+    pub(crate) deflate: Option<DeflateParameters>,
 }
 
 impl Opening<'_> {

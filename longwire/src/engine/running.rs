@@ -8,9 +8,10 @@ use std::thread::{Builder, JoinHandle};
 use tokio::runtime;
 use tokio::sync::mpsc;
 
-use super::links::Handle;
+use super::mailbox::handle::Handle;
 
-/// An engine that runs. Dropped, it is [stopped](Handle::stop).
+/// A running engine. Dropping it [stops](Handle::stop) the engine.
+#[must_use = "dropping it stops the engine: call `wait` or keep it"]
 pub struct Running {
     address: Option<SocketAddr>,
     handle: Handle,
@@ -30,13 +31,13 @@ impl fmt::Debug for Running {
 }
 
 impl Running {
-    pub(super) fn new(address: Option<SocketAddr>, handle: Handle) -> Self {
+    pub(crate) fn new(address: Option<SocketAddr>, handle: Handle) -> Self {
         let (holds, ended) = mpsc::channel(1);
         Self { address, handle, threads: Vec::new(), ended, holds }
     }
 
     /// Runs what `start` makes on a thread of its own, in a runtime of its own.
-    pub(super) fn spawn<F, T>(&mut self, at: u16, start: F) -> io::Result<()>
+    pub(crate) fn spawn<F, T>(&mut self, at: u16, start: F) -> io::Result<()>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Future<Output = io::Result<()>>,
@@ -55,35 +56,35 @@ impl Running {
         Ok(())
     }
 
-    /// The address that it listens on; that of nobody, `0.0.0.0:0`, if it was started
+    /// Returns the address that the engine listens on; `None` if it was started
     /// [without a listener](super::Engine::start_without_listener).
-    pub fn local_addr(&self) -> SocketAddr {
-        self.address.unwrap_or_else(|| SocketAddr::from(([0, 0, 0, 0], 0)))
+    pub const fn local_addr(&self) -> Option<SocketAddr> {
+        self.address
     }
 
-    /// A handle on it, to publish, to count and to end it.
-    pub const fn handle(&self) -> &Handle {
-        &self.handle
+    /// Returns a handle on the engine, to publish, read counters and stop it.
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
     }
 
-    /// Waits until it has ended, which somebody has to ask for.
+    /// Waits until the engine has stopped. It stops only when asked to, through a [`Handle`].
     ///
     /// # Errors
     ///
-    /// That of the first loop that failed: the operating system no longer watches its sockets.
+    /// The error of the first loop that failed, because the operating system no longer watches its sockets.
     pub fn wait(mut self) -> io::Result<()> {
         self.join()
     }
 
-    /// As [`wait`](Self::wait), for a task.
+    /// Like [`wait`](Self::wait), without blocking the thread.
     ///
     /// # Errors
     ///
-    /// As [`wait`](Self::wait).
+    /// The same as [`wait`](Self::wait).
     ///
     /// # Cancel safety
     ///
-    /// Cancel-safe: another call waits on.
+    /// Cancel-safe: another call continues to wait.
     pub async fn ended(&mut self) -> io::Result<()> {
         let (other, _) = mpsc::channel(1);
         self.holds = other;
@@ -111,8 +112,8 @@ struct Ends {
 
 impl Drop for Ends {
     fn drop(&mut self) {
-        if let Some(link) = self.handle.0.0.get(usize::from(self.at)) {
-            link.end();
+        if let Some(mailbox) = self.handle.mailboxes().get(self.at) {
+            mailbox.close();
         }
         if !self.well {
             self.handle.stop();

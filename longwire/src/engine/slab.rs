@@ -6,7 +6,7 @@ const CHUNK: usize = 1024;
 
 /// Values by index. An index is used again, its generation is not (before 4 thousand million insertions).
 #[derive(Debug)]
-pub(super) struct Slab<T> {
+pub(crate) struct Slab<T> {
     chunks: Vec<Option<Chunk<T>>>,
     len: usize,
     generation: u32,
@@ -28,21 +28,21 @@ struct Slot<T> {
 
 /// Names a value, also after it is gone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) struct Key {
-    pub(super) index: u32,
-    pub(super) generation: u32,
+pub(crate) struct Key {
+    pub(crate) index: u32,
+    pub(crate) generation: u32,
 }
 
 impl<T> Slab<T> {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Self { chunks: Vec::new(), len: 0, generation: 0, first_free: 0 }
     }
 
-    pub(super) const fn len(&self) -> usize {
+    pub(crate) const fn len(&self) -> usize {
         self.len
     }
 
-    pub(super) fn insert(&mut self, value: T) -> Key {
+    pub(crate) fn insert(&mut self, value: T) -> Key {
         while self.chunks.get(self.first_free).is_some_and(|chunk| chunk.as_ref().is_some_and(Chunk::is_full))
         {
             self.first_free += 1;
@@ -66,31 +66,32 @@ impl<T> Slab<T> {
 
     /// Whatever is there now.
     #[inline]
-    pub(super) fn at(&mut self, index: u32) -> Option<&mut T> {
+    pub(crate) fn at(&mut self, index: u32) -> Option<&mut T> {
         self.slot(index)?.value.as_mut()
     }
 
     /// As [`at`](Self::at), to look at.
     #[inline]
-    pub(super) fn look_at(&self, index: u32) -> Option<&T> {
+    pub(crate) fn look_at(&self, index: u32) -> Option<&T> {
         let index = index as usize;
         self.chunks.get(index / CHUNK)?.as_ref()?.slots.get(index % CHUNK)?.value.as_ref()
     }
 
     #[inline]
-    pub(super) fn get(&mut self, key: Key) -> Option<&mut T> {
+    pub(crate) fn get(&mut self, key: Key) -> Option<&mut T> {
         let slot = self.slot(key.index)?;
         if slot.generation == key.generation { slot.value.as_mut() } else { None }
     }
 
-    /// The key of what is there now.
-    pub(super) fn key(&mut self, index: u32) -> Option<Key> {
+    /// Whatever is there now, and its key.
+    #[inline]
+    pub(crate) fn find(&mut self, index: u32) -> Option<(Key, &mut T)> {
         let slot = self.slot(index)?;
-        slot.value.as_ref()?;
-        Some(Key { index, generation: slot.generation })
+        let key = Key { index, generation: slot.generation };
+        Some((key, slot.value.as_mut()?))
     }
 
-    pub(super) fn remove(&mut self, index: u32) -> Option<T> {
+    pub(crate) fn remove(&mut self, index: u32) -> Option<T> {
         let value = self.slot(index)?.value.take()?;
         self.len -= 1;
         let at = index as usize / CHUNK;
@@ -108,7 +109,7 @@ impl<T> Slab<T> {
         Some(value)
     }
 
-    pub(super) fn keys(&self) -> impl Iterator<Item = Key> {
+    pub(crate) fn keys(&self) -> impl Iterator<Item = Key> {
         let chunks = self.chunks.iter().enumerate();
         let chunks = chunks.filter_map(|(at, chunk)| Some((at * CHUNK, chunk.as_ref()?)));
         chunks.flat_map(|(first, chunk)| {
@@ -143,9 +144,12 @@ mod tests {
         assert_eq!(one.index, two.index);
         assert_eq!(slab.get(one), None);
         assert_eq!(slab.get(two), Some(&mut "二"));
-        assert_eq!(slab.key(two.index), Some(two));
+        assert_eq!(slab.find(two.index).map(|(key, _)| key), Some(two));
         assert_eq!(slab.remove(two.index), Some("二"));
-        assert_eq!((slab.remove(two.index), slab.key(two.index), slab.len()), (None, None, 0));
+        assert_eq!(
+            (slab.remove(two.index), slab.find(two.index).map(|(key, _)| key), slab.len()),
+            (None, None, 0)
+        );
     }
 
     #[test]

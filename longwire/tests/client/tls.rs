@@ -39,7 +39,7 @@ async fn names_and_addresses_that_a_trusted_certificate_is_for() {
             talk(&mut ws).await;
             let tls = ws.stream().tls().unwrap();
             assert_eq!((tls.version, tls.alpn.as_deref()), (expected, Some(&b"http/1.1"[..])));
-            assert!(ws.stream().tcp().is_none() && ws.peer_addr().unwrap().port() == port);
+            assert!(ws.stream().tcp().nodelay().unwrap() && ws.peer_addr().unwrap().port() == port);
             soon(ws.close(1000, "再见")).await.unwrap();
         }
     }

@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use longwire::engine::{Drain, Handle, Invitation};
+use longwire::Shutdown;
+use longwire::engine::{Handle, Invitation};
 use longwire::http::{Request, StatusCode};
 use longwire::{Acceptor, Config, Error, Refusal, Side};
 use longwire_proto::frame::OpCode;
@@ -40,7 +41,7 @@ struct Far {
 
 impl Far {
     async fn open(house: &House, path: &str) -> Self {
-        let invitation = invite(house.handle(), path).await.unwrap();
+        let invitation = invite(&house.handle(), path).await.unwrap();
         let (near, stream) = tokio::io::duplex(16 * 1024);
         invitation.adopt(near, None, None).unwrap();
         Self { stream, read: Vec::new() }
@@ -139,9 +140,9 @@ async fn it_is_as_others_are() {
         }
     });
     let house = House::with(host, |engine| engine.threads(2));
-    let refusal = invite(house.handle(), "/no").await.unwrap_err();
+    let refusal = invite(&house.handle(), "/no").await.unwrap_err();
     assert_eq!((refusal.status(), refusal.text()), (StatusCode::FORBIDDEN, "不行"));
-    let invitation = invite(house.handle(), "/adopted").await.unwrap();
+    let invitation = invite(&house.handle(), "/adopted").await.unwrap();
     assert_eq!(invitation.headers()["x-served-by"], "longwire");
     let (near, stream) = tokio::io::duplex(1000);
     invitation.adopt(near, Some("chat.v2"), None).unwrap();
@@ -227,7 +228,7 @@ impl AsyncWrite for Failing {
 async fn how_its_stream_fails_is_told() {
     let house = House::new(Host::new());
     let failure = Arc::new(Failure::default());
-    invite(house.handle(), "/").await.unwrap().adopt(Failing(Arc::clone(&failure)), None, None).unwrap();
+    invite(&house.handle(), "/").await.unwrap().adopt(Failing(Arc::clone(&failure)), None, None).unwrap();
     house.log.opened("/");
     failure.now.store(true, Ordering::SeqCst);
     if let Some(waker) = failure.waits.lock().unwrap().take() {
@@ -260,16 +261,16 @@ async fn an_invitation_that_is_dropped_gives_its_room_back() {
     let began = std::time::Instant::now();
     let first = loop {
         assert!(began.elapsed() < PATIENCE);
-        if let Ok(first) = invite(house.handle(), "/first").await {
+        if let Ok(first) = invite(&house.handle(), "/first").await {
             break first;
         }
     };
-    assert_eq!(invite(house.handle(), "/").await.unwrap_err().status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(invite(&house.handle(), "/").await.unwrap_err().status(), StatusCode::SERVICE_UNAVAILABLE);
     drop(first);
     let began = std::time::Instant::now();
     let second = loop {
         assert!(began.elapsed() < PATIENCE);
-        if let Ok(second) = invite(house.handle(), "/second").await {
+        if let Ok(second) = invite(&house.handle(), "/second").await {
             break second;
         }
     };
@@ -277,7 +278,7 @@ async fn an_invitation_that_is_dropped_gives_its_room_back() {
     second.adopt(near, None, None).unwrap();
     let mut far = Far { stream, read: Vec::new() };
     far.says("好", "好").await;
-    assert_eq!(invite(house.handle(), "/").await.unwrap_err().status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(invite(&house.handle(), "/").await.unwrap_err().status(), StatusCode::SERVICE_UNAVAILABLE);
     house.counters(|counters| counters.opened == 1);
 }
 
@@ -286,10 +287,10 @@ async fn it_is_drained() {
     let house = House::with(Host::new(), |engine| engine.threads(2));
     let mut far = Far::open(&house, "/").await;
     house.log.opened("/");
-    let kept = invite(house.handle(), "/kept").await.unwrap();
-    house.handle().drain(&Drain::new(1012, "重启"));
+    let kept = invite(&house.handle(), "/kept").await.unwrap();
+    house.handle().shutdown(Shutdown::new(1012, "重启"));
     assert_eq!(far.frame().await.unwrap().close_code(), 1012);
-    let late = invite(house.handle(), "/late").await.unwrap_err();
+    let late = invite(&house.handle(), "/late").await.unwrap_err();
     assert_eq!(late.status(), StatusCode::SERVICE_UNAVAILABLE);
     // One that was invited and comes too late finds the end.
     let (near, mut end) = tokio::io::duplex(1000);

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::time::Duration;
 
-use longwire::engine::Peer;
+use longwire::engine::ConnHandle;
 use longwire::{Acceptor, Config, Error};
 use longwire_proto::frame::OpCode;
 
@@ -31,7 +31,7 @@ fn stuff(raw: &mut Raw, bytes: &[u8]) -> usize {
 }
 
 /// Sends to one that does not read until there is no room: how many messages of 50,000 bytes fit.
-fn fill(house: &House, peer: &Peer) -> u64 {
+fn fill(house: &House, peer: &ConnHandle) -> u64 {
     let mut sent = 0;
     // Again and again, for the system finds some room for a while.
     while house.handle().counters().dropped < 20 {
@@ -113,7 +113,7 @@ fn half_a_large_message_waits_for_room() {
     raw.settle();
     raw.send(&rest[..20_000]);
     // Meanwhile it is sent so much by others that there is none.
-    let peer = house.handle().peer(house.log.opened("/"));
+    let peer = house.handle().conn(house.log.opened("/"));
     let filled = fill(&house, &peer);
     let mut writer = Raw { stream: raw.stream.try_clone().unwrap(), read: Vec::new() };
     let sends = std::thread::spawn(move || {
@@ -185,7 +185,7 @@ fn a_close_behind_much() {
 fn what_came_meanwhile_is_read_later() {
     let house = house();
     let mut raw = Raw::open(house.address(), "/");
-    let filled = fill(&house, &house.handle().peer(house.log.opened("/")));
+    let filled = fill(&house, &house.handle().conn(house.log.opened("/")));
     raw.text("在吗");
     std::thread::sleep(Duration::from_millis(200));
     for _ in 0..filled {

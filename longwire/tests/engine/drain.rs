@@ -5,7 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use longwire::engine::{Drain, Running};
+use longwire::Shutdown;
+use longwire::engine::Running;
 use longwire::{Error, Side};
 use tokio::sync::Notify;
 
@@ -18,7 +19,7 @@ fn open(house: &House, count: usize) -> Vec<Raw> {
 
 /// Nobody accepts any more.
 fn is_shut(running: &Running) -> bool {
-    match std::net::TcpStream::connect(running.local_addr()) {
+    match std::net::TcpStream::connect(running.local_addr().unwrap()) {
         Err(_) => true,
         // A connection that nobody took is reset.
         Ok(mut stream) => {
@@ -32,16 +33,16 @@ fn is_shut(running: &Running) -> bool {
 #[test]
 fn everyone_is_told_and_it_ends() {
     for (drain, wanted) in [
-        (Drain::default(), (1001, "")),
-        (Drain::new(1012, "重启"), (1012, "重启")),
-        (Drain::new(1006, "never sent"), (1001, "never sent")),
+        (Shutdown::default(), (1001, "")),
+        (Shutdown::new(1012, "重启"), (1012, "重启")),
+        (Shutdown::new(1006, "never sent"), (1001, "never sent")),
     ] {
         let house = House::with(Host::new(), |engine| engine.threads(2));
         let mut raws = open(&house, 20);
         // One that has not asked for anything yet.
         let mut silent = Raw::connect(house.address());
-        house.handle().drain(&drain);
-        house.handle().drain(&Drain::new(1000, "too late"));
+        house.handle().shutdown(drain);
+        house.handle().shutdown(Shutdown::new(1000, "too late"));
         for (number, raw) in raws.iter_mut().enumerate() {
             let (code, reason) = raw.answer_close();
             assert_eq!((code, reason.as_str()), wanted);
@@ -49,7 +50,7 @@ fn everyone_is_told_and_it_ends() {
             assert_eq!(end, (Side::Us, Some((wanted.0, wanted.1.to_owned()))));
         }
         assert!(silent.rest().is_empty());
-        let handle = house.handle().clone();
+        let handle = house.handle();
         house.running.wait().unwrap();
         assert_eq!((handle.counters().open, handle.counters().closed), (0, 20));
     }
@@ -59,7 +60,7 @@ fn everyone_is_told_and_it_ends() {
 #[tokio::test]
 async fn an_empty_one_ends() {
     let mut house = House::with(Host::new(), |engine| engine.threads(2));
-    house.handle().drain(&Drain::default().spread(Duration::from_secs(3600)));
+    house.handle().shutdown(Shutdown::default().spread(Duration::from_secs(3600)));
     house.running.ended().await.unwrap();
     assert!(is_shut(&house.running));
 }
@@ -69,7 +70,7 @@ fn spread_over_its_window() {
     let house = House::new(Host::new());
     let mut raws = open(&house, 20);
     let begun = Instant::now();
-    house.handle().drain(&Drain::new(1012, "").spread(Duration::from_secs(2)));
+    house.handle().shutdown(Shutdown::new(1012, "").spread(Duration::from_secs(2)));
     let mut times = Vec::new();
     for raw in &mut raws {
         assert_eq!(raw.answer_close().0, 1012);
@@ -97,7 +98,7 @@ fn no_new_ones_and_http_is_waited_for() {
     http.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     house.counters(|counters| counters.http == 1);
     let mut raws = open(&house, 3);
-    house.handle().drain(&Drain::default().timeout(Duration::MAX));
+    house.handle().shutdown(Shutdown::default().timeout(Duration::MAX));
     for raw in &mut raws {
         assert_eq!(raw.answer_close().0, 1001);
     }
@@ -124,7 +125,7 @@ fn who_does_not_answer_is_dropped_when_time_is_up() {
     let mut http = Raw::connect(house.address());
     http.send("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n");
     house.counters(|counters| counters.http == 1);
-    house.handle().drain(&Drain::default().timeout(Duration::from_millis(300)));
+    house.handle().shutdown(Shutdown::default().timeout(Duration::from_millis(300)));
     let House { running, log, .. } = house;
     running.wait().unwrap();
     for (number, raw) in raws.iter_mut().enumerate() {
@@ -139,7 +140,7 @@ fn stopping_ends_at_once() {
     let house = House::with(Host::new(), |engine| engine.threads(2));
     let mut raws = open(&house, 4);
     // Also in the middle of a drain.
-    house.handle().drain(&Drain::default().spread(Duration::from_secs(3600)).timeout(Duration::MAX));
+    house.handle().shutdown(Shutdown::default().spread(Duration::from_secs(3600)).timeout(Duration::MAX));
     house.handle().stop();
     house.running.wait().unwrap();
     raws.iter_mut().for_each(|raw| drop(raw.rest()));
@@ -150,7 +151,7 @@ fn dropping_it_stops_it() {
     let house = House::with(Host::new(), |engine| engine.threads(2));
     let mut raw = Raw::open(house.address(), "/");
     let House { running, log, .. } = house;
-    let address = running.local_addr();
+    let address = running.local_addr().unwrap();
     drop(running);
     log.closed("/").unwrap_err();
     assert!(raw.rest().is_empty());

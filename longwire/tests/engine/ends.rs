@@ -48,7 +48,7 @@ fn our_close() {
 
 #[test]
 fn broken_rules() {
-    let house = House::of(Host::new(), Config::server().max_message(1000).max_fragments(3));
+    let house = House::of(Host::new(), Config::server().max_message(1000).max_small_fragments(3));
     let fragment = |opcode| frame(true, false, opcode, "x");
     let fragments =
         [OpCode::Text, OpCode::Continuation, OpCode::Continuation, OpCode::Continuation].map(fragment);
@@ -231,7 +231,7 @@ fn the_engine_was_stopped() {
         assert!(raw.rest().is_empty());
     }
     let House { running, .. } = house;
-    let handle = running.handle().clone();
+    let handle = running.handle();
     running.wait().unwrap();
     assert_eq!((handle.counters().open, handle.counters().lost), (0, 10));
 }

@@ -83,7 +83,7 @@ fn in_the_policy() {
     raw.text("sub panic");
     assert_eq!(raw.close_frame().0, 1011);
     let mut raw = Raw::open(house.address(), "/outside");
-    house.handle().peer(house.log.opened("/outside")).subscribe("panic").unwrap();
+    house.handle().conn(house.log.opened("/outside")).subscribe("panic").unwrap();
     assert_eq!(raw.close_frame().0, 1011);
     other.text("sub 好");
     assert_eq!(other.next_text(), "true");

@@ -196,7 +196,7 @@ pub(crate) fn obey(conn: &mut Conn<'_>, state: &mut State, message: MessageRef<'
 impl Handler for Host {
     type State = State;
 
-    fn request(
+    fn on_request(
         &self,
         request: &Request<()>,
         from: SocketAddr,
@@ -307,7 +307,7 @@ impl House {
         let engine = if crate::SECURE { engine.tls(crate::bridge::IDENTITY.server()) } else { engine };
         let running = engine.start(listener).unwrap();
         #[cfg_attr(not(feature = "tls"), expect(unused_mut, reason = "there is no bridge"))]
-        let mut address = running.local_addr();
+        let mut address = running.local_addr().unwrap();
         #[cfg(feature = "tls")]
         if crate::SECURE {
             address = crate::bridge::to(address);
@@ -319,7 +319,7 @@ impl House {
         self.address
     }
 
-    pub(crate) fn handle(&self) -> &Handle {
+    pub(crate) fn handle(&self) -> Handle {
         self.running.handle()
     }
 

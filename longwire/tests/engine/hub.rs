@@ -59,7 +59,7 @@ impl Op {
 
     /// Done from outside.
     fn apply(&self, handle: &Handle, id: Id) {
-        let peer = handle.peer(id);
+        let peer = handle.conn(id);
         match self {
             Self::Subscribe(topic) => peer.subscribe(topic),
             Self::Unsubscribe(topic) => peer.unsubscribe(topic),

@@ -32,7 +32,7 @@ struct Quiet(Arc<OnceLock<&'static Account>>);
 impl Handler for Quiet {
     type State = State;
 
-    fn request(&self, _: &Request<()>, _: SocketAddr, _: &mut HeaderMap) -> Result<State, Refusal> {
+    fn on_request(&self, _: &Request<()>, _: SocketAddr, _: &mut HeaderMap) -> Result<State, Refusal> {
         self.0.get_or_init(Account::of_this_thread);
         Ok([0; 2])
     }
@@ -66,7 +66,7 @@ impl Counted {
             .slow_consumers(SlowConsumer::drop_oldest(64 * 1024))
             .listen("127.0.0.1:0")
             .unwrap();
-        let mut raw = Raw::open(running.local_addr(), "/");
+        let mut raw = Raw::open(running.local_addr().unwrap(), "/");
         raw.send(frame(true, true, OpCode::Binary, [0; 100_000]));
         assert_eq!(raw.message().1.len(), 100_000);
         raw.close();
@@ -81,7 +81,8 @@ impl Counted {
     }
 
     fn open(&self, path: &str) -> Vec<Raw> {
-        let raws: Vec<Raw> = (0..COUNT).map(|_| Raw::open(self.running.local_addr(), path)).collect();
+        let raws: Vec<Raw> =
+            (0..COUNT).map(|_| Raw::open(self.running.local_addr().unwrap(), path)).collect();
         self.wait(|counters| counters.open == COUNT as u64);
         raws
     }
@@ -156,7 +157,7 @@ fn what_waits_is_bounded_and_given_back() {
     let counted = Counted::new();
     let before = counted.account.live();
     let mut raws: Vec<Raw> =
-        (0..20).map(|_| Raw::open(counted.running.local_addr(), "/subscribed")).collect();
+        (0..20).map(|_| Raw::open(counted.running.local_addr().unwrap(), "/subscribed")).collect();
     let message = text(true, &"x".repeat(10_000)).repeat(20);
     for raw in &mut raws {
         raw.stream.set_write_timeout(Some(Duration::from_millis(20))).unwrap();

@@ -1,4 +1,4 @@
-//! Connections from outside: by `Peer` and `Handle`, from any thread and at any time.
+//! Connections from outside: by `ConnHandle` and `Handle`, from any thread and at any time.
 
 use std::thread;
 
@@ -14,15 +14,15 @@ fn from_many_threads() {
     let mut raws: Vec<_> = (0..4).map(|number| Raw::open(house.address(), &format!("/{number}"))).collect();
     let threads: Vec<_> = (0..4)
         .map(|name| {
-            let handle = house.handle().clone();
+            let handle = house.handle();
             let ids: Vec<_> = (0..4).map(|number| house.log.opened(&format!("/{number}"))).collect();
             thread::spawn(move || {
                 for number in 0..300 {
                     for &id in &ids {
                         let text = format!("{name} {number}");
                         match number % 2 {
-                            0 => handle.peer(id).send(text).unwrap(),
-                            _ => handle.peer(id).send_shared(&SharedFrame::new(text)).unwrap(),
+                            0 => handle.conn(id).send(text).unwrap(),
+                            _ => handle.conn(id).send_shared(&SharedFrame::new(text)).unwrap(),
                         }
                     }
                 }
@@ -46,7 +46,7 @@ fn from_many_threads() {
 fn subscribing_and_closing() {
     let house = House::with(Host::new(), |engine| engine.threads(2));
     let mut raw = Raw::open(house.address(), "/");
-    let peer = house.handle().peer(house.log.opened("/"));
+    let peer = house.handle().conn(house.log.opened("/"));
     peer.subscribe("甲").unwrap();
     peer.send("先").unwrap();
     assert_eq!(raw.next_text(), "先");
@@ -70,7 +70,7 @@ fn subscribing_and_closing() {
 fn one_that_is_gone_is_not_the_one_that_came_after() {
     let house = House::new(Host::new());
     let raw = Raw::open(house.address(), "/old");
-    let old = house.handle().peer(house.log.opened("/old"));
+    let old = house.handle().conn(house.log.opened("/old"));
     raw.close();
     house.log.closed("/old").unwrap();
     let mut raw = Raw::open(house.address(), "/new");
@@ -82,7 +82,7 @@ fn one_that_is_gone_is_not_the_one_that_came_after() {
     old.subscribe("甲").unwrap();
     old.close(4000, "").unwrap();
     house.handle().publish("甲", "也没有").unwrap();
-    house.handle().peer(new).send("有").unwrap();
+    house.handle().conn(new).send("有").unwrap();
     assert_eq!(raw.next_text(), "有");
     raw.settle();
 }
@@ -92,14 +92,14 @@ fn after_the_end() {
     let house = House::with(Host::new(), |engine| engine.threads(2));
     let _raw = Raw::open(house.address(), "/");
     let House { running, log, .. } = house;
-    let handle = running.handle().clone();
-    let peer = handle.peer(log.opened("/"));
+    let handle = running.handle();
+    let peer = handle.conn(log.opened("/"));
     drop(running);
     let closing = |said| matches!(said, Err(Error::Send(SendError::Closing)));
     assert!(closing(peer.send("x")) && closing(peer.subscribe("x")) && closing(peer.unsubscribe("x")));
     assert!(closing(peer.close(1000, "")) && closing(handle.publish("x", "x")));
     handle.stop();
-    handle.drain(&longwire::engine::Drain::default());
+    handle.shutdown(longwire::Shutdown::default());
     assert_eq!(handle.counters().opened, 1);
 }
 
@@ -111,7 +111,7 @@ fn a_loop_that_is_held_up() {
     let house = House::of(host, Config::server().write_buffer(1024 * MEBIBYTE));
     let mut holder = Raw::open(house.address(), "/holder");
     let mut raw = Raw::open(house.address(), "/");
-    let peer = house.handle().peer(house.log.opened("/"));
+    let peer = house.handle().conn(house.log.opened("/"));
     hold.hold(&house, "/holder", &mut holder);
     let bytes = Bytes::from(vec![0; MEBIBYTE]);
     let mut taken = 0;
@@ -136,7 +136,7 @@ fn a_loop_that_is_held_up() {
 fn one_that_is_full() {
     let house = House::of(Host::new(), Config::server().write_buffer(100_000).ping_after(None));
     let mut raw = Raw::open(house.address(), "/");
-    let peer = house.handle().peer(house.log.opened("/"));
+    let peer = house.handle().conn(house.log.opened("/"));
     let mut sent = 0;
     while house.handle().counters().dropped == 0 {
         peer.send(vec![0; 50_000]).unwrap();

@@ -69,7 +69,7 @@ fn never(_: &Snapshot) -> bool {
 
 /// What the slow one hears in the end, up to a word that is sent to it alone.
 fn heard(house: &House, slow: &mut Raw) -> Vec<usize> {
-    house.handle().peer(house.log.opened("/slow")).send("末").unwrap();
+    house.handle().conn(house.log.opened("/slow")).send("末").unwrap();
     let heard: Vec<_> = slow.texts_until("末").iter().map(|text| number(text)).collect();
     assert!(heard.is_sorted_by(|a, b| a < b), "{heard:?}");
     heard
@@ -128,7 +128,7 @@ fn the_latest_of_each_key_kept() {
     let count = publish(&house, &mut good, Some(KEYS), |counters| counters.replaced >= 20);
     let counters = house.handle().counters();
     assert!(counters.replaced >= 20 && counters.open == 2, "{counters:?}");
-    house.handle().peer(house.log.opened("/slow")).send("末").unwrap();
+    house.handle().conn(house.log.opened("/slow")).send("末").unwrap();
     let heard: Vec<_> = slow.texts_until("末").iter().map(|text| number(text)).collect();
     assert_eq!(heard.len() as u64 + counters.replaced + counters.dropped, count as u64);
     for key in 0..KEYS {
@@ -171,7 +171,7 @@ fn what_is_sent_to_it_alone_stays() {
         engine.threads(1).slow_consumers(SlowConsumer::drop_oldest(4 * SIZE)).acceptor(acceptor)
     });
     let (mut slow, mut good) = pair(&house);
-    let peer = house.handle().peer(house.log.opened("/slow"));
+    let peer = house.handle().conn(house.log.opened("/slow"));
     for at in 0..MANY {
         house.handle().publish("甲", message(at)).unwrap();
         peer.send(at.to_string()).unwrap();
@@ -203,7 +203,7 @@ fn all_that_waits_goes_before_a_close() {
     });
     let (mut slow, mut good) = pair(&house);
     let count = publish(&house, &mut good, None, never);
-    house.handle().peer(house.log.opened("/slow")).close(1001, "再见").unwrap();
+    house.handle().conn(house.log.opened("/slow")).close(1001, "再见").unwrap();
     house.handle().publish("甲", message(0)).unwrap();
     for at in 0..count {
         assert_eq!(number(&slow.next_text()), at);

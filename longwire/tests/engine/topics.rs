@@ -37,7 +37,7 @@ fn subscribing_and_publishing_in_one_turn() {
         assert_eq!(b.next_text(), text);
     }
     // What was published before it left is for who leaves, what comes behind is not.
-    let peer = house.handle().peer(house.log.opened("/b"));
+    let peer = house.handle().conn(house.log.opened("/b"));
     house.handle().publish("甲", "前").unwrap();
     peer.unsubscribe("甲").unwrap();
     house.handle().publish("甲", "后").unwrap();
@@ -51,7 +51,7 @@ fn what_is_sent_and_what_is_published_keep_their_order() {
     let mut raw = Raw::open(house.address(), "/");
     raw.texts(["sub 甲", "sub 乙"]);
     assert_eq!((raw.next_text(), raw.next_text()), ("true".into(), "true".into()));
-    let (handle, peer) = (house.handle(), house.handle().peer(house.log.opened("/")));
+    let (handle, peer) = (house.handle(), house.handle().conn(house.log.opened("/")));
     for number in 0..3_000 {
         let text = number.to_string();
         match number % 3 {
@@ -175,7 +175,7 @@ fn very_much_in_one_turn() {
     for size in [0, 10, 100_000] {
         let text = "x".repeat(size);
         let count = if size > 1000 { 100 } else { 20_000 };
-        let handle = house.handle().clone();
+        let handle = house.handle();
         let publisher = std::thread::spawn(move || {
             for _ in 0..count {
                 while handle.publish("甲", text.as_str()).is_err() {

@@ -5,7 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use longwire::engine::{Drain, Engine};
+use longwire::Shutdown;
+use longwire::engine::Engine;
 use longwire::http::{Extensions, Request, StatusCode};
 use longwire::{Acceptor, Refusal, TrustedProxies};
 use tokio::sync::Semaphore;
@@ -67,7 +68,10 @@ impl Oracle {
         let oracle = self.clone();
         House::with(host, |engine| {
             let acceptor = Acceptor::new().handshake_timeout(timeout);
-            set(engine.threads(1).acceptor(acceptor).ask(move |request, _| oracle.clone().ask(request)))
+            set(engine
+                .threads(1)
+                .acceptor(acceptor)
+                .on_request(move |request, _| oracle.clone().ask(request)))
         })
     }
 
@@ -194,7 +198,7 @@ fn who_waits_is_not_waited_for_at_the_end() {
     let mut raw = Raw::connect(house.address());
     raw.send(request("/", ""));
     oracle.wait_asked(1);
-    house.handle().drain(&Drain::default().timeout(Duration::MAX));
+    house.handle().shutdown(Shutdown::default().timeout(Duration::MAX));
     assert!(raw.rest().is_empty());
     let House { running, .. } = house;
     running.wait().unwrap();

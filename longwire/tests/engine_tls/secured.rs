@@ -26,7 +26,7 @@ type Client = StreamOwned<ClientConnection, TcpStream>;
 
 /// Where the engine itself listens, without the bridge.
 fn address(house: &House) -> SocketAddr {
-    house.running.local_addr()
+    house.running.local_addr().unwrap()
 }
 
 fn dial(address: SocketAddr, config: ClientConfig) -> Client {
@@ -245,7 +245,7 @@ fn clients_of_mutual_tls_are_known() {
             }
             None => builder.with_no_client_auth(),
         };
-        let mut client = dial(running.local_addr(), config);
+        let mut client = dial(running.local_addr().unwrap(), config);
         client.write_all(request("/", "").as_bytes())?;
         let mut head = [0; 12];
         client.read_exact(&mut head)?;
@@ -274,7 +274,7 @@ fn reloading_under_load() {
     write(&one);
     let tls = ServerTls::from_files(&chain, &key).unwrap();
     let running = Engine::new(Host::echo()).threads(2).tls(tls.clone()).listen("127.0.0.1:0").unwrap();
-    let address = running.local_addr();
+    let address = running.local_addr().unwrap();
     let mut first = dial(address, one.client());
     first.write_all(request("/first", "").as_bytes()).unwrap();
     read_until(&mut first, b"\r\n\r\n");
@@ -337,7 +337,7 @@ fn http2_goes_to_the_service_at_once() {
     let said = |alpn: &[&[u8]], bytes: &[u8]| {
         let mut config = IDENTITY.client();
         config.alpn_protocols = alpn.iter().map(|name| name.to_vec()).collect();
-        let mut client = dial(running.local_addr(), config);
+        let mut client = dial(running.local_addr().unwrap(), config);
         client.write_all(bytes).unwrap();
         String::from_utf8(rest(&mut client)).unwrap()
     };
@@ -354,7 +354,7 @@ struct Quiet(Arc<OnceLock<&'static Account>>);
 impl Handler for Quiet {
     type State = ();
 
-    fn request(&self, _: &Request<()>, _: SocketAddr, _: &mut HeaderMap) -> Result<(), Refusal> {
+    fn on_request(&self, _: &Request<()>, _: SocketAddr, _: &mut HeaderMap) -> Result<(), Refusal> {
         self.0.get_or_init(Account::of_this_thread);
         Ok(())
     }
@@ -382,11 +382,11 @@ fn what_an_idle_connection_holds() {
         wait_for(|| (counters().open == open && counters().opening == 0).then_some(()), || "open".into());
     };
     // So that what is kept of a wave is there.
-    drop((0..COUNT).map(|_| open(running.local_addr(), "/")).collect::<Vec<_>>());
+    drop((0..COUNT).map(|_| open(running.local_addr().unwrap(), "/")).collect::<Vec<_>>());
     settled(0);
     let account = *account.get().unwrap();
     let before = account.live();
-    let mut clients: Vec<Client> = (0..COUNT).map(|_| open(running.local_addr(), "/")).collect();
+    let mut clients: Vec<Client> = (0..COUNT).map(|_| open(running.local_addr().unwrap(), "/")).collect();
     settled(COUNT as u64);
     let each = |account: &Account| (account.live() - before) / COUNT as isize;
     let fresh = each(account);
@@ -413,12 +413,12 @@ fn what_a_crowd_holds_that_says_nothing() {
     let engine = Engine::new(Quiet(Arc::clone(&account))).threads(1).tls(IDENTITY.server());
     let engine = engine.acceptor(Acceptor::new().handshake_timeout(Duration::from_secs(6)));
     let running = engine.listen("127.0.0.1:0").unwrap();
-    drop(open(running.local_addr(), "/"));
+    drop(open(running.local_addr().unwrap(), "/"));
     let counters = || running.handle().counters();
     wait_for(|| (counters().open == 0 && counters().opened == 1).then_some(()), || "gone".into());
     let account = *account.get().unwrap();
     let before = account.live();
-    let mut crowd: Vec<Raw> = (0..COUNT).map(|_| Raw::connect(running.local_addr())).collect();
+    let mut crowd: Vec<Raw> = (0..COUNT).map(|_| Raw::connect(running.local_addr().unwrap())).collect();
     wait_for(|| (counters().opening == COUNT as u64).then_some(()), || format!("{:?}", counters()));
     let silent = (account.live() - before) / COUNT as isize;
     // They begin a message of 64 KiB, in records of 16 KiB, that does not come to its end.
@@ -450,11 +450,11 @@ fn what_a_half_received_message_holds() {
     let account = Arc::new(OnceLock::new());
     let engine = Engine::new(Quiet(Arc::clone(&account))).threads(1).tls(IDENTITY.server());
     let running = engine.listen("127.0.0.1:0").unwrap();
-    drop(open(running.local_addr(), "/"));
+    drop(open(running.local_addr().unwrap(), "/"));
     let account = *wait_for(|| account.get(), || "opened".into());
     let before = account.live();
     let message = frame(true, true, OpCode::Binary, [0; 1_000_000]);
-    let mut clients: Vec<Client> = (0..COUNT).map(|_| open(running.local_addr(), "/")).collect();
+    let mut clients: Vec<Client> = (0..COUNT).map(|_| open(running.local_addr().unwrap(), "/")).collect();
     for client in &mut clients {
         client.write_all(&message[..10_000]).unwrap();
         // And half a record.

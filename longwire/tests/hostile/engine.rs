@@ -35,7 +35,12 @@ struct State {
 impl Handler for Attacked {
     type State = State;
 
-    fn request(&self, request: &Request<()>, from: SocketAddr, _: &mut HeaderMap) -> Result<State, Refusal> {
+    fn on_request(
+        &self,
+        request: &Request<()>,
+        from: SocketAddr,
+        _: &mut HeaderMap,
+    ) -> Result<State, Refusal> {
         self.account.get_or_init(Account::of_this_thread);
         let is_friend = request.uri().path() == FRIENDLY;
         self.shared.begun.fetch_add(usize::from(!is_friend), SeqCst);
@@ -92,7 +97,7 @@ pub(crate) fn start(setup: Setup, shared: &Arc<Shared>) -> (&'static Account, Ru
         engine = engine.slow_consumers(slow);
     }
     let running = engine.listen("127.0.0.1:0").unwrap();
-    let mut first = TcpStream::connect(running.local_addr()).unwrap();
+    let mut first = TcpStream::connect(running.local_addr().unwrap()).unwrap();
     let request = REQUEST.replace("/chat", FRIENDLY);
     std::io::Write::write_all(&mut first, request.as_bytes()).unwrap();
     first.shutdown(Shutdown::Write).unwrap();

@@ -39,6 +39,27 @@ async fn a_million_fragments_end_at_the_limit_in_little_memory() {
     .await;
 }
 
+/// Fragments that pay for themselves by their payload are not limited: 4 MiB in 65,536 of 64 bytes.
+#[tokio::test]
+async fn a_large_message_in_small_fragments_passes_by_default() {
+    each_target(async |target| {
+        let config = |config: Config| config.max_message(4 * 1024 * 1024);
+        let victim = Setup::new(target).config(config).habit(Habit::Listen).start();
+        let mut attacker = victim.open_attacker().await;
+        attacker.write(attacker.frame(false, OpCode::Binary, [7; 64])).await.unwrap();
+        let more = attacker.frame(false, OpCode::Continuation, [7; 64]).repeat(1_023);
+        for _ in 0..64 {
+            attacker.write(&more).await.unwrap();
+        }
+        attacker.write(attacker.frame(false, OpCode::Continuation, [7; 64]).repeat(62)).await.unwrap();
+        attacker.write(attacker.frame(true, OpCode::Continuation, [7; 64])).await.unwrap();
+        attacker.sync().await;
+        let end = attacker.leave().await;
+        assert!(matches!(end, End::Open(Err(Error::Eof))), "{end:?}");
+    })
+    .await;
+}
+
 fn open(end: &End) -> Result<&Closed, &Error> {
     match end {
         End::Open(ended) => ended.as_ref(),
@@ -50,7 +71,7 @@ fn open(end: &End) -> Result<&Closed, &Error> {
 #[tokio::test]
 async fn a_million_fragments_that_are_allowed_cost_their_bytes() {
     each_target(async |target| {
-        let config = |config: Config| config.max_fragments(u32::MAX).max_message(MILLION);
+        let config = |config: Config| config.max_small_fragments(u32::MAX).max_message(MILLION);
         let victim = Setup::new(target).config(config).habit(Habit::Listen).start();
         let friend = victim.friend().await;
         for payload in ["x", ""] {

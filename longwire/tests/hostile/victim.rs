@@ -144,7 +144,7 @@ impl Setup {
         });
         if target == Target::Engine {
             let (account, running) = engine::start(self, &shared);
-            let address = running.local_addr();
+            let address = running.local_addr().unwrap();
             return Victim {
                 target,
                 account,

@@ -37,7 +37,7 @@ const fn ending(cause: &'static str, code: &'static str, input: fn(&Wire), task:
 pub(crate) fn config() -> Config {
     Config::server()
         .max_message(1000)
-        .max_fragments(3)
+        .max_small_fragments(3)
         .max_control_run(5)
         .message_timeout(Some(Duration::from_secs(2)))
 }

@@ -18,7 +18,7 @@ struct Host;
 impl Handler for Host {
     type State = ();
 
-    fn request(&self, request: &Request<()>, _: SocketAddr, _: &mut HeaderMap) -> Result<(), Refusal> {
+    fn on_request(&self, request: &Request<()>, _: SocketAddr, _: &mut HeaderMap) -> Result<(), Refusal> {
         match request.uri().path() {
             "/no" => Err(Refusal::new(StatusCode::FORBIDDEN, "不")),
             _ => Ok(()),
@@ -69,8 +69,8 @@ async fn an_engine_counts_as_its_clients_do() {
     let config = Config::server().deflate(Deflate::new()).ping_after(None);
     let acceptor = Acceptor::new().config(config).counters(&ours);
     let running = Engine::new(Host).threads(2).acceptor(acceptor).listen("127.0.0.1:0").unwrap();
-    let handle = running.handle().clone();
-    let url = format!("ws://{}/", running.local_addr());
+    let handle = running.handle();
+    let url = format!("ws://{}/", running.local_addr().unwrap());
     let client = Client::new().counters(&theirs).config(Config::client().ping_after(None));
     let mut ws = client.connect(&url).await.unwrap();
     for (kind, size) in [("text", 3), ("text", 2000), ("binary", 70_000), ("binary", 300_000)] {
@@ -119,7 +119,7 @@ fn ends_and_refusals_of_an_engine() {
     let acceptor =
         Acceptor::new().config(config).counters(&counters).handshake_timeout(Duration::from_millis(100));
     let running = Engine::new(Host).threads(1).acceptor(acceptor).listen("127.0.0.1:0").unwrap();
-    let address = running.local_addr();
+    let address = running.local_addr().unwrap();
     let cases: [(&str, Vec<u8>); 5] = [
         ("not_masked", text(false, "x")),
         ("invalid_utf8", frame(true, true, OpCode::Text, [0xFF])),
@@ -146,7 +146,7 @@ fn ends_and_refusals_of_an_engine() {
     drop(idle);
     let open = raw(address, "/");
     wait_for(|| counters.snapshot(), |counters| counters.open == 1);
-    let handle = running.handle().clone();
+    let handle = running.handle();
     handle.stop();
     running.wait().unwrap();
     // What it has counted is still there, once.

@@ -174,7 +174,7 @@ async fn an_engine() {
     impl Handler for Host {
         type State = ();
 
-        fn request(
+        fn on_request(
             &self,
             request: &Request<()>,
             _: std::net::SocketAddr,
@@ -196,12 +196,12 @@ async fn an_engine() {
     // that is at a path of this one's.
     tracing::subscriber::set_global_default(log.subscriber("debug")).unwrap();
     let running = Engine::new(Host).threads(1).listen("127.0.0.1:0").unwrap();
-    let url = format!("ws://{}", running.local_addr());
+    let url = format!("ws://{}", running.local_addr().unwrap());
     let mut ws = longwire::connect(format!("{url}/traced?token=s3cret")).await.unwrap();
     ws.send("你好").await.unwrap();
     assert!(ws.recv().await.unwrap().is_none());
     assert!(longwire::connect(format!("{url}/no")).await.is_err());
-    running.handle().drain(&longwire::engine::Drain::default());
+    running.handle().shutdown(longwire::Shutdown::default());
     running.wait().unwrap();
 
     let opened: Vec<_> =

@@ -12,7 +12,7 @@ struct Broadcast;
 impl Handler for Broadcast {
     type State = ();
 
-    fn request(&self, _: &Request<()>, _: SocketAddr, _: &mut HeaderMap) -> Result<(), Refusal> {
+    fn on_request(&self, _: &Request<()>, _: SocketAddr, _: &mut HeaderMap) -> Result<(), Refusal> {
         Ok(())
     }
 

@@ -10,7 +10,7 @@ struct Echo;
 impl Handler for Echo {
     type State = ();
 
-    fn request(&self, _: &Request<()>, _: SocketAddr, _: &mut HeaderMap) -> Result<(), Refusal> {
+    fn on_request(&self, _: &Request<()>, _: SocketAddr, _: &mut HeaderMap) -> Result<(), Refusal> {
         Ok(())
     }
 

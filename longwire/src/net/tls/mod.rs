@@ -1,5 +1,6 @@
 //! TLS of the client ([`Tls`]) and of the server ([`ServerTls`]). The public interface contains no type of rustls.
 
+mod accept_error;
 mod alert;
 mod client;
 mod error;
@@ -7,6 +8,7 @@ mod provider;
 mod server;
 mod verify;
 
+pub use accept_error::TlsAcceptError;
 pub use alert::TlsAlert;
 pub(crate) use client::Secure;
 pub use client::Tls;
