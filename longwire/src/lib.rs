@@ -82,7 +82,7 @@ pub use connection::{
 pub use end::{AcceptError, Closed, ConnectError, Error, Phase, Response, SendError, Side};
 pub use net::peer_addr::PeerAddr;
 #[cfg(feature = "tls")]
-pub use net::tls::{self, Tls, TlsError};
+pub use net::tls::{self, Tls, TlsAlert, TlsError};
 pub use net::transport::{Negotiated, Transport};
 pub use observe::{Counters, Ended, NotOpened, Snapshot, Traffic};
 pub use reconnect::Reconnect;
@@ -94,7 +94,9 @@ pub use server::upgrade::tower;
 pub use server::upgrade::{PendingUpgrade, Upgrade, Upgraded, is_websocket, upgrade};
 pub use server::{Acceptor, Forwarded, Handshake, InvalidNetwork, TrustedProxies, accept};
 
-pub use longwire_proto::handshake::{HandshakeError, InvalidOrigin, OriginList, Origins, Refusal};
+pub use longwire_proto::handshake::{
+    HandshakeError, HeadLimits, InvalidOrigin, OriginList, Origins, Refusal,
+};
 pub use longwire_proto::{
     Cause, CauseClass, CloseCode, CloseFrame, Compress, Config, Deflate, DeflateParameters, InvalidUtf8,
     Kind, Message, Outgoing, Part, ProtocolError, Role, SharedFrame, Utf8Bytes,

@@ -222,3 +222,34 @@ async fn an_engine() {
     assert_has(refused.unwrap(), &["\"peer\":\"127.0.0.1:", "\"cause\":\"refused\""]);
     assert!(!log.text().contains("s3cret"), "{}", log.text());
 }
+
+/// A span of the application ends when the application leaves it, however long the connection lives.
+#[tokio::test]
+async fn a_connection_does_not_keep_the_span_open_in_which_it_was_opened() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt()
+        .json()
+        .with_span_events(tracing_subscriber::fmt::format::FmtSpan::CLOSE)
+        .with_env_filter(EnvFilter::new("trace"))
+        .with_writer(log.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let (near, far) = duplex(10_000);
+    let (client, acceptor) = (Client::new(), Acceptor::new());
+    let opening = async { tokio::join!(client.handshake("ws://localhost/茶", near), acceptor.accept(far)) };
+    let (client, server) = {
+        let span = tracing::info_span!("request");
+        tracing::Instrument::instrument(opening, span).await
+    };
+    let closed = log.lines("close");
+    assert!(closed.iter().any(|line| line.contains("\"name\":\"request\"")), "{}", log.text());
+    assert!(!closed.iter().any(|line| line.contains("\"name\":\"websocket\"")), "{}", log.text());
+    drop((client.unwrap(), server.unwrap()));
+    let closed = log.lines("close");
+    assert_eq!(
+        closed.iter().filter(|line| line.contains("\"name\":\"websocket\"")).count(),
+        2,
+        "{}",
+        log.text()
+    );
+}

@@ -10,7 +10,6 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use rustls::crypto::ring;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
@@ -22,6 +21,7 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::TlsAcceptError;
+use super::provider::provider;
 use crate::net::{end_without_close_notify, set_nodelay};
 
 /// The certificate and the TLS settings of a server: TLS 1.2 and 1.3.
@@ -156,7 +156,7 @@ impl ServerTls {
         for root in certificates(roots.as_ref())? {
             store.add(root).map_err(CertificateError::invalid)?;
         }
-        let provider = Arc::new(ring::default_provider());
+        let provider = provider().map_err(CertificateError::invalid)?;
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(store), provider);
         self.clients = Some(verifier.build().map_err(CertificateError::invalid)?);
         let mut config = configure(&self.identity, self.clients.as_ref())?;
@@ -265,7 +265,7 @@ fn configure(
     identity: &Arc<Identity>,
     clients: Option<&Arc<dyn ClientCertVerifier>>,
 ) -> Result<Arc<ServerConfig>, CertificateError> {
-    let provider = Arc::new(ring::default_provider());
+    let provider = provider().map_err(CertificateError::invalid)?;
     let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let builder = builder.map_err(CertificateError::invalid)?;
     let builder = match clients {
@@ -302,7 +302,7 @@ fn certified(chain: &[u8], key: &[u8]) -> Result<CertifiedKey, CertificateError>
         pem::Error::NoItemsFound => CertificateError::NoKey,
         error => malformed(&error),
     })?;
-    let certified = CertifiedKey::from_der(chain, key, &ring::default_provider());
+    let certified = CertifiedKey::from_der(chain, key, &*provider().map_err(CertificateError::invalid)?);
     certified.map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => CertificateError::KeyMismatch,
         error => CertificateError::invalid(error),
