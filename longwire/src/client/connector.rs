@@ -19,13 +19,24 @@ use super::proxy::{Proxy, ProxyError};
 use super::resolve::{Addresses, look_up};
 use super::target::Target;
 
-/// The version of HTTP that the connection is for, which TLS offers to the server by ALPN.
+/// The version of HTTP that a connection is for.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Http {
-    /// HTTP/1.1, or what [`Tls::alpn`](crate::Tls::alpn) says instead.
+pub(super) enum Http {
     One,
     #[cfg(feature = "http2")]
     Two,
+}
+
+impl Http {
+    /// The protocol to offer by ALPN instead of those of [`Tls::alpn`](crate::Tls::alpn).
+    #[cfg(feature = "tls")]
+    const fn alpn(self) -> Option<&'static [u8]> {
+        match self {
+            Self::One => None,
+            #[cfg(feature = "http2")]
+            Self::Two => Some(b"h2"),
+        }
+    }
 }
 
 /// The time limit for all phases together.
@@ -57,7 +68,9 @@ impl Client {
             return Ok(stream);
         }
         #[cfg(feature = "tls")]
-        return Ok(self.secured(limit.hold(Phase::Tls, self.tls.connect(&target.host, stream, http)).await??));
+        return Ok(
+            self.secured(limit.hold(Phase::Tls, self.tls.connect(&target.host, stream, http.alpn())).await??)
+        );
         #[cfg(not(feature = "tls"))]
         {
             let _ = http;

@@ -11,9 +11,9 @@ pub(crate) mod http2;
 mod progress;
 #[cfg(feature = "proxy")]
 mod proxy;
-#[cfg(feature = "proxy")]
-mod proxy_env;
 mod resolve;
+#[cfg(feature = "proxy")]
+mod route;
 pub(crate) mod target;
 
 use std::fmt;
@@ -34,13 +34,13 @@ use crate::observe::trace;
 #[cfg(feature = "tls")]
 use crate::tls::{Secure, Tls};
 
-pub(crate) use self::connector::Http;
+use self::connector::Http;
 use self::credentials::{SECRET, basic, bearer, cookie};
 use self::handshake::Outcome;
 use self::http1::Http1;
 use self::progress::Observer;
 #[cfg(feature = "proxy")]
-use self::proxy::Route;
+use self::route::Route;
 use self::target::Target;
 
 pub use self::progress::Step;

@@ -4,7 +4,6 @@ use std::fmt;
 use std::io;
 use std::net::SocketAddr;
 use std::str::FromStr;
-use std::sync::Arc;
 
 use bytes::BytesMut;
 use http::{HeaderValue, StatusCode};
@@ -18,7 +17,6 @@ use crate::net::http_head::write_all;
 
 use super::credentials::{basic, percent_decoded};
 use super::http1::read_response;
-use super::proxy_env::{Environment, proxy_for};
 use super::target::Target;
 
 /// Maximum length of a user name or a password of SOCKS5 in bytes; the minimum is 1 (RFC 1929 2).
@@ -210,26 +208,6 @@ impl TryFrom<&str> for Proxy {
 
     fn try_from(url: &str) -> Result<Self, ConnectError> {
         Self::parse(url)
-    }
-}
-
-/// How a client reaches servers.
-#[derive(Clone, Debug)]
-pub(super) enum Route {
-    Direct,
-    /// Through this proxy.
-    By(Arc<Proxy>),
-    /// Through the proxy that the environment names, if it names one.
-    Environment,
-}
-
-impl Route {
-    pub(super) fn proxy(&self, target: &Target) -> Result<Option<Arc<Proxy>>, ConnectError> {
-        match self {
-            Self::Direct => Ok(None),
-            Self::By(proxy) => Ok(Some(Arc::clone(proxy))),
-            Self::Environment => Ok(proxy_for(target, &Environment)?.map(Arc::new)),
-        }
     }
 }
 

@@ -17,7 +17,6 @@ use url::Host;
 use super::error::TlsError;
 use super::provider::provider;
 use super::verify::{Accepts, Fingerprint, Roots, Verifier, hex};
-use crate::client::Http;
 use crate::net::transport::{Negotiated, Transport};
 
 /// TLS settings of a [`Client`](crate::Client): which servers it trusts, and its own certificate.
@@ -338,22 +337,19 @@ impl Secure {
         self.connector.initialized()
     }
 
-    /// Performs the TLS handshake with a server, by its host name or by the name that is set instead.
+    /// Performs the TLS handshake with a server, by its host name or by the name that is set instead. `alpn` is offered
+    /// instead of the protocols of the settings.
     pub(crate) async fn connect(
         &self,
         host: &Host<String>,
         stream: Transport,
-        http: Http,
+        alpn: Option<&[u8]>,
     ) -> Result<Transport, TlsError> {
         let name = match &self.tls.server_name {
             Some(name) => name.clone(),
             None => server_name(host)?,
         };
-        let alpn = match http {
-            Http::One => self.tls.alpn.clone(),
-            #[cfg(feature = "http2")]
-            Http::Two => vec![b"h2".to_vec()],
-        };
+        let alpn = alpn.map_or_else(|| self.tls.alpn.clone(), |name| vec![name.to_vec()]);
         self.handshake(name, alpn, stream).await
     }
 

@@ -1,6 +1,7 @@
-//! Which proxy the variables of the environment name for a host, by curl's rules.
+//! Which proxy a client uses for a server: none, its own, or that of the environment by curl's rules.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use url::Host;
 
@@ -9,13 +10,33 @@ use crate::end::ConnectError;
 use super::proxy::Proxy;
 use super::target::Target;
 
+/// How a client reaches servers.
+#[derive(Clone, Debug)]
+pub(super) enum Route {
+    Direct,
+    /// Through this proxy.
+    By(Arc<Proxy>),
+    /// Through the proxy that the environment names, if it names one.
+    Environment,
+}
+
+impl Route {
+    pub(super) fn proxy(&self, target: &Target) -> Result<Option<Arc<Proxy>>, ConnectError> {
+        match self {
+            Self::Direct => Ok(None),
+            Self::By(proxy) => Ok(Some(Arc::clone(proxy))),
+            Self::Environment => Ok(proxy_for(target, &Environment)?.map(Arc::new)),
+        }
+    }
+}
+
 /// Reads a variable; `None` if it is absent.
-pub(super) trait Variables {
+trait Variables {
     fn get(&self, name: &str) -> Option<String>;
 }
 
 /// The environment of the process.
-pub(super) struct Environment;
+struct Environment;
 
 impl Variables for Environment {
     fn get(&self, name: &str) -> Option<String> {
@@ -29,7 +50,7 @@ impl Variables for Environment {
 ///
 /// [`ConnectError::Invalid`] if the variable is not the URL of a proxy. Connecting directly instead would reveal what
 /// the proxy is to hide.
-pub(super) fn proxy_for(target: &Target, variables: &impl Variables) -> Result<Option<Proxy>, ConnectError> {
+fn proxy_for(target: &Target, variables: &impl Variables) -> Result<Option<Proxy>, ConnectError> {
     let get = |name: &str| variables.get(name).filter(|value| !value.is_empty());
     if target.is_loopback() {
         return Ok(None);
