@@ -42,9 +42,23 @@
 //! `message` (trace) and, exactly once, `ended` with its `cause`, `code` and totals (warn where somebody should look
 //! at it, else info); `not opened` with `status` or `cause` where there is none. A connection of an engine has no
 //! span; its events have its `id` and its `peer`. No payload, no reason, no query and no value of another header is in them.
+//!
+//! # Features
+//!
+//! A feature adds API; it never changes how other code behaves.
+//!
+//! - `tls` (default): `wss://` in client and server, with rustls
+//! - `proxy` (default): HTTP CONNECT and SOCKS5 proxies
+//! - `engine`: [`engine`], event loops with callbacks and topics for very many connections, on Unix
+//! - `hyper`: [`upgrade()`], WebSockets on requests that hyper has parsed, over HTTP/1.1 and HTTP/2
+//! - `axum`: the extractor [`axum::WebSocketUpgrade`]; includes `hyper`
+//! - `http2`: [`Http2`], a client's WebSockets as streams of one HTTP/2 connection (RFC 8441)
+//! - `tracing`: a span for each connection
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod blocking;
-#[cfg(unix)]
+#[cfg(all(unix, feature = "engine"))]
 pub mod engine;
 pub mod guide;
 pub mod listener;
@@ -88,5 +102,5 @@ pub use http;
 
 /// The examples of the README are compiled.
 #[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
+#[doc = include_str!("../README.md")]
 struct Readme;

@@ -116,6 +116,7 @@ mod on {
     }
 
     /// An engine has opened a connection.
+    #[cfg(all(unix, feature = "engine"))]
     pub(crate) fn engine_opened(
         id: impl Display,
         peer: SocketAddr,
@@ -127,6 +128,7 @@ mod on {
     }
 
     /// A connection of an engine has ended. `peer` is called only if the event is enabled.
+    #[cfg(all(unix, feature = "engine"))]
     pub(crate) fn engine_ended(
         id: impl Display,
         peer: impl Fn() -> Option<SocketAddr>,
@@ -177,10 +179,10 @@ mod off {
 
     pub(crate) fn connecting(_: impl Display, _: u16) {}
 
-    #[cfg(unix)]
+    #[cfg(all(unix, feature = "engine"))]
     pub(crate) fn engine_opened(_: impl Display, _: SocketAddr, _: &str, _: Option<&str>, _: bool) {}
 
-    #[cfg(unix)]
+    #[cfg(all(unix, feature = "engine"))]
     pub(crate) fn engine_ended(
         _: impl Display,
         _: impl Fn() -> Option<SocketAddr>,

@@ -176,7 +176,7 @@ impl Acceptor {
         self.change(|settings| settings.counters = Some(counters.clone()))
     }
 
-    #[cfg(any(unix, feature = "hyper"))]
+    #[cfg(any(all(unix, feature = "engine"), feature = "hyper"))]
     pub(crate) const fn settings(&self) -> &Arc<Settings> {
         &self.0
     }

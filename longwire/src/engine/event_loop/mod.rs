@@ -4,6 +4,8 @@ pub(crate) mod admission;
 mod drain;
 mod fan_out;
 mod invited;
+#[cfg(test)]
+mod lifecycle_tests;
 mod listener;
 pub(crate) mod opening;
 mod place;
@@ -114,7 +116,7 @@ impl<H: Handler> Loop<H> {
             log: Default::default(),
             individual: Vec::new(),
             counters: Default::default(),
-            slow: Arc::clone(&options.slow),
+            slow: options.slow_policy(),
             engine: Handle::new(mailboxes),
         };
         Ok(Self {

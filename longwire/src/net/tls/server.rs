@@ -410,7 +410,7 @@ impl<S> TlsStream<S> {
         }
     }
 
-    #[cfg(unix)]
+    #[cfg(all(unix, feature = "engine"))]
     pub(crate) fn into_inner(self) -> (S, rustls::ServerConnection) {
         self.0.into_inner()
     }

@@ -66,11 +66,10 @@
 
 use std::fmt;
 use std::future::Future;
-#[cfg(unix)]
+#[cfg(all(unix, feature = "engine"))]
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum_core::body::Body;
 use axum_core::extract::{FromRef, FromRequestParts, OptionalFromRequestParts};
 use axum_core::response::{IntoResponse, Response};
 use http::request::Parts;
@@ -204,13 +203,13 @@ impl WebSocketUpgrade {
     /// # Cancel safety
     ///
     /// If the future is dropped, the client is not accepted.
-    #[cfg(unix)]
+    #[cfg(all(unix, feature = "engine"))]
     pub async fn into_engine(self, engine: &crate::engine::Handle, from: SocketAddr) -> Response {
         let (upgrade, on_failed) = match self.negotiate() {
             Ok(negotiated) => negotiated,
             Err(refusal) => return refusal.into(),
         };
-        let (response, adopted) = match upgrade.into_engine::<Body>(engine, from).await {
+        let (response, adopted) = match upgrade.into_engine(engine, from).await {
             Ok(accepted) => accepted,
             Err(refusal) => return refusal.into(),
         };

@@ -3,7 +3,7 @@
 //! hyper reads the request and writes the response; the [`Acceptor`] decides which response. [`Upgraded`] is the
 //! stream of the connection.
 
-#[cfg(unix)]
+#[cfg(all(unix, feature = "engine"))]
 mod engine;
 mod stream;
 

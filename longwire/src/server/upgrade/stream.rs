@@ -37,6 +37,7 @@ impl Upgraded {
         Self { stream: TokioIo::new(upgraded), is_http2, kept: Extensions::new() }
     }
 
+    #[cfg(all(unix, feature = "engine"))]
     pub(crate) fn keep(mut self, extensions: Extensions) -> Self {
         self.kept = extensions;
         self

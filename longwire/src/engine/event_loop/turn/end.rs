@@ -1,6 +1,6 @@
 //! The end of TCP behind a connection that has ended.
 
-use std::io::{self, Read};
+use std::io;
 
 use bytes::Buf;
 use longwire_proto::{Outbox, TcpStep};
@@ -9,7 +9,7 @@ use super::{After, Shared, Turn};
 use crate::end::Error;
 use crate::engine::entry::Buffers;
 use crate::engine::handler::Handler;
-use crate::engine::socket::{self, Flushed};
+use crate::engine::socket::{self, Flushed, ReadOutcome};
 
 impl<H: Handler> Turn<'_, H> {
     /// Ends TCP as the core says: writes what is left, ends our direction, and reads and discards what the peer still
@@ -28,17 +28,19 @@ impl<H: Handler> Turn<'_, H> {
             if !self.entry.core.drains() || !std::mem::take(&mut self.ready.readable) {
                 break;
             }
-            let mut stream = self.stream;
-            match stream.read(&mut self.shared.buffer) {
+            let layer = self.entry.buffers.as_ref().and_then(|buffers| buffers.layer.as_ref());
+            match socket::discard(self.stream, layer, &mut self.shared.buffer) {
                 // A flood must not keep others from their turns: the next read is in the next round.
-                Ok(1..) => {
+                ReadOutcome::InBuffer { .. } | ReadOutcome::Landed { .. } | ReadOutcome::Again => {
                     self.ready.readable = true;
                     self.queue();
                     break;
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                ReadOutcome::Nothing => break,
                 // How it ends says nothing any more.
-                Ok(0) | Err(_) => self.entry.core.read_eof(&Outbox::new(), self.shared.local.now),
+                ReadOutcome::End | ReadOutcome::Failed(_) => {
+                    self.entry.core.read_eof(&Outbox::new(), self.shared.local.now);
+                }
             }
         }
         self.schedule();
