@@ -52,6 +52,7 @@
 //! - `engine`: [`engine`], event loops with callbacks and topics for very many connections, on Unix
 //! - `hyper`: [`upgrade()`], WebSockets on requests that hyper has parsed, over HTTP/1.1 and HTTP/2
 //! - `axum`: the extractor [`axum::WebSocketUpgrade`]; includes `hyper`
+//! - `tower`: a layer that takes the WebSocket requests of any service, [`tower::WebSocketLayer`]; includes `hyper`
 //! - `http2`: [`Http2`], a client's WebSockets as streams of one HTTP/2 connection (RFC 8441)
 //! - `tracing`: a span for each connection
 
