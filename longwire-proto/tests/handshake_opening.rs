@@ -98,8 +98,7 @@ fn the_response_and_the_connection_that_it_opens() {
     client.send(Message::from(message.as_str()), &mut wire).unwrap();
     let mut input = BytesMut::from(&wire.copy_to_bytes(wire.remaining())[..]);
     assert!(input.len() < message.len() / 2);
-    let incoming =
-        Assembler::default().receive(&mut connection, &mut input, &mut Outbox::new()).unwrap();
+    let incoming = Assembler::default().receive(&mut connection, &mut input, &mut Outbox::new()).unwrap();
     let Some(Incoming::Data(received)) = incoming else { panic!("{incoming:?}") };
     assert_eq!(received.as_text(), Some(message.as_str()));
 }

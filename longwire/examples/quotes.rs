@@ -121,9 +121,9 @@ async fn watch(plan: Reconnect, enough: u64) -> Result<Seen, Failed> {
     let next = Arc::new(AtomicU64::new(0));
     let position = Arc::clone(&next);
     let mut feed = plan
-        .on_open(move |ws, _| {
+        .on_open(move |mut ws, _| {
             let from = position.load(Ordering::Relaxed);
-            Box::pin(async move { Ok(ws.send(format!("from {from}")).await?) })
+            async move { Ok(ws.send(format!("from {from}")).await?) }
         })
         .start();
     let mut seen = Seen::default();

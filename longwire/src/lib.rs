@@ -77,8 +77,11 @@ pub use client::http2::{H2Stream, Http2, Http2Connection, Http2Error};
 pub use client::{Client, RedirectError, Step, connect};
 #[cfg(feature = "proxy")]
 pub use client::{Proxy, ProxyError};
-pub use connection::{Connections, Receiver, Sender, Shutdown, WebSocket};
-pub use end::{AcceptError, Closed, ConnectError, Error, Phase, Response, Side};
+pub use connection::{
+    Connections, OutgoingPart, RawParts, Receiver, ReuniteError, Sender, Shutdown, WebSocket,
+};
+pub use end::{AcceptError, Closed, ConnectError, Error, Phase, Response, SendError, Side};
+pub use net::peer_addr::PeerAddr;
 #[cfg(feature = "tls")]
 pub use net::tls::{self, Tls, TlsError};
 pub use net::transport::{Negotiated, Transport};
@@ -94,8 +97,8 @@ pub use server::{Acceptor, Forwarded, Handshake, InvalidNetwork, TrustedProxies,
 
 pub use longwire_proto::handshake::{HandshakeError, InvalidOrigin, OriginList, Origins, Refusal};
 pub use longwire_proto::{
-    Cause, CauseClass, CloseCode, CloseFrame, Compress, Config, Deflate, DeflateParameters, Kind, Message,
-    Part, ProtocolError, Role, SendError, SharedFrame, Utf8Bytes,
+    Cause, CauseClass, CloseCode, CloseFrame, Compress, Config, Deflate, DeflateParameters, InvalidUtf8,
+    Kind, Message, Outgoing, Part, ProtocolError, Role, SharedFrame, Utf8Bytes,
 };
 
 pub use bytes::Bytes;

@@ -81,7 +81,7 @@ impl Client {
         // Frames are written whole: waiting to gather them would only delay them.
         stream.set_nodelay(true)?;
         let stream = Transport::from(stream);
-        self.watch.tell(Step::Connected(stream.peer_addr()));
+        self.watch.tell(Step::Connected(stream.peer_addr().ok()));
         Ok(stream)
     }
 

@@ -60,7 +60,7 @@ impl Client {
             .and_then(|request| request.subprotocols(&self.subprotocols))
             .and_then(|request| request.headers(headers))
             .map_err(invalid)?
-            .deflate(self.config.deflate_config().cloned());
+            .deflate(self.config.deflate.clone());
         let mut encoded = Vec::new();
         request.encode(&mut encoded);
         write_all(&mut stream, &encoded).await?;

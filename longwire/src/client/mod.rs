@@ -221,9 +221,17 @@ impl Client {
         self.invalid.get_or_insert(reason);
     }
 
-    /// Limits, deadlines and compression of the connections.
+    /// Sets the limits, deadlines and compression of the connections.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it was made by [`Config::server`], whose defaults are those of a server.
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
+        assert!(
+            config.role() == crate::Role::Client,
+            "a Client takes Config::client(), not Config::server()"
+        );
         self.config = Arc::new(config);
         self
     }
@@ -325,7 +333,7 @@ impl Client {
         for followed in 0..=self.redirects {
             trace::connecting(&target.host, target.port);
             let stream = self.reach(&target).await?;
-            let peer = stream.peer_addr();
+            let peer = stream.peer_addr().ok();
             let refused = match self.timed(self.open(&target, &headers, stream, peer)).await? {
                 Answer::Open(ws) => return Ok(ws),
                 Answer::Refused(refused) => refused,

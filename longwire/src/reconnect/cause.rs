@@ -4,14 +4,14 @@ use std::fmt;
 use std::time::SystemTime;
 
 use http::StatusCode;
+use longwire_proto::CloseCode;
 use longwire_proto::handshake::HandshakeError;
-use longwire_proto::{CloseCode, SendError};
 
 use super::backoff::{Pause, retry_after};
 #[cfg(feature = "proxy")]
 use crate::client::ProxyError;
 use crate::end::Closed;
-use crate::end::{ConnectError, Error};
+use crate::end::{ConnectError, Error, write_chain};
 #[cfg(feature = "tls")]
 use crate::tls::TlsError;
 
@@ -33,12 +33,23 @@ pub enum Cause {
     Failed(Error),
 }
 
+impl Cause {
+    /// The error that it is and nothing else.
+    fn as_error(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Connect(error) => Some(error),
+            Self::Failed(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connect(error) => error.fmt(f),
             Self::OpenTimeout => f.write_str("the connection was not ready in time (open_timeout)"),
-            Self::Hook(error) => write!(f, "the new connection could not be prepared: {error}"),
+            Self::Hook(_) => write_chain(f, "the new connection could not be prepared", self),
             Self::Closed(closed) => match &closed.frame {
                 None => f.write_str("closed without a code (1005)"),
                 Some(frame) if frame.reason.is_empty() => write!(f, "closed with {}", frame.code),
@@ -49,8 +60,14 @@ impl fmt::Display for Cause {
     }
 }
 
-/// The text says all of it: there is no `source` that would say it again.
-impl std::error::Error for Cause {}
+impl std::error::Error for Cause {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Hook(error) => Some(&**error),
+            _ => self.as_error()?.source(),
+        }
+    }
+}
 
 impl Cause {
     /// Another attempt may help: the [table](super#what-is-tried-again) of the module.
@@ -142,8 +159,12 @@ impl Error {
     /// Another connection may do better. All ends of an open connection that are no closing handshake are
     /// such: even a rule that the peer broke may have been damage on the way. What may not be sent
     /// ([`Error::Send`]) stays so.
-    pub const fn is_retryable(&self) -> bool {
-        !matches!(self, Self::Send(error) if !matches!(error, SendError::Closing))
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Connect(error) => error.is_retryable(),
+            Self::Send(error) => error.is_closed() || error.is_full(),
+            _ => true,
+        }
     }
 }
 
@@ -215,6 +236,7 @@ mod tests {
 
     use super::*;
     use crate::end::Response;
+    use crate::end::SendError;
     use crate::end::Side;
 
     fn closed(code: u16) -> Cause {
@@ -307,7 +329,7 @@ mod tests {
             Cause::Failed(Error::MessageTimeout),
             Cause::Failed(Error::Protocol(ProtocolError::InvalidUtf8)),
             Cause::Failed(Error::Io(io(io::ErrorKind::ConnectionReset).into())),
-            Cause::Failed(Error::Send(SendError::Closing)),
+            Cause::Failed(SendError::Closed.into()),
         ];
         for cause in goes_on {
             assert!(cause.is_retryable(), "{cause:?}");
@@ -315,7 +337,7 @@ mod tests {
         }
         let ends = [
             Cause::Connect(ConnectError::Invalid("no URL".into())),
-            Cause::Failed(Error::Send(SendError::ControlTooLong)),
+            Cause::Failed(SendError::ControlTooLong.into()),
         ];
         for cause in ends {
             assert!(!cause.is_retryable(), "{cause:?}");
@@ -344,7 +366,8 @@ mod tests {
     fn each_says_what_happened() {
         assert_eq!(closed(1012).to_string(), "closed with 1012: 再见 👋");
         assert_eq!(closed(1005).to_string(), "closed without a code (1005)");
-        assert_eq!(Cause::Hook("没有".into()).to_string(), "the new connection could not be prepared: 没有");
+        let hook = Cause::Hook("没有".into());
+        assert_eq!(format!("{hook:#}"), "the new connection could not be prepared: 没有");
         assert_eq!(refused(503, None).to_string(), "refused with status 503 Service Unavailable");
     }
 }

@@ -1,4 +1,4 @@
-//! A connection that comes again: its stages, and what it tells of them.
+//! A connection that is opened again when it is lost: its stages and events.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -8,17 +8,17 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_core::Stream;
-use longwire_proto::{CloseCode, CloseFrame, Message};
+use longwire_proto::{CloseCode, CloseFrame, Message, Outgoing};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
 use super::cause::Cause;
+use super::hook::NewConnection;
 use super::sender::{Link, NotSent, Sender, Shared};
 use super::{Attempt, Reconnect};
 use crate::connection::WebSocket;
 use crate::connection::split::Receiver;
-use crate::end::Closed;
-use crate::end::Error;
+use crate::end::{Closed, Error, SendError};
 use crate::net::transport::Transport;
 
 /// What happens on a [`Feed`].
@@ -27,18 +27,18 @@ use crate::net::transport::Transport;
 pub enum Event {
     /// An attempt begins.
     Connecting(Attempt),
-    /// The connection is open and its hook is done.
+    /// The connection is open, and its hook has succeeded.
     Open(Attempt),
-    /// A message came.
+    /// A message was received.
     Message(Message),
     /// The attempt failed, or the connection has ended. The next attempt begins after `retry_in`.
     Lost {
         /// Why.
         cause: Cause,
-        /// How long the feed waits now, unless [`retry_now`](Feed::retry_now) cuts it short.
+        /// How long the feed waits now, unless [`retry_now`](Feed::retry_now) ends the wait.
         retry_in: Duration,
     },
-    /// There will be no other attempt. The last event.
+    /// The feed makes no other attempt. The last event.
     GivenUp {
         /// How the last attempt or connection ended.
         cause: Cause,
@@ -47,28 +47,27 @@ pub enum Event {
     },
     /// The feed was [closed](Feed::close) by this end. The last event.
     ///
-    /// `None` stands for no connection that could be closed, an error for a closing handshake that was not
-    /// completed.
+    /// `None` if there was no connection to close, an error if its closing handshake was not completed.
     Closed(Result<Option<Closed>, Error>),
 }
 
-/// Why there is no other attempt.
+/// Why a feed makes no other attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum GaveUp {
-    /// None would help: [`Cause::is_retryable`], or what
-    /// [`Reconnect::retry_when`](super::Reconnect::retry_when) says.
+    /// Another attempt would fail the same way, by [`Cause::is_retryable`] or
+    /// [`Reconnect::retry_when`](super::Reconnect::retry_when).
     Hopeless,
-    /// There were [`Reconnect::max_attempts`](super::Reconnect::max_attempts).
+    /// It has made [`Reconnect::max_attempts`](super::Reconnect::max_attempts).
     Attempts,
-    /// It would begin after [`Reconnect::give_up_after`](super::Reconnect::give_up_after).
+    /// The next would begin after [`Reconnect::give_up_after`](super::Reconnect::give_up_after).
     Time,
 }
 
 /// A connection that is opened again when it is lost. Made by [`Reconnect::start`](super::Reconnect::start).
 ///
-/// All that it does, it does in [`next`](Self::next): it has no task of its own. Keep it called; while it is
-/// not, nothing is received, no Ping is answered, and nothing reconnects. Dropped, it ends TCP.
+/// All work happens in [`next`](Self::next): a feed has no task of its own. Keep calling it; otherwise it receives
+/// nothing, answers no Pings and does not reconnect. Dropping it ends TCP.
 pub struct Feed<S = Transport> {
     plan: Reconnect<S>,
     shared: Arc<Shared<S>>,
@@ -124,21 +123,21 @@ impl<S> Drop for Feed<S> {
 }
 
 impl<S> Feed<S> {
-    /// A hand that sends on this feed, for another task.
+    /// Returns a [`Sender`] for this feed that another task can use.
     pub fn sender(&self) -> Sender<S> {
         Sender(Arc::clone(&self.shared))
     }
 
-    /// As [`Sender::try_send`].
+    /// Queues or holds a message without waiting, as [`Sender::try_send`].
     ///
     /// # Errors
     ///
     /// As [`Sender::try_send`].
-    pub fn try_send(&self, message: impl Into<Message>) -> Result<(), NotSent> {
+    pub fn try_send<'m>(&self, message: impl Into<Outgoing<'m>>) -> Result<(), NotSent> {
         self.sender().try_send(message)
     }
 
-    /// As [`Sender::retry_now`].
+    /// Makes the feed connect at once, as [`Sender::retry_now`].
     pub fn retry_now(&self) {
         self.sender().retry_now();
     }
@@ -163,18 +162,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Feed<S> {
     ///
     /// # Cancel safety
     ///
-    /// Cancel-safe, whatever the feed waits for: connecting, the hook, the wait and the connection belong to
-    /// the feed, and the next call goes on where this one stopped. Good in `select!`.
+    /// Cancel-safe, so it can be used in `select!`: connecting, the hook, the wait and the connection belong to
+    /// the feed, and the next call continues where this one stopped.
     ///
     /// # Panics
     ///
-    /// Outside a Tokio runtime with its clock enabled.
+    /// Panics outside a Tokio runtime with its clock enabled.
     pub async fn next(&mut self) -> Option<Event> {
         poll_fn(|cx| self.poll_event(cx)).await
     }
 
-    /// As [`Sender::send`]. While this waits, nothing is received: where the peer may not read before it
-    /// has written, send from another task.
+    /// Sends a message, as [`Sender::send`]. While this waits, nothing is received: send from another task if the peer
+    /// may not read before it has written.
     ///
     /// # Errors
     ///
@@ -183,21 +182,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Feed<S> {
     /// # Cancel safety
     ///
     /// As [`Sender::send`].
-    pub async fn send(&self, message: impl Into<Message> + Send) -> Result<(), NotSent> {
+    pub async fn send<'m>(&self, message: impl Into<Outgoing<'m>> + Send) -> Result<(), NotSent> {
         self.sender().send(message).await
     }
 
-    /// Ends the feed for good, as [`Sender::start_close`], and waits for the closing handshake, for at most
-    /// [`Config::close_timeout`](crate::Config::close_timeout). Messages that come meanwhile are dropped.
+    /// Ends the feed, as [`Sender::start_close`], and waits for the closing handshake, for at most
+    /// [`Config::close_timeout`](crate::Config::close_timeout). Messages that arrive meanwhile are dropped.
     ///
     /// # Errors
     ///
-    /// [`Error::Send`] when the code or the reason may not be sent; the feed then goes on. Otherwise the cause,
-    /// if there was a connection and its closing handshake was not completed.
+    /// [`Error::Send`] if the code or the reason must not be sent; the feed then goes on. Otherwise the reason why the
+    /// closing handshake was not completed, if there was a connection.
     ///
     /// # Cancel safety
     ///
-    /// A future that is dropped has begun to close; [`next`](Self::next) or another `close` goes on from there.
+    /// A future that is dropped has begun to close; [`next`](Self::next) or another `close` continues.
     pub async fn close(&mut self, code: impl Into<CloseCode>, reason: &str) -> Result<Option<Closed>, Error> {
         self.sender().start_close(code, reason)?;
         while let Some(event) = self.next().await {
@@ -235,7 +234,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Feed<S> {
         }
     }
 
-    /// Takes what the senders ask for, and will be woken when they ask for more; whether to stop waiting.
+    /// Takes what the senders have asked for, and registers to be woken when they ask for more. Returns whether to stop
+    /// waiting.
     fn listen(&mut self, cx: &Context<'_>) -> bool {
         let mut state = self.shared.state();
         match &mut state.waker {
@@ -258,20 +258,24 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Feed<S> {
         let (connecting, hook) = ((self.plan.connect)(attempt), self.plan.hook.clone());
         self.stage = Stage::Opening(Box::pin(async move {
             let opening = async {
-                let mut ws = connecting.await.map_err(Cause::Connect)?;
-                if let Some(hook) = hook
-                    && let Err(error) = hook(&mut ws, attempt).await
-                {
-                    return Err(failed_hook(&ws, error));
+                let ws = connecting.await.map_err(Cause::Connect)?;
+                let Some(hook) = hook else { return Ok(ws) };
+                let (lent, slot) = NewConnection::lend(ws);
+                let prepared = hook(lent, attempt).await;
+                let Some(ws) = slot.take() else {
+                    return Err(Cause::Hook("the hook did not drop the connection".into()));
+                };
+                match prepared {
+                    Ok(()) => Ok(ws),
+                    Err(error) => Err(failed_hook(&ws, error)),
                 }
-                Ok(ws)
             };
             timeout(limit, opening).await.unwrap_or(Err(Cause::OpenTimeout))
         }));
         Event::Connecting(attempt)
     }
 
-    /// The hook is done: what is held goes first, then what others send.
+    /// The hook is done: messages that are held go first, then those of the senders.
     fn open(&mut self, ws: WebSocket<S>) -> Event {
         let (sender, receiver) = ws.split();
         let attempt = Attempt { number: self.attempts, opened: self.opened };
@@ -281,7 +285,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Feed<S> {
         Event::Open(attempt)
     }
 
-    /// Hands over what is held, closes if that is wanted, and receives.
+    /// Queues the messages that are held, closes if that was asked for, and receives.
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         let Stage::Open { receiver, since } = &mut self.stage else { return Poll::Pending };
         // A failure here is one of the connection, of which receiving says more.
@@ -346,12 +350,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for Feed<S> {
     }
 }
 
-/// How the connection ended knows more than what the hook made of it.
+/// How the connection ended tells more than the error that the hook made of it.
 fn failed_hook<S>(ws: &WebSocket<S>, error: Box<dyn std::error::Error + Send + Sync>) -> Cause {
-    match (ws.closed(), error.downcast::<Error>()) {
-        (Some(closed), _) => Cause::Closed(closed.clone()),
-        (None, Ok(error)) => Cause::Failed(*error),
-        (None, Err(error)) => Cause::Hook(error),
+    if let Some(closed) = ws.closed() {
+        return Cause::Closed(closed.clone());
+    }
+    let error = match error.downcast::<Error>() {
+        Ok(error) => return Cause::Failed(*error),
+        Err(error) => error,
+    };
+    match error.downcast::<SendError>() {
+        Ok(error) => Cause::Failed((*error).into()),
+        Err(error) => Cause::Hook(error),
     }
 }
 
@@ -360,14 +370,12 @@ fn poll_hand_over<S: AsyncRead + AsyncWrite + Unpin>(
     shared: &Shared<S>,
     receiver: &mut Receiver<S>,
     cx: &mut Context<'_>,
-) -> Poll<Result<(), Error>> {
+) -> Poll<Result<(), SendError>> {
     while shared.state().held.len() > 0 {
         ready!(receiver.with(cx, |ws, cx| ws.poll_room(cx)))?;
         let mut state = shared.state();
         let Some(message) = state.held.oldest().cloned() else { break };
-        let queued = receiver
-            .with(cx, |ws, _| Poll::Ready(ws.enqueue_message(message, longwire_proto::Compress::Auto)));
-        ready!(queued)?;
+        ready!(receiver.with(cx, |ws, _| Poll::Ready(ws.enqueue_message(message))))?;
         state.held.pop();
     }
     Poll::Ready(Ok(()))

@@ -7,7 +7,7 @@
 //!
 //! let mut feed = Reconnect::new(Client::new(), "ws://127.0.0.1:8080/quotes")
 //!     .offline(Offline::Hold { messages: 100, bytes: 64 * 1024 })
-//!     .on_open(|ws, _| Box::pin(async move { Ok(ws.send("subscribe 股票 📈").await?) }))
+//!     .on_open(async |mut ws, _| Ok(ws.send("subscribe 股票 📈").await?))
 //!     .start();
 //! while let Some(event) = feed.next().await {
 //!     match event {
@@ -52,6 +52,7 @@
 mod backoff;
 mod cause;
 mod feed;
+mod hook;
 mod offline;
 mod sender;
 
@@ -72,6 +73,7 @@ use crate::net::transport::Transport;
 pub use self::backoff::Backoff;
 pub use self::cause::Cause;
 pub use self::feed::{Event, Feed, GaveUp};
+pub use self::hook::NewConnection;
 pub use self::offline::Offline;
 pub use self::sender::{NotSent, Sender};
 
@@ -86,12 +88,18 @@ pub struct Attempt {
     pub opened: u64,
 }
 
-/// What a hook returns, as `Box::pin(async move { … })` makes it.
-pub type HookFuture<'a> = Pin<Box<dyn Future<Output = Result<(), Box<dyn Error + Send + Sync>>> + Send + 'a>>;
+impl Attempt {
+    /// Makes one, for tests of code that handles it.
+    pub const fn new(number: u32, opened: u64) -> Self {
+        Self { number, opened }
+    }
+}
+
+type Prepared = Pin<Box<dyn Future<Output = Result<(), Box<dyn Error + Send + Sync>>> + Send>>;
 
 type Connecting<S> = Pin<Box<dyn Future<Output = Result<WebSocket<S>, ConnectError>> + Send>>;
 type Connect<S> = dyn Fn(Attempt) -> Connecting<S> + Send + Sync;
-type Hook<S> = dyn for<'a> Fn(&'a mut WebSocket<S>, Attempt) -> HookFuture<'a> + Send + Sync;
+type Hook<S> = dyn Fn(NewConnection<S>, Attempt) -> Prepared + Send + Sync;
 
 /// How a [`Feed`] is connected, and connected again.
 pub struct Reconnect<S = Transport> {
@@ -177,9 +185,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Reconnect<S> {
         self
     }
 
-    /// A hook that prepares each new connection before anything else is sent: it subscribes, says up to where
-    /// the application has heard, waits for an answer. It has the connection alone. When it fails, the
-    /// connection is dropped and counts as lost; if the connection failed or was closed, that is the cause.
+    /// Sets a hook that prepares each new connection before anything else is sent: it subscribes, tells the last message
+    /// that the application has received, waits for an answer. Only the hook uses the connection meanwhile. When it
+    /// fails, the connection is dropped and counts as lost; if the connection failed or was closed, that is the cause.
+    ///
+    /// Takes an async closure; one with captured state clones what each call needs first:
     ///
     /// ```
     /// use std::sync::Arc;
@@ -188,24 +198,25 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Reconnect<S> {
     ///
     /// let heard = Arc::new(AtomicU64::new(0)); // Moved on with each message.
     /// let feed = Reconnect::new(Client::new(), "ws://127.0.0.1:8080/quotes")
-    ///     .on_open(move |ws, _| {
+    ///     .on_open(move |mut ws, _| {
     ///         let from = heard.load(Ordering::Relaxed);
-    ///         Box::pin(async move {
+    ///         async move {
     ///             ws.send(format!("subscribe from {from}")).await?;
     ///             match ws.recv().await? {
-    ///                 Some(answer) if answer.as_text() == Some("ok") => Ok(()),
+    ///                 Some(answer) if answer == "ok" => Ok(()),
     ///                 other => Err(format!("not subscribed: {other:?}").into()),
     ///             }
-    ///         })
+    ///         }
     ///     })
     ///     .start();
     /// ```
     #[must_use]
-    pub fn on_open(
-        mut self,
-        hook: impl for<'a> Fn(&'a mut WebSocket<S>, Attempt) -> HookFuture<'a> + Send + Sync + 'static,
-    ) -> Self {
-        self.hook = Some(Arc::new(hook));
+    pub fn on_open<F, Fut>(mut self, hook: F) -> Self
+    where
+        F: Fn(NewConnection<S>, Attempt) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<(), Box<dyn Error + Send + Sync>>> + Send + 'static,
+    {
+        self.hook = Some(Arc::new(move |ws, attempt| Box::pin(hook(ws, attempt))));
         self
     }
 

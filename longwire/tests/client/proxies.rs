@@ -69,7 +69,7 @@ async fn ws_and_wss_through_a_tunnel() {
         let mut ws = soon(client.connect(url)).await.unwrap();
         talk(&mut ws).await;
         assert_eq!(ws.peer_addr().unwrap().to_string(), address);
-        assert_eq!(ws.stream().tls().is_some(), port == secure);
+        assert_eq!(ws.get_ref().tls().is_some(), port == secure);
         let head = seen.lock().unwrap().pop().unwrap();
         assert_eq!(head, format!("CONNECT localhost:{port} HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n"));
         soon(ws.close(1000, "")).await.unwrap();
@@ -131,7 +131,7 @@ async fn tls_within_tls() {
         talk(&mut ws).await;
         ws.send(vec![1; 300_000]).await.unwrap();
         assert_eq!(soon(ws.recv()).await.unwrap().unwrap().as_bytes().len(), 300_000);
-        assert_eq!(ws.stream().tls().is_some(), url.starts_with("wss"));
+        assert_eq!(ws.get_ref().tls().is_some(), url.starts_with("wss"));
         // A proxy that is not trusted learns nothing.
         let wary = client.clone().tls(Tls::new().pin_sha256([1; 32]));
         assert!(matches!(soon(wary.connect(&url)).await, Err(ConnectError::Tls(_))));

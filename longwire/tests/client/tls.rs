@@ -37,9 +37,9 @@ async fn names_and_addresses_that_a_trusted_certificate_is_for() {
         for _ in 0..2 {
             let mut ws = soon(client.connect(format!("wss://{host}:{port}/房间"))).await.unwrap();
             talk(&mut ws).await;
-            let tls = ws.stream().tls().unwrap();
+            let tls = ws.get_ref().tls().unwrap();
             assert_eq!((tls.version, tls.alpn.as_deref()), (expected, Some(&b"http/1.1"[..])));
-            assert!(ws.stream().tcp().nodelay().unwrap() && ws.peer_addr().unwrap().port() == port);
+            assert!(ws.get_ref().tcp().nodelay().unwrap() && ws.peer_addr().unwrap().port() == port);
             soon(ws.close(1000, "再见")).await.unwrap();
         }
     }
@@ -164,7 +164,7 @@ async fn alpn() {
         Client::new().tls(tls.clone().alpn(names.iter().map(|name| name.as_bytes().to_vec())))
     };
     let ws = soon(with(&[]).connect(format!("wss://localhost:{port}/"))).await.unwrap();
-    assert_eq!(ws.stream().tls().unwrap().alpn, None);
+    assert_eq!(ws.get_ref().tls().unwrap().alpn, None);
     let error = tls_error(&with(&["x/1"]), format!("wss://localhost:{port}/")).await;
     assert_eq!(error, TlsError::Alert("NoApplicationProtocol".into()));
 }

@@ -116,12 +116,12 @@ pub(crate) fn brief(event: &Event) -> String {
         Event::Open(attempt) => format!("open {} after {}", attempt.number, attempt.opened),
         Event::Message(message) => format!("message {}", message.as_text().unwrap_or("(binary)")),
         Event::Lost { cause, retry_in } => {
-            format!("lost {} ms: {cause}", (*retry_in + Duration::from_micros(1)).as_millis())
+            format!("lost {} ms: {cause:#}", (*retry_in + Duration::from_micros(1)).as_millis())
         }
-        Event::GivenUp { cause, why } => format!("given up {why:?}: {cause}"),
+        Event::GivenUp { cause, why } => format!("given up {why:?}: {cause:#}"),
         Event::Closed(Ok(None)) => "closed without a connection".into(),
         Event::Closed(Ok(Some(closed))) => format!("closed by {:?}", closed.by),
-        Event::Closed(Err(error)) => format!("closed: {error}"),
+        Event::Closed(Err(error)) => format!("closed: {error:#}"),
         other => format!("{other:?}"),
     }
 }

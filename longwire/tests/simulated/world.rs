@@ -115,7 +115,7 @@ async fn serve(seen: Shared, news: bool) -> turmoil::Result {
 }
 
 async fn session(stream: TcpStream, seen: &Shared, news: bool) -> Result<(), String> {
-    let text = |error: longwire::Error| error.to_string();
+    let text = |error: longwire::Error| format!("{error:#}");
     let acceptor = Acceptor::new().config(config(Config::server()));
     let mut ws = acceptor.accept(stream).await.map_err(|error| error.to_string())?;
     let Some(from) = ws.recv().await.map_err(text)? else { return Ok(()) };
@@ -125,7 +125,7 @@ async fn session(stream: TcpStream, seen: &Shared, news: bool) -> Result<(), Str
     loop {
         tokio::select! {
             _ = ticks.tick(), if news => {
-                ws.feed(number.to_string()).await.map_err(text)?;
+                ws.feed(number.to_string()).await.map_err(|error| text(error.into()))?;
                 number += 1;
             }
             received = ws.recv() => match received.map_err(text)? {
@@ -152,9 +152,9 @@ async fn live(seen: Shared, seed: u64) -> turmoil::Result {
         *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         *state
     })
-    .on_open(move |ws, _| {
+    .on_open(move |mut ws, _| {
         let from = wanted.lock().unwrap().next.to_string();
-        Box::pin(async move { Ok(ws.send(from).await?) })
+        async move { Ok(ws.send(from).await?) }
     })
     .start();
     let sender = feed.sender();

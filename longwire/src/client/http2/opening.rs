@@ -54,7 +54,7 @@ impl Client {
             .and_then(|request| request.subprotocols(&self.subprotocols))
             .and_then(|request| request.headers(&self.headers))
             .map_err(invalid)?
-            .deflate(self.config.deflate_config().cloned()))
+            .deflate(self.config.deflate.clone()))
     }
 
     /// The beginning of a refusal's body.

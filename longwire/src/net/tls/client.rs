@@ -286,7 +286,7 @@ impl Secure {
             made.map_err(|error| TlsError::Other(error.to_string()))?
         });
         let connector = made.await?.clone();
-        let peer = stream.peer_addr();
+        let peer = stream.peer_addr().ok();
         let stream =
             connector.with_alpn(alpn).connect(name, stream).await.map_err(|error| TlsError::of(&error))?;
         let state = stream.get_ref().1;
