@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
@@ -241,7 +243,7 @@ impl ServerTls {
     }
 
     /// Performs the TLS handshake, which must be complete within `time`. If the stream is a
-    /// [`TcpStream`](tokio::net::TcpStream), `TCP_NODELAY` is set.
+    /// [`TcpStream`], `TCP_NODELAY` is set.
     ///
     /// # Errors
     ///
@@ -368,6 +370,17 @@ pub struct TlsStream<S>(tokio_rustls::server::TlsStream<S>);
 impl<S> fmt::Debug for TlsStream<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TlsStream").field("alpn", &self.alpn()).finish_non_exhaustive()
+    }
+}
+
+impl TlsStream<TcpStream> {
+    /// Returns the peer's address.
+    ///
+    /// # Errors
+    ///
+    /// That of the operating system, for example if the socket is no longer connected.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.stream().peer_addr()
     }
 }
 
