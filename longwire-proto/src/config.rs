@@ -13,7 +13,7 @@ use crate::role::Role;
 ///
 /// ```
 /// use std::time::Duration;
-/// use longwire_proto::Config;
+/// # use longwire_proto::Config;
 ///
 /// let config = Config::server().max_message(64 * 1024).ping_after(Some(Duration::from_secs(5)));
 /// assert_eq!(config.max_message, 64 * 1024);

@@ -52,6 +52,12 @@ const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
 const MAX_HEADER_LIST: u32 = 16 * 1024;
 
+/// HTTP/2: maximum number of bytes that a client sends on a stream before the server reads them (RFC 9113 6.9.2). The
+/// window of the connection is that of all streams together, so that a stream which is not read stalls no other. It also
+/// bounds the memory of unread bytes, to 8 MiB per connection.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
+
 /// HTTP/1.1: size of the read buffer, which limits the header.
 const HTTP1_BUFFER: usize = 32 * 1024;
 

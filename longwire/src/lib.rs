@@ -47,7 +47,10 @@
 //!
 //! A feature adds API; it never changes how other code behaves.
 //!
-//! - `tls` (default): `wss://` in client and server, with rustls
+//! - `tls` (default): `wss://` in client and server, with rustls; needs a crypto provider, such as `ring`
+//! - `ring` (default): TLS with the crypto provider ring
+//! - `aws-lc-rs`: TLS with the crypto provider AWS-LC, unless `ring` is on as well
+//! - `webpki-roots`: [`Tls::webpki_roots`], Mozilla's root certificates, compiled in
 //! - `proxy` (default): HTTP CONNECT and SOCKS5 proxies
 //! - `engine`: [`engine`], event loops with callbacks and topics for very many connections, on Unix
 //! - `hyper`: [`upgrade()`], WebSockets on requests that hyper has parsed, over HTTP/1.1 and HTTP/2
@@ -83,7 +86,7 @@ pub use connection::{
 pub use end::{AcceptError, Closed, ConnectError, Error, Phase, Response, SendError, Side};
 pub use net::peer_addr::PeerAddr;
 #[cfg(feature = "tls")]
-pub use net::tls::{self, Tls, TlsError};
+pub use net::tls::{self, Tls, TlsAlert, TlsError};
 pub use net::transport::{Negotiated, Transport};
 pub use observe::{Counters, Ended, NotOpened, Snapshot, Traffic};
 pub use reconnect::Reconnect;
@@ -95,7 +98,9 @@ pub use server::upgrade::tower;
 pub use server::upgrade::{PendingUpgrade, Upgrade, Upgraded, is_websocket, upgrade};
 pub use server::{Acceptor, Forwarded, Handshake, InvalidNetwork, TrustedProxies, accept};
 
-pub use longwire_proto::handshake::{HandshakeError, InvalidOrigin, OriginList, Origins, Refusal};
+pub use longwire_proto::handshake::{
+    HandshakeError, HeadLimits, InvalidOrigin, OriginList, Origins, Refusal,
+};
 pub use longwire_proto::{
     Cause, CauseClass, CloseCode, CloseFrame, Compress, Config, Deflate, DeflateParameters, InvalidUtf8,
     Kind, Message, Outgoing, Part, ProtocolError, Role, SharedFrame, Utf8Bytes,

@@ -377,7 +377,11 @@ impl<S> Handshake<S> {
     /// # Errors
     ///
     /// As [`TrustedProxies::apply`]: the response to [refuse](Self::refuse) the request with.
-    pub fn behind(&mut self, proxies: &TrustedProxies, peer: SocketAddr) -> Result<SocketAddr, Refusal> {
+    pub fn apply_proxies(
+        &mut self,
+        proxies: &TrustedProxies,
+        peer: SocketAddr,
+    ) -> Result<SocketAddr, Refusal> {
         proxies.apply(peer, &mut self.opening.request)
     }
 

@@ -209,7 +209,7 @@ impl WebSocketUpgrade {
             Ok(negotiated) => negotiated,
             Err(refusal) => return refusal.into(),
         };
-        let (response, adopted) = match upgrade.into_engine::<axum_core::body::Body>(engine, from).await {
+        let (response, adopted) = match upgrade.into_engine(engine, from).await {
             Ok(accepted) => accepted,
             Err(refusal) => return refusal.into(),
         };
