@@ -139,7 +139,7 @@ fn start(address: &str) -> std::io::Result<Running> {
 #[tokio::main(flavor = "current_thread")]
 async fn serve(address: &str) -> Result<()> {
     let mut running = start(address)?;
-    println!("ws://{}/ROOM?name=NAME", running.local_addr().unwrap());
+    println!("ws://{}/ROOM?name=NAME", running.local_addr().ok_or("the engine listens nowhere")?);
     tokio::signal::ctrl_c().await?;
     running.handle().shutdown(Shutdown::new(1001, "下班了").spread(Duration::from_secs(1)));
     Ok(running.ended().await?)
@@ -175,9 +175,8 @@ fn printable(text: &str) -> String {
 
 fn demo() -> Result<()> {
     let running = start("127.0.0.1:0")?;
-    let enter = |room: &str, name: &str| {
-        blocking::connect(format!("ws://{}/{room}?name={name}", running.local_addr().unwrap()))
-    };
+    let address = running.local_addr().ok_or("the engine listens nowhere")?;
+    let enter = |room: &str, name: &str| blocking::connect(format!("ws://{address}/{room}?name={name}"));
 
     let mut ming = enter("茶馆", "小明")?;
     hears(&mut ming, "* 小明 comes in 👋")?;
