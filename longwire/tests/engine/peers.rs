@@ -22,7 +22,7 @@ fn from_many_threads() {
                         let text = format!("{name} {number}");
                         match number % 2 {
                             0 => handle.conn(id).send(text).unwrap(),
-                            _ => handle.conn(id).send(&SharedFrame::new(text)).unwrap(),
+                            _ => handle.conn(id).send(SharedFrame::new(text)).unwrap(),
                         }
                     }
                 }
