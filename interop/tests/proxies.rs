@@ -131,7 +131,7 @@ fn folder() -> TempDir {
     tempfile::tempdir().expect("a folder")
 }
 
-async fn echo(stream: impl AsyncRead + AsyncWrite + Unpin) {
+async fn echo(stream: impl AsyncRead + AsyncWrite + Unpin + 'static) {
     if let Ok(mut ws) = Acceptor::new().accept(stream).await {
         while let Ok(Some(message)) = ws.recv().await {
             let _ = ws.feed(message).await;

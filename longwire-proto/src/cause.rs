@@ -387,6 +387,8 @@ impl fmt::Display for Cause {
     }
 }
 
+impl std::error::Error for Cause {}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -475,6 +477,22 @@ mod tests {
             let given_up = matches!(cause, Cause::PingTimeout | Cause::WriteTimeout);
             assert_eq!(cause.lingers(), sends && !given_up, "{cause:?}");
         }
+    }
+
+    /// RFC 6455 5.5: a Close frame has room for 123 bytes of reason.
+    #[test]
+    fn every_reason_fits_in_a_close_frame() {
+        for cause in all() {
+            let reason =
+                if let Cause::Protocol(error) = cause { error.to_string() } else { cause.reason().into() };
+            assert!(reason.len() <= crate::MAX_REASON, "{reason}");
+        }
+        let longest = [
+            ProtocolError::MessageTooBig { limit: usize::MAX },
+            ProtocolError::TooManyFragments { limit: u32::MAX },
+            ProtocolError::TooManyControlFrames { limit: u16::MAX },
+        ];
+        assert!(longest.iter().all(|error| error.to_string().len() <= crate::MAX_REASON));
     }
 
     #[test]

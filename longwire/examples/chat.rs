@@ -130,16 +130,19 @@ impl Handler for Rooms {
     }
 }
 
-fn start(address: &str) -> std::io::Result<Running> {
+/// Starts the server. Returns the address that it listens on, too.
+fn start(address: &str) -> Result<(Running, SocketAddr)> {
     let acceptor = Acceptor::new().config(Config::server().max_message(MESSAGE));
     let engine = Engine::new(Rooms::default()).acceptor(acceptor);
-    engine.slow_consumers(SlowConsumer::drop_oldest(BACKLOG)).listen(address)
+    let running = engine.slow_consumers(SlowConsumer::drop_oldest(BACKLOG)).listen(address)?;
+    let address = running.local_addr().ok_or("the engine has no listener")?;
+    Ok((running, address))
 }
 
 #[tokio::main(flavor = "current_thread")]
 async fn serve(address: &str) -> Result<()> {
-    let mut running = start(address)?;
-    println!("ws://{}/ROOM?name=NAME", running.local_addr().ok_or("the engine listens nowhere")?);
+    let (mut running, address) = start(address)?;
+    println!("ws://{address}/ROOM?name=NAME");
     tokio::signal::ctrl_c().await?;
     running.handle().shutdown(Shutdown::new(1001, "下班了").spread(Duration::from_secs(1)));
     Ok(running.ended().await?)
@@ -174,8 +177,7 @@ fn printable(text: &str) -> String {
 }
 
 fn demo() -> Result<()> {
-    let running = start("127.0.0.1:0")?;
-    let address = running.local_addr().ok_or("the engine listens nowhere")?;
+    let (running, address) = start("127.0.0.1:0")?;
     let enter = |room: &str, name: &str| blocking::connect(format!("ws://{address}/{room}?name={name}"));
 
     let mut ming = enter("茶馆", "小明")?;

@@ -116,6 +116,6 @@ fn values_to_test_with_can_be_made() {
     assert!(refused.is_retryable());
     assert_eq!(refused.to_string(), "refused with status 503 Service Unavailable: 稍后再试");
     let closed = Closed::new(Side::Peer, Some(CloseFrame::new(CloseCode::POLICY, "")));
-    assert!(!Cause::Closed(closed).is_retryable());
+    assert_eq!(Cause::Closed(closed).retry(), longwire::reconnect::Retry::Never);
     assert_eq!(Attempt::new(3, 1).number, 3);
 }

@@ -51,7 +51,7 @@ async fn run(row: &Row, role: Role) {
     let (error, closed, at) = support::soon(receives).await.unwrap();
     let (name, end) = (row.name, &row.end);
     let cause = match (&error, &closed) {
-        (Some(error), None) => error.cause().expect("the end of a connection"),
+        (Some(error), None) => error.cause().expect("it ended the connection"),
         (None, Some(closed)) => closed.cause(),
         both => panic!("{name}, {role:?}: {both:?}"),
     };

@@ -1,4 +1,4 @@
-//! What the header of a frame says besides its length: which message it belongs to, and how.
+//! The part of a frame's header that does not depend on its length.
 
 use crate::frame::{Header, OpCode};
 use crate::message::Kind;

@@ -15,7 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use crate::connection::driver::Ending;
 use crate::connection::part::OutgoingPart;
 use crate::connection::pings::Pings;
-use crate::connection::scratch::{self, Lent};
+use crate::connection::scratch::{self, Scratch};
 use crate::connection::shutdown::Member;
 use crate::connection::timer::{Timer, now};
 use crate::connection::wakers::Wakers;
@@ -55,8 +55,8 @@ use crate::observe::recorder::Watch;
 pub struct WebSocket<S = Transport> {
     pub(crate) stream: S,
     pub(crate) core: Connection,
-    /// What it needs only while something is pending.
-    pub(crate) lent: Option<Box<Lent>>,
+    /// What is held only while something is pending.
+    pub(crate) lent: Option<Box<Scratch>>,
     pub(crate) timer: Timer,
     subprotocol: Option<Box<str>>,
     /// Made when the connection begins to end.
@@ -78,7 +78,7 @@ impl<S> WebSocket<S> {
         Self {
             stream,
             core,
-            lent: (!input.is_empty()).then(|| Box::new(Lent::new(input))),
+            lent: (!input.is_empty()).then(|| Box::new(Scratch::new(input))),
             timer: Timer::default(),
             subprotocol: subprotocol.map(Into::into),
             ending: None,

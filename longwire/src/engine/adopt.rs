@@ -1,51 +1,31 @@
-//! Connections whose opening handshake somebody else answers, such as a stream of HTTP/2 (RFC 8441): how they come to a
-//! loop, and the task that carries their bytes to it and back.
+//! Connections whose opening handshake the caller answers, for example streams of HTTP/2 (RFC 8441).
 
-use std::collections::HashMap;
 use std::fmt;
-use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpStream};
 use std::os::fd::OwnedFd;
-use std::pin::{Pin, pin};
 use std::sync::{Arc, OnceLock};
-use std::task::Poll;
-use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
 use http::{HeaderMap, Request, StatusCode};
-use longwire_proto::DeflateParameters;
 use longwire_proto::handshake::Refusal;
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
+use longwire_proto::{Config, DeflateParameters};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
-use tokio::time::timeout;
-use tokio_util::io::poll_read_buf;
 
-use super::event_loop::Loop;
-use super::event_loop::admission::{Admission, OpeningTask, Permit};
-use super::event_loop::opening::{Accepted, arrive, let_in_unanswered};
-use super::handler::Handler;
+use super::carry::carry;
 use super::mailbox::command::Command;
 use super::mailbox::handle::Handle;
-use super::socket::layer::{Carried, Layer};
-use crate::connection::scratch;
-use crate::end::Error;
-
-/// How long a stream may take no byte of what has left the loop.
-const STUCK: Duration = Duration::from_secs(30);
-
-/// How long the peer of a connection that is over may take to end its direction.
-const AFTERWARDS: Duration = Duration::from_secs(10);
+use super::permit::Permit;
 
 impl Handle {
-    /// Lets in a connection whose opening handshake the caller answers, and whose bytes come on any stream: a stream of
-    /// HTTP/2 (RFC 8441), or what hyper has upgraded. It has the callbacks, topics, limits and the end that all others
-    /// have.
+    /// Asks the engine to accept a connection whose opening handshake the caller answers, and whose bytes come on any
+    /// stream: a stream of HTTP/2 (RFC 8441), or what hyper has upgraded. Such a connection has the same callbacks, topics
+    /// and limits as all others.
     ///
-    /// [`Engine::on_request`](super::Engine::on_request) and [`Handler::on_request`](super::Handler::on_request) see `request`, on the
-    /// thread of the loop with the fewest connections. The rules of the handshake, which pages may connect among
-    /// them, are the caller's to check before. Answer with [`Invitation::headers`], then hand over the stream:
+    /// [`Engine::on_request`](super::Engine::on_request) and [`Handler::on_request`](super::Handler::on_request) decide about
+    /// `request`, on the thread of the loop with the fewest connections. The caller has to check the rules of the handshake
+    /// before, including the Origin. Answer with [`Invitation::headers`], then hand over the stream:
     ///
     /// ```
     /// # use longwire::engine::Handle;
@@ -66,14 +46,15 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// The answer to a client that is refused; 503 when the engine comes to its end.
+    /// The response to a client that is rejected; 503 if the engine is shutting down.
     ///
     /// # Cancel safety
     ///
-    /// A future that is dropped lets nobody in.
+    /// Dropping the future drops the connection's state.
     pub async fn invite(&self, request: Request<()>, from: SocketAddr) -> Result<Invitation, Refusal> {
         let ends = || {
-            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "This server comes to its end: come again later.")
+            let text = "The server is shutting down; try again later.";
+            Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text)
         };
         let mailbox = self.mailbox(self.mailboxes().least_busy());
         let (reply, replied) = oneshot::channel();
@@ -84,9 +65,9 @@ impl Handle {
     }
 }
 
-/// A connection that an engine has let in, and that has no stream yet. Dropped, its state is dropped.
+/// A connection that an engine has accepted, and that has no stream yet. Dropping it drops the connection's state.
 pub struct Invitation {
-    /// Until it is adopted.
+    /// `None` once it is adopted.
     engine: Option<Handle>,
     at: u16,
     ticket: u64,
@@ -100,27 +81,46 @@ impl fmt::Debug for Invitation {
 }
 
 impl Invitation {
-    /// What [`Handler::on_request`](super::Handler::on_request) has added to the answer.
+    pub(crate) const fn new(engine: Handle, at: u16, ticket: u64, headers: HeaderMap) -> Self {
+        Self { engine: Some(engine), at, ticket, headers }
+    }
+
+    /// Returns the headers that [`Handler::on_request`](super::Handler::on_request) has added to the response.
     pub const fn headers(&self) -> &HeaderMap {
         &self.headers
     }
 
-    /// The answer is on its way: gives the engine the stream, and what was agreed on. A task on the caller's runtime
-    /// carries its bytes, and holds no buffer while there are none. Behind a stream that takes no byte of what has
-    /// left the loop for 30 s, or does not end 10 s after the connection has, nobody waits.
+    /// Hands over the stream and what was negotiated, once the response is on its way.
+    ///
+    /// A task on the caller's runtime carries the bytes. It holds no buffer while there are none. It drops a stream that
+    /// takes no byte, or does not flush, for 30 s, and one that does not end within 10 s after the connection.
     ///
     /// # Errors
     ///
-    /// What the operating system says of a pair of sockets, by which the bytes come to the loop.
+    /// The error of the operating system if there is no pair of sockets, which connects the task with the loop.
     ///
     /// # Panics
     ///
-    /// Outside of a Tokio runtime.
+    /// If called outside of a Tokio runtime.
     pub fn adopt<S>(
+        self,
+        stream: S,
+        subprotocol: Option<&str>,
+        deflate: Option<DeflateParameters>,
+    ) -> io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        self.adopt_with(stream, subprotocol, deflate, None)
+    }
+
+    /// Like [`adopt`](Self::adopt), with a configuration other than that of the engine's acceptor.
+    pub(crate) fn adopt_with<S>(
         mut self,
         stream: S,
         subprotocol: Option<&str>,
         deflate: Option<DeflateParameters>,
+        config: Option<Arc<Config>>,
     ) -> io::Result<()>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -129,20 +129,21 @@ impl Invitation {
         near.set_nonblocking(true)?;
         far.set_nonblocking(true)?;
         let far = UnixStream::from_std(far)?;
-        let failed = Arc::default();
+        let failure = Arc::default();
         let adoption = Adoption {
             ticket: self.ticket,
-            // The calls of the system that a loop makes are the same for all sockets of streams.
+            // A loop makes the same calls of the system for TCP and for a pair.
             socket: TcpStream::from(OwnedFd::from(near)),
-            failed: Arc::clone(&failed),
+            failure: Arc::clone(&failure),
             subprotocol: subprotocol.map(Into::into),
             deflate,
+            config,
         };
         if let Some(engine) = self.engine.take() {
-            // An engine that has ended drops it: that is the end of the stream.
+            // An engine that has stopped drops its end of the pair, which ends the task.
             let _ = engine.mailbox(self.at).push(Command::Adopt(adoption));
         }
-        tokio::spawn(carry(stream, far, failed));
+        tokio::spawn(carry(stream, far, failure));
         Ok(())
     }
 }
@@ -155,173 +156,21 @@ impl Drop for Invitation {
     }
 }
 
-/// A request to let somebody in.
+/// A request that a loop is to decide about.
 pub(crate) struct Invite {
-    request: Request<()>,
-    from: SocketAddr,
-    permit: Permit,
-    reply: oneshot::Sender<Result<Invitation, Refusal>>,
+    pub(crate) request: Request<()>,
+    pub(crate) from: SocketAddr,
+    pub(crate) permit: Permit,
+    pub(crate) reply: oneshot::Sender<Result<Invitation, Refusal>>,
 }
 
-/// The stream of somebody who was let in.
+/// The stream of a connection that was accepted.
 pub(crate) struct Adoption {
-    ticket: u64,
-    socket: TcpStream,
-    failed: Arc<OnceLock<Error>>,
-    subprotocol: Option<Box<str>>,
-    deflate: Option<DeflateParameters>,
-}
-
-/// Those who were let in and have no stream yet.
-pub(crate) struct Invitations<S> {
-    next: u64,
-    by_ticket: HashMap<u64, (Accepted<S>, SocketAddr, Permit)>,
-}
-
-impl<S> Default for Invitations<S> {
-    fn default() -> Self {
-        Self { next: 0, by_ticket: HashMap::new() }
-    }
-}
-
-impl<S> Invitations<S> {
-    fn put(&mut self, accepted: Accepted<S>, from: SocketAddr, permit: Permit) -> u64 {
-        self.next += 1;
-        self.by_ticket.insert(self.next, (accepted, from, permit));
-        self.next
-    }
-
-    pub(crate) fn take(&mut self, ticket: u64) -> Option<(Accepted<S>, SocketAddr, Permit)> {
-        self.by_ticket.remove(&ticket)
-    }
-}
-
-impl<H: Handler> OpeningTask<H> {
-    /// Lets it in if it may: its ticket, and the headers of its answer.
-    async fn invite(
-        &self,
-        mut request: Request<()>,
-        from: SocketAddr,
-        permit: Permit,
-    ) -> Result<(u64, HeaderMap), Refusal> {
-        let from = arrive(&self.options, &mut request, from)?;
-        self.run_request_hook(&mut request, from).await?;
-        let (accepted, headers) = let_in_unanswered(&self.options, request, from)?;
-        Ok((self.tasks.invited.borrow_mut().put(accepted, from, permit), headers))
-    }
-}
-
-impl<H: Handler> Loop<H> {
-    pub(crate) fn invite(&self, invite: Invite) {
-        let Invite { request, from, permit, mut reply } = invite;
-        let (task, at) = (self.task(), self.local.at);
-        self.spawn(async move {
-            let closing = task.tasks.closing.clone();
-            let asked =
-                super::event_loop::admission::unless(task.invite(request, from, permit), reply.closed());
-            let Some(Some(invited)) = closing.run_until_cancelled(Box::pin(asked)).await else { return };
-            // Should nobody take it any more, it is dropped, and says so to this loop.
-            let engine = Some(task.engine.clone());
-            let invitation = invited.map(|(ticket, headers)| Invitation { engine, at, ticket, headers });
-            drop(reply.send(invitation));
-        });
-    }
-
-    pub(crate) fn adopt(&mut self, adoption: Adoption) {
-        let Adoption { ticket, socket, failed, subprotocol, deflate } = adoption;
-        let invited = self.tasks.invited.borrow_mut().take(ticket);
-        let Some((mut accepted, from, permit)) = invited else { return };
-        accepted.subprotocol = subprotocol;
-        accepted.deflate = deflate;
-        let layer = Some(Layer::Carried(Box::new(Carried { from, failed })));
-        self.take_in(Admission { stream: socket, layer, accepted, input: Bytes::new(), permit });
-    }
-}
-
-/// Carries the bytes of a stream to a loop and back, until both directions have ended.
-async fn carry<S>(stream: S, socket: UnixStream, failed: Arc<OnceLock<Error>>)
-where
-    S: AsyncRead + AsyncWrite + Unpin,
-{
-    let (mut from_peer, mut to_peer) = tokio::io::split(stream);
-    let (mut from_loop, mut to_loop) = socket.into_split();
-    let mut inward = pin!(async {
-        if let Err(Stopped::Reading(error)) = copy(&mut from_peer, &mut to_loop, None).await {
-            let _ = failed.set(error.into());
-        }
-        // If it fails the loop has gone.
-        let _ = to_loop.shutdown().await;
-    });
-    let mut outward = pin!(async {
-        match copy(&mut from_loop, &mut to_peer, Some(STUCK)).await {
-            Err(Stopped::Writing(error)) => {
-                let _ = failed.set(error.into());
-                false
-            }
-            // The loop has said all that it has to say.
-            Ok(()) | Err(Stopped::Reading(_)) => {
-                matches!(timeout(STUCK, to_peer.shutdown()).await, Ok(Ok(())))
-            }
-        }
-    });
-    let mut said_all = false;
-    let well = poll_fn(|cx| {
-        said_all = said_all || inward.as_mut().poll(cx).is_ready();
-        outward.as_mut().poll(cx)
-    })
-    .await;
-    if well && !said_all {
-        let _ = timeout(AFTERWARDS, inward).await;
-    }
-}
-
-/// Which side of a copy has failed.
-enum Stopped {
-    Reading(io::Error),
-    Writing(io::Error),
-}
-
-/// Copies until the end, by way of the thread's blocks; each write may wait for so long.
-async fn copy<R, W>(from: &mut R, to: &mut W, stuck: Option<Duration>) -> Result<(), Stopped>
-where
-    R: AsyncRead + Unpin,
-    W: AsyncWrite + Unpin,
-{
-    loop {
-        let mut block = read_block(from).await.map_err(Stopped::Reading)?;
-        if block.is_empty() {
-            return Ok(());
-        }
-        while block.has_remaining() {
-            let write = to.write_buf(&mut block);
-            let written = match stuck {
-                Some(time) => {
-                    timeout(time, write).await.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into()))
-                }
-                None => write.await,
-            };
-            match written {
-                Ok(0) => return Err(Stopped::Writing(io::ErrorKind::WriteZero.into())),
-                Ok(_) => {}
-                Err(error) => return Err(Stopped::Writing(error)),
-            }
-        }
-        scratch::give_back(block);
-        to.flush().await.map_err(Stopped::Writing)?;
-    }
-}
-
-/// Reads once; empty at the end. Queued holds no block.
-async fn read_block<R: AsyncRead + Unpin>(from: &mut R) -> io::Result<BytesMut> {
-    poll_fn(|cx| {
-        let mut block = scratch::block();
-        match poll_read_buf(Pin::new(&mut *from), cx, &mut block) {
-            Poll::Ready(read) => Poll::Ready(read.map(|_| block)),
-            Poll::Pending => {
-                scratch::give_back(block);
-                Poll::Pending
-            }
-        }
-    })
-    .await
+    pub(crate) ticket: u64,
+    pub(crate) socket: TcpStream,
+    /// Where the task that carries the bytes puts the error of the stream.
+    pub(crate) failure: Arc<OnceLock<Arc<io::Error>>>,
+    pub(crate) subprotocol: Option<Box<str>>,
+    pub(crate) deflate: Option<DeflateParameters>,
+    pub(crate) config: Option<Arc<Config>>,
 }

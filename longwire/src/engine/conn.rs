@@ -5,19 +5,19 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use bytes::Buf;
-use longwire_proto::{CloseCode, CloseFrame, DeflateParameters, Outgoing, SharedFrame};
+use longwire_proto::{Cause, CloseCode, CloseFrame, DeflateParameters, Outgoing, SharedFrame};
 
 use super::entry::{Entry, Local};
 use super::mailbox::command::Command;
 use super::mailbox::handle::{ConnHandle, Handle};
 use super::mailbox::id::Id;
 use super::slab::Key;
-use super::socket::layer::Layer;
+use super::socket::Layer;
 use super::topics::backlog::{Evicted, Published, Queued};
-use super::topics::{Logged, NOBODY};
-use crate::end::{Error, SendError};
+use super::topics::{LogCursor, Logged};
+use crate::end::SendError;
 
-/// A connection, in a callback about it.
+/// A connection, as callbacks get it.
 pub struct Conn<'a> {
     pub(crate) key: Key,
     pub(crate) entry: &'a mut Entry,
@@ -32,7 +32,7 @@ impl std::fmt::Debug for Conn<'_> {
 }
 
 impl Conn<'_> {
-    /// Its name.
+    /// Returns the connection's identifier.
     pub const fn id(&self) -> Id {
         Id { at: self.local.at, key: self.key }
     }
@@ -42,46 +42,47 @@ impl Conn<'_> {
         self.engine().conn(self.id())
     }
 
-    /// A handle on the engine.
+    /// Returns a handle on the engine.
     pub fn engine(&self) -> Handle {
         self.local.engine.clone()
     }
 
-    /// The peer's address: that of the socket, where a proxy stands before it the proxy's.
+    /// Returns the address of the socket's remote end. Behind a proxy that is the proxy's; see
+    /// [`Engine::trusted_proxies`](super::Engine::trusted_proxies) for the client's.
     ///
     /// # Errors
     ///
-    /// What the operating system says, such as when the socket is no longer connected.
+    /// The error of the operating system, for example if the socket is no longer connected.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
-        match self.entry.held.as_ref().and_then(|held| held.layer.as_ref()) {
+        match self.entry.buffers.as_ref().and_then(|buffers| buffers.layer.as_ref()) {
             Some(Layer::Carried(carried)) => Ok(carried.from),
             _ => self.stream.peer_addr(),
         }
     }
 
-    /// How messages are compressed, if that was negotiated (RFC 7692).
+    /// Returns the negotiated compression parameters (RFC 7692); `None` if compression was not negotiated.
     pub const fn deflate(&self) -> Option<DeflateParameters> {
         self.entry.core.deflate()
     }
 
-    /// Messages may be sent: no Close frame has passed and nothing has failed.
-    pub fn is_open(&self) -> bool {
-        self.entry.core.is_open() && !self.entry.is_ending()
+    /// Returns whether messages can be sent: no Close frame was sent or received, and nothing has failed.
+    pub const fn is_open(&self) -> bool {
+        self.entry.core.is_open()
     }
 
-    /// Bytes that wait to be written.
+    /// Returns the number of bytes that wait to be written.
     pub fn buffered_amount(&self) -> usize {
-        self.local.out.remaining() + self.entry.held.as_ref().map_or(0, |held| held.backlog.bytes())
+        self.local.out.remaining() + self.entry.buffers.as_ref().map_or(0, |buffers| buffers.backlog.bytes())
     }
 
-    /// Sends a message: it is written, with all others, when what was read is worked off.
+    /// Queues a message. Everything that is queued is written together, once all that was read is processed.
     ///
     /// # Errors
     ///
-    /// [`SendError::Full`] if [`Config::write_buffer`](crate::Config::write_buffer) bytes wait already:
-    /// nothing was queued, and [`Handler::drained`](super::Handler::drained) is called when they are written. There is
-    /// always room for one answer to each message that is received: nothing is read from a peer that is so far
-    /// behind. [`SendError::Closed`] if the connection is closing.
+    /// [`SendError::Full`] if [`Config::write_buffer`](crate::Config::write_buffer) bytes are already queued: the message
+    /// was not queued, and the engine calls [`Handler::drained`](super::Handler::drained) when everything is written.
+    /// One reply to each received message always has room, because the engine stops reading from a connection whose
+    /// write buffer is full. [`SendError::Closed`] if the connection is closing.
     #[inline]
     pub fn send<'m>(&mut self, message: impl Into<Outgoing<'m>>) -> Result<(), SendError> {
         let message = message.into();
@@ -95,12 +96,12 @@ impl Conn<'_> {
         Ok(())
     }
 
-    /// Whether what is sent goes to the outbox, or behind what waits already.
+    /// Whether a message goes to the outbox; if not, it goes behind the backlog.
     #[inline]
     fn check_room(&mut self) -> Result<bool, SendError> {
         self.catch_up();
         self.check_full()?;
-        Ok(self.entry.held.as_ref().is_none_or(|held| held.backlog.is_empty()))
+        Ok(self.entry.buffers.as_ref().is_none_or(|buffers| buffers.backlog.is_empty()))
     }
 
     #[inline]
@@ -109,27 +110,27 @@ impl Conn<'_> {
             return Ok(());
         }
         if self.is_open() {
-            // So it is told when there is room.
-            self.entry.held().was_blocked = true;
+            // The application waits for `drained` now.
+            self.entry.buffers_mut().was_blocked = true;
         }
         Err(SendError::Full)
     }
 
     #[cold]
-    fn wait(&mut self, what: Queued) -> Result<(), SendError> {
+    fn wait(&mut self, message: Queued) -> Result<(), SendError> {
         if !self.is_open() {
             return Err(SendError::Closed);
         }
         let now = self.local.now;
-        self.entry.held().backlog.push(what, now);
+        self.entry.buffers_mut().backlog.push(message, now);
         Ok(())
     }
 
-    /// Sends a Ping with up to 125 bytes. Keepalive needs no help.
+    /// Sends a Ping with up to 125 bytes of payload. Keepalive sends its own.
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send); [`SendError::ControlTooLong`].
+    /// The same as [`send`](Self::send), and [`SendError::ControlTooLong`] if the payload is too long.
     pub fn ping(&mut self, payload: impl AsRef<[u8]>) -> Result<(), SendError> {
         self.check_full()?;
         self.entry.core.ping(payload.as_ref(), &mut self.local.out)?;
@@ -137,14 +138,13 @@ impl Conn<'_> {
         Ok(())
     }
 
-    /// Starts the closing handshake, behind what waits. What is received from now on is dropped;
-    /// [`Handler::closed`](super::Handler::closed) follows, within
-    /// [`Config::close_timeout`](crate::Config::close_timeout) at the latest. Closing what is closing is no
-    /// error.
+    /// Starts the closing handshake, behind the messages that are queued. Messages that still arrive are discarded. The
+    /// engine calls [`Handler::closed`](super::Handler::closed) within
+    /// [`Config::close_timeout`](crate::Config::close_timeout). Does nothing if the connection is closing.
     ///
     /// # Errors
     ///
-    /// [`SendError::InvalidCloseCode`] or [`SendError::ReasonTooLong`].
+    /// [`SendError::InvalidCloseCode`] or [`SendError::ReasonTooLong`] (RFC 6455 7.4, 5.5).
     pub fn close(&mut self, code: impl Into<CloseCode>, reason: &str) -> Result<(), SendError> {
         self.close_with(CloseFrame::new(code, reason))
     }
@@ -157,53 +157,62 @@ impl Conn<'_> {
         self.catch_up();
         self.write_backlog(usize::MAX);
         self.entry.core.close(&frame, &mut self.local.out, self.local.now)?;
-        self.entry.held().sent = Some(frame);
         self.local.topics.unsubscribe_all(&mut self.entry.subscriptions);
         Ok(())
     }
 
-    /// Subscribes to a topic; `false` if it was, or is closing.
+    /// Subscribes the connection to a topic. Returns `false` if it already is, or is closing.
     pub fn subscribe(&mut self, topic: &str) -> bool {
         if !self.is_open() {
             return false;
         }
-        // What was published before is not for it.
-        self.catch_up_before_subscribing();
+        // It does not get what was published before it subscribed.
+        if !self.local.log.is_empty() {
+            self.leave_batch();
+            self.deliver_log();
+        }
         let Local { topics, slow, .. } = &mut *self.local;
         topics.subscribe(topic, self.key.index, &mut self.entry.subscriptions, || slow(topic))
     }
 
-    /// Unsubscribes; `false` if it was not subscribed.
+    /// Unsubscribes the connection from a topic. Returns `false` if it was not subscribed.
     pub fn unsubscribe(&mut self, topic: &str) -> bool {
-        // What was published before is.
+        // It gets what was published before it unsubscribed.
         self.catch_up();
         self.local.topics.unsubscribe(topic, &mut self.entry.subscriptions)
     }
 
-    /// Whether it is subscribed.
+    /// Returns whether the connection is subscribed to a topic.
     pub fn is_subscribed(&self, topic: &str) -> bool {
         self.local.topics.find(topic).is_some_and(|topic| self.entry.subscriptions.contains(topic))
     }
 
-    /// Publishes a message to all others who are subscribed to `topic`, on all threads: encoded and
-    /// compressed once, and delivered at the end of the turn, in the order in which it was published. To
-    /// publish it needs not be subscribed itself.
+    /// Publishes a message to all other subscribers of `topic`, on all threads. This connection need not be subscribed.
+    ///
+    /// The message is encoded and compressed once. It is delivered at the end of the loop's iteration, and each
+    /// subscriber gets messages of one publisher in the order in which they were published.
     pub fn publish<'m>(&mut self, topic: &str, message: impl Into<Outgoing<'m>>) {
-        self.publish_frame(topic, None, &SharedFrame::new(message), self.key.index);
+        self.publish_frame(topic, None, &SharedFrame::new(message), Some(self.key.index));
     }
 
-    /// As [`publish`](Self::publish), to this connection too if it is subscribed.
+    /// Like [`publish`](Self::publish), but this connection gets the message too if it is subscribed.
     pub fn publish_to_all<'m>(&mut self, topic: &str, message: impl Into<Outgoing<'m>>) {
-        self.publish_frame(topic, None, &SharedFrame::new(message), NOBODY);
+        self.publish_frame(topic, None, &SharedFrame::new(message), None);
     }
 
-    /// As [`publish`](Self::publish), with a key such as the name of a quote: see
+    /// Like [`publish`](Self::publish), with a key such as a stock symbol: see
     /// [`SlowConsumer::keep_latest`](super::SlowConsumer::keep_latest).
     pub fn publish_latest<'m>(&mut self, topic: &str, key: &str, message: impl Into<Outgoing<'m>>) {
-        self.publish_frame(topic, Some(key.into()), &SharedFrame::new(message), self.key.index);
+        self.publish_frame(topic, Some(key.into()), &SharedFrame::new(message), Some(self.key.index));
     }
 
-    fn publish_frame(&mut self, topic: &str, key: Option<Arc<str>>, frame: &SharedFrame, except: u32) {
+    fn publish_frame(
+        &mut self,
+        topic: &str,
+        key: Option<Arc<str>>,
+        frame: &SharedFrame,
+        except: Option<u32>,
+    ) {
         let at = self.local.at;
         let others = (0..).zip(self.local.engine.mailboxes().iter()).filter(|(other, _)| *other != at);
         let mut name: Option<Arc<str>> = None;
@@ -215,76 +224,82 @@ impl Conn<'_> {
                 self.local.counters.dropped += 1;
             }
         }
-        self.publish_beside(topic, key, frame, except);
+        self.publish_in_loop(topic, key, frame, except);
     }
 
-    /// Publishes to those of its own loop: to all but `except`, which is this connection or nobody.
-    fn publish_beside(&mut self, topic: &str, key: Option<Arc<str>>, frame: &SharedFrame, except: u32) {
+    /// Publishes to the subscribers of this connection's loop; `except` is this connection, if it is not to get the
+    /// message.
+    fn publish_in_loop(
+        &mut self,
+        topic: &str,
+        key: Option<Arc<str>>,
+        frame: &SharedFrame,
+        except: Option<u32>,
+    ) {
         if let Some(topic) = self.local.topics.find(topic) {
-            if except != NOBODY && self.entry.subscriptions.contains(topic) {
+            if except.is_some() && self.entry.subscriptions.contains(topic) {
                 self.leave_batch();
             }
             self.local.log.push(Logged { topic, frame: frame.clone(), key, except });
         }
     }
 
-    /// Publishes to the others of its own loop.
-    pub(crate) fn publish_to_others(&mut self, topic: &str, key: Option<Arc<str>>, frame: &SharedFrame) {
-        self.publish_beside(topic, key, frame, self.key.index);
+    /// Publishes to the other subscribers of this connection's loop.
+    pub(crate) fn publish_to_others_in_loop(
+        &mut self,
+        topic: &str,
+        key: Option<Arc<str>>,
+        frame: &SharedFrame,
+    ) {
+        self.publish_in_loop(topic, key, frame, Some(self.key.index));
     }
 
-    /// From here on this connection's place in the log is its own.
-    pub(crate) fn leave_batch(&mut self) {
-        if self.entry.log_cursor == 0 {
-            self.local.apart.push(self.key.index);
-            self.entry.log_cursor = 1;
+    /// From here on this connection gets the log by itself: what it is to get is no longer what its topic's batch is.
+    fn leave_batch(&mut self) {
+        if self.entry.log_cursor.is_none() {
+            self.local.individual.push(self.key.index);
+            self.entry.log_cursor = Some(LogCursor::START);
         }
     }
 
-    /// Takes what was published in this turn, so that what it is sent now comes behind.
+    /// Delivers what was published before, so that what is sent now comes behind it.
     #[inline]
-    pub(crate) fn catch_up(&mut self) {
-        if !self.local.log.entries.is_empty() && !self.entry.subscriptions.is_empty() {
+    fn catch_up(&mut self) {
+        if !self.local.log.is_empty() && !self.entry.subscriptions.is_empty() {
             self.leave_batch();
-            self.deliver_from_log();
+            self.deliver_log();
         }
     }
 
-    fn catch_up_before_subscribing(&mut self) {
-        if !self.local.log.entries.is_empty() {
-            self.leave_batch();
-            self.deliver_from_log();
-        }
-    }
-
+    /// Delivers what the connection has not got yet of the log.
     #[inline(never)]
-    pub(crate) fn deliver_from_log(&mut self) {
-        // Out of the way, for it is taken from while the connection is given.
+    pub(crate) fn deliver_log(&mut self) {
+        let Some(cursor) = self.entry.log_cursor else { return };
+        // Out of the way, for delivering borrows the rest of `local`. It publishes nothing.
         let log = std::mem::take(&mut self.local.log);
-        let from = (self.entry.log_cursor as usize).saturating_sub(1);
-        for logged in log.entries.get(from..).unwrap_or_default() {
-            if logged.except != self.key.index && self.entry.subscriptions.contains(logged.topic) {
+        let (entries, end) = log.after(cursor);
+        for logged in entries {
+            if logged.except != Some(self.key.index) && self.entry.subscriptions.contains(logged.topic) {
                 self.deliver(logged);
             }
         }
-        self.entry.log_cursor = log.entries.len() as u32 + 1;
+        self.entry.log_cursor = Some(end);
         self.local.log = log;
     }
 
-    /// Gives it a published message: to the outbox, or behind what waits.
-    pub(crate) fn deliver(&mut self, logged: &Logged) {
+    /// Queues a published message in the outbox, or in the backlog of a connection that does not keep up.
+    fn deliver(&mut self, logged: &Logged) {
         if !self.is_open() {
             return;
         }
         let (kind, length) = (logged.frame.kind(), logged.frame.payload_len());
         self.local.counters.sent.add(kind, length, true);
-        let waits = self
-            .entry
-            .held
-            .as_ref()
-            .is_some_and(|held| held.was_blocked || held.paused || !held.backlog.is_empty());
-        if !waits {
-            // It is open and no message in parts is ever under way here.
+        let keeps_up =
+            self.entry.buffers.as_ref().is_none_or(|buffers| {
+                !buffers.was_blocked && !buffers.is_paused && buffers.backlog.is_empty()
+            });
+        if keeps_up {
+            // It cannot fail: the connection is open, and the engine sends no messages in parts.
             let _ = self.entry.core.send_shared(&logged.frame, &mut self.local.out);
             return;
         }
@@ -292,28 +307,28 @@ impl Conn<'_> {
         let (frame, key) = (logged.frame.clone(), logged.key.clone());
         let published = Published { frame, topic: Arc::clone(&topic.name), key, slow: topic.slow };
         let (ahead, now) = (self.local.out.remaining(), self.local.now);
-        let evicted = self.entry.held().backlog.publish(published, ahead, now);
-        self.relieved(evicted);
+        let evicted = self.entry.buffers_mut().backlog.publish(published, ahead, now);
+        self.evict(evicted);
     }
 
-    pub(crate) fn relieved(&mut self, evicted: Evicted) {
+    /// Acts upon what a backlog had to give up.
+    pub(crate) fn evict(&mut self, evicted: Evicted) {
         self.local.counters.dropped += evicted.dropped;
         self.local.counters.replaced += evicted.replaced;
         if evicted.close {
             let Local { out, now, .. } = &mut *self.local;
-            self.entry.core.fail(longwire_proto::Cause::SlowConsumer, out, *now);
-            self.entry.end(Err(Error::SlowConsumer));
+            self.entry.core.fail(Cause::SlowConsumer, out, *now);
         }
     }
 
-    /// Moves what waits to the outbox, until that has `most` bytes.
+    /// Moves the backlog to the outbox, until that has `most` bytes.
     pub(crate) fn write_backlog(&mut self, most: usize) {
-        let Some(held) = &mut self.entry.held else { return };
+        let Some(buffers) = &mut self.entry.buffers else { return };
         while self.local.out.remaining() < most
-            && let Some(waiting) = held.backlog.pop()
+            && let Some(waiting) = buffers.backlog.pop()
         {
             let (core, out) = (&mut self.entry.core, &mut self.local.out);
-            // What may have become impossible by now, such as a message when the peer has closed, is moot.
+            // A message that can no longer be sent, because the connection has been closed meanwhile, is dropped.
             let _ = match waiting {
                 Queued::Direct(message) => core.send_outgoing(message, out),
                 Queued::Published(Published { frame, .. }) => core.send_shared(&frame, out),

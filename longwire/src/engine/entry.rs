@@ -1,192 +1,200 @@
 //! What a loop keeps of an open connection, and what of the loop itself a callback may use.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::Buf;
-use longwire_proto::{Assembler, Cause, CloseCode, CloseFrame, Connection, Outbox, SharedFrame};
+use longwire_proto::{Assembler, Cause, Connection, Outbox, SharedFrame};
 
 use super::conn::Conn;
+use super::mailbox::Mailbox;
 use super::mailbox::handle::Handle;
 use super::options::SlowPolicy;
-use super::socket::layer::Layer;
+use super::socket::Layer;
 use super::topics::backlog::Backlog;
-use super::topics::{Log, Logged, NOBODY, Subscriptions, Topics};
-use crate::end::{Closed, Error, Side};
+use super::topics::{Log, LogCursor, Logged, Subscriptions, Topics};
+use crate::end::Error;
 use crate::observe::counters::Tally;
 
-/// A WebSocket of a loop. One that is idle holds this and nothing else.
+/// A WebSocket of a loop. An idle connection has nothing else.
 pub(crate) struct Entry {
     pub(crate) core: Connection,
     pub(crate) subscriptions: Subscriptions,
-    pub(crate) held: Option<Box<Held>>,
-    /// How far it has log_cursor what was published in this turn, where that is not all or nothing.
-    pub(crate) log_cursor: u32,
+    pub(crate) buffers: Option<Box<Buffers>>,
+    /// How far in the log this connection is, if it no longer gets the log with its topic's batch.
+    pub(crate) log_cursor: Option<LogCursor>,
 }
 
-/// What a connection holds while something is half received, waits to be written, or comes to its end.
+/// What a connection needs only while something is half received or waits to be written, and while it ends. A
+/// connection with a [`Layer`] always has it.
 #[derive(Debug, Default)]
-pub(crate) struct Held {
+pub(crate) struct Buffers {
     pub(crate) out: Outbox,
-    /// What was published and sent behind that.
+    /// Messages that wait behind `out`.
     pub(crate) backlog: Backlog,
     pub(crate) assembler: Assembler,
-    /// What was read and not worked off: the beginning of a header or control frame, or all that came
-    /// while there is no room for answers.
+    /// Input that is not processed yet: the beginning of a header or control frame, or all that was read when the
+    /// connection was paused or its turn was over.
     pub(crate) input: Vec<u8>,
-    /// `input` waits for room.
-    pub(crate) paused: bool,
-    /// A write has found no room, or who sends has been told so, since all was written.
+    /// Nothing is read or processed until the write buffer has room.
+    pub(crate) is_paused: bool,
+    /// A write found no room, or the application was refused, since everything was written for the last time: it is
+    /// told when everything is.
     pub(crate) was_blocked: bool,
-    /// Since when a message or a header is half received.
-    pub(crate) begun: Option<Instant>,
-    /// The Close frame that we sent first.
-    pub(crate) sent: Option<CloseFrame>,
-    pub(crate) ending: Option<Ending>,
-    /// The stream takes no more bytes. What the peer said before may still be read.
-    pub(crate) broken: Option<Error>,
-    /// What lies between the socket and this connection, from its beginning to its end.
+    /// A message was handed out, and the core does not know it yet.
+    pub(crate) delivered: bool,
+    /// The error of the transport that counts so far.
+    pub(crate) transport: Option<Error>,
+    /// What is between the socket and this connection.
     pub(crate) layer: Option<Layer>,
 }
 
-/// How a connection ends.
-#[derive(Debug)]
-pub(crate) struct Ending {
-    pub(crate) result: Result<Closed, Error>,
-    /// Not worth waiting for the peer.
-    pub(crate) hopeless: bool,
-    /// Our direction of TCP is ended.
-    pub(crate) shut: bool,
-}
-
-impl Held {
-    pub(crate) fn is_needed(&self) -> bool {
+impl Buffers {
+    fn is_needed(&self) -> bool {
         self.was_blocked
-            || self.paused
+            || self.is_paused
+            || self.delivered
             || !self.out.is_empty()
             || !self.backlog.is_empty()
             || !self.input.is_empty()
             || !self.assembler.is_idle()
-            || self.begun.is_some()
-            || self.sent.is_some()
-            || self.ending.is_some()
-            || self.broken.is_some()
+            || self.transport.is_some()
             || self.layer.is_some()
+    }
+
+    /// Bytes that wait to be written.
+    pub(crate) fn waiting(&self) -> usize {
+        self.out.remaining() + self.backlog.bytes()
     }
 }
 
 impl Entry {
-    pub(crate) fn new(core: Connection) -> Self {
-        Self { core, subscriptions: Subscriptions::default(), held: None, log_cursor: 0 }
+    pub(crate) fn new(core: Connection, layer: Option<Layer>) -> Self {
+        let buffers = layer.map(|layer| Box::new(Buffers { layer: Some(layer), ..Buffers::default() }));
+        Self { core, subscriptions: Subscriptions::default(), buffers, log_cursor: None }
     }
 
-    pub(crate) fn held(&mut self) -> &mut Held {
-        self.held.get_or_insert_default()
+    pub(crate) fn buffers_mut(&mut self) -> &mut Buffers {
+        self.buffers.get_or_insert_default()
+    }
+
+    /// Frees the buffers if they are empty and the connection is open.
+    pub(crate) fn release_buffers(&mut self) {
+        if self.buffers.as_ref().is_some_and(|buffers| !buffers.is_needed()) {
+            self.buffers = None;
+        }
+    }
+
+    /// Discards what is of no use to a connection that has ended. What its outbox holds is still written.
+    pub(crate) fn discard_input(&mut self) {
+        if let Some(buffers) = &mut self.buffers {
+            buffers.backlog = Backlog::default();
+            buffers.input = Vec::new();
+            buffers.assembler.reset();
+        }
     }
 
     /// So much waits to be written that nothing more is read.
     pub(crate) fn is_behind(&self) -> bool {
         let limit = self.core.config().write_buffer.get();
-        self.held.as_ref().is_some_and(|held| held.out.remaining() + held.backlog.bytes() >= limit)
+        self.buffers.as_ref().is_some_and(|buffers| buffers.waiting() >= limit)
     }
 
-    pub(crate) fn is_ending(&self) -> bool {
-        self.held.as_ref().is_some_and(|held| held.ending.is_some())
+    pub(crate) fn is_paused(&self) -> bool {
+        self.buffers.as_ref().is_some_and(|buffers| buffers.is_paused)
     }
 
-    /// How the stream that is carried to the socket has failed, if it has.
-    pub(crate) fn carrier_failed(&self) -> Option<Error> {
-        match self.held.as_ref()?.layer.as_ref()? {
-            Layer::Carried(carried) => carried.failed.get().cloned(),
-            #[cfg(feature = "tls")]
-            Layer::Tls(_) => None,
+    pub(crate) fn was_blocked(&self) -> bool {
+        self.buffers.as_ref().is_some_and(|buffers| buffers.was_blocked)
+    }
+
+    /// Stops reading: a peer that does not read is not read from.
+    pub(crate) fn pause(&mut self, now: Instant) {
+        self.buffers_mut().is_paused = true;
+        self.core.pause_reading(now);
+    }
+
+    /// How the stream that a task carries to the socket has failed, if it has.
+    pub(crate) fn carrier_failure(&self) -> Option<Arc<io::Error>> {
+        match self.buffers.as_ref()?.layer.as_ref()? {
+            Layer::Carried(carried) => carried.failure.get().cloned(),
+            #[cfg(any(feature = "tls", test))]
+            _ => None,
         }
     }
 
-    /// Notes how it ends; the first to say so counts.
-    pub(crate) fn end(&mut self, result: Result<Closed, Error>) {
-        let hopeless = !matches!(
-            result,
-            Ok(_)
-                | Err(Error::Protocol(_)
-                    | Error::MessageTimeout
-                    | Error::SlowConsumer
-                    | Error::Panicked
-                    | Error::Eof)
-        );
-        let held = self.held();
-        if held.ending.is_none() {
-            held.ending = Some(Ending { result, hopeless, shut: false });
-            held.backlog = Backlog::default();
-            held.input = Vec::new();
-            held.assembler.reset();
-            held.begun = None;
-        }
-    }
-
-    /// Both Close frames have passed: the first of them says by whom and why.
-    pub(crate) fn closed_by(&mut self, frame: Option<CloseFrame>) {
-        let sent = self.held.as_mut().and_then(|held| held.sent.take());
-        let closed = match sent {
-            Some(sent) => Closed { by: Side::Us, frame: (sent.code != CloseCode::NO_STATUS).then_some(sent) },
-            None => Closed { by: Side::Peer, frame },
-        };
-        self.end(Ok(closed));
-    }
-
-    /// When something is to be done if nothing comes before.
+    /// When to check the deadlines, unless something happens before.
     pub(crate) fn due(&self) -> Option<Instant> {
         static NOTHING: Outbox = Outbox::new();
-        let Some(held) = &self.held else { return self.core.poll_timeout(&NOTHING) };
-        let own = self.core.poll_timeout(&held.out);
-        own.into_iter().chain(self.message_due()).chain(held.backlog.due()).min()
+        let Some(buffers) = &self.buffers else { return self.core.poll_timeout(&NOTHING) };
+        self.core.poll_timeout(&buffers.out).into_iter().chain(buffers.backlog.due()).min()
     }
 
-    /// When the message that is half received is given up.
-    pub(crate) fn message_due(&self) -> Option<Instant> {
-        self.held.as_ref()?.begun?.checked_add(self.core.config().message_timeout?)
+    /// Puts the connection's outbox in the place of the loop's, which is returned, if the connection has one. Its bytes
+    /// must go out before those that are added now.
+    pub(crate) fn lend_outbox(&mut self, local: &mut Local) -> Option<Outbox> {
+        match &mut self.buffers {
+            Some(buffers) if !buffers.out.is_empty() || buffers.out.blocked().is_some() => {
+                Some(std::mem::replace(&mut local.out, std::mem::take(&mut buffers.out)))
+            }
+            _ => None,
+        }
+    }
+
+    /// Takes back what is left in the loop's outbox, which the next connection must find empty. `aside` is the loop's
+    /// own outbox, if the connection's was in its place.
+    pub(crate) fn take_back_outbox(&mut self, aside: Option<Outbox>, local: &mut Local) {
+        let own = match aside {
+            Some(gather) => std::mem::replace(&mut local.out, gather),
+            // Blocked, but empty: TLS has taken all bytes, and the socket has not.
+            None if !local.out.is_empty() || local.out.blocked().is_some() => local.out.detach(),
+            None => return,
+        };
+        if !own.is_empty() || own.blocked().is_some() {
+            self.buffers_mut().out = own;
+        }
     }
 }
 
-/// What belongs to a loop and a callback may use.
+/// The part of a loop that callbacks may use.
 pub(crate) struct Local {
+    /// The number of this loop.
     pub(crate) at: u16,
     pub(crate) engine: Handle,
     pub(crate) now: Instant,
-    /// What the connection that is worked on has to write.
+    /// What the connection whose turn it is has to write; empty between turns.
     pub(crate) out: Outbox,
     pub(crate) topics: Topics,
     pub(crate) log: Log,
-    /// Connections that have log_cursor a part of the log, or are not to catch_up all of it.
-    pub(crate) apart: Vec<u32>,
+    /// Connections that have a [`LogCursor`].
+    pub(crate) individual: Vec<u32>,
     pub(crate) counters: Tally,
     pub(crate) slow: Arc<SlowPolicy>,
 }
 
-/// Calls the application. Should it panic, only this connection fails.
+impl Local {
+    /// The mailbox of this loop.
+    pub(crate) fn mailbox(&self) -> &Mailbox {
+        self.engine.mailbox(self.at)
+    }
+
+    /// Publishes to the subscribers of this loop, for nobody or for another loop.
+    pub(crate) fn publish(&mut self, topic: &str, key: Option<Arc<str>>, frame: SharedFrame) {
+        if let Some(topic) = self.topics.find(topic) {
+            self.log.push(Logged { topic, frame, key, except: None });
+        }
+    }
+}
+
+/// Calls the application. If it panics, only this connection fails.
 #[inline]
 pub(crate) fn guard(conn: &mut Conn<'_>, call: impl FnOnce(&mut Conn<'_>)) {
+    // After a panic nothing is used that the callback may have left half changed, except the application's own state,
+    // which is only dropped.
     if catch_unwind(AssertUnwindSafe(|| call(conn))).is_err() {
         let Local { out, now, .. } = &mut *conn.local;
         conn.entry.core.fail(Cause::Panicked, out, *now);
-        conn.entry.end(Err(Error::Panicked));
-    }
-}
-
-/// Puts what the connection has to write in the place of what the loop gathers, which is given back.
-pub(crate) fn lend_outbox(entry: &mut Entry, local: &mut Local) -> Option<Outbox> {
-    match &mut entry.held {
-        Some(held) if !held.out.is_empty() || held.out.blocked().is_some() => {
-            Some(std::mem::replace(&mut local.out, std::mem::take(&mut held.out)))
-        }
-        _ => None,
-    }
-}
-
-/// What was published from outside of a connection.
-pub(crate) fn publish_here(local: &mut Local, topic: &str, key: Option<Arc<str>>, frame: SharedFrame) {
-    if let Some(topic) = local.topics.find(topic) {
-        local.log.push(Logged { topic, frame, key, except: NOBODY });
     }
 }

@@ -1,9 +1,9 @@
-//! The server for very many connections: an event loop per core, which calls back.
+//! A server for very many connections: one event loop per core, which calls a handler.
 //!
-//! TaskState [`WebSocket`](crate::WebSocket), which gives each connection to a task of its own, this is the
-//! other way to serve: one [`Handler`] is called for all connections, with messages that are lent where
-//! they were read. A connection that is idle costs 160 bytes and the application's state, a message no
-//! allocation, a broadcast one encoding and one write to each subscriber.
+//! [`WebSocket`](crate::WebSocket) gives each connection to a task of its own. The engine is the other way to serve: it
+//! calls one [`Handler`] for all connections, and lends it each message where it was read. An idle connection costs 160
+//! bytes and the application's state, a message costs no allocation, and a published message is encoded once and costs
+//! one write for each subscriber.
 //!
 //! ```no_run
 //! use std::net::SocketAddr;
@@ -34,17 +34,16 @@
 //! }
 //! ```
 //!
-//! Each loop runs on a thread of its own, in a Tokio runtime of that thread. Callbacks may
-//! [`spawn_local`](tokio::task::spawn_local) what has to wait, and what is no WebSocket request is handed, with
-//! the bytes that were read, to the [HTTP service](Engine::http) beside it. Connections are spread evenly.
-//! The rules and limits are those of [`Acceptor`] and [`Config`](crate::Config); deadlines are noticed
-//! within 64 ms.
+//! Each loop runs on a thread of its own, in a Tokio runtime of that thread. Callbacks must not block; they can
+//! [`spawn_local`](tokio::task::spawn_local) a task that waits. The engine spreads connections evenly over the loops.
+//! Requests that ask for no WebSocket go to the [HTTP service](Engine::http). The rules and limits are those of
+//! [`Acceptor`] and [`Config`](crate::Config). Deadlines are noticed up to 64 ms late.
 //!
-//! Others are served besides: those that speak [TLS](Engine::tls), those about whom [somebody else](Engine::on_request) has to
-//! be asked first, and streams that are no sockets, whose opening handshake
-//! [was answered elsewhere](Handle::invite).
+//! The engine also serves [TLS](Engine::tls), and connections whose opening handshake
+//! [the caller answers](Handle::invite), for example in an HTTP server. A [hook](Engine::on_request) can decide about
+//! each request asynchronously.
 //!
-//! Only on Unix.
+//! The engine exists only on Unix.
 
 use std::fmt;
 use std::io;
@@ -62,12 +61,14 @@ use crate::server::forwarded::TrustedProxies;
 use crate::tls::ServerTls;
 
 mod adopt;
+mod carry;
 mod conn;
 mod entry;
 mod event_loop;
 mod handler;
 mod mailbox;
 mod options;
+mod permit;
 mod running;
 mod slab;
 mod socket;
@@ -86,126 +87,108 @@ pub use topics::backlog::SlowConsumer;
 
 use event_loop::{Loop, WAKER};
 use mailbox::{Mailbox, Mailboxes};
-use options::{HttpService, Options, RequestHook, SlowPolicy};
+use options::Options;
 
-/// Connections that wait to be accepted; the system has a bound of its own, which may be lower.
+/// Connections that may wait to be accepted. The system has a limit of its own, which may be lower.
 const BACKLOG: i32 = 4096;
 
 /// A server for very many connections, before it is started.
 pub struct Engine<H> {
-    handler: H,
-    acceptor: Acceptor,
+    options: Options<H>,
     threads: Option<usize>,
-    slow: Option<Arc<SlowPolicy>>,
-    http: Option<Arc<HttpService>>,
-    on_request: Option<Arc<RequestHook>>,
-    proxies: Option<TrustedProxies>,
-    max_connections: Option<usize>,
-    #[cfg(feature = "tls")]
-    tls: Option<ServerTls>,
-    io_uring: bool,
 }
 
 impl<H> fmt::Debug for Engine<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Engine")
-            .field("acceptor", &self.acceptor)
+            .field("acceptor", &self.options.acceptor)
             .field("threads", &self.threads)
             .finish_non_exhaustive()
     }
 }
 
 impl<H: Handler> Engine<H> {
-    /// An engine that calls `handler`.
+    /// Creates an engine that calls `handler`.
     pub fn new(handler: H) -> Self {
-        Self {
-            handler,
-            acceptor: Acceptor::new(),
-            threads: None,
-            slow: None,
-            http: None,
-            on_request: None,
-            proxies: None,
-            max_connections: None,
-            #[cfg(feature = "tls")]
-            tls: None,
-            io_uring: true,
-        }
+        Self { options: Options::new(handler), threads: None }
     }
 
-    /// How opening handshakes are answered, and the limits and deadlines of the connections.
+    /// Sets how opening handshakes are answered, and the limits and deadlines of the connections.
     #[must_use]
     pub fn acceptor(mut self, acceptor: Acceptor) -> Self {
-        self.acceptor = acceptor;
+        self.options.acceptor = acceptor;
         self
     }
 
-    /// How many loops there are, from 1 to 1024; default one for each core.
+    /// Sets the number of loops, from 1 to 1024; default: one per core.
     #[must_use]
     pub const fn threads(mut self, threads: usize) -> Self {
         self.threads = Some(threads);
         self
     }
 
-    /// What becomes of those who read too slowly; by default they are closed when
+    /// Sets the policy for connections that read too slowly; default: they are closed when
     /// [`Config::write_buffer`](crate::Config::write_buffer) bytes wait for them.
     #[must_use]
     pub fn slow_consumers(self, policy: SlowConsumer) -> Self {
         self.slow_consumers_of(move |_| policy)
     }
 
-    /// As [`slow_consumers`](Self::slow_consumers), for each topic by its name. It is asked when the first
-    /// connection subscribes.
+    /// Like [`slow_consumers`](Self::slow_consumers), for each topic by its name. The engine calls `policy` when a topic
+    /// gets its first subscriber.
     #[must_use]
     pub fn slow_consumers_of<F>(mut self, policy: F) -> Self
     where
         F: Fn(&str) -> SlowConsumer + Send + Sync + 'static,
     {
-        self.slow = Some(Arc::new(policy));
+        self.options.slow = Some(Arc::new(policy));
         self
     }
 
-    /// Whether what is published may be written by io_uring, which costs less than a call of the system for
-    /// each subscriber; default yes. Where there is none it is written without.
+    /// Sets whether published messages may be written with io_uring, which costs less than one system call for each
+    /// subscriber; default: yes. Without effect where the system has no io_uring.
     #[must_use]
     pub const fn io_uring(mut self, may: bool) -> Self {
-        self.io_uring = may;
+        self.options.io_uring = may;
         self
     }
 
-    /// Who serves connections that do not ask for a WebSocket: it gets the stream and what was read from
-    /// it, the request's head included, and runs on the loop's thread. Without one they are answered 426.
+    /// Sets the service for requests that ask for no WebSocket; without one they get 426.
+    ///
+    /// It gets the stream and the bytes that were read from it, which begin with the request. It runs on the loop's
+    /// thread.
     #[must_use]
     pub fn http<F, T>(mut self, service: F) -> Self
     where
         F: Fn(HttpStream, Bytes) -> T + Send + Sync + 'static,
         T: Future<Output = ()> + 'static,
     {
-        self.http = Some(Arc::new(move |stream, read| Box::pin(service(stream, read))));
+        self.options.http = Some(Arc::new(move |stream, read| Box::pin(service(stream, read))));
         self
     }
 
-    /// Speaks TLS. A handshake runs beside the loops, within [`Acceptor::handshake_timeout`], as the request behind it
-    /// does; it holds some 5 KiB, and 80 KiB at most of a client that makes much of it. Who fails in one is
-    /// [counted](crate::Snapshot::tls_failed). With [`ServerTls::http2`] a client that chooses HTTP/2 goes to the
-    /// [HTTP service](Self::http) at once. What is known of a client is among the
-    /// [extensions](Request::extensions) of its request, as [`Secured`](crate::tls::Secured).
+    /// Serves TLS.
     ///
-    /// A connection that is idle holds some 8 KiB, nearly all of it rustls's; of what it has to write, up to 64 KiB may
-    /// be sealed and not taken, besides [`Config::write_buffer`](crate::Config::write_buffer).
+    /// The TLS handshake and the request behind it run in a task beside the loop, each within
+    /// [`Acceptor::handshake_timeout`]. They hold about 5 KiB, and at most 80 KiB. Failed handshakes are
+    /// [counted](crate::Snapshot::tls_failed). With [`ServerTls::http2`], a client that chooses HTTP/2 goes to the
+    /// [HTTP service](Self::http) at once. The [extensions](Request::extensions) of a request contain what is known of the
+    /// client, as [`Secured`](crate::tls::Secured).
+    ///
+    /// An idle connection holds about 8 KiB, nearly all of it rustls's. Besides
+    /// [`Config::write_buffer`](crate::Config::write_buffer), up to 64 KiB of encrypted bytes may wait to be written.
     #[cfg(feature = "tls")]
     #[must_use]
     pub fn tls(mut self, tls: ServerTls) -> Self {
-        self.tls = Some(tls);
+        self.options.tls = Some(tls);
         self
     }
 
-    /// Asks somebody who has to be waited for, a database or another server, about each client whose request is
-    /// otherwise good, before [`Handler::on_request`] sees it. What is answered is put into the request's
-    /// [extensions](Request::extensions).
+    /// Sets a hook that accepts or rejects each request asynchronously, for example by asking a database.
     ///
-    /// It runs in a task on the loop's thread. An answer that does not come within
-    /// [`Acceptor::handshake_timeout`] is a 503; a client that leaves meanwhile drops the future.
+    /// The hook sees requests that are valid otherwise, before [`Handler::on_request`] does, and what it returns is put
+    /// into the request's [extensions](Request::extensions). It runs in a task on the loop's thread. If it takes longer
+    /// than [`Acceptor::handshake_timeout`], the client gets 503. If the client leaves meanwhile, the future is dropped.
     ///
     /// ```
     /// use longwire::Refusal;
@@ -220,7 +203,7 @@ impl<H: Handler> Engine<H> {
     ///     engine.on_request(async |request, _| {
     ///         let token = request.uri().query().unwrap_or_default();
     ///         let Some(user) = look_up(token).await else {
-    ///             return Err(Refusal::new(StatusCode::UNAUTHORIZED, "who are you?"));
+    ///             return Err(Refusal::new(StatusCode::UNAUTHORIZED, "unknown token"));
     ///         };
     ///         let mut extensions = Extensions::new();
     ///         extensions.insert(user);
@@ -234,56 +217,55 @@ impl<H: Handler> Engine<H> {
         F: Fn(Request<()>, SocketAddr) -> T + Send + Sync + 'static,
         T: Future<Output = Result<Extensions, Refusal>> + 'static,
     {
-        self.on_request = Some(Arc::new(move |request, from| Box::pin(hook(request, from))));
+        self.options.on_request = Some(Arc::new(move |request, from| Box::pin(hook(request, from))));
         self
     }
 
-    /// Proxies whose word is taken for who the client is: its address is then what [`Handler::on_request`] is given, and
-    /// the host that it asked for the request's. See [`TrustedProxies::apply`].
+    /// Sets the proxies whose forwarding headers are believed. [`Handler::on_request`] then gets the client's address
+    /// instead of the proxy's, and the request has the host that the client asked for. See [`TrustedProxies::apply`].
     #[must_use]
     pub fn trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
-        self.proxies = Some(proxies);
+        self.options.proxies = Some(proxies);
         self
     }
 
-    /// How many WebSockets may be open at once, on all threads together; default any number. One more is answered 503
+    /// Sets the maximum number of open WebSockets, on all threads together; default: unlimited. Further requests get 503
     /// with Retry-After.
     #[must_use]
     pub const fn max_connections(mut self, most: usize) -> Self {
-        self.max_connections = Some(most);
+        self.options.max_connections = Some(most);
         self
     }
 
-    /// Listens on an address, and starts.
+    /// Listens on an address and starts the engine.
     ///
     /// # Errors
     ///
-    /// As [`start`](Self::start), and that of listening.
+    /// The error of the operating system if it cannot listen, and the same as [`start`](Self::start).
     pub fn listen(self, address: impl ToSocketAddrs) -> io::Result<Running> {
         self.start(std::net::TcpListener::bind(address)?)
     }
 
-    /// Starts, on a listener that exists.
+    /// Starts the engine on a listener.
     ///
     /// # Errors
     ///
-    /// What the operating system says of threads, sockets and what watches them.
+    /// The error of the operating system if it does not provide threads, sockets or descriptors.
     pub fn start(self, listener: std::net::TcpListener) -> io::Result<Running> {
         listener.set_nonblocking(true)?;
-        // Those who come while a loop is busy wait here.
+        // Connections that come while a loop is busy wait here.
         rustix::net::listen(&listener, BACKLOG)?;
-        // Without it a small message may wait for the acknowledgement of the one before. What is accepted
-        // inherits it.
+        // Without it a small message may wait for the acknowledgement of the one before. Accepted sockets inherit it.
         rustix::net::sockopt::set_tcp_nodelay(&listener, true)?;
         self.run(Some(listener))
     }
 
-    /// Starts without a listener: connections come by [`Handle::invite`] and `Handle::upgrade` only, as in an
-    /// application whose HTTP server is another.
+    /// Starts the engine without a listener: connections come only through [`Handle::invite`] and `Upgrade::into_engine`, for
+    /// example from another HTTP server.
     ///
     /// # Errors
     ///
-    /// As [`start`](Self::start).
+    /// The same as [`start`](Self::start).
     pub fn start_without_listener(self) -> io::Result<Running> {
         self.run(None)
     }
@@ -291,23 +273,14 @@ impl<H: Handler> Engine<H> {
     fn run(self, listener: Option<std::net::TcpListener>) -> io::Result<Running> {
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let threads = self.threads.unwrap_or_else(cores).clamp(1, 1024);
-        let write_buffer = self.acceptor.settings().config.write_buffer.get();
-        let slow = self.slow.unwrap_or_else(|| Arc::new(move |_| SlowConsumer::close(write_buffer)));
-        let http = self.http;
-        let options = Arc::new(Options {
-            handler: self.handler,
-            acceptor: self.acceptor,
-            slow,
-            on_request: self.on_request,
-            proxies: self.proxies,
-            max_connections: self.max_connections,
-            connections: Arc::default(),
-            #[cfg(feature = "tls")]
+        #[cfg_attr(not(feature = "tls"), expect(unused_mut, reason = "nothing is adapted without TLS"))]
+        let mut options = self.options;
+        #[cfg(feature = "tls")]
+        if options.http.is_none() {
             // Only a service speaks HTTP/2.
-            tls: self.tls.map(|tls| if http.is_some() { tls } else { tls.http2(false) }),
-            http,
-            io_uring: self.io_uring,
-        });
+            options.tls = options.tls.map(|tls| tls.http2(false));
+        }
+        let options = Arc::new(options);
 
         let polls = (0..threads).map(|_| Poll::new()).collect::<io::Result<Vec<_>>>()?;
         let mailboxes = polls.iter().map(|poll| Ok(Mailbox::new(Waker::new(poll.registry(), WAKER)?)));

@@ -83,11 +83,12 @@ impl<T> Slab<T> {
         if slot.generation == key.generation { slot.value.as_mut() } else { None }
     }
 
-    /// The key of what is there now.
-    pub(crate) fn key(&mut self, index: u32) -> Option<Key> {
+    /// Whatever is there now, and its key.
+    #[inline]
+    pub(crate) fn find(&mut self, index: u32) -> Option<(Key, &mut T)> {
         let slot = self.slot(index)?;
-        slot.value.as_ref()?;
-        Some(Key { index, generation: slot.generation })
+        let key = Key { index, generation: slot.generation };
+        Some((key, slot.value.as_mut()?))
     }
 
     pub(crate) fn remove(&mut self, index: u32) -> Option<T> {
@@ -143,9 +144,12 @@ mod tests {
         assert_eq!(one.index, two.index);
         assert_eq!(slab.get(one), None);
         assert_eq!(slab.get(two), Some(&mut "二"));
-        assert_eq!(slab.key(two.index), Some(two));
+        assert_eq!(slab.find(two.index).map(|(key, _)| key), Some(two));
         assert_eq!(slab.remove(two.index), Some("二"));
-        assert_eq!((slab.remove(two.index), slab.key(two.index), slab.len()), (None, None, 0));
+        assert_eq!(
+            (slab.remove(two.index), slab.find(two.index).map(|(key, _)| key), slab.len()),
+            (None, None, 0)
+        );
     }
 
     #[test]

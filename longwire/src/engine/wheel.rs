@@ -1,70 +1,82 @@
-//! Deadlines of a loop's connections: a wheel of slots, each a list of those to look at then.
+//! The deadlines of a loop's connections: a wheel of slots, each with a list of the connections to look at then.
 //!
-//! A deadline that moves away is left alone: who is looked at too early is put in again. So a connection
+//! A deadline that moves away is left alone: a connection that is looked at too early is put in again. So a connection
 //! costs four bytes here, and nothing when bytes come.
 
+use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-/// How far apart two slots are: how late a deadline is noticed.
-const TICK: Duration = Duration::from_millis(64);
+/// The distance of two slots: how late a deadline is noticed. The unit tests compare the engine with drivers whose timers
+/// are exact.
+const TICK: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 64 });
 
-/// Slots. What is due beyond them is looked at when they have gone round, after 65 s.
+/// A deadline that is farther away than all slots is looked at when they have gone round, after 65 s, and put in again.
 const SLOTS: u32 = 1024;
 
-/// A wheel; who is in it is known by an index.
+/// A wheel of connections, which are known by their indices.
 #[derive(Debug)]
 pub(crate) struct Wheel {
     start: Instant,
     /// All ticks before this one are done.
-    next: u32,
+    next: NonZeroU32,
     slots: Box<[Vec<u32>]>,
     len: usize,
-    /// The first tick that has someone; `0` if it has to be looked for.
-    first: u32,
+    /// The first tick that has a connection; `None` if it is not known.
+    first: Option<Tick>,
 }
 
-/// When someone is looked at next; `0` is never.
-pub(crate) type Tick = u32;
+/// When a connection is looked at, counted from the start of the wheel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Tick(NonZeroU32);
+
+impl Tick {
+    const fn slot(self) -> usize {
+        (self.0.get() % SLOTS) as usize
+    }
+}
 
 impl Wheel {
     pub(crate) fn new(now: Instant) -> Self {
-        Self { start: now, next: 1, slots: (0..SLOTS).map(|_| Vec::new()).collect(), len: 0, first: 0 }
+        let slots = (0..SLOTS).map(|_| Vec::new()).collect();
+        Self { start: now, next: NonZeroU32::MIN, slots, len: 0, first: None }
     }
 
-    /// The first tick at or after `time`; ticks count for eight years.
-    fn tick(&self, time: Instant) -> u32 {
+    /// The first tick at or after `time` of those that have a slot; ticks count for eight years.
+    fn tick(&self, time: Instant) -> Tick {
         let since = time.saturating_duration_since(self.start).as_nanos();
-        u32::try_from(since.div_ceil(TICK.as_nanos())).unwrap_or(u32::MAX)
+        let tick = u32::try_from(since.div_ceil(TICK.as_nanos())).unwrap_or(u32::MAX);
+        let last = self.next.saturating_add(SLOTS - 1);
+        Tick(NonZeroU32::new(tick).unwrap_or(NonZeroU32::MIN).clamp(self.next, last))
     }
 
-    /// Puts `index` in, to be looked at when `due` is over, unless it is to be before.
-    pub(crate) fn arm(&mut self, index: u32, armed: &mut Tick, due: Instant) {
-        let tick = self.tick(due).clamp(self.next, self.next + SLOTS - 1);
-        if *armed == 0 || tick < *armed {
-            *armed = tick;
-            self.slots[(tick % SLOTS) as usize].push(index);
-            // What has to be looked for has to be still, unless there was none.
-            self.first = if self.len == 0 { tick } else { self.first.min(tick) };
+    /// Puts `index` in, to be looked at once `due` has passed, unless it is in for an earlier tick. `armed` is the tick
+    /// that it is in for.
+    pub(crate) fn arm(&mut self, index: u32, armed: &mut Option<Tick>, due: Instant) {
+        let tick = self.tick(due);
+        if armed.is_none_or(|armed| tick < armed) {
+            *armed = Some(tick);
+            self.slots[tick.slot()].push(index);
+            self.first = if self.len == 0 { Some(tick) } else { self.first.map(|first| first.min(tick)) };
             self.len += 1;
         }
     }
 
-    /// Whom to look at by `now`: all who were put in for one tick, and that tick. Whose own tick is another
-    /// by now is not meant.
+    /// The connections to look at by `now`: all that were put in for one tick, and that tick. A connection that is armed
+    /// for another tick by now is not meant.
     pub(crate) fn expired(&mut self, now: Instant) -> Option<(Tick, Vec<u32>)> {
         let since = now.saturating_duration_since(self.start).as_nanos();
         let over = u32::try_from(since / TICK.as_nanos()).unwrap_or(u32::MAX);
-        while self.next <= over {
+        while self.next.get() <= over {
             if self.len == 0 {
-                self.next = over + 1;
+                self.next = NonZeroU32::MIN.saturating_add(over);
                 break;
             }
-            let tick = self.next;
-            self.next += 1;
+            let tick = Tick(self.next);
+            self.next = self.next.saturating_add(1);
             // Taken with its memory: after a wave of connections nothing of them stays.
-            let indexes = std::mem::take(&mut self.slots[(tick % SLOTS) as usize]);
+            let indexes = std::mem::take(&mut self.slots[tick.slot()]);
             self.len -= indexes.len();
-            self.first = 0;
+            self.first = None;
             if !indexes.is_empty() {
                 return Some((tick, indexes));
             }
@@ -72,16 +84,16 @@ impl Wheel {
         None
     }
 
-    /// When there will be someone to look at.
+    /// When there will be a connection to look at.
     pub(crate) fn next_due(&mut self) -> Option<Instant> {
         if self.len == 0 {
             return None;
         }
-        if self.first == 0 {
-            let is_taken = |tick: &u32| !self.slots[(tick % SLOTS) as usize].is_empty();
-            self.first = (self.next..self.next + SLOTS).find(is_taken)?;
+        if self.first.is_none() {
+            let ticks = (0..SLOTS).map(|ahead| Tick(self.next.saturating_add(ahead)));
+            self.first = ticks.into_iter().find(|tick| !self.slots[tick.slot()].is_empty());
         }
-        self.start.checked_add(TICK * self.first)
+        self.start.checked_add(TICK * self.first?.0.get())
     }
 }
 
@@ -89,12 +101,12 @@ impl Wheel {
 mod tests {
     use super::*;
 
-    fn expired(wheel: &mut Wheel, now: Instant, armed: &mut [Tick]) -> Vec<u32> {
+    fn expired(wheel: &mut Wheel, now: Instant, armed: &mut [Option<Tick>]) -> Vec<u32> {
         let mut all = Vec::new();
         while let Some((tick, indexes)) = wheel.expired(now) {
             for index in indexes {
-                if armed[index as usize] == tick {
-                    armed[index as usize] = 0;
+                if armed[index as usize] == Some(tick) {
+                    armed[index as usize] = None;
                     all.push(index);
                 }
             }
@@ -108,7 +120,7 @@ mod tests {
         let mut wheel = Wheel::new(start);
         for millis in (0..70_000).step_by(331) {
             let mut wheel = Wheel::new(start);
-            let (due, mut armed) = (start + Duration::from_millis(millis), [0]);
+            let (due, mut armed) = (start + Duration::from_millis(millis), [None]);
             wheel.arm(0, &mut armed[0], due);
             let seen = wheel.next_due().unwrap();
             assert!(seen >= due.min(start + TICK * (SLOTS - 1)) && seen < due + 2 * TICK, "{millis}");
@@ -117,21 +129,21 @@ mod tests {
             assert_eq!(wheel.next_due(), None);
         }
         assert!(wheel.expired(start + Duration::from_secs(1000)).is_none());
-        assert!(wheel.next > 15_000, "it does not step through what is empty");
+        assert!(wheel.next.get() > 15_000, "it does not step through what is empty");
     }
 
     #[test]
     fn an_earlier_deadline_counts_and_the_later_one_is_not_meant() {
         let start = Instant::now();
         let mut wheel = Wheel::new(start);
-        let mut armed = [0, 0];
-        wheel.arm(0, &mut armed[0], start + Duration::from_secs(20));
-        wheel.arm(1, &mut armed[1], start + Duration::from_secs(20));
-        wheel.arm(0, &mut armed[0], start + Duration::from_secs(5));
-        wheel.arm(0, &mut armed[0], start + Duration::from_secs(10));
+        let mut armed = [None, None];
+        wheel.arm(0, &mut armed[0], start + TICK * 320);
+        wheel.arm(1, &mut armed[1], start + TICK * 320);
+        wheel.arm(0, &mut armed[0], start + TICK * 80);
+        wheel.arm(0, &mut armed[0], start + TICK * 160);
         assert_eq!(wheel.len, 3);
-        assert_eq!(expired(&mut wheel, start + Duration::from_secs(6), &mut armed), [0]);
-        assert_eq!(expired(&mut wheel, start + Duration::from_secs(30), &mut armed), [1]);
+        assert_eq!(expired(&mut wheel, start + TICK * 90, &mut armed), [0]);
+        assert_eq!(expired(&mut wheel, start + TICK * 400, &mut armed), [1]);
         assert_eq!(wheel.len, 0);
     }
 
@@ -139,7 +151,7 @@ mod tests {
     fn who_is_due_already_is_looked_at_at_the_next_tick() {
         let start = Instant::now();
         let mut wheel = Wheel::new(start);
-        let mut armed = [0];
+        let mut armed = [None];
         assert!(wheel.expired(start + Duration::from_secs(9)).is_none());
         wheel.arm(0, &mut armed[0], start);
         assert!(wheel.expired(start + Duration::from_secs(9)).is_none());

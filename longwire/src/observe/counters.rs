@@ -3,6 +3,7 @@
 
 use std::array::from_fn;
 use std::cell::Cell;
+#[cfg(all(unix, feature = "engine"))]
 use std::slice;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -70,6 +71,7 @@ impl Default for Told {
 }
 
 /// What an event loop has counted since it started.
+#[cfg(all(unix, feature = "engine"))]
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Tally {
     pub(crate) http: u64,
@@ -134,6 +136,7 @@ impl Traffic {
     }
 
     /// Counts `times` deliveries of `each`.
+    #[cfg(all(unix, feature = "engine"))]
     pub(crate) const fn add_times(&mut self, each: &Self, times: u64) {
         self.texts += each.texts * times;
         self.binaries += each.binaries * times;
@@ -160,6 +163,7 @@ impl Traffic {
 
 impl Told {
     /// Replaces what was published before. Only the loop that owns these counters calls it.
+    #[cfg(all(unix, feature = "engine"))]
     pub(crate) fn tell(&self, tally: &Tally) {
         let Tally { http, accept_errors, dropped, replaced, tls_failed, opening, .. } = *tally;
         let received = Traffic { wire_bytes: tally.bytes_received, ..tally.received };
@@ -186,6 +190,7 @@ fn add_one(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
+#[cfg(all(unix, feature = "engine"))]
 fn store<const N: usize>(to: &[AtomicU64; N], from: [u64; N]) {
     to.iter().zip(from).for_each(|(to, from)| to.store(from, Ordering::Relaxed));
 }
@@ -250,13 +255,13 @@ impl Counters {
     }
 
     /// Includes what an engine's event loop publishes.
-    #[cfg(unix)]
+    #[cfg(all(unix, feature = "engine"))]
     pub(crate) fn join(&self, told: Arc<Told>) {
         self.loops().push(told);
     }
 
     /// Keeps the counts of an event loop that has ended.
-    #[cfg(unix)]
+    #[cfg(all(unix, feature = "engine"))]
     pub(crate) fn leave(&self, told: &Arc<Told>) {
         let mut loops = self.loops();
         let Some(at) = loops.iter().position(|of| Arc::ptr_eq(of, told)) else { return };

@@ -71,7 +71,10 @@ async fn ws_and_wss_through_a_tunnel() {
         assert_eq!(ws.peer_addr().unwrap().to_string(), address);
         assert_eq!(ws.get_ref().tls().is_some(), port == secure);
         let head = seen.lock().unwrap().pop().unwrap();
-        assert_eq!(head, format!("CONNECT localhost:{port} HTTP/1.1\r\nHost: localhost:{port}\r\n\r\n"));
+        let agent = concat!("User-Agent: longwire/", env!("CARGO_PKG_VERSION"));
+        let expected =
+            format!("CONNECT localhost:{port} HTTP/1.1\r\nHost: localhost:{port}\r\n{agent}\r\n\r\n");
+        assert_eq!(head, expected);
         soon(ws.close(1000, "")).await.unwrap();
     }
     let steps = steps.lock().unwrap().join("\n");
@@ -176,10 +179,10 @@ async fn answers_that_are_none() {
     let ok = "HTTP/1.1 200 OK\r\n";
     let cases: Vec<(Vec<u8>, Expected)> = vec![
         (format!("{ok}X: {}", "x".repeat(100_000)).into(), |e| {
-            matches!(e, ProxyError::Head(HandshakeError::Head(E::TooLong)))
+            matches!(e, ProxyError::Head(HandshakeError::Head(E::TooLong { .. })))
         }),
-        (format!("{ok}{}\r\n", "X: y\r\n".repeat(65)).into(), |e| {
-            matches!(e, ProxyError::Head(HandshakeError::Head(E::TooManyHeaders)))
+        (format!("{ok}{}\r\n", "X: y\r\n".repeat(257)).into(), |e| {
+            matches!(e, ProxyError::Head(HandshakeError::Head(E::TooManyHeaders { .. })))
         }),
         ("HTTP/1.1 100 Continue\r\n\r\n".repeat(9).into(), |e| {
             matches!(e, ProxyError::Head(HandshakeError::TooManyInterim))

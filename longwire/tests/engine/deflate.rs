@@ -7,8 +7,11 @@ use crate::host::{Host, House, PATIENCE};
 fn samples() -> Vec<Message> {
     let text = "行情 600519 贵州茅台 1688.00 +1.20% 👋 ".repeat(3000);
     let sizes = [0, 1, 50, 1_000, 20_000, 65_536, 150_000];
-    let mut all: Vec<Message> =
-        sizes.iter().map(|&size| text[..text.floor_char_boundary(size)].to_owned().into()).collect();
+    let start = |size: usize| {
+        let end = (0..=size.min(text.len())).rev().find(|&end| text.is_char_boundary(end));
+        text[..end.unwrap()].to_owned()
+    };
+    let mut all: Vec<Message> = sizes.iter().map(|&size| start(size).into()).collect();
     all.extend(sizes.iter().map(|&size| Message::from(vec![7; size])));
     // What does not become smaller.
     all.push(

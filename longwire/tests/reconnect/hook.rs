@@ -109,8 +109,8 @@ async fn how_the_connection_ended_is_the_cause() {
     assert!(matches!(lost, Event::Lost { cause: Cause::Failed(_), .. }), "{lost:?}");
     event(&mut feed).await;
     let given_up = event(&mut feed).await;
-    assert_eq!(brief(&given_up), "given up Hopeless: closed with 1008: who are you?");
-    assert!(matches!(given_up, Event::GivenUp { cause: Cause::Closed(_), why: GaveUp::Hopeless }));
+    assert_eq!(brief(&given_up), "given up Permanent: closed with 1008: who are you?");
+    assert!(matches!(given_up, Event::GivenUp { cause: Cause::Closed(_), why: GaveUp::Permanent }));
 }
 
 /// A hook that keeps what it was lent leaves the feed nothing to go on with.

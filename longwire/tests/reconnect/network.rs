@@ -6,7 +6,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use longwire::reconnect::{Attempt, Event, Feed, Reconnect};
+use longwire::reconnect::{Attempt, Backoff, Event, Feed, Reconnect};
 use longwire::{Acceptor, Client, Config, ConnectError, WebSocket};
 use tokio::io::{AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
@@ -66,7 +66,7 @@ impl Network {
 
     /// A plan with waits that are the longest: 0.5 s, 1 s, 2 s and so on.
     pub(crate) fn plan(self) -> Reconnect<DuplexStream> {
-        Reconnect::with(move |attempt| self.clone().connect(attempt)).random(|| u64::MAX)
+        Reconnect::with(move |attempt| self.clone().connect(attempt)).backoff(Backoff::new().no_jitter())
     }
 
     async fn connect(self, _: Attempt) -> Result<WebSocket<DuplexStream>, ConnectError> {

@@ -1,5 +1,5 @@
-//! What runs in tasks beside a loop, on its thread: TLS handshakes, verdicts that wait for somebody, HTTP, refusals. What
-//! they let in they give to the loop.
+//! Tasks beside a loop, on its thread: TLS handshakes, the application's request hook, HTTP, refusals. What they admit
+//! goes to the loop.
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -7,68 +7,34 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Request, StatusCode, header};
-use longwire_proto::handshake::{Refusal, server};
+use longwire_proto::handshake::{MAX_READ_AHEAD, OpeningRequest, Refusal};
 use tokio::io::AsyncRead;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use super::Loop;
-use super::opening::{Accepted, PendingRequest, let_in, not_opened};
+use super::invited::Invitations;
+use super::opening::{Accepted, Checked, PendingRequest, accept, not_opened};
 use super::place::Stage;
 use crate::end::AcceptError;
-use crate::engine::adopt::Invitations;
 use crate::engine::handler::Handler;
 use crate::engine::mailbox::command::Command;
 use crate::engine::mailbox::handle::Handle;
 use crate::engine::options::Options;
+use crate::engine::permit::Permit;
+use crate::engine::socket::Layer;
 use crate::engine::socket::http_stream::HttpStream;
-use crate::engine::socket::layer::Layer;
 use crate::net::http_head::read_some;
 use crate::server::accept::Handshake;
 
-/// Bytes that are taken of a client while the verdict on it is waited for, and one block more; then it is not read
-/// from.
-const MEANWHILE: usize = 16 * 1024;
+/// A place for a connection that is opened at once needs no address.
+const UNKNOWN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
-/// Who was greeted elsewhere has no address to be greeted at.
-const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
-
-/// One of a bounded or counted number, given back when it is dropped.
-#[derive(Default)]
-pub(crate) struct Permit(Option<Arc<AtomicUsize>>);
-
-impl Permit {
-    /// One more.
-    pub(crate) fn acquire(count: Arc<AtomicUsize>) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self::of_counted(count)
-    }
-
-    /// One that is counted already.
-    pub(crate) const fn of_counted(count: Arc<AtomicUsize>) -> Self {
-        Self(Some(count))
-    }
-
-    /// It stays counted: somebody else gives it back.
-    pub(crate) fn forget(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        if let Some(count) = &self.0 {
-            count.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-}
-
-/// What a loop and the tasks beside it share.
+/// What a loop and its tasks share.
 pub(crate) struct TaskState<S> {
     admitted: RefCell<Vec<Admission<S>>>,
     pub(crate) invited: RefCell<Invitations<S>>,
@@ -77,7 +43,7 @@ pub(crate) struct TaskState<S> {
     http: Cell<u64>,
     #[cfg(feature = "tls")]
     pub(crate) tls_failed: Cell<u64>,
-    /// Nobody is let in any more.
+    /// Nothing is admitted any more.
     pub(crate) closing: CancellationToken,
 }
 
@@ -96,17 +62,17 @@ impl<S> Default for TaskState<S> {
     }
 }
 
-/// A connection that is let in.
+/// A connection that was admitted.
 pub(crate) struct Admission<S> {
     pub(crate) stream: std::net::TcpStream,
     pub(crate) layer: Option<Layer>,
     pub(crate) accepted: Accepted<S>,
-    /// What has come behind the request.
+    /// What came behind the request.
     pub(crate) input: Bytes,
     pub(crate) permit: Permit,
 }
 
-/// What a connection is for.
+/// What an opening handshake leads to.
 pub(crate) enum Next<S> {
     #[cfg(feature = "tls")]
     Http(HttpStream, Bytes),
@@ -115,7 +81,7 @@ pub(crate) enum Next<S> {
     Nothing,
 }
 
-/// Where a task is that opens connections.
+/// A task that opens connections.
 pub(crate) struct OpeningTask<H: Handler> {
     pub(crate) options: Arc<Options<H>>,
     pub(crate) tasks: Rc<TaskState<H::State>>,
@@ -127,7 +93,7 @@ impl<H: Handler> Drop for OpeningTask<H> {
     fn drop(&mut self) {
         self.tasks.opening.set(self.tasks.opening.get() - 1);
         if let Some(mailbox) = self.engine.mailboxes().get(self.at) {
-            // A loop that has ended has nothing to look at.
+            // A loop that has stopped opens nothing.
             let _ = mailbox.push(Command::OpenAdmitted);
         }
     }
@@ -138,48 +104,48 @@ pub(crate) fn count(cell: &Cell<u64>) {
 }
 
 impl<H: Handler> OpeningTask<H> {
-    /// Lets in a client whose request is good, or not.
+    /// Decides about a request that was checked.
     pub(crate) async fn decide(
         &self,
         mut handshake: Handshake<HttpStream>,
-        from: SocketAddr,
-        checked: (server::Acceptance, http::HeaderMap),
+        checked: Checked,
     ) -> Next<H::State> {
-        let mut input = handshake.input.split_off(handshake.head);
+        let mut input = handshake.input.split_off(handshake.opening.head_length);
         if self.options.on_request.is_some() {
-            let asked = self.run_request_hook(&mut handshake.request, from);
-            match unless(asked, leaves(&mut handshake.stream, &mut input)).await {
+            let asked = self.run_request_hook(&mut handshake.opening.request, checked.from);
+            match unless(asked, client_leaves(&mut handshake.stream, &mut input)).await {
                 Some(Ok(())) => {}
                 Some(Err(refusal)) => return Next::Refuse(handshake, refusal),
                 None => return Next::Nothing,
             }
         }
-        match let_in(&self.options, (*handshake.request).clone(), from, checked) {
+        let request = std::mem::take(&mut handshake.opening.request);
+        match accept(&self.options, request, checked) {
             Ok(accepted) => Next::Admit(handshake.stream, input.freeze(), Box::new(accepted)),
             Err(refusal) => Next::Refuse(handshake, refusal),
         }
     }
 
-    /// Asks whom the application wants to be asked, and puts into the request what they say.
+    /// Runs the application's hook, if there is one, and puts what it returns into the request.
     pub(crate) async fn run_request_hook(
         &self,
         request: &mut Request<()>,
         from: SocketAddr,
     ) -> Result<(), Refusal> {
         let Some(hook) = &self.options.on_request else { return Ok(()) };
-        let asked = timeout(self.options.handshake_timeout(), hook(request.clone(), from)).await;
+        let decided = timeout(self.options.handshake_timeout(), hook(request.clone(), from)).await;
         // RFC 9110 15.6.4.
         let late = |_| {
-            let text = "Whether this connection is allowed could not be found out in time.";
+            let text = "The server could not check in time whether this connection is allowed; try again.";
             Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text)
                 .header(header::RETRY_AFTER, HeaderValue::from_static("1"))
         };
-        request.extensions_mut().extend(asked.map_err(late)??);
+        request.extensions_mut().extend(decided.map_err(late)??);
         Ok(())
     }
 
-    /// Does what is next.
-    pub(crate) async fn go_on(self, next: Next<H::State>, permit: Permit) {
+    /// Does what the handshake leads to.
+    pub(crate) async fn finish(self, next: Next<H::State>, permit: Permit) {
         match next {
             Next::Nothing => {}
             Next::Admit(stream, input, accepted) => {
@@ -192,7 +158,7 @@ impl<H: Handler> OpeningTask<H> {
                 let from = handshake.stream().peer_addr().ok();
                 not_opened(told, from, &AcceptError::Refused(refusal.clone()));
                 drop((self, permit));
-                // It is counted already.
+                // `not_opened` has counted it.
                 handshake.write_refusal(refusal).await;
             }
             #[cfg(feature = "tls")]
@@ -207,13 +173,13 @@ impl<H: Handler> OpeningTask<H> {
         }
     }
 
-    /// Gives it to the loop, which looks when this is dropped.
+    /// Gives it to the loop, which opens it once this task is dropped.
     pub(crate) fn admit(&self, admission: Admission<H::State>) {
         self.tasks.admitted.borrow_mut().push(admission);
     }
 }
 
-/// What comes of `future`, unless `end` comes first.
+/// Runs `future`, unless `end` is ready first.
 pub(crate) async fn unless<T>(future: impl Future<Output = T>, end: impl Future<Output = ()>) -> Option<T> {
     let (mut future, mut end) = (pin!(future), pin!(end));
     poll_fn(|cx| match future.as_mut().poll(cx) {
@@ -223,9 +189,9 @@ pub(crate) async fn unless<T>(future: impl Future<Output = T>, end: impl Future<
     .await
 }
 
-/// Waits until a client leaves, and keeps a little of what it sends meanwhile.
-async fn leaves<S: AsyncRead + Unpin>(stream: &mut S, input: &mut BytesMut) {
-    while input.len() < MEANWHILE {
+/// Waits until the client leaves. Keeps what it sends meanwhile, up to the limit and one block more.
+async fn client_leaves<S: AsyncRead + Unpin>(stream: &mut S, input: &mut BytesMut) {
+    while input.len() < MAX_READ_AHEAD {
         if !matches!(read_some(stream, input).await, Ok(1..)) {
             return;
         }
@@ -234,37 +200,36 @@ async fn leaves<S: AsyncRead + Unpin>(stream: &mut S, input: &mut BytesMut) {
 }
 
 impl<H: Handler> Loop<H> {
-    pub(crate) fn task(&self) -> OpeningTask<H> {
+    pub(crate) fn opening_task(&self) -> OpeningTask<H> {
         count(&self.tasks.opening);
         OpeningTask {
-            options: Arc::clone(&self.options),
+            options: Arc::clone(&self.shared.options),
             tasks: Rc::clone(&self.tasks),
-            engine: self.local.engine.clone(),
-            at: self.local.at,
+            engine: self.shared.local.engine.clone(),
+            at: self.shared.local.at,
         }
     }
 
-    /// Asks about a client, whose request is good and in the first `head` of `length` bytes in the buffer.
-    pub(crate) fn wait_for_verdict(
+    /// Runs the application's hook for a request that is otherwise accepted, in a task. The request is at the front of
+    /// the `length` bytes in the buffer.
+    pub(crate) fn run_hook_in_task(
         &mut self,
         index: u32,
-        request: Request<()>,
-        from: SocketAddr,
-        checked: (server::Acceptance, http::HeaderMap),
-        head: usize,
+        opening: OpeningRequest,
+        checked: Checked,
         length: usize,
     ) {
-        let input = BytesMut::from(&self.buffer[..length]);
+        let input = BytesMut::from(&self.shared.buffer[..length]);
         let Some((stream, permit)) = self.take_stream(index) else { return };
-        let settings = Arc::clone(self.options.acceptor.settings());
-        let (stream, request) = (HttpStream::from(stream), Box::new(request));
-        let handshake = Handshake { settings, stream, input, head, request };
-        let task = self.task();
+        let settings = Arc::clone(self.shared.options.acceptor.settings());
+        let (stream, opening) = (HttpStream::from(stream), Box::new(opening));
+        let handshake = Handshake { settings, stream, input, opening };
+        let task = self.opening_task();
         self.spawn(async move {
             let closing = task.tasks.closing.clone();
-            let decided = Box::pin(closing.run_until_cancelled(task.decide(handshake, from, checked))).await;
+            let decided = Box::pin(closing.run_until_cancelled(task.decide(handshake, checked))).await;
             if let Some(next) = decided {
-                task.go_on(next, permit).await;
+                task.finish(next, permit).await;
             }
         });
     }
@@ -277,35 +242,35 @@ impl<H: Handler> Loop<H> {
         });
     }
 
-    /// Takes what the tasks have let in.
-    pub(crate) fn look_beside(&mut self) {
+    /// Opens the connections that tasks have admitted.
+    pub(super) fn open_admitted(&mut self) {
         for admission in self.tasks.admitted.take() {
-            self.take_in(admission);
+            self.admit(admission);
         }
     }
 
-    /// A WebSocket begins here whose request has been accepted elsewhere.
-    pub(crate) fn take_in(&mut self, admission: Admission<H::State>) {
+    /// Opens a WebSocket whose request was accepted elsewhere.
+    pub(crate) fn admit(&mut self, admission: Admission<H::State>) {
         let Admission { stream, layer, accepted, input, permit } = admission;
-        // Of what has come, no more than a block and a head was read.
-        if self.draining.is_some() || input.len() > self.buffer.len() {
+        // That much input is not read in front of an opening: no more than a block and a head.
+        if self.draining.is_some() || input.len() > self.shared.buffer.len() {
             return;
         }
-        self.buffer[..input.len()].copy_from_slice(&input);
-        let pending = PendingRequest::new(NOBODY, self.local.now);
+        self.shared.buffer[..input.len()].copy_from_slice(&input);
+        let pending = PendingRequest::new(UNKNOWN, self.shared.local.now);
         let Some(index) = self.put(stream, Stage::Pending(pending)) else { return };
         permit.forget();
-        // What lies between may hold something already, of which the system does not tell.
+        // The layer may hold input already, which no event reports.
         if let Some(place) = self.slab.at(index) {
-            place.readable = true;
+            place.ready.readable = true;
         }
         self.queue(index);
         self.open(index, accepted, layer, 0, input.len());
     }
 
-    /// What the tasks have done since they were asked.
-    pub(crate) fn count_beside(&mut self) {
-        let (counters, tasks) = (&mut self.local.counters, &self.tasks);
+    /// Adds what the tasks have counted.
+    pub(super) fn collect_task_counts(&mut self) {
+        let (counters, tasks) = (&mut self.shared.local.counters, &self.tasks);
         counters.opening = tasks.opening.get();
         #[cfg(feature = "tls")]
         {

@@ -1,11 +1,17 @@
-//! One loop: waits for its sockets, works them off one after the other, delivers what was published.
+//! One loop: waits for its sockets, gives each that has something a turn, delivers what was published.
 
 pub(crate) mod admission;
 mod drain;
 mod fan_out;
+mod invited;
+#[cfg(test)]
+mod lifecycle_tests;
+mod listener;
 pub(crate) mod opening;
-pub(crate) mod place;
-pub(crate) mod turn;
+mod place;
+#[cfg(feature = "tls")]
+mod secure;
+mod turn;
 
 use std::future::poll_fn;
 use std::io;
@@ -20,92 +26,75 @@ use std::time::{Duration, Instant};
 
 use longwire_proto::{Assembler, BatchClass, Outbox};
 use mio::event::Events;
-use mio::net::TcpListener;
 use mio::unix::SourceFd;
 use mio::{Interest, Poll, Registry, Token};
 use tokio::io::unix::AsyncFd;
 
 use self::admission::TaskState;
 use self::drain::Draining;
+use self::listener::Listener;
 use self::opening::PendingRequest;
 use self::place::{Place, Stage};
+use self::turn::{After, Shared, Turn};
 use crate::connection::timer::{Timer, now};
+use crate::end::outcome::outcome;
+use crate::end::{Error, cause_of};
 use crate::engine::conn::Conn;
-use crate::engine::entry::{Local, guard, lend_outbox};
+use crate::engine::entry::Local;
 use crate::engine::handler::Handler;
 use crate::engine::mailbox::Mailboxes;
 use crate::engine::mailbox::command::Command;
 use crate::engine::mailbox::handle::Handle;
+use crate::engine::mailbox::id::Id;
 use crate::engine::options::Options;
 use crate::engine::slab::{Key, Slab};
+use crate::engine::socket::BUFFER;
 use crate::engine::socket::writer::Writer;
 use crate::engine::wheel::{Tick, Wheel};
 use crate::observe::counters::Told;
+use crate::observe::trace;
 
-pub(crate) const LISTENER: Token = Token(usize::MAX);
+const LISTENER: Token = Token(usize::MAX);
 pub(crate) const WAKER: Token = Token(usize::MAX - 1);
 
-/// Bytes that one read takes. Large enough for a message of 64 KiB, small enough to stay in the cache.
-pub(crate) const READ: usize = 128 * 1024;
-
-/// What may be left of the read before: a header and a control frame.
-pub(crate) const REST: usize = 256;
-
-/// Memory that is kept for what is written.
+/// Memory that is kept for what is written, in bytes.
 const GATHER: u32 = 256 * 1024;
 
-/// Sockets that one wait tells of.
+/// Events that one call of the system reports.
 const EVENTS: usize = 1024;
 
 /// Rounds before the other tasks of the thread get their turn.
 const ROUNDS: usize = 16;
 
-/// Connections that are accepted in a round.
-const ACCEPTS: usize = 64;
-
-/// Commands that are obeyed in a round, and deadlines that are looked at.
+/// Commands that are executed in a round, and deadlines that are checked.
 const COMMANDS: usize = 4096;
 const DEADLINES: usize = 4096;
 
-/// The pause after an error of the listener that the next call would meet again.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
 pub(crate) struct Loop<H: Handler> {
-    pub(crate) options: Arc<Options<H>>,
-    pub(crate) registry: Registry,
-    pub(crate) slab: Slab<Place<H::State>>,
-    wheel: Wheel,
-    /// Whose turn it is.
-    ready: Vec<u32>,
-    /// The list of the round before, empty but for its memory.
-    worked: Vec<u32>,
-    /// Whose deadline may have passed.
+    registry: Registry,
+    slab: Slab<Place<H::State>>,
+    shared: Shared<H>,
+    /// The queue of the round before, empty but for its memory.
+    spare_queue: Vec<u32>,
+    /// Connections with a deadline that may have passed, and the tick for which they were in the wheel.
     expired: Vec<(u32, Tick)>,
-    /// Of how many sockets the system has told since all deadlines were looked at.
-    told_of: usize,
-    more_commands: bool,
-    pub(crate) buffer: Box<[u8]>,
-    /// That of all connections that have nothing half received.
-    pub(crate) assembler: Assembler,
-    pub(crate) local: Local,
-    listener: Option<TcpListener>,
-    accepting: bool,
-    accept_again: Option<Instant>,
-    /// Held by each task.
-    pub(crate) tasks: Rc<TaskState<H::State>>,
-    pub(crate) draining: Option<Draining>,
-    pub(crate) stopped: bool,
-    /// What was published is being delivered: nobody is called.
-    pub(crate) delivering: bool,
-    /// To whom the same bytes are written, and what became of it; empty but for their memory.
-    pub(crate) alike: Vec<(u32, BatchClass)>,
-    pub(crate) written: Vec<io::Result<usize>>,
-    pub(crate) writer: Writer,
-    pub(crate) told: Arc<Told>,
+    /// Events that were reported since all deadlines were checked.
+    events_since_check: usize,
+    has_more_commands: bool,
+    listener: Option<Listener>,
+    /// Each task has a clone of it.
+    tasks: Rc<TaskState<H::State>>,
+    draining: Option<Draining>,
+    is_stopped: bool,
+    /// Connections to which the same bytes are written, and the results; empty but for their memory.
+    batch_members: Vec<(u32, BatchClass)>,
+    batch_results: Vec<io::Result<usize>>,
+    writer: Writer,
+    told: Arc<Told>,
 }
 
 impl<H: Handler> Loop<H> {
-    /// The `at`th loop of an engine, whose sockets `poll` waits for.
+    /// Creates loop number `at` of an engine, whose sockets `poll` waits for.
     pub(crate) fn new(
         at: u16,
         options: Arc<Options<H>>,
@@ -114,9 +103,10 @@ impl<H: Handler> Loop<H> {
         listener: Option<std::net::TcpListener>,
     ) -> io::Result<Self> {
         let registry = poll.registry().try_clone()?;
-        let mut listener = listener.map(TcpListener::from_std);
-        if let Some(listener) = &mut listener {
-            registry.register(listener, LISTENER, Interest::READABLE)?;
+        let listener = listener.map(|listener| Listener::new(listener, &registry)).transpose()?;
+        let told = Arc::clone(&mailboxes.of(at).told);
+        if let Some(counters) = &options.acceptor.settings().counters {
+            counters.join(Arc::clone(&told));
         }
         let local = Local {
             at,
@@ -124,50 +114,46 @@ impl<H: Handler> Loop<H> {
             out: Outbox::keeping(GATHER),
             topics: Default::default(),
             log: Default::default(),
-            apart: Vec::new(),
+            individual: Vec::new(),
             counters: Default::default(),
-            slow: Arc::clone(&options.slow),
-            engine: Handle::new(Arc::clone(&mailboxes)),
+            slow: options.slow_policy(),
+            engine: Handle::new(mailboxes),
         };
-        let told = Arc::clone(&mailboxes.of(at).told);
-        if let Some(counters) = &options.acceptor.settings().counters {
-            counters.join(Arc::clone(&told));
-        }
         Ok(Self {
-            writer: Writer::new(options.io_uring),
-            options,
             registry,
             slab: Slab::new(),
-            wheel: Wheel::new(local.now),
-            ready: Vec::new(),
-            worked: Vec::new(),
+            spare_queue: Vec::new(),
             expired: Vec::new(),
-            told_of: 0,
-            more_commands: false,
-            buffer: vec![0; READ + REST].into(),
-            assembler: Assembler::default(),
-            told,
-            local,
+            events_since_check: 0,
+            has_more_commands: false,
             listener,
-            accepting: true,
-            accept_again: None,
             tasks: Rc::default(),
             draining: None,
-            stopped: false,
-            delivering: false,
-            alike: Vec::new(),
-            written: Vec::new(),
+            is_stopped: false,
+            batch_members: Vec::new(),
+            batch_results: Vec::new(),
+            writer: Writer::new(options.io_uring),
+            told,
+            shared: Shared {
+                options,
+                wheel: Wheel::new(local.now),
+                local,
+                buffer: vec![0; BUFFER].into(),
+                assembler: Assembler::default(),
+                queue: Vec::new(),
+                is_delivering: false,
+            },
         })
     }
 
-    /// Runs until it is drained or stopped.
+    /// Runs until it is shut down or stopped.
     pub(crate) async fn run(mut self, mut poll: Poll) -> io::Result<()> {
         let watched = watch(&poll)?;
         let mut events = Events::with_capacity(EVENTS);
         let mut timer = Timer::default();
-        let mut idle = true;
-        while !self.is_done() {
-            if !idle {
+        let mut is_idle = true;
+        while !self.is_finished() {
+            if !is_idle {
                 tokio::task::yield_now().await;
             } else {
                 let due = self.next_due();
@@ -179,339 +165,314 @@ impl<H: Handler> Loop<H> {
                 .await?;
             }
             for _ in 0..ROUNDS {
-                self.ask(&watched, &mut poll, &mut events)?;
+                self.poll_sockets(&watched, &mut poll, &mut events)?;
                 self.round(&events);
-                idle = events.is_empty() && !self.is_busy();
-                if idle {
+                is_idle = events.is_empty() && !self.is_busy();
+                if is_idle {
                     break;
                 }
             }
         }
-        self.leave();
+        self.end();
         Ok(())
     }
 
     /// Asks the system which sockets have something.
-    fn ask(&self, watched: &AsyncFd<OwnedFd>, poll: &mut Poll, events: &mut Events) -> io::Result<()> {
+    fn poll_sockets(
+        &self,
+        watched: &AsyncFd<OwnedFd>,
+        poll: &mut Poll,
+        events: &mut Events,
+    ) -> io::Result<()> {
         if self.is_busy() {
-            return ask(poll, events);
+            return poll_now(poll, events);
         }
         // The answer that there are none lets the runtime wait for the next one.
-        let asked = watched.try_io(tokio::io::Interest::READABLE, |_| {
-            ask(poll, events)?;
+        let polled = watched.try_io(tokio::io::Interest::READABLE, |_| {
+            poll_now(poll, events)?;
             if events.is_empty() { Err(io::ErrorKind::WouldBlock.into()) } else { Ok(()) }
         });
-        match asked {
+        match polled {
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 events.clear();
                 Ok(())
             }
-            asked => asked,
+            polled => polled,
         }
     }
 
+    /// There is something to do that no event reports.
     fn is_busy(&self) -> bool {
-        !self.ready.is_empty()
+        !self.shared.queue.is_empty()
             || !self.expired.is_empty()
-            || self.more_commands
-            || (self.accepting && self.listener.is_some())
+            || self.has_more_commands
+            || self.listener.as_ref().is_some_and(Listener::is_accepting)
     }
 
-    fn is_done(&self) -> bool {
+    fn is_finished(&self) -> bool {
         let drained = self.draining.is_some() && self.slab.len() == 0 && Rc::strong_count(&self.tasks) == 1;
-        self.stopped || drained
+        self.is_stopped || drained
     }
 
     fn next_due(&mut self) -> Option<Instant> {
-        let draining = self.draining.as_ref().map(|draining| draining.next_due(self.local.now));
-        self.wheel.next_due().into_iter().chain(self.accept_again).chain(draining).min()
+        let draining = self.draining.as_ref().map(|draining| draining.next_due(self.shared.local.now));
+        let accepting = self.listener.as_ref().and_then(Listener::due);
+        self.shared.wheel.next_due().into_iter().chain(accepting).chain(draining).min()
     }
 
-    /// Everyone who has something gets one turn.
+    /// Gives each connection that has something one turn.
     fn round(&mut self, events: &Events) {
-        self.local.now = now();
-        let mut told = 0;
+        self.shared.local.now = now();
+        let mut reported = 0;
         for event in events {
-            told += 1;
+            reported += 1;
             match event.token() {
-                LISTENER => self.accepting = true,
+                LISTENER => self.listener.iter_mut().for_each(Listener::accept_again),
                 // The commands are looked at in each round anyway.
                 WAKER => {}
-                // Nobody has come or gone since the system told it: it is who is there now.
+                // No place has changed hands since the system was asked: the event is this connection's.
                 Token(index) => {
-                    if let Some(place) = self.slab.at(index as u32) {
+                    if let Some(Place { ready, .. }) = self.slab.at(index as u32) {
                         // The end of the stream and errors are found by reading.
-                        place.read_closed |= event.is_read_closed() || event.is_error();
-                        place.readable |= event.is_readable() || place.read_closed;
-                        place.writable |= event.is_writable() || event.is_write_closed();
+                        ready.read_closed |= event.is_read_closed() || event.is_error();
+                        ready.readable |= event.is_readable() || ready.read_closed;
+                        ready.writable |= event.is_writable() || event.is_write_closed();
                         self.queue(index as u32);
                     }
                 }
             }
         }
-        self.obey_all();
+        self.execute_commands();
         self.accept();
-        let mut working = std::mem::replace(&mut self.ready, std::mem::take(&mut self.worked));
-        for index in working.drain(..) {
-            if let Some(place) = self.slab.at(index) {
-                place.queued = false;
-                self.work(index);
-            }
-            if self.local.log.is_full() {
+        let spare = std::mem::take(&mut self.spare_queue);
+        let mut queue = std::mem::replace(&mut self.shared.queue, spare);
+        for index in queue.drain(..) {
+            self.run_turn(index);
+            if self.shared.local.log.is_full() {
                 self.deliver();
             }
         }
-        self.worked = working;
-        // Who has something to be read lives: deadlines are looked at when all that had come was. Those who
-        // never cease to send are told of again only when the others have been.
-        self.told_of += told;
-        if told < EVENTS || self.told_of > self.slab.len() {
-            self.told_of = 0;
-            self.look_at_the_clock();
+        self.spare_queue = queue;
+        // Input proves that its peer is alive: deadlines are checked once all input that had come was read. A peer that
+        // never ceases to send is reported again only after the others were.
+        self.events_since_check += reported;
+        if reported < EVENTS || self.events_since_check > self.slab.len() {
+            self.events_since_check = 0;
+            self.check_deadlines();
         }
         self.deliver();
-        self.count_beside();
-        self.told.tell(&self.local.counters);
+        self.collect_task_counts();
+        self.told.tell(&self.shared.local.counters);
     }
 
-    /// Gives it a turn.
-    pub(crate) fn queue(&mut self, index: u32) {
+    /// Puts a connection into the queue for a turn.
+    fn queue(&mut self, index: u32) {
         if let Some(place) = self.slab.at(index)
-            && !place.queued
+            && !std::mem::replace(&mut place.ready.queued, true)
         {
-            place.queued = true;
-            self.ready.push(index);
+            self.shared.queue.push(index);
         }
     }
 
-    fn work(&mut self, index: u32) {
-        match self.slab.at(index).map(|place| &place.stage) {
-            Some(Stage::Pending(_)) => self.read_request(index),
-            Some(Stage::Open(..)) => self.turn(index),
-            None => {}
+    fn run_turn(&mut self, index: u32) {
+        let Some((key, place)) = self.slab.find(index) else { return };
+        place.ready.queued = false;
+        match Turn::new(key, place, &mut self.shared) {
+            Some(mut turn) => {
+                let after = turn.run();
+                self.conclude(index, after);
+            }
+            None => self.read_request(index),
         }
     }
 
-    fn obey_all(&mut self) {
-        let (commands, more) = self.local.engine.mailbox(self.local.at).take(COMMANDS);
-        self.more_commands = more;
+    /// The open connection in this place, for a turn.
+    fn turn(&mut self, index: u32) -> Option<Turn<'_, H>> {
+        let (key, place) = self.slab.find(index)?;
+        Turn::new(key, place, &mut self.shared)
+    }
+
+    /// Does what outlives a turn.
+    fn conclude(&mut self, index: u32, after: After) {
+        if after == After::Gone {
+            self.drop_connection(index);
+        }
+    }
+
+    fn execute_commands(&mut self) {
+        let (commands, has_more) = self.shared.local.mailbox().take(COMMANDS);
+        self.has_more_commands = has_more;
         for command in commands {
-            self.obey(command);
+            self.execute(command);
         }
     }
 
-    fn obey(&mut self, command: Command) {
+    fn execute(&mut self, command: Command) {
         match command {
-            Command::Serve(stream, from) => self.begin(stream, from),
-            Command::OpenAdmitted => self.look_beside(),
-            Command::Invite(invitation) => self.invite(*invitation),
+            Command::Serve(stream, from) => self.serve(stream, from),
+            Command::OpenAdmitted => self.open_admitted(),
+            Command::Invite(invite) => self.invite(*invite),
             Command::Adopt(adoption) => self.adopt(adoption),
             Command::Forget(ticket) => drop(self.tasks.invited.borrow_mut().take(ticket)),
-            Command::Send(key, message) => self.on(key, |conn| {
+            Command::Send(key, message) => self.act(key, |conn| {
                 if conn.send(message).is_err() {
                     conn.local.counters.dropped += 1;
                 }
             }),
-            // Code and reason were checked, and closing what is closed is no error.
-            Command::Close(key, frame) => self.on(key, |conn| drop(conn.close_with(frame))),
-            Command::Subscribe(key, topic) => self.on(key, |conn| {
+            // Code and reason were checked.
+            Command::Close(key, frame) => self.act(key, |conn| drop(conn.close_with(frame))),
+            Command::Subscribe(key, topic) => self.act(key, |conn| {
                 conn.subscribe(&topic);
             }),
-            Command::Unsubscribe(key, topic) => self.on(key, |conn| {
+            Command::Unsubscribe(key, topic) => self.act(key, |conn| {
                 conn.unsubscribe(&topic);
             }),
             Command::Publish { topic, key, frame, except } => {
-                match except.filter(|except| self.is_up(*except)) {
-                    Some(except) => self.on(except, |conn| conn.publish_to_others(&topic, key, &frame)),
-                    None => crate::engine::entry::publish_here(&mut self.local, &topic, key, frame),
+                let except = except.filter(|except| self.is_alive(*except));
+                match except {
+                    Some(except) => {
+                        self.act(except, |conn| conn.publish_to_others_in_loop(&topic, key, &frame));
+                    }
+                    None => self.shared.local.publish(&topic, key, frame),
                 }
-                if self.local.log.is_full() {
+                if self.shared.local.log.is_full() {
                     self.deliver();
                 }
             }
-            Command::Run(key, act) => self.on(key, act),
-            Command::Shutdown(drain) => self.begin_to_drain(drain),
-            Command::Stop => self.stopped = true,
+            Command::Run(key, act) => self.act(key, act),
+            Command::Shutdown(shutdown) => self.start_draining(shutdown),
+            Command::Stop => self.is_stopped = true,
         }
     }
 
-    /// It is open, and not about to end.
-    fn is_up(&mut self, key: Key) -> bool {
-        matches!(self.slab.get(key), Some(Place { stage: Stage::Open(entry, _), .. }) if !entry.is_ending())
+    /// Whether the connection is open, and has not ended.
+    fn is_alive(&mut self, key: Key) -> bool {
+        matches!(self.slab.get(key), Some(Place { stage: Stage::Open(entry, _), .. }) if !entry.core.is_done())
     }
 
-    /// Does something with an open connection that is not worked on.
-    pub(crate) fn on(&mut self, key: Key, act: impl FnOnce(&mut Conn<'_>)) {
-        let Some(Place { stage: Stage::Open(entry, _), stream, .. }) = self.slab.get(key) else { return };
-        if entry.is_ending() {
-            return;
-        }
-        let aside = lend_outbox(entry, &mut self.local);
-        guard(&mut Conn { key, entry, stream, local: &mut self.local }, act);
-        self.settle(key.index, aside);
+    /// Does something with an open connection outside of its turn.
+    fn act(&mut self, key: Key, act: impl FnOnce(&mut Conn<'_>)) {
+        let Some(place) = self.slab.get(key) else { return };
+        let Some(mut turn) = Turn::new(key, place, &mut self.shared) else { return };
+        let after = turn.act(|conn, _, _| act(conn));
+        self.conclude(key.index, after);
     }
 
-    fn accept(&mut self) {
-        if self.accept_again.is_some_and(|again| self.local.now >= again) {
-            self.accept_again = None;
-            self.accepting = true;
-        }
-        for _ in 0..ACCEPTS {
-            let Some(listener) = &self.listener else { return };
-            if !self.accepting || self.accept_again.is_some() {
-                return;
-            }
-            match listener.accept() {
-                Ok((stream, from)) => {
-                    let stream = TcpStream::from(stream);
-                    let mailboxes = self.local.engine.mailboxes();
-                    match mailboxes.less_busy(self.local.at) {
-                        Some(other) => {
-                            let mailbox = mailboxes.of(other);
-                            mailbox.connections.fetch_add(1, Ordering::Relaxed);
-                            // A loop that has stopped drops the connection, as this loop is about to.
-                            let _ = mailbox.push(Command::Serve(stream, from));
-                        }
-                        None => {
-                            mailboxes.of(self.local.at).connections.fetch_add(1, Ordering::Relaxed);
-                            self.begin(stream, from);
-                        }
-                    }
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => self.accepting = false,
-                Err(error) if is_of_the_connection(&error) => {}
-                Err(error) => {
-                    self.local.counters.accept_errors += 1;
-                    let handler = &self.options.handler;
-                    // The panic hook has said what there is to say.
-                    let _ = catch_unwind(AssertUnwindSafe(|| handler.accept_failed(&error)));
-                    self.accept_again = Some(self.local.now + ACCEPT_PAUSE);
-                    self.accepting = false;
-                }
-            }
-        }
-    }
-
-    /// A connection begins here. It is counted already.
-    fn begin(&mut self, stream: TcpStream, from: SocketAddr) {
+    /// Serves a connection, which is counted already.
+    fn serve(&mut self, stream: TcpStream, from: SocketAddr) {
         if self.draining.is_some() {
             return self.uncount();
         }
         #[cfg(feature = "tls")]
-        if let Some(tls) = &self.options.tls {
-            return self.secure(tls.clone(), stream, from);
+        if let Some(tls) = &self.shared.options.tls {
+            return self.serve_tls(tls.clone(), stream, from);
         }
-        match self.put(stream, Stage::Pending(PendingRequest::new(from, self.local.now))) {
-            Some(index) => self.arm(index),
+        match self.put(stream, Stage::Pending(PendingRequest::new(from, self.shared.local.now))) {
+            Some(index) => self.schedule_request(index),
             None => self.uncount(),
         }
     }
 
-    /// Puts a socket into a place of its own, and has it watched.
-    pub(crate) fn put(&mut self, stream: TcpStream, stage: Stage<H::State>) -> Option<u32> {
+    /// Puts a socket into a place of its own, and has the system watch it.
+    fn put(&mut self, stream: TcpStream, stage: Stage<H::State>) -> Option<u32> {
         let fd = stream.as_raw_fd();
-        let place = Place {
-            stream,
-            stage,
-            armed: 0,
-            mark: 0,
-            queued: false,
-            readable: false,
-            writable: false,
-            read_closed: false,
-            again: false,
-        };
-        let key = self.slab.insert(place);
+        let key = self.slab.insert(Place::new(stream, stage));
         let interest = Interest::READABLE | Interest::WRITABLE;
         if self.registry.register(&mut SourceFd(&fd), Token(key.index as usize), interest).is_err() {
             // The system watches no more sockets.
             self.slab.remove(key.index);
-            self.local.counters.accept_errors += 1;
+            self.shared.local.counters.accept_errors += 1;
             return None;
         }
         Some(key.index)
     }
 
-    pub(crate) fn uncount(&self) {
-        self.local.engine.mailbox(self.local.at).connections.fetch_sub(1, Ordering::Relaxed);
+    fn uncount(&self) {
+        self.shared.local.mailbox().connections.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Puts a connection into the wheel for what is due first.
-    pub(crate) fn arm(&mut self, index: u32) {
-        let Some(place) = self.slab.at(index) else { return };
-        let due = match &place.stage {
-            Stage::Pending(pending) => pending.since.checked_add(self.options.handshake_timeout()),
-            // A Pong may make the next Ping due before the peer would have been given up.
-            Stage::Open(entry, _) => entry.due().map(|due| {
-                let silence = entry.core.config().ping_after;
-                let ping = silence.and_then(|silence| self.local.now.checked_add(silence));
-                ping.map_or(due, |ping| due.min(ping))
-            }),
-        };
-        if let Some(due) = due {
-            self.wheel.arm(index, &mut place.armed, due);
-        }
-    }
-
-    fn look_at_the_clock(&mut self) {
+    fn check_deadlines(&mut self) {
         if self.expired.is_empty() {
-            while let Some((tick, indexes)) = self.wheel.expired(self.local.now) {
+            while let Some((tick, indexes)) = self.shared.wheel.expired(self.shared.local.now) {
                 self.expired.extend(indexes.into_iter().map(|index| (index, tick)));
-            }
-            if self.expired.is_empty() {
-                return self.drain_on();
             }
         }
         for (index, tick) in self.expired.split_off(self.expired.len().saturating_sub(DEADLINES)) {
-            let Some(place) = self.slab.at(index) else { continue };
-            if place.armed != tick {
+            let Some((key, place)) = self.slab.find(index) else { continue };
+            // It was put in again for another tick, or is another connection.
+            if place.armed != Some(tick) {
                 continue;
             }
-            place.armed = 0;
-            // Whoever was told of has had a turn; another one that waits is no reason to live on, or who floods
-            // would live for ever.
-            match &place.stage {
-                Stage::Pending(_) => self.check_request_deadline(index),
-                Stage::Open(..) => self.due(index),
+            place.armed = None;
+            // That a turn is queued is no reason to wait for it: a flood would live for ever.
+            match Turn::new(key, place, &mut self.shared) {
+                Some(mut turn) => {
+                    let after = turn.check_deadlines();
+                    self.conclude(index, after);
+                }
+                None => self.check_request_deadline(index),
             }
-            self.arm(index);
         }
         if self.expired.is_empty() {
+            // The memory of a wave of connections is not kept.
             self.expired = Vec::new();
         }
-        self.drain_on();
+        self.drain();
     }
 
-    pub(crate) fn stop_accepting(&mut self) {
-        if let Some(mut listener) = self.listener.take() {
-            // It is closed, and so forgotten in any case.
-            let _ = self.registry.deregister(&mut listener);
+    /// Drops a connection that is over, and tells the application why.
+    fn drop_connection(&mut self, index: u32) {
+        let Some((key, _)) = self.slab.find(index) else { return };
+        let Some(place) = self.slab.remove(index) else { return };
+        self.uncount();
+        let Stage::Open(mut entry, state) = place.stage else { return };
+        let Shared { options, local, .. } = &mut self.shared;
+        if options.max_connections.is_some() {
+            options.connections.fetch_sub(1, Ordering::Relaxed);
+        }
+        local.topics.unsubscribe_all(&mut entry.subscriptions);
+        let transport = entry.buffers.as_ref().and_then(|buffers| buffers.transport.as_ref());
+        // A connection that has no cause yet is dropped because the engine was stopped.
+        let result = outcome(&entry.core, transport)
+            .unwrap_or_else(|| Err(Error::from(io::Error::from(io::ErrorKind::ConnectionAborted))));
+        self.told.ended(cause_of(Some(&result)));
+        let id = Id { at: local.at, key };
+        trace::engine_ended(id, || place.stream.peer_addr().ok(), &result);
+        // Before the application is called: it may count descriptors.
+        drop(place.stream);
+        // The connection is gone in any case, and the panic hook has reported a panic.
+        let _ = catch_unwind(AssertUnwindSafe(|| options.handler.closed(&local.engine, id, state, result)));
+    }
+
+    fn stop_accepting(&mut self) {
+        if let Some(listener) = self.listener.take() {
+            listener.close(&self.registry);
         }
     }
 
-    /// The end: whoever is still there is dropped.
-    fn leave(&mut self) {
-        self.local.engine.mailbox(self.local.at).close();
+    /// The end: connections that are left are dropped.
+    fn end(&mut self) {
+        self.shared.local.mailbox().close();
         let keys: Vec<Key> = self.slab.keys().collect();
         for key in keys {
             self.drop_connection(key.index);
         }
-        // Whoever is waited for is dropped with the tasks.
-        self.local.counters.opening = 0;
-        self.told.tell(&self.local.counters);
-        if let Some(counters) = &self.options.acceptor.settings().counters {
+        // The tasks end with the runtime.
+        self.shared.local.counters.opening = 0;
+        self.told.tell(&self.shared.local.counters);
+        if let Some(counters) = &self.shared.options.acceptor.settings().counters {
             counters.leave(&self.told);
         }
     }
 }
 
-fn ask(poll: &mut Poll, events: &mut Events) -> io::Result<()> {
+fn poll_now(poll: &mut Poll, events: &mut Events) -> io::Result<()> {
     match poll.poll(events, Some(Duration::ZERO)) {
         Err(error) if error.kind() == io::ErrorKind::Interrupted => {
             events.clear();
             Ok(())
         }
-        asked => asked,
+        polled => polled,
     }
 }
 
@@ -520,9 +481,4 @@ fn ask(poll: &mut Poll, events: &mut Events) -> io::Result<()> {
 fn watch(poll: &Poll) -> io::Result<AsyncFd<OwnedFd>> {
     let descriptor = poll.registry().as_fd().try_clone_to_owned()?;
     AsyncFd::with_interest(descriptor, tokio::io::Interest::READABLE)
-}
-
-fn is_of_the_connection(error: &io::Error) -> bool {
-    use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted};
-    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted)
 }

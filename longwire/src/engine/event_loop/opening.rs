@@ -1,4 +1,4 @@
-//! The opening handshake: from an accepted socket to a WebSocket of the loop, or to whoever else it is for.
+//! The opening handshake without TLS: from an accepted socket to a WebSocket of the loop, the HTTP service or a refusal.
 
 use std::io::{self, Read};
 use std::net::SocketAddr;
@@ -10,39 +10,38 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
-use longwire_proto::handshake::{HeadLimits, HeadReader, Refusal, server};
-use longwire_proto::{Connection, DeflateParameters, Role};
+use longwire_proto::handshake::{HeadLimits, OpeningRequest, Refusal, ServerOpening, server};
+use longwire_proto::{Config, Connection, DeflateParameters, Role};
 use mio::unix::SourceFd;
 
 use super::Loop;
-use super::admission::Permit;
 use super::place::{Place, Stage};
+use super::turn::Turn;
 use crate::end::AcceptError;
-use crate::engine::conn::Conn;
 use crate::engine::entry::Entry;
 use crate::engine::handler::{Handler, Opening};
 use crate::engine::mailbox::id::Id;
-use crate::engine::options::Options;
+use crate::engine::options::{HttpService, Options};
+use crate::engine::permit::Permit;
+use crate::engine::socket::Layer;
 use crate::engine::socket::http_stream::HttpStream;
-use crate::engine::socket::layer::Layer;
 use crate::observe::counters::Told;
 use crate::observe::trace;
-use crate::server::accept::Settings;
 
-/// When those who were not let in may come again, in seconds.
+/// When a client that was rejected because the server is full may try again, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("10");
 
-/// A connection whose request has not come, or not whole.
+/// A connection whose request is not complete.
 pub(crate) struct PendingRequest {
     from: SocketAddr,
     pub(crate) since: Instant,
-    partial: Option<Box<PartialHead>>,
+    partial: Option<Box<PartialRequest>>,
 }
 
-/// The beginning of a head.
-struct PartialHead {
+/// The beginning of a request.
+struct PartialRequest {
     input: Vec<u8>,
-    reader: HeadReader,
+    opening: ServerOpening,
 }
 
 impl PendingRequest {
@@ -51,64 +50,73 @@ impl PendingRequest {
     }
 }
 
-/// A request that the application has let in.
+/// A request that keeps the rules and the policy, before the application is asked.
+pub(crate) struct Checked {
+    acceptance: server::Acceptance,
+    /// For the response.
+    headers: HeaderMap,
+    /// The client's address.
+    pub(crate) from: SocketAddr,
+}
+
+/// A request that was accepted.
 pub(crate) struct Accepted<S> {
     request: Request<()>,
-    /// The head that answers it; empty where somebody else answers.
-    answer: Vec<u8>,
+    /// The response; empty if the caller of [`Handle::invite`](crate::engine::Handle::invite) writes it.
+    response: Vec<u8>,
     pub(crate) subprotocol: Option<Box<str>>,
     pub(crate) deflate: Option<DeflateParameters>,
+    pub(crate) config: Arc<Config>,
     state: S,
     from: SocketAddr,
     /// One of [`max_connections`](crate::engine::Engine::max_connections).
     room: Permit,
 }
 
-/// Runs what belongs to the application; should it panic, the client is told.
-fn guard<T>(run: impl FnOnce() -> Result<T, Refusal>) -> Result<T, Refusal> {
+/// Calls the application. If it panics, the client gets 500.
+fn catch_panic<T>(run: impl FnOnce() -> Result<T, Refusal>) -> Result<T, Refusal> {
     let failed = |_| Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "The application failed."));
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(failed)
 }
 
-/// Whether the request is a good one, and the headers that are added to its answer.
+/// Checks the request, without asking the application whether it accepts it. `peer` is the address of the socket.
 pub(crate) fn check<H>(
     options: &Options<H>,
-    request: &Request<()>,
-) -> Result<(server::Acceptance, HeaderMap), Refusal> {
+    opening: &mut OpeningRequest,
+    peer: SocketAddr,
+) -> Result<Checked, Refusal> {
+    let from = client_address(options, &mut opening.request, peer)?;
     let mut headers = HeaderMap::new();
-    let acceptance = guard(|| options.acceptor.settings().judge(request, &mut headers))?;
-    Ok((acceptance, headers))
+    let acceptance = catch_panic(|| options.acceptor.settings().check(&opening.request, &mut headers))?;
+    Ok(Checked { acceptance, headers, from })
 }
 
-/// Lets it in, if the application wants to and there is room.
-pub(crate) fn let_in<H: Handler>(
+/// Accepts the request, if the application does and there is room.
+pub(crate) fn accept<H: Handler>(
     options: &Options<H>,
     request: Request<()>,
-    from: SocketAddr,
-    (acceptance, mut headers): (server::Acceptance, HeaderMap),
+    checked: Checked,
 ) -> Result<Accepted<H::State>, Refusal> {
-    let room = room(options)?;
-    guard(|| {
-        let state = options.handler.on_request(&request, from, &mut headers)?;
-        let response = Settings::response(&acceptance, &headers)?;
-        let mut answer = Vec::new();
-        server::encode_response(&response, &mut answer);
-        let subprotocol = acceptance.subprotocol().map(Into::into);
-        Ok(Accepted { request, answer, subprotocol, deflate: acceptance.deflate(), state, from, room })
-    })
+    let Checked { acceptance, mut headers, from } = checked;
+    let mut accepted = accept_unanswered(options, request, from, &mut headers)?;
+    acceptance.encode(&headers, &mut accepted.response)?;
+    accepted.subprotocol = acceptance.subprotocol().map(Into::into);
+    accepted.deflate = acceptance.deflate();
+    Ok(accepted)
 }
 
-/// As [`let_in`], of a request that somebody else answers, with these headers besides.
-pub(crate) fn let_in_unanswered<H: Handler>(
+/// Like [`accept`], for a request that the caller answers, with what is added to `headers`.
+pub(crate) fn accept_unanswered<H: Handler>(
     options: &Options<H>,
     request: Request<()>,
     from: SocketAddr,
-) -> Result<(Accepted<H::State>, HeaderMap), Refusal> {
-    let room = room(options)?;
-    let mut headers = HeaderMap::new();
-    let state = guard(|| options.handler.on_request(&request, from, &mut headers))?;
-    let (answer, subprotocol, deflate) = (Vec::new(), None, None);
-    Ok((Accepted { request, answer, subprotocol, deflate, state, from, room }, headers))
+    headers: &mut HeaderMap,
+) -> Result<Accepted<H::State>, Refusal> {
+    let room = reserve(options)?;
+    let state = catch_panic(|| options.handler.on_request(&request, from, headers))?;
+    let config = Arc::clone(&options.acceptor.settings().config);
+    let (response, subprotocol, deflate) = (Vec::new(), None, None);
+    Ok(Accepted { request, response, subprotocol, deflate, config, state, from, room })
 }
 
 /// Counts and traces a handshake that has failed.
@@ -117,19 +125,19 @@ pub(crate) fn not_opened(told: &Told, from: Option<SocketAddr>, error: &AcceptEr
     trace::not_opened(Role::Server, from, error.reason());
 }
 
-fn room<H>(options: &Options<H>) -> Result<Permit, Refusal> {
+fn reserve<H>(options: &Options<H>) -> Result<Permit, Refusal> {
     let Some(most) = options.max_connections else { return Ok(Permit::default()) };
     let permit = Permit::acquire(Arc::clone(&options.connections));
     if options.connections.load(Ordering::Relaxed) <= most {
         return Ok(permit);
     }
     // RFC 9110 15.6.4 and 10.2.3.
-    let text = "This server has as many connections as it may have: come again later.";
+    let text = "The server is at its connection limit; try again later.";
     Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text).header(header::RETRY_AFTER, RETRY_AFTER))
 }
 
-/// Who a request is from, and what trusted proxies say of it.
-pub(crate) fn arrive<H>(
+/// The client's address: what trusted proxies say, or the socket's.
+pub(crate) fn client_address<H>(
     options: &Options<H>,
     request: &mut Request<()>,
     from: SocketAddr,
@@ -140,29 +148,21 @@ pub(crate) fn arrive<H>(
     }
 }
 
-/// The answer where there is no HTTP service: that no upgrade is asked for is what is wrong.
-pub(crate) fn upgrade_required() -> Refusal {
-    Refusal::new(
-        StatusCode::UPGRADE_REQUIRED,
-        "This is a WebSocket endpoint: the request needs Upgrade: websocket (RFC 6455 4.2.1).",
-    )
-}
-
 impl<H: Handler> Loop<H> {
-    /// Reads on, and answers when the request is whole.
-    pub(crate) fn read_request(&mut self, index: u32) {
+    /// Reads on, and answers once the request is complete.
+    pub(super) fn read_request(&mut self, index: u32) {
         let Some(place) = self.slab.at(index) else { return };
         let Stage::Pending(pending) = &mut place.stage else { return };
         let mut stream = &place.stream;
-        if !std::mem::take(&mut place.readable) {
+        if !std::mem::take(&mut place.ready.readable) {
             return;
         }
         // No head that is within its limits fills the buffer.
         let before = pending.partial.as_ref().map_or(0, |partial| partial.input.len());
         if let Some(partial) = &pending.partial {
-            self.buffer[..before].copy_from_slice(&partial.input);
+            self.shared.buffer[..before].copy_from_slice(&partial.input);
         }
-        let count = match stream.read(&mut self.buffer[before..]) {
+        let count = match stream.read(&mut self.shared.buffer[before..]) {
             Ok(0) => {
                 self.not_opened(index, &AcceptError::Eof);
                 return self.drop_pending(index);
@@ -176,59 +176,59 @@ impl<H: Handler> Loop<H> {
             }
         };
         let length = before + count;
-        let limits = HeadLimits::default();
-        let reader = pending.partial.take().map(|partial| partial.reader);
-        let mut reader = reader.unwrap_or_else(|| HeadReader::for_request(limits));
-        self.read_on(index, length == self.buffer.len());
-        match reader.scan(&self.buffer[..length]) {
+        let opening = pending.partial.take().map(|partial| partial.opening);
+        let mut opening = opening.unwrap_or_else(|| ServerOpening::new(HeadLimits::default()));
+        // No event reports what a full buffer has left, or the end of a stream that is known to end.
+        if length == self.shared.buffer.len() || place.ready.read_closed {
+            self.read_again(index);
+        }
+        match opening.receive(&self.shared.buffer[..length]) {
             Ok(None) => {
-                let input = self.buffer[..length].to_vec();
+                let input = self.shared.buffer[..length].to_vec();
                 if let Some(Place { stage: Stage::Pending(pending), .. }) = self.slab.at(index) {
-                    pending.partial = Some(Box::new(PartialHead { input, reader }));
+                    pending.partial = Some(Box::new(PartialRequest { input, opening }));
                 }
             }
-            Ok(Some(head)) => self.answer(index, head, length),
-            Err(error) => self.refuse(index, error.into()),
+            Ok(Some(opening)) => self.handle_request(index, opening, length),
+            Err(refusal) => self.refuse(index, refusal),
         }
     }
 
     fn read_again(&mut self, index: u32) {
         if let Some(place) = self.slab.at(index) {
-            place.readable = true;
+            place.ready.readable = true;
         }
         self.queue(index);
     }
 
-    /// The request is in the first `head` of `length` bytes in the buffer.
-    fn answer(&mut self, index: u32, head: usize, length: usize) {
+    /// Handles a request, which is at the front of the `length` bytes in the buffer.
+    fn handle_request(&mut self, index: u32, mut opening: OpeningRequest, length: usize) {
         let Some(place) = self.slab.at(index) else { return };
         let Stage::Pending(pending) = &place.stage else { return };
-        let from = pending.from;
-        let mut request = match server::parse_request(&self.buffer[..head], HeadLimits::default()) {
-            Ok(request) => request,
-            Err(refusal) => return self.refuse(index, refusal),
-        };
-        if !server::is_websocket(&request) {
-            return self.hand_over(index, length);
+        let peer = pending.from;
+        let options = &*self.shared.options;
+        if !opening.is_websocket()
+            && let Some(http) = &options.http
+        {
+            let http = Arc::clone(http);
+            return self.hand_to_http(index, http, length);
         }
-        let options = &*self.options;
-        let checked =
-            arrive(options, &mut request, from).and_then(|from| Ok((from, check(options, &request)?)));
-        let accepted = match checked {
-            Ok((from, checked)) if options.on_request.is_some() => {
-                return self.wait_for_verdict(index, request, from, checked, head, length);
+        let head_length = opening.head_length;
+        let accepted = match check(options, &mut opening, peer) {
+            Ok(checked) if options.on_request.is_some() => {
+                return self.run_hook_in_task(index, opening, checked, length);
             }
-            Ok((from, checked)) => let_in(options, request, from, checked),
+            Ok(checked) => accept(options, opening.request, checked),
             Err(refusal) => Err(refusal),
         };
         match accepted {
-            Ok(accepted) => self.open(index, accepted, None, head, length),
+            Ok(accepted) => self.open(index, accepted, None, head_length, length),
             Err(refusal) => self.refuse(index, refusal),
         }
     }
 
-    /// A WebSocket begins in this place. What has come behind the request is in the buffer, from `start` to `length`.
-    pub(crate) fn open(
+    /// Opens a WebSocket in this place. What came behind the request is in the buffer, from `start` to `length`.
+    pub(super) fn open(
         &mut self,
         index: u32,
         accepted: Accepted<H::State>,
@@ -236,72 +236,72 @@ impl<H: Handler> Loop<H> {
         start: usize,
         length: usize,
     ) {
-        let Accepted { request, answer, subprotocol, deflate, state, from, room } = accepted;
-        let Some(key) = self.slab.key(index) else { return };
-        let Some(place) = self.slab.at(index) else { return };
-        let config = Arc::clone(&self.options.acceptor.settings().config);
-        let mut core = Connection::server(config, self.local.now);
+        let Accepted { request, response, subprotocol, deflate, config, state, from, room } = accepted;
+        let Some((key, place)) = self.slab.find(index) else { return };
+        let local = &mut self.shared.local;
+        let mut core = Connection::server(config, local.now);
         if let Some(parameters) = deflate {
             core = core.with_deflate(parameters);
         }
-        let mut entry = Entry::new(core);
-        if layer.is_some() {
-            entry.held().layer = layer;
-        }
-        place.stage = Stage::Open(entry, state);
+        place.stage = Stage::Open(Entry::new(core, layer), state);
         room.forget();
         self.told.opened();
-        let id = Id { at: self.local.at, key };
+        let id = Id { at: local.at, key };
         trace::engine_opened(id, from, request.uri().path(), subprotocol.as_deref(), deflate.is_some());
-        self.local.counters.bytes_received += (length - start) as u64;
-        self.local.out.append_head(&answer);
+        local.counters.bytes_received += (length - start) as u64;
+        // In front of what the application sends when it is called.
+        local.out.append_head(&response);
         let opening = Opening { request: &request, subprotocol: subprotocol.as_deref(), deflate };
-        let Place { stage: Stage::Open(entry, state), stream, .. } = place else { return };
-        let handler = &self.options.handler;
-        let mut conn = Conn { key, entry, stream, local: &mut self.local };
-        crate::engine::entry::guard(&mut conn, |conn| handler.opened(conn, state, &opening));
-        self.arm(index);
-        self.work_off(index, start, length);
+        let Some(mut turn) = Turn::new(key, place, &mut self.shared) else { return };
+        turn.call(|conn, state, handler| handler.opened(conn, state, &opening));
+        turn.schedule();
+        let after = turn.process(start, length);
+        self.conclude(index, after);
     }
 
-    /// The request is not whole in time.
-    pub(crate) fn check_request_deadline(&mut self, index: u32) {
-        let timeout = self.options.handshake_timeout();
+    /// Puts a connection whose request is not complete into the wheel.
+    pub(super) fn schedule_request(&mut self, index: u32) {
+        let Some(Place { stage: Stage::Pending(pending), armed, .. }) = self.slab.at(index) else { return };
+        if let Some(due) = pending.since.checked_add(self.shared.options.handshake_timeout()) {
+            self.shared.wheel.arm(index, armed, due);
+        }
+    }
+
+    /// Rejects a request that is not complete in time.
+    pub(super) fn check_request_deadline(&mut self, index: u32) {
+        let timeout = self.shared.options.handshake_timeout();
         let Some(place) = self.slab.at(index) else { return };
         let Stage::Pending(pending) = &place.stage else { return };
-        if self.local.now.saturating_duration_since(pending.since) < timeout {
-            return;
+        if self.shared.local.now.saturating_duration_since(pending.since) < timeout {
+            return self.schedule_request(index);
         }
-        let is_silent = pending.partial.is_none();
+        let refusal = pending.partial.as_ref().and_then(|partial| partial.opening.time_out());
         self.not_opened(index, &AcceptError::Timeout);
-        if is_silent {
-            return self.drop_pending(index);
+        match refusal {
+            Some(refusal) => self.write_refusal(index, refusal),
+            None => self.drop_pending(index),
         }
-        let refusal = Refusal::new(StatusCode::REQUEST_TIMEOUT, "The request was not complete in time.");
-        self.tell_refused(index, refusal);
     }
 
     /// Gives the socket and what was read, the first `length` bytes of the buffer, to the HTTP service.
-    fn hand_over(&mut self, index: u32, length: usize) {
-        let Some(http) = &self.options.http else { return self.refuse(index, upgrade_required()) };
-        let http = Arc::clone(http);
-        let read = Bytes::copy_from_slice(&self.buffer[..length]);
-        self.local.counters.http += 1;
+    fn hand_to_http(&mut self, index: u32, http: Arc<HttpService>, length: usize) {
+        let read = Bytes::copy_from_slice(&self.shared.buffer[..length]);
+        self.shared.local.counters.http += 1;
         let Some((stream, permit)) = self.take_stream(index) else { return };
         drop(permit);
-        // Called in the task: should it panic, only that ends.
+        // Called in the task: if it panics, only the task ends.
         self.spawn(async move { http(HttpStream::from(stream), read).await });
     }
 
     fn refuse(&mut self, index: u32, refusal: Refusal) {
         self.not_opened(index, &AcceptError::Refused(refusal.clone()));
-        self.tell_refused(index, refusal);
+        self.write_refusal(index, refusal);
     }
 
-    fn tell_refused(&mut self, index: u32, refusal: Refusal) {
+    fn write_refusal(&mut self, index: u32, refusal: Refusal) {
         let Some((mut stream, permit)) = self.take_stream(index) else { return };
         drop(permit);
-        let acceptor = self.options.acceptor.clone();
+        let acceptor = self.shared.options.acceptor.clone();
         self.spawn(async move {
             acceptor.settings().refuse(&mut stream, refusal).await;
         });
@@ -316,21 +316,22 @@ impl<H: Handler> Loop<H> {
         not_opened(&self.told, from, error);
     }
 
-    /// Takes the socket out of the loop, for the runtime beside it, and the permit that it has had there.
-    pub(crate) fn take_stream(&mut self, index: u32) -> Option<(tokio::net::TcpStream, Permit)> {
+    /// Takes the socket out of the loop, for a task, with the permit of a connection that is counted.
+    pub(super) fn take_stream(&mut self, index: u32) -> Option<(tokio::net::TcpStream, Permit)> {
         let place = self.slab.remove(index)?;
         let permit = self.permit();
         self.registry.deregister(&mut SourceFd(&place.stream.as_raw_fd())).ok()?;
         Some((tokio::net::TcpStream::from_std(place.stream).ok()?, permit))
     }
 
-    /// That of a connection which was counted.
-    pub(crate) fn permit(&self) -> Permit {
-        let connections: &Arc<AtomicUsize> = &self.local.engine.mailbox(self.local.at).connections;
+    /// The permit of a connection that is counted.
+    pub(super) fn permit(&self) -> Permit {
+        let connections: &Arc<AtomicUsize> =
+            &self.shared.local.engine.mailbox(self.shared.local.at).connections;
         Permit::of_counted(Arc::clone(connections))
     }
 
-    pub(crate) fn drop_pending(&mut self, index: u32) {
+    pub(super) fn drop_pending(&mut self, index: u32) {
         if self.slab.remove(index).is_some() {
             self.uncount();
         }

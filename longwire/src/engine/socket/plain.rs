@@ -1,4 +1,4 @@
-//! Between a connection and its socket: one read, and writing what waits, by way of a layer where there is one.
+//! Reads and writes of a socket without TLS.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::TcpStream;
@@ -8,37 +8,10 @@ use bytes::Buf;
 use longwire_proto::Outbox;
 use rustix::buffer::spare_capacity;
 
-use crate::end::Error;
-use crate::engine::entry::Held;
-use crate::engine::event_loop::READ;
-use crate::engine::event_loop::place::{Place, Stage};
-#[cfg(feature = "tls")]
-use crate::engine::socket::layer::Layer;
+use super::{Flushed, READ, ReadOutcome, SLICES};
 
-/// Buffers that one call writes.
-pub(crate) const SLICES: usize = 64;
-
-/// Writes what waits: whether that was all. What lies between is in `held`.
-#[inline]
-pub(crate) fn flush(
-    stream: &TcpStream,
-    held: &mut Option<Box<Held>>,
-    out: &mut Outbox,
-    sent: &mut u64,
-    now: Instant,
-) -> io::Result<bool> {
-    #[cfg(feature = "tls")]
-    if let Some(held) = held
-        && let Some(Layer::Tls(session)) = &mut held.layer
-    {
-        return session.flush(stream, out, sent, now);
-    }
-    #[cfg(not(feature = "tls"))]
-    let _ = held;
-    flush_plain(stream, out, sent, now)
-}
-
-fn flush_plain(mut stream: &TcpStream, out: &mut Outbox, sent: &mut u64, now: Instant) -> io::Result<bool> {
+/// Writes what waits, as far as the socket takes it.
+pub(super) fn flush(mut stream: &TcpStream, out: &mut Outbox, now: Instant) -> io::Result<Flushed> {
     while out.has_remaining() {
         let chunk = out.chunk();
         let (wanted, written) = if chunk.len() == out.remaining() {
@@ -53,106 +26,40 @@ fn flush_plain(mut stream: &TcpStream, out: &mut Outbox, sent: &mut u64, now: In
             Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
             Ok(count) => {
                 out.advance(count);
-                *sent += count as u64;
                 if count < wanted {
-                    // It is full: the system tells when it has room.
+                    // The socket is full: an event reports when it has room, and another call would find none.
                     out.block(now);
-                    return Ok(false);
+                    return Ok(Flushed::Blocked);
                 }
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 out.block(now);
-                return Ok(false);
+                return Ok(Flushed::Blocked);
             }
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(true)
+    Ok(Flushed::All)
 }
 
-/// As [`flush`], for the last time: the layer is told of the end behind what waits.
-pub(crate) fn flush_last(
-    stream: &TcpStream,
-    held: &mut Held,
-    sent: &mut u64,
-    now: Instant,
-) -> io::Result<bool> {
-    #[cfg(feature = "tls")]
-    if let Held { layer: Some(Layer::Tls(session)), out, .. } = held {
-        return Ok(session.flush(stream, out, sent, now)? && {
-            session.close_notify();
-            session.flush(stream, out, sent, now)?
-        });
+/// Reads once, behind the first `before` bytes of the buffer.
+#[inline]
+pub(crate) fn read(mut stream: &TcpStream, buffer: &mut [u8], before: usize) -> ReadOutcome {
+    match stream.read(&mut buffer[before..before + READ]) {
+        Ok(0) => ReadOutcome::End,
+        // A read that fills its room may have left something.
+        Ok(count) => ReadOutcome::InBuffer { length: before + count, may_have_more: count == READ },
+        Err(error) => error.into(),
     }
-    flush_plain(stream, &mut held.out, sent, now)
 }
 
-/// What a read brought.
-pub(crate) enum ReadOutcome {
-    Nothing,
-    End(Error),
-    /// Behind this many bytes that were there.
-    InBuffer {
-        length: usize,
-        full: bool,
-    },
-    /// Right into the message's own buffer.
-    Landed {
-        count: usize,
-        full: bool,
-    },
-}
-
-/// Reads once: into the message's own buffer if much of it is to come, else behind what is left.
-pub(crate) fn read<S>(place: &mut Place<S>, buffer: &mut [u8]) -> ReadOutcome {
-    let Place { stage: Stage::Open(entry, _), stream, .. } = place else { return ReadOutcome::Nothing };
-    let mut broken = false;
-    let mut before = 0;
-    let read = 'read: {
-        if let Some(held) = &mut entry.held {
-            broken = held.broken.is_some();
-            before = held.input.len();
-            #[cfg(feature = "tls")]
-            if let Some(Layer::Tls(session)) = &mut held.layer {
-                buffer[..before].copy_from_slice(&held.input);
-                let read = session.read(stream, buffer, before);
-                held.was_blocked |= session.is_behind();
-                break 'read read
-                    .map(|read| read.map(|(length, full)| ReadOutcome::InBuffer { length, full }));
-            }
-            if before == 0
-                && let Some(landing) = held.assembler.landing_buffer(&entry.core)
-            {
-                let room = landing.capacity() - landing.len();
-                break 'read match rustix::io::read(&*stream, spare_capacity(landing)) {
-                    Ok(0) => Ok(None),
-                    Ok(count) => Ok(Some(ReadOutcome::Landed { count, full: count == room })),
-                    Err(error) => Err(io::Error::from(error)),
-                };
-            }
-            buffer[..before].copy_from_slice(&held.input);
-        }
-        let mut stream = &*stream;
-        match stream.read(&mut buffer[before..before + READ]) {
-            Ok(0) => Ok(None),
-            Ok(count) => Ok(Some(ReadOutcome::InBuffer { length: before + count, full: count == READ })),
-            Err(error) => Err(error),
-        }
-    };
-    match read {
-        Ok(Some(brought)) => {
-            if let Some(held) = &mut entry.held {
-                held.input = Vec::new();
-            }
-            brought
-        }
-        Ok(None) => ReadOutcome::End(Error::Eof),
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock && !broken => ReadOutcome::Nothing,
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => {
-            place.readable = true;
-            ReadOutcome::Nothing
-        }
-        Err(error) => ReadOutcome::End(error.into()),
+/// Reads once, into the spare capacity of a message's own buffer.
+pub(crate) fn read_landing(stream: &TcpStream, landing: &mut Vec<u8>) -> ReadOutcome {
+    let room = landing.capacity() - landing.len();
+    match rustix::io::read(stream, spare_capacity(landing)) {
+        Ok(0) => ReadOutcome::End,
+        Ok(count) => ReadOutcome::Landed { count, may_have_more: count == room },
+        Err(error) => io::Error::from(error).into(),
     }
 }

@@ -1,105 +1,108 @@
-//! TLS in a loop: handshakes in tasks beside it, then rustls, which does no I/O, fed from the loop's buffer.
+//! TLS of a connection behind its handshake: rustls, which does no I/O, is fed from the loop's buffer.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::SocketAddr;
+use std::net::TcpStream;
 use std::time::Instant;
 
-use bytes::{Buf, Bytes};
+use bytes::Buf;
 use longwire_proto::Outbox;
 use rustls::ServerConnection;
-use tokio::net::TcpStream;
 
-use crate::engine::event_loop::Loop;
-use crate::engine::event_loop::admission::{Next, OpeningTask, count};
-use crate::engine::event_loop::opening::{arrive, check, not_opened, upgrade_required};
-use crate::engine::handler::Handler;
-use crate::engine::socket::http_stream::HttpStream;
-use crate::engine::socket::plain::SLICES;
-use crate::tls::ServerTls;
+use super::{Flushed, ReadOutcome, SLICES};
 
-/// Bytes that one call of the system reads, at the end of the loop's buffer; what they bring goes to its front.
+/// Bytes that one call of the system reads, at the end of the loop's buffer. What they decrypt to goes to its front.
 const SEALED: usize = 32 * 1024;
 
-/// More than the largest record (RFC 8446 5.2) of which a part was there before.
+/// More than the largest record (RFC 8446 5.2), of which the beginning may have come before.
 const RECORD: usize = 18 * 1024;
 
-/// Calls in a turn. Records may bring nothing, and who sends them has no more of the loop than others.
+/// Reads in a turn. Records may bring nothing, and a peer that sends such records gets no more of the loop than others.
 const READS: usize = 4;
 
-/// A connection's TLS, behind its handshake. It holds what has not come whole of a record, and at most 64 KiB, and
-/// what ends a handshake, of what was sealed and not taken.
+/// A connection's TLS, behind its handshake. It holds the beginning of a record that is not complete, and at most 64 KiB
+/// of encrypted bytes that the socket has not taken, and what ends a handshake.
 #[derive(Debug)]
 pub(crate) struct TlsSession {
     tls: ServerConnection,
-    /// What has ended reading, behind what was read before.
-    failed: Option<io::Error>,
+    /// What has ended reading, behind bytes that were good and are processed first.
+    failure: Option<io::Error>,
+}
+
+/// How far reading has come.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Progress {
+    /// The peer has ended its direction.
+    Ended,
+    /// There may be more that no event reports.
+    MayHaveMore,
+    /// There is no more until an event reports it.
+    Exhausted,
 }
 
 impl TlsSession {
     pub(crate) const fn new(tls: ServerConnection) -> Self {
-        Self { tls, failed: None }
+        Self { tls, failure: None }
     }
 
-    /// Something is sealed and not taken.
+    /// Something is encrypted that the socket has not taken.
     pub(crate) fn is_behind(&self) -> bool {
         self.tls.wants_write()
     }
 
-    /// Reads behind the first `before` bytes of the buffer: how many there are then, and whether there may be more
-    /// that nothing tells of; `None` at the end.
-    pub(crate) fn read(
-        &mut self,
-        stream: &std::net::TcpStream,
-        buffer: &mut [u8],
-        before: usize,
-    ) -> io::Result<Option<(usize, bool)>> {
+    /// Reads behind the first `before` bytes of the buffer.
+    pub(crate) fn read(&mut self, stream: &TcpStream, buffer: &mut [u8], before: usize) -> ReadOutcome {
         let mut length = before;
-        let ended = self.read_into(stream, buffer, &mut length);
-        // Answers of TLS itself: to a request for other keys, or an alert that says what was wrong.
+        let progress = self.read_into(stream, buffer, &mut length);
+        // Answers of TLS itself: to a request for other keys, or the alert that says what was wrong. What the socket
+        // does not take now goes in front of what is written next.
         while self.tls.wants_write() && self.tls.write_tls(&mut &*stream).is_ok_and(|count| count > 0) {}
-        match ended {
-            Ok(Ended::Yes) if length == before => Ok(None),
-            Ok(ended) if length > before => Ok(Some((length, !matches!(ended, Ended::NoMore)))),
-            Ok(Ended::NoMore) => Err(io::ErrorKind::WouldBlock.into()),
-            // It has its next turn.
-            Ok(_) => Err(io::ErrorKind::Interrupted.into()),
-            Err(error) if length == before => Err(error),
-            Err(error) => {
-                self.failed = Some(error);
-                Ok(Some((length, true)))
+        let has_some = length > before;
+        match progress {
+            Ok(progress) if has_some => {
+                // The end is found again by the next read.
+                ReadOutcome::InBuffer { length, may_have_more: progress != Progress::Exhausted }
             }
+            Ok(Progress::Ended) => ReadOutcome::End,
+            Ok(Progress::MayHaveMore) => ReadOutcome::Again,
+            Ok(Progress::Exhausted) => ReadOutcome::Nothing,
+            Err(error) if has_some => {
+                self.failure = Some(error);
+                ReadOutcome::InBuffer { length, may_have_more: true }
+            }
+            Err(error) => ReadOutcome::Failed(error),
         }
     }
 
     fn read_into(
         &mut self,
-        mut stream: &std::net::TcpStream,
+        mut stream: &TcpStream,
         buffer: &mut [u8],
         length: &mut usize,
-    ) -> io::Result<Ended> {
-        if let Some(error) = self.failed.take() {
+    ) -> io::Result<Progress> {
+        if let Some(error) = self.failure.take() {
             return Err(error);
         }
         let (opened, sealed) = buffer.split_at_mut(buffer.len() - SEALED);
         for _ in 0..READS {
             // What came with the handshake is there already.
             if self.take(opened, length)? {
-                return Ok(Ended::Yes);
+                return Ok(Progress::Ended);
             }
+            // Without this room for what one more read may decrypt to, rustls would have to keep it.
             if opened.len() - *length < SEALED + RECORD {
-                return Ok(Ended::NotYet);
+                return Ok(Progress::MayHaveMore);
             }
             let count = match stream.read(sealed) {
-                Ok(0) => return Ok(Ended::Yes),
+                Ok(0) => return Ok(Progress::Ended),
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Ended::NoMore),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Progress::Exhausted),
                 Err(error) => return Err(error),
             };
             let mut rest = &sealed[..count];
             while !rest.is_empty() {
                 if self.tls.read_tls(&mut rest)? == 0 {
-                    return Ok(Ended::Yes);
+                    return Ok(Progress::Ended);
                 }
                 let state = match self.tls.process_new_packets() {
                     Ok(state) => state,
@@ -111,14 +114,14 @@ impl TlsSession {
                 };
                 let has_some = state.plaintext_bytes_to_read() > 0 || state.peer_has_closed();
                 if has_some && self.take(opened, length)? {
-                    return Ok(Ended::Yes);
+                    return Ok(Progress::Ended);
                 }
             }
         }
-        Ok(Ended::NotYet)
+        Ok(Progress::MayHaveMore)
     }
 
-    /// Takes what was opened, for which there is room; whether the peer has ended TLS behind it (RFC 8446 6.1).
+    /// Takes what was decrypted, for which there is room. Whether the peer has ended TLS behind it (RFC 8446 6.1).
     fn take(&mut self, opened: &mut [u8], length: &mut usize) -> io::Result<bool> {
         loop {
             match self.tls.reader().read(&mut opened[*length..]) {
@@ -130,14 +133,13 @@ impl TlsSession {
         }
     }
 
-    /// Writes what waits: whether that was all, and the socket has taken it.
+    /// Writes what waits, as far as the socket takes it.
     pub(crate) fn flush(
         &mut self,
-        mut stream: &std::net::TcpStream,
+        mut stream: &TcpStream,
         out: &mut Outbox,
-        sent: &mut u64,
         now: Instant,
-    ) -> io::Result<bool> {
+    ) -> io::Result<Flushed> {
         loop {
             while self.tls.wants_write() {
                 match self.tls.write_tls(&mut stream) {
@@ -145,93 +147,28 @@ impl TlsSession {
                     Ok(_) => out.unblock(),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         out.block(now);
-                        return Ok(false);
+                        return Ok(Flushed::Blocked);
                     }
                     Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                     Err(error) => return Err(error),
                 }
             }
             if !out.has_remaining() {
-                return Ok(true);
+                return Ok(Flushed::All);
             }
             let mut slices = [IoSlice::new(&[]); SLICES];
             let filled = out.chunks_vectored(&mut slices);
-            // It takes as much as it may hold.
+            // rustls takes as much as its buffer holds.
             let count = self.tls.writer().write_vectored(&slices[..filled])?;
             if count == 0 {
                 return Err(io::ErrorKind::WriteZero.into());
             }
             out.advance(count);
-            *sent += count as u64;
         }
     }
 
-    /// Says that nothing more comes (RFC 8446 6.1), behind what waits.
+    /// Queues the alert that ends our direction (RFC 8446 6.1), behind what waits. Only the first call does something.
     pub(crate) fn close_notify(&mut self) {
         self.tls.send_close_notify();
-    }
-}
-
-enum Ended {
-    Yes,
-    /// There may be more.
-    NotYet,
-    /// Until the system tells of more.
-    NoMore,
-}
-
-impl<H: Handler> OpeningTask<H> {
-    /// From a connection's first byte on: TLS, the request, the verdict.
-    async fn receive(&self, tls: &ServerTls, stream: TcpStream, from: SocketAddr) -> Next<H::State> {
-        let stream = match tls.accept(stream, self.options.handshake_timeout()).await {
-            Ok(stream) => HttpStream::from(stream),
-            Err(_) => {
-                count(&self.tasks.tls_failed);
-                return Next::Nothing;
-            }
-        };
-        if stream.is_http2() {
-            return Next::Http(stream, Bytes::new());
-        }
-        let mut handshake = match self.options.acceptor.read_request(stream).await {
-            Ok(handshake) => handshake,
-            Err(error) => {
-                let told = &self.engine.mailbox(self.at).told;
-                not_opened(told, Some(from), &error);
-                return Next::Nothing;
-            }
-        };
-        if !handshake.is_websocket() {
-            if self.options.http.is_none() {
-                return Next::Refuse(handshake, upgrade_required());
-            }
-            let (stream, read) = handshake.into_parts();
-            return Next::Http(stream, read);
-        }
-        if let Some(secured) = handshake.stream.secured() {
-            handshake.request.extensions_mut().insert(secured);
-        }
-        let checked = arrive(&self.options, &mut handshake.request, from)
-            .and_then(|from| Ok((from, check(&self.options, &handshake.request)?)));
-        match checked {
-            Ok((from, checked)) => self.decide(handshake, from, checked).await,
-            Err(refusal) => Next::Refuse(handshake, refusal),
-        }
-    }
-}
-
-impl<H: Handler> Loop<H> {
-    /// A connection begins here that speaks TLS. It is counted already.
-    pub(crate) fn secure(&self, tls: ServerTls, stream: std::net::TcpStream, from: SocketAddr) {
-        let (task, permit) = (self.task(), self.permit());
-        self.spawn(async move {
-            let Ok(stream) = TcpStream::from_std(stream) else { return };
-            let closing = task.tasks.closing.clone();
-            // Boxed, so that what is served behind it does not hold the room that it needs.
-            let received = Box::pin(closing.run_until_cancelled(task.receive(&tls, stream, from))).await;
-            if let Some(next) = received {
-                task.go_on(next, permit).await;
-            }
-        });
     }
 }

@@ -3,7 +3,6 @@
 use std::io::{self, Write};
 use std::net::TcpStream;
 
-#[cfg(target_os = "linux")]
 use crate::engine::socket::uring::Ring;
 
 /// For fewer writes a ring gains nothing.
@@ -44,25 +43,6 @@ impl Writer {
         }
         // All of them, or those that the ring did not come to.
         results.extend(writes.map(|(mut stream, bytes)| stream.write(bytes)));
-    }
-}
-
-/// There is none.
-#[cfg(not(target_os = "linux"))]
-pub(crate) enum Ring {}
-
-#[cfg(not(target_os = "linux"))]
-impl Ring {
-    const fn open() -> Option<Self> {
-        None
-    }
-
-    fn write_all<'a>(
-        &mut self,
-        _: &mut impl Iterator<Item = (&'a TcpStream, &'a [u8])>,
-        _: &mut Vec<io::Result<usize>>,
-    ) -> io::Result<()> {
-        match *self {}
     }
 }
 

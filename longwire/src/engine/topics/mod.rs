@@ -3,14 +3,16 @@
 pub(crate) mod backlog;
 
 use std::collections::HashMap;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 
 use longwire_proto::SharedFrame;
 
-use crate::engine::topics::backlog::SlowConsumer;
+use self::backlog::SlowConsumer;
 
-/// What stands in a list of members where nobody is.
-pub(crate) const NOBODY: u32 = u32::MAX;
+/// A hole in a list of members: no connection has this index. A list of `Option`s would be twice as long, and is read
+/// for every delivery.
+pub(crate) const HOLE: u32 = u32::MAX;
 
 /// So many bytes are published before they are delivered, in the middle of a turn if need be.
 const LOG_MAX: usize = 256 * 1024;
@@ -44,7 +46,7 @@ pub(crate) struct Topic {
 
 /// A member's place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Seat {
+pub(crate) struct Membership {
     topic: u32,
     at: u32,
 }
@@ -54,7 +56,7 @@ pub(crate) struct Seat {
 pub(crate) enum Subscriptions {
     #[default]
     None,
-    One(Seat),
+    One(Membership),
     #[expect(clippy::box_collection, reason = "most connections have one, and are many")]
     Many(Box<HashMap<u32, u32>>),
 }
@@ -67,45 +69,45 @@ impl Subscriptions {
     pub(crate) fn contains(&self, topic: u32) -> bool {
         match self {
             Self::None => false,
-            Self::One(seat) => seat.topic == topic,
-            Self::Many(seats) => seats.contains_key(&topic),
+            Self::One(membership) => membership.topic == topic,
+            Self::Many(memberships) => memberships.contains_key(&topic),
         }
     }
 
     /// A place has changed.
-    pub(crate) fn moved(&mut self, seat: Seat) {
+    pub(crate) fn moved(&mut self, membership: Membership) {
         match self {
-            Self::One(one) if one.topic == seat.topic => *one = seat,
-            Self::Many(seats) => {
-                seats.insert(seat.topic, seat.at);
+            Self::One(one) if one.topic == membership.topic => *one = membership,
+            Self::Many(memberships) => {
+                memberships.insert(membership.topic, membership.at);
             }
             _ => {}
         }
     }
 
-    fn insert(&mut self, Seat { topic, at }: Seat) {
+    fn insert(&mut self, Membership { topic, at }: Membership) {
         match self {
-            Self::None => *self = Self::One(Seat { topic, at }),
+            Self::None => *self = Self::One(Membership { topic, at }),
             Self::One(one) => *self = Self::Many(Box::new([(one.topic, one.at), (topic, at)].into())),
-            Self::Many(seats) => {
-                seats.insert(topic, at);
+            Self::Many(memberships) => {
+                memberships.insert(topic, at);
             }
         }
     }
 
-    fn remove(&mut self, topic: u32) -> Option<Seat> {
+    fn remove(&mut self, topic: u32) -> Option<Membership> {
         match self {
-            Self::One(seat) if seat.topic == topic => {
-                let seat = *seat;
+            Self::One(membership) if membership.topic == topic => {
+                let membership = *membership;
                 *self = Self::None;
-                Some(seat)
+                Some(membership)
             }
-            Self::Many(seats) => {
-                let at = seats.remove(&topic)?;
-                if seats.is_empty() {
+            Self::Many(memberships) => {
+                let at = memberships.remove(&topic)?;
+                if memberships.is_empty() {
                     *self = Self::None;
                 }
-                Some(Seat { topic, at })
+                Some(Membership { topic, at })
             }
             _ => None,
         }
@@ -121,7 +123,7 @@ impl Topics {
         self.list.get(topic as usize)?.as_ref()
     }
 
-    /// Who is at a place of a topic, perhaps [`NOBODY`]; `None` behind the last one.
+    /// Who is at a place of a topic, perhaps [`HOLE`]; `None` behind the last one.
     #[inline]
     pub(crate) fn member(&self, topic: u32, at: usize) -> Option<u32> {
         self.get(topic)?.members.get(at).copied()
@@ -147,7 +149,7 @@ impl Topics {
             topic.members.push(index);
             topic.members.len() as u32 - 1
         };
-        subscriptions.insert(Seat { topic: number, at });
+        subscriptions.insert(Membership { topic: number, at });
         true
     }
 
@@ -166,41 +168,41 @@ impl Topics {
     /// Unsubscribes; `false` if it was not subscribed.
     pub(crate) fn unsubscribe(&mut self, name: &str, subscriptions: &mut Subscriptions) -> bool {
         let Some(topic) = self.find(name) else { return false };
-        let Some(seat) = subscriptions.remove(topic) else { return false };
-        self.leave(seat);
+        let Some(membership) = subscriptions.remove(topic) else { return false };
+        self.leave(membership);
         true
     }
 
     pub(crate) fn unsubscribe_all(&mut self, subscriptions: &mut Subscriptions) {
         match std::mem::take(subscriptions) {
             Subscriptions::None => {}
-            Subscriptions::One(seat) => self.leave(seat),
-            Subscriptions::Many(seats) => {
-                seats.into_iter().for_each(|(topic, at)| self.leave(Seat { topic, at }));
+            Subscriptions::One(membership) => self.leave(membership),
+            Subscriptions::Many(memberships) => {
+                memberships.into_iter().for_each(|(topic, at)| self.leave(Membership { topic, at }));
             }
         }
     }
 
-    fn leave(&mut self, seat: Seat) {
-        let Some(Some(topic)) = self.list.get_mut(seat.topic as usize) else { return };
-        topic.members[seat.at as usize] = NOBODY;
-        topic.holes.push(seat.at);
+    fn leave(&mut self, membership: Membership) {
+        let Some(Some(topic)) = self.list.get_mut(membership.topic as usize) else { return };
+        topic.members[membership.at as usize] = HOLE;
+        topic.holes.push(membership.at);
         if topic.holes.len() == topic.members.len() {
-            self.left.push(seat.topic);
+            self.left.push(membership.topic);
         } else if topic.holes.len() > HOLES_MIN && topic.holes.len() == topic.members.len() / 2 {
-            self.sparse.push(seat.topic);
+            self.sparse.push(membership.topic);
         }
     }
 
     /// Closes the holes of topics that have many, `moved` being told of each member's new place.
-    pub(crate) fn compact(&mut self, mut moved: impl FnMut(u32, Seat)) {
+    pub(crate) fn compact(&mut self, mut moved: impl FnMut(u32, Membership)) {
         for number in std::mem::take(&mut self.sparse) {
             let Some(Some(topic)) = self.list.get_mut(number as usize) else { continue };
-            topic.members.retain(|&index| index != NOBODY);
+            topic.members.retain(|&index| index != HOLE);
             topic.members.shrink_to_fit();
             topic.holes = Vec::new();
             for (&index, at) in topic.members.iter().zip(0..) {
-                moved(index, Seat { topic: number, at });
+                moved(index, Membership { topic: number, at });
             }
         }
     }
@@ -221,7 +223,24 @@ impl Topics {
     }
 }
 
-/// What was published in this turn.
+/// How far a connection is in the log: it gets what is behind this, by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct LogCursor(NonZeroU32);
+
+impl LogCursor {
+    pub(crate) const START: Self = Self(NonZeroU32::MIN);
+
+    /// Behind the first `position` entries.
+    fn behind(position: usize) -> Self {
+        Self(NonZeroU32::MIN.saturating_add(position as u32))
+    }
+
+    const fn position(self) -> usize {
+        self.0.get() as usize - 1
+    }
+}
+
+/// What was published and is not delivered yet.
 #[derive(Debug, Default)]
 pub(crate) struct Log {
     pub(crate) entries: Vec<Logged>,
@@ -233,14 +252,24 @@ pub(crate) struct Logged {
     pub(crate) topic: u32,
     pub(crate) frame: SharedFrame,
     pub(crate) key: Option<Arc<str>>,
-    /// The connection that has said it, and does not catch_up it.
-    pub(crate) except: u32,
+    /// The connection that published it, and does not get it.
+    pub(crate) except: Option<u32>,
 }
 
 impl Log {
     pub(crate) fn push(&mut self, logged: Logged) {
         self.bytes += ENTRY + logged.frame.payload_len();
         self.entries.push(logged);
+    }
+
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The entries behind a cursor, and the cursor behind all of them.
+    pub(crate) fn after(&self, cursor: LogCursor) -> (&[Logged], LogCursor) {
+        let entries = self.entries.get(cursor.position()..).unwrap_or_default();
+        (entries, LogCursor::behind(self.entries.len()))
     }
 
     pub(crate) const fn is_full(&self) -> bool {
@@ -264,7 +293,7 @@ mod tests {
     fn members(topics: &Topics, name: &str) -> Vec<u32> {
         let topic = topics.find(name).and_then(|topic| topics.get(topic));
         topic.map_or(Vec::new(), |topic| {
-            topic.members.iter().copied().filter(|&index| index != NOBODY).collect()
+            topic.members.iter().copied().filter(|&index| index != HOLE).collect()
         })
     }
 
@@ -297,7 +326,7 @@ mod tests {
         let mut log = Log::default();
         let frame = SharedFrame::new("");
         while !log.is_full() {
-            log.push(Logged { topic: 0, frame: frame.clone(), key: None, except: NOBODY });
+            log.push(Logged { topic: 0, frame: frame.clone(), key: None, except: None });
         }
         assert!(log.entries.len() <= LOG_MAX / ENTRY);
         log.clear();
@@ -314,7 +343,7 @@ mod tests {
         for index in (0..1000).filter(|index| index % 2 == 0) {
             topics.unsubscribe_all(&mut subscriptions[index]);
         }
-        topics.compact(|index, seat| subscriptions[index as usize].moved(seat));
+        topics.compact(|index, membership| subscriptions[index as usize].moved(membership));
         let topic = topics.get(topics.find("a").unwrap()).unwrap();
         assert_eq!((topic.members.len(), topic.holes.len()), (500, 0));
         for index in (0..1000).filter(|index| index % 2 == 1) {
