@@ -86,9 +86,9 @@ pub(crate) struct Loop<H: Handler> {
     tasks: Rc<TaskState<H::State>>,
     draining: Option<Draining>,
     is_stopped: bool,
-    /// Connections to which the same bytes are written, and the results; empty but for their memory.
+    /// Connections to which the same bytes are written, and how many each has taken; empty but for their memory.
     batch_members: Vec<(u32, BatchClass)>,
-    batch_results: Vec<io::Result<usize>>,
+    batch_taken: Vec<usize>,
     writer: Writer,
     told: Arc<Told>,
 }
@@ -131,7 +131,7 @@ impl<H: Handler> Loop<H> {
             draining: None,
             is_stopped: false,
             batch_members: Vec::new(),
-            batch_results: Vec::new(),
+            batch_taken: Vec::new(),
             writer: Writer::new(options.io_uring),
             told,
             shared: Shared {
