@@ -14,6 +14,7 @@ use longwire::http::{Request, StatusCode};
 use longwire::{Acceptor, Config, Error, Refusal, Side};
 use longwire_proto::frame::OpCode;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::counting::Account;
@@ -239,6 +240,53 @@ async fn how_its_stream_fails_is_told() {
         matches!(&error, Error::Io(error) if error.kind() == io::ErrorKind::ConnectionReset),
         "{error:?}"
     );
+}
+
+/// A stream that takes all bytes and never flushes them.
+struct Unflushed {
+    written: Option<oneshot::Sender<()>>,
+    /// Dropped with it.
+    _alive: oneshot::Sender<()>,
+}
+
+impl AsyncRead for Unflushed {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for Unflushed {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if let Some(written) = self.written.take() {
+            let _ = written.send(());
+        }
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+/// The engine's own deadlines end only its end of the pair of sockets.
+#[tokio::test(start_paused = true)]
+async fn one_that_never_flushes_is_dropped() {
+    // No timer is set until the engine's bytes have come, so time stands still until then.
+    let house = House::new(Host::new());
+    let (written, was_written) = oneshot::channel();
+    let (alive, dropped) = oneshot::channel();
+    let stream = Unflushed { written: Some(written), _alive: alive };
+    let invitation = house.handle().invite(request("/"), from()).await.unwrap();
+    invitation.adopt(stream, None, None).unwrap();
+    house.handle().conn(house.log.opened("/")).send("你好 👋").unwrap();
+    was_written.await.unwrap();
+    timeout(Duration::from_secs(40), dropped).await.expect("it is dropped after 30 s").unwrap_err();
+    let error = house.log.closed("/").unwrap_err();
+    assert!(matches!(&error, Error::Io(error) if error.kind() == io::ErrorKind::TimedOut), "{error:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

@@ -197,6 +197,26 @@ fn a_message_that_does_not_come_to_its_end() {
     assert_eq!(house.counters(|counters| counters.timeouts == 5).lost, 0);
 }
 
+/// It answers Pings, which is no message.
+#[test]
+fn a_peer_that_sends_no_message() {
+    let config = quick().ping_after(Some(Duration::from_millis(50))).pong_timeout(Duration::from_secs(60));
+    let house = House::of(Host::new(), config.read_timeout(Some(Duration::from_millis(300))));
+    let mut raw = Raw::open(house.address(), "/");
+    raw.text("send 你好");
+    assert_eq!(raw.next_text(), "你好");
+    let reason = loop {
+        let received = raw.frame().unwrap();
+        match received.opcode {
+            OpCode::Ping => raw.send(frame(true, true, OpCode::Pong, received.payload)),
+            OpCode::Close => break (received.close_code(), received.payload),
+            opcode => panic!("{opcode:?}"),
+        }
+    };
+    assert_eq!((reason.0, &reason.1[2..]), (1008, &b"read timeout"[..]));
+    assert!(matches!(house.log.closed("/"), Err(Error::ReadTimeout)));
+}
+
 /// A closing handshake that the peer does not take is no clean end.
 #[test]
 fn a_close_whose_answer_is_not_taken() {
