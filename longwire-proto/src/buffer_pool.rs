@@ -1,4 +1,5 @@
-//! Buffers of large messages: a bounded pool per thread, to which they return when the message is dropped.
+//! Buffers of large messages: a bounded pool for each thread. A buffer returns to the pool of the thread that
+//! drops its message.
 
 use std::cell::RefCell;
 
@@ -7,10 +8,10 @@ use bytes::Bytes;
 /// Smaller buffers are left to the allocator.
 const POOLED_MIN: usize = 32 * 1024;
 
-/// Larger ones are too: one such message must not keep the pool full.
+/// Larger ones are left to it too: one such message must not fill the pool.
 const POOLED_MAX: usize = 2 * 1024 * 1024;
 
-/// Bytes that the pool of one thread keeps at most.
+/// The most bytes that the pool of one thread keeps.
 const POOL_MAX: usize = 4 * 1024 * 1024;
 
 thread_local! {
@@ -41,10 +42,10 @@ pub(crate) fn put(mut buffer: Vec<u8>) {
         return;
     }
     buffer.clear();
-    // A thread that ends has no pool any more: the buffer is freed.
+    // A thread that is ending has no pool any more, so the buffer is freed.
     let _ = POOL.try_with(|pool| {
         let mut pool = pool.borrow_mut();
-        // Larger ones are worth more: they take the place of smaller ones.
+        // A larger buffer saves more copies when a message grows, so it replaces smaller ones.
         while pool.bytes + size > POOL_MAX {
             let smallest = (0..pool.buffers.len()).min_by_key(|&at| pool.buffers[at].capacity());
             match smallest {
@@ -61,7 +62,7 @@ pub(crate) fn put(mut buffer: Vec<u8>) {
 
 /// The bytes, shared; their buffer returns to the pool of the thread that drops the last of them.
 pub(crate) fn freeze(buffer: Vec<u8>) -> Bytes {
-    // A message may live long: it does not keep a buffer of more than twice its size.
+    // A message may live long, so it must not keep a buffer of more than twice its size.
     if buffer.len() < buffer.capacity() / 2 {
         let bytes = Bytes::copy_from_slice(&buffer);
         put(buffer);

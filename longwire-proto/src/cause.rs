@@ -477,6 +477,22 @@ mod tests {
         }
     }
 
+    /// RFC 6455 5.5: a Close frame has room for 123 bytes of reason.
+    #[test]
+    fn every_reason_fits_in_a_close_frame() {
+        for cause in all() {
+            let reason =
+                if let Cause::Protocol(error) = cause { error.to_string() } else { cause.reason().into() };
+            assert!(reason.len() <= crate::MAX_REASON, "{reason}");
+        }
+        let longest = [
+            ProtocolError::MessageTooBig { limit: usize::MAX },
+            ProtocolError::TooManyFragments { limit: u32::MAX },
+            ProtocolError::TooManyControlFrames { limit: u16::MAX },
+        ];
+        assert!(longest.iter().all(|error| error.to_string().len() <= crate::MAX_REASON));
+    }
+
     #[test]
     fn reconnecting_follows_the_close_code() {
         for (code, retries) in

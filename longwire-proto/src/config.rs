@@ -1,8 +1,8 @@
-//! Limits and deadlines of one connection. Each has a name, a default and a bound that holds.
+//! Limits and deadlines of one connection, with their defaults.
 
 use std::time::Duration;
 
-use crate::deflate::Deflate;
+use crate::deflate::{Budget, Compress, Deflate};
 
 /// Limits and deadlines of one connection.
 ///
@@ -30,13 +30,13 @@ pub struct Config {
 }
 
 impl Config {
-    /// The defaults of a server: messages of at most 1 MiB in at most 120 s, no compression.
+    /// Returns the defaults of a server: messages of at most 1 MiB, no compression.
     pub const fn server() -> Self {
         Self::new(1024 * 1024, Duration::from_secs(120), None)
     }
 
-    /// The defaults of a client: as a server's, but messages of up to 64 MiB in at most 10 minutes, and
-    /// compression is offered.
+    /// Returns the defaults of a client: like a server's, but messages of up to 64 MiB, a
+    /// [`message_timeout`](Self::message_timeout) of 10 minutes, and compression is offered.
     pub const fn client() -> Self {
         Self::new(64 * 1024 * 1024, Duration::from_secs(600), Some(Deflate::new()))
     }
@@ -59,15 +59,15 @@ impl Config {
         }
     }
 
-    /// The largest message that is put together, in bytes. A larger one fails the connection with 1009
-    /// as soon as its frames announce it, or so much of it is inflated. Messages taken in parts are not
-    /// bounded by it, for nothing of them is kept.
+    /// Sets the largest message that is put together, in bytes; default 1 MiB for a server, 64 MiB for a
+    /// client. A larger one fails the connection with 1009 as soon as its frames announce it, or as soon as
+    /// that much of it is inflated. Messages taken in parts are not limited, for nothing of them is kept.
     pub const fn max_message(mut self, bytes: usize) -> Self {
         self.max_message = bytes;
         self
     }
 
-    /// The most fragments with fewer than [`SMALL_FRAGMENT`](Self::SMALL_FRAGMENT) bytes of payload that one
+    /// Sets how many fragments with fewer than [`SMALL_FRAGMENT`](Self::SMALL_FRAGMENT) bytes of payload one
     /// message may have, empty ones included; default 16,384, at least 1. One more fails the connection with
     /// 1008.
     ///
@@ -82,75 +82,78 @@ impl Config {
     /// [`max_small_fragments`](Self::max_small_fragments).
     pub const SMALL_FRAGMENT: usize = 32;
 
-    /// The most control frames in a row: with neither a data frame nor 100 ms of silence between them;
-    /// default 10,000, at least 1. One more fails the connection with 1008.
+    /// Sets how many control frames may come in a row, with neither a data frame nor 100 ms of silence between
+    /// them; default 10,000, at least 1. One more fails the connection with 1008.
     pub const fn max_control_run(mut self, frames: u16) -> Self {
         self.max_control_run = if frames == 0 { 1 } else { frames };
         self
     }
 
-    /// Messages over this many bytes are sent in fragments of it, so that control frames can pass
-    /// between them; default 256 KiB, at least 1.
+    /// Sets the largest payload of a frame that is sent, in bytes; default 256 KiB, at least 1. Larger messages
+    /// are sent in fragments of this size, so that control frames can pass between them.
     pub const fn frame_size(mut self, bytes: usize) -> Self {
         self.frame_size = if bytes == 0 { 1 } else { bytes };
         self
     }
 
-    /// How many bytes may wait to be written before sending waits; default 1 MiB, at least 1. One
-    /// message may exceed it: it is queued while less than this waits.
+    /// Sets how many bytes may wait to be written before sending waits; default 1 MiB, at least 1. A message is
+    /// queued while less than this waits, so one message may exceed it.
     pub const fn write_buffer(mut self, bytes: usize) -> Self {
         self.write_buffer = if bytes == 0 { 1 } else { bytes };
         self
     }
 
-    /// A Ping is sent after this much silence; default 20 s. `None` sends none, and a silent peer is
-    /// then kept for ever.
+    /// Sets after how much silence a Ping is sent; default 20 s. With `None` no Pings are sent, and a silent
+    /// peer is never dropped.
     pub const fn ping_after(mut self, silence: Option<Duration>) -> Self {
         self.ping_after = silence;
         self
     }
 
-    /// See [`ping_after`](Self::ping_after).
+    /// Returns the value of [`ping_after`](Self::ping_after).
     pub const fn ping_silence(&self) -> Option<Duration> {
         self.ping_after
     }
 
-    /// The peer is gone when it stays silent for this long after a Ping; default 10 s. Any byte counts
-    /// as life, not only the Pong.
+    /// Sets how long the peer may stay silent after a Ping before the connection is dropped; default 10 s. Any
+    /// byte proves that the peer is alive, not only the Pong.
     ///
-    /// Bytes that were written since the peer was last heard may still be under way before the Ping, so
+    /// Bytes that were written since the peer was last heard may still be under way in front of the Ping, so
     /// they extend this by the time that they take at [`min_rate`](Self::min_rate), by at most 2 minutes.
     pub const fn pong_timeout(mut self, silence: Duration) -> Self {
         self.pong_timeout = silence;
         self
     }
 
-    /// How long the closing handshake may take, the end of TCP included; default 5 s.
+    /// Sets how long the closing handshake may take, including the end of TCP; default 5 s.
+    ///
+    /// A peer that has ended its own direction of TCP without a closing handshake gets what waits: for that,
+    /// the time that it takes at [`min_rate`](Self::min_rate) is added, at most 2 minutes.
     pub const fn close_timeout(mut self, time: Duration) -> Self {
         self.close_timeout = time;
         self
     }
 
-    /// How long the peer may take no byte while some wait to be written; default 30 s.
+    /// Sets how long the peer may accept no byte while bytes wait to be written; default 30 s.
     pub const fn write_timeout(mut self, time: Duration) -> Self {
         self.write_timeout = time;
         self
     }
 
-    /// How long a message that is put together may take from its first byte to its last, and a header or
-    /// control frame too; default 120 s for a server, 10 minutes for a client. `None`: any time. A message
-    /// that takes longer fails the connection with 1008. Messages taken in parts may take any time.
+    /// Sets how long a message that is put together may take to arrive, and a header or control frame too;
+    /// default 120 s for a server, 10 minutes for a client, `None` for no limit. A message that takes longer
+    /// fails the connection with 1008. Messages taken in parts have no limit.
     ///
-    /// Each byte that is received meanwhile extends it by the time that it takes at
+    /// Each byte that is received meanwhile extends this by the time that it takes at
     /// [`min_rate`](Self::min_rate), up to the time of [`max_message`](Self::max_message) bytes. So a large
-    /// message on a slow link arrives, and one that dribbles does not.
+    /// message arrives over a slow link, and a peer that sends a byte now and then is dropped.
     pub const fn message_timeout(mut self, time: Option<Duration>) -> Self {
         self.message_timeout = time;
         self
     }
 
-    /// The maximum time without a message, even if the peer answers Pings: for feeds that are never silent
-    /// this long unless they are stuck. Default `None`: any time. While a message is put together,
+    /// Sets the maximum time without a message, even if the peer answers Pings: for feeds that are never silent
+    /// this long unless they are stuck; default `None`. While a message is put together,
     /// [`message_timeout`](Self::message_timeout) applies instead; of a message taken in parts, each part
     /// counts. The connection then fails with 1008.
     pub const fn read_timeout(mut self, time: Option<Duration>) -> Self {
@@ -158,49 +161,63 @@ impl Config {
         self
     }
 
-    /// The slowest rate at which a peer counts as making progress, in bytes per second; default 4096, at
-    /// least 1. See [`message_timeout`](Self::message_timeout) and [`pong_timeout`](Self::pong_timeout).
+    /// Sets the slowest rate at which a peer counts as making progress, in bytes per second; default 4096, at
+    /// least 1. It extends [`message_timeout`](Self::message_timeout) and [`pong_timeout`](Self::pong_timeout).
     pub const fn min_rate(mut self, bytes_per_second: u32) -> Self {
         self.min_rate = if bytes_per_second == 0 { 1 } else { bytes_per_second };
         self
     }
 
-    /// See [`read_timeout`](Self::read_timeout).
+    /// Returns the value of [`read_timeout`](Self::read_timeout).
     pub const fn read_time_limit(&self) -> Option<Duration> {
         self.read_timeout
     }
 
-    /// See [`message_timeout`](Self::message_timeout).
+    /// Returns the value of [`message_timeout`](Self::message_timeout).
     pub const fn message_time_limit(&self) -> Option<Duration> {
         self.message_timeout
     }
 
-    /// Compresses messages (RFC 7692): a server accepts what clients offer, a client offers it. By default
-    /// a server does not, and a client does.
+    /// Enables compression (RFC 7692): a server accepts what clients offer, a client offers it. By default a
+    /// client offers it, and a server does not accept it.
     #[must_use]
     pub fn deflate(mut self, deflate: Deflate) -> Self {
         self.deflate = Some(deflate);
         self
     }
 
-    /// Neither accepts nor offers compression.
+    /// Disables compression.
     #[must_use]
     pub fn no_deflate(mut self) -> Self {
         self.deflate = None;
         self
     }
 
-    /// How messages are compressed, if both ends agree.
+    /// Whether a message of `length` bytes is to be compressed, where both ends agree on it.
+    pub(crate) fn compresses(&self, length: usize, compress: Compress) -> bool {
+        match compress {
+            Compress::Auto => self.deflate.as_ref().is_some_and(|deflate| length >= deflate.threshold),
+            Compress::Always => true,
+            Compress::Never => false,
+        }
+    }
+
+    /// How hard to compress, and the budget of what may be held for it.
+    pub(crate) fn compression(&self) -> (u8, Option<&Budget>) {
+        self.deflate.as_ref().map_or((Deflate::new().level, None), |it| (it.level, it.send_takeover.as_ref()))
+    }
+
+    /// Returns how messages are compressed if both ends agree, or `None` if compression is disabled.
     pub const fn deflate_config(&self) -> Option<&Deflate> {
         self.deflate.as_ref()
     }
 
-    /// See [`max_message`](Self::max_message), in bytes.
+    /// Returns the value of [`max_message`](Self::max_message), in bytes.
     pub const fn message_limit(&self) -> usize {
         self.max_message
     }
 
-    /// See [`write_buffer`](Self::write_buffer), in bytes.
+    /// Returns the value of [`write_buffer`](Self::write_buffer), in bytes.
     pub const fn write_buffer_limit(&self) -> usize {
         self.write_buffer
     }

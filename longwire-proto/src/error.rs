@@ -106,8 +106,8 @@ impl fmt::Display for ProtocolError {
 
 impl std::error::Error for ProtocolError {}
 
-/// Something was asked to be sent that must not be. Nothing was queued; unless it is
-/// [`Closing`](Self::Closing), the connection goes on.
+/// Why something may not be sent. Nothing was queued. The connection goes on, unless this is
+/// [`Closing`](Self::Closing).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SendError {

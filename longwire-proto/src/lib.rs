@@ -1,9 +1,12 @@
 //! RFC 6455 and RFC 7692 as state and values: the WebSocket protocol without socket, clock, randomness or log.
+//! What it shares are bounded pools of each thread: buffers of large messages (at most 4 MiB), the compressor, and
+//! eight inflaters. An idle connection holds none of them, whichever thread it is used on.
 //!
-//! The crate for authors of drivers; programs use `longwire`, the driver for Tokio.
+//! This crate is for authors of drivers. Programs use `longwire`, which has drivers for Tokio and for an event loop.
 //!
-//! A [`Connection`] is one end of an open connection. Its caller owns both buffers, gives it the bytes
-//! that come and the time it is, and writes what it finds in the [`Outbox`]:
+//! A [`Connection`] is one end of an open connection. The driver owns both buffers, gives it the bytes that
+//! come and the time, and writes what it finds in the [`Outbox`]. The connection keeps all deadlines, knows why
+//! it ended ([`Cause`]), and says how to end TCP ([`TcpStep`]).
 //!
 //! ```
 //! use std::{sync::Arc, time::Instant};
@@ -69,7 +72,8 @@ pub use incoming::receive::{PartAt, Payload};
 pub use lifecycle::TcpStep;
 pub use message::{Kind, Message, Part};
 pub use message_ref::{MessageRef, Outgoing};
+pub use outgoing::batch::{Batch, BatchClass};
 pub use outgoing::outbox::Outbox;
-pub use outgoing::shared::{Batch, BatchClass, SharedFrame};
+pub use outgoing::shared::SharedFrame;
 pub use role::Role;
 pub use text::{InvalidUtf8, Utf8Bytes, Utf8State, unmask_text};

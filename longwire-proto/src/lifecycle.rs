@@ -108,16 +108,22 @@ struct Cold {
     eof: bool,
     /// This direction of TCP is ended.
     write_ended: bool,
-    /// When the message or the header that is half received began.
-    begun: Option<Instant>,
-    /// Bytes received since then.
-    received: u64,
+    /// The message or the header that is half received.
+    unfinished: Option<Unfinished>,
     /// When data was last received, where there is a [`Config::read_timeout`].
     data_at: Option<Instant>,
     /// Since when the driver does not read, because too much waits to be written.
     paused: Option<Instant>,
     /// Bytes that waited when the peer ended its direction of TCP.
     owed: usize,
+}
+
+#[derive(Debug)]
+struct Unfinished {
+    /// When the driver began to wait for the rest.
+    begun: Instant,
+    /// Bytes received since, of whatever.
+    received: u64,
 }
 
 impl Lifecycle {
@@ -186,10 +192,10 @@ impl Lifecycle {
     fn progress(&mut self, count: usize, config: &Config, now: Instant) {
         let late = self.message_deadline(config).filter(|due| now > *due).map(|due| now - due);
         let Some(cold) = &mut self.cold else { return };
-        if let Some(begun) = &mut cold.begun {
+        if let Some(unfinished) = &mut cold.unfinished {
             // The bytes were there and the driver was late to look, which is not the peer's fault.
-            *begun += late.unwrap_or_default();
-            cold.received = cold.received.saturating_add(count as u64);
+            unfinished.begun += late.unwrap_or_default();
+            unfinished.received = unfinished.received.saturating_add(count as u64);
         }
     }
 
@@ -203,25 +209,24 @@ impl Lifecycle {
 
     /// The input was worked off as far as possible.
     #[inline]
-    pub(crate) fn note_input(&mut self, delivered: bool, unfinished: bool) {
+    pub(crate) fn note_input(&mut self, delivered: bool, unfinished: bool, now: Instant) {
         if unfinished || self.cold.is_some() {
-            self.note_unfinished(delivered, unfinished);
+            self.note_unfinished(delivered, unfinished, now);
         }
     }
 
     #[cold]
-    fn note_unfinished(&mut self, delivered: bool, unfinished: bool) {
+    fn note_unfinished(&mut self, delivered: bool, unfinished: bool, now: Instant) {
         if self.stage > Stage::Pinged {
             return;
         }
         let since = self.since;
         let cold = self.cold();
         if delivered || !unfinished {
-            cold.begun = None;
-            cold.received = 0;
+            cold.unfinished = None;
         }
         if unfinished {
-            cold.begun.get_or_insert(since);
+            cold.unfinished.get_or_insert(Unfinished { begun: now, received: 0 });
         }
         if delivered && let Some(at) = &mut cold.data_at {
             *at = since;
@@ -232,7 +237,7 @@ impl Lifecycle {
     /// Gives the box back if nothing is in it.
     fn give_back(&mut self) {
         if let Some(cold) = &self.cold
-            && cold.begun.is_none()
+            && cold.unfinished.is_none()
             && cold.data_at.is_none()
             && cold.paused.is_none()
             && cold.broken.is_none()
@@ -252,7 +257,10 @@ impl Lifecycle {
         let Some(cold) = &mut self.cold else { return };
         let Some(paused) = cold.paused.take() else { return };
         let pause = now.saturating_duration_since(paused);
-        for at in [&mut cold.begun, &mut cold.data_at].into_iter().flatten() {
+        if let Some(unfinished) = &mut cold.unfinished {
+            unfinished.begun += pause;
+        }
+        if let Some(at) = &mut cold.data_at {
             *at += pause;
         }
         if self.stage <= Stage::Pinged {
@@ -263,7 +271,7 @@ impl Lifecycle {
 
     /// Our Close frame goes first.
     pub(crate) fn close_sent(&mut self, frame: CloseFrame, now: Instant) {
-        self.cold().close = Some(frame);
+        self.cold().close = (!frame.is_empty()).then_some(frame);
         self.stage = Stage::CloseSent;
         self.since = now;
     }
@@ -274,8 +282,6 @@ impl Lifecycle {
         let cold = self.cold();
         if by == Initiator::Remote {
             cold.close = frame;
-        } else if cold.close.as_ref().is_some_and(CloseFrame::is_empty) {
-            cold.close = None;
         }
         let code = cold.close.as_ref().map_or(CloseCode::NO_STATUS, |frame| frame.code);
         self.end(Cause::Closed { by, code });
@@ -289,7 +295,7 @@ impl Lifecycle {
         // The handshake that we began has one deadline, which it keeps.
         let stage = if self.is_close_sent() { Stage::Writing } else { Stage::Ended };
         let cold = self.cold();
-        cold.begun = None;
+        cold.unfinished = None;
         cold.data_at = None;
         cold.paused = None;
         cold.cause = Some(cause);
@@ -433,9 +439,10 @@ impl Lifecycle {
     }
 
     fn message_deadline(&self, config: &Config) -> Option<Instant> {
-        let cold = self.cold.as_ref()?;
-        let received = cold.received.min(config.max_message as u64);
-        cold.begun?.checked_add(config.message_timeout?)?.checked_add(allowance(received, config))
+        let Unfinished { begun, received } = self.cold.as_ref()?.unfinished.as_ref()?;
+        // Control frames count too, so a flood of them must not keep a message for ever.
+        let allowed = allowance((*received).min(config.max_message as u64), config);
+        begun.checked_add(config.message_timeout?)?.checked_add(allowed)
     }
 
     fn read_deadline(&self, config: &Config) -> Option<Instant> {

@@ -110,7 +110,7 @@ impl Driver {
                     self.messages += usize::from(matches!(incoming, longwire_proto::Incoming::Data(_)));
                 }
                 let unfinished = !self.input.is_empty() || self.connection.is_within_message();
-                self.connection.note_input(self.messages > before, unfinished);
+                self.connection.note_input(self.messages > before, unfinished, self.now);
             }
         }
         true

@@ -342,3 +342,49 @@ async fn messages_one_after_the_other_have_a_time_each() {
         }
     }
 }
+
+/// The time of a message begins when the application waits for it whole: not when its header came, for
+/// somebody who took parts, and not when another connection on this thread read last.
+#[tokio::test(start_paused = true)]
+async fn the_time_of_a_message_is_its_own() {
+    let wire = Wire::new();
+    let mut ws = server_on(&wire, Config::server().ping_after(None)).await;
+    let message = text(true, "你好 👋");
+    wire.input(&message[..6]);
+    assert!(poll_times(ws.recv_part(), 3).is_none(), "a header is no part");
+    advance(seconds(3600)).await;
+    assert!(timeout(seconds(119), ws.recv()).await.is_err());
+    wire.input(&message[6..]);
+    assert_eq!(ws.recv().await.unwrap(), Some("你好 👋".into()));
+}
+
+/// Half a message is there and the application does something else for an hour: the rest has come
+/// meanwhile, and is taken.
+#[tokio::test(start_paused = true)]
+async fn an_application_that_takes_its_time_blames_nobody() {
+    let wire = Wire::new();
+    let mut ws = server_on(&wire, Config::server().ping_after(None)).await;
+    let message = frame(true, true, OpCode::Binary, vec![7; 300_000]);
+    wire.input(&message[..1000]);
+    assert!(poll_times(ws.recv(), 3).is_none());
+    advance(seconds(3600)).await;
+    // As much as a socket holds; the peer sends the rest when that is read.
+    wire.input(&message[1000..200_000]);
+    assert!(timeout(seconds(20), ws.recv()).await.is_err(), "it has not failed");
+    wire.input(&message[200_000..]);
+    assert_eq!(ws.recv().await.unwrap().unwrap().len(), 300_000);
+}
+
+/// A slow link: the peer reads a megabyte that the system has taken at once, and answers the Ping behind it.
+#[tokio::test(start_paused = true)]
+async fn a_pong_may_come_behind_what_was_written_before() {
+    for is_client in [false, true] {
+        let wire = Wire::new();
+        let mut ws = end_on(&wire, is_client).await;
+        ws.send(vec![7; 1_000_000]).await.unwrap();
+        assert!(timeout(seconds(50), ws.recv()).await.is_err(), "at 20 kB a second it has the Ping now");
+        wire.input(frame(!is_client, true, OpCode::Pong, ""));
+        assert!(timeout(seconds(29), ws.recv()).await.is_err());
+        assert!(matches!(ws.recv().await, Err(Error::PingTimeout)), "and no more time for the next");
+    }
+}

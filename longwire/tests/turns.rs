@@ -170,3 +170,16 @@ async fn echoes_of_messages_that_were_small_on_the_wire() {
     assert_eq!(sizes, COUNT * MIB);
     assert!(turns >= COUNT * MIB / TURN, "{turns} turns");
 }
+
+/// What one connection has inflated is not charged to the next one on this thread.
+#[tokio::test]
+async fn a_neighbour_pays_for_nothing() {
+    let (mut busy, busy_wire) = end(false).await;
+    busy_wire.input(deflated(false, true, zeros(40 * MIB)));
+    assert_eq!(busy.recv().await.unwrap().unwrap().len(), 40 * MIB);
+    busy.flush().await.unwrap();
+    let (mut other, wire) = end(false).await;
+    wire.input(text(true, "你好"));
+    let (message, turns) = turns_beside(other.recv()).await;
+    assert_eq!((message.unwrap(), turns), (Some("你好".into()), 0));
+}

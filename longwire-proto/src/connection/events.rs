@@ -30,11 +30,11 @@ impl Connection {
 
     /// Reports that the input was worked off: `delivered`, a message or a part was handed out since the
     /// last call; `unfinished`, the driver keeps the beginning of a frame, or of a message that it joins,
-    /// and waits for the rest. [`Config::message_timeout`](crate::Config::message_timeout) and
-    /// [`Config::read_timeout`](crate::Config::read_timeout) count from the read before.
+    /// and waits for the rest. [`Config::message_timeout`](crate::Config::message_timeout) counts from `now`,
+    /// [`Config::read_timeout`](crate::Config::read_timeout) from the read before.
     #[inline]
-    pub fn note_input(&mut self, delivered: bool, unfinished: bool) {
-        self.lifecycle.note_input(delivered, unfinished);
+    pub fn note_input(&mut self, delivered: bool, unfinished: bool, now: Instant) {
+        self.lifecycle.note_input(delivered, unfinished, now);
     }
 
     /// Reports that the driver stops reading, because too much waits to be written. The peer is not held
@@ -84,22 +84,22 @@ impl Connection {
         self.end_halves();
     }
 
-    /// Why the connection ended, once it [is done](Self::is_done).
+    /// Returns why the connection ended, once it [is done](Self::is_done).
     pub fn cause(&self) -> Option<Cause> {
         self.lifecycle.cause()
     }
 
-    /// Why nothing more can be sent: the [`cause`](Self::cause), or how writing has failed.
+    /// Returns why nothing more can be sent: the [`cause`](Self::cause), or how writing has failed.
     pub fn write_failure(&self) -> Option<Cause> {
         self.cause().or_else(|| self.lifecycle.broken())
     }
 
-    /// The Close frame that went first, once the closing handshake has begun; `None` if it has no code.
+    /// Returns the Close frame that went first, once the closing handshake has begun; `None` if it has no code.
     pub fn close_frame(&self) -> Option<&CloseFrame> {
         self.lifecycle.close_frame()
     }
 
-    /// When [`handle_timeout`](Self::handle_timeout) is to be called, unless something happens before.
+    /// Returns when to call [`handle_timeout`](Self::handle_timeout), unless something happens before.
     ///
     /// It moves with every byte that comes; a timer that fires early may just ask again.
     pub fn poll_timeout(&self, out: &Outbox) -> Option<Instant> {
@@ -109,7 +109,7 @@ impl Connection {
         }
     }
 
-    /// When a peer that takes nothing of what waits is given up; part of
+    /// Returns when the connection is dropped because the peer accepts nothing of what waits; part of
     /// [`poll_timeout`](Self::poll_timeout).
     pub fn write_deadline(&self, out: &Outbox) -> Option<Instant> {
         out.blocked()?.checked_add(self.config.write_timeout)
@@ -135,7 +135,7 @@ impl Connection {
         }
     }
 
-    /// What to do next to end TCP behind a connection that [is done](Self::is_done). Try to write what
+    /// Returns what to do next to end TCP behind a connection that [is done](Self::is_done). Try to write what
     /// waits before each call; `is_written`: all of it was written and flushed. While [`drains`](Self::drains)
     /// says so, also read.
     ///
@@ -146,7 +146,7 @@ impl Connection {
         self.lifecycle.tcp_step(is_written, &self.config, now)
     }
 
-    /// Whether what the peer sends is still to be read and discarded, and its end reported to
+    /// Returns whether what the peer sends is still to be read and discarded, and its end reported to
     /// [`read_eof`](Self::read_eof). Ask [`tcp_step`](Self::tcp_step) behind each read, for input that never
     /// pauses must not keep the deadline from being seen.
     pub fn drains(&self) -> bool {

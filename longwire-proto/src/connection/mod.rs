@@ -11,7 +11,7 @@ use bytes::Bytes;
 
 use crate::cause::Cause;
 use crate::close::CloseFrame;
-use crate::close_code::{CloseCode, MAX_REASON};
+use crate::close_code::CloseCode;
 use crate::config::Config;
 use crate::deflate::{Compress, DeflateParameters};
 use crate::error::{ProtocolError, SendError};
@@ -49,10 +49,10 @@ pub struct Connection {
 /// What [`Connection::receive`] took and found.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Received {
-    /// Bytes off the front of the input that are done with. May be more than 0 without an event, and 0
-    /// with one, while more is inflated from bytes that stay.
+    /// How many bytes to remove from the front of the input. May be more than 0 without an event, and 0 with
+    /// one, while more is inflated from bytes that stay.
     pub consumed: usize,
-    /// What they were.
+    /// What they were, if that is known yet.
     pub event: Option<Event>,
 }
 
@@ -66,19 +66,20 @@ pub enum Event {
     Ping(Range<usize>),
     /// A Pong.
     Pong(Range<usize>),
-    /// A Close frame, `None` when it has no code. The closing handshake is complete: its answer is in
-    /// the outbox unless ours went first.
+    /// A Close frame, `None` when it has no code. The closing handshake is complete: the answer is in the
+    /// outbox, unless this end's Close frame went first.
     Close(Option<CloseFrame>),
 }
 
 impl Connection {
-    /// A server's end, after its opening handshake.
+    /// Makes the server's end of a connection whose opening handshake is complete.
     pub fn server(config: Arc<Config>, now: Instant) -> Self {
         Self::new(Role::Server, config, None, now)
     }
 
-    /// A client's end. `seed` is from a strong source of entropy: masking keys come from it, a fresh
-    /// one for each frame (RFC 6455 5.3).
+    /// Makes the client's end of a connection whose opening handshake is complete. `seed` has to come from a
+    /// strong source of entropy: the masking keys are derived from it, a fresh one for each frame (RFC 6455
+    /// 5.3).
     pub fn client(config: Arc<Config>, seed: [u8; 32], now: Instant) -> Self {
         Self::new(Role::Client, config, Some(MaskKeys::new(seed)), now)
     }
@@ -88,7 +89,7 @@ impl Connection {
         Self { config, lifecycle, receiving: ReceiveHalf::new(), sending: SendHalf::new(keys) }
     }
 
-    /// The same, with the compression that the opening handshake has agreed on.
+    /// Enables the compression that the opening handshake has negotiated.
     #[must_use]
     pub fn with_deflate(mut self, parameters: DeflateParameters) -> Self {
         let (ours, theirs) = match self.role() {
@@ -100,12 +101,12 @@ impl Connection {
         self
     }
 
-    /// Which end this is.
+    /// Returns which end this is.
     pub const fn role(&self) -> Role {
         self.lifecycle.role()
     }
 
-    /// What was agreed on to compress messages, if it was.
+    /// Returns the negotiated compression parameters, if compression was negotiated.
     pub const fn deflate(&self) -> Option<DeflateParameters> {
         let (Some(ours), Some(theirs)) = (self.sending.deflate(), self.receiving.deflate()) else {
             return None;
@@ -122,40 +123,41 @@ impl Connection {
         })
     }
 
-    /// Its limits and deadlines.
+    /// Returns the limits and deadlines.
     pub fn config(&self) -> &Config {
         &self.config
     }
 
-    /// Messages may be sent: no Close frame has passed and nothing has failed.
+    /// Returns whether messages may be sent: no Close frame has passed and nothing has failed.
     pub const fn is_open(&self) -> bool {
         self.lifecycle.is_open()
     }
 
-    /// Nothing more is received: both Close frames have passed, or the connection has failed. Its
-    /// [`cause`](Self::cause) is known.
+    /// Returns whether the connection has ended: both Close frames have passed, or it has failed. Nothing more
+    /// is received, and the [`cause`](Self::cause) is known.
     pub const fn is_done(&self) -> bool {
         self.lifecycle.has_ended()
     }
 
-    /// A message has begun to arrive, and its end has not.
+    /// Returns whether the beginning of a message has arrived, and not its end.
     pub const fn is_within_message(&self) -> bool {
         !self.is_done() && self.receiving.is_within_message()
     }
 
-    /// Payload bytes still to come of the data frame under way; 0 between frames, in a compressed message,
-    /// and when nothing more is processed.
+    /// Returns how many payload bytes of the current data frame are still to come; 0 between frames, in a
+    /// compressed message, and behind the end.
     #[inline]
     pub const fn remaining(&self) -> u64 {
         if self.is_done() { 0 } else { self.receiving.remaining() }
     }
 
-    /// Takes the next thing off the front of `input`, unmasking it in place. Answers go to `out`, the
-    /// payload of a compressed message is appended to `inflated`, some 64 KiB at a time.
+    /// Takes the next part of a message, or control frame, off the front of `input`, and unmasks it in place.
+    /// Answers go to `out`; the payload of a compressed message is appended to `inflated`, some 64 KiB at a
+    /// time.
     ///
-    /// Call it again with the rest while there is any and it consumes or finds something. What is then
-    /// left, a header or a control frame that is not whole (at most 139 bytes), comes again in front of
-    /// the bytes that follow.
+    /// Call it again with the rest of the input until it consumes and finds nothing. What is then left, an
+    /// incomplete header or control frame of at most 139 bytes, has to be given again in front of the bytes
+    /// that follow.
     ///
     /// # Errors
     ///
@@ -373,9 +375,8 @@ impl Connection {
     fn send_failure(&mut self, code: CloseCode, reason: &str, out: &mut Outbox) {
         // RFC 6455 7.4.1: 1005, 1006 and the like are never on the wire.
         if self.is_open() && code.is_sendable() {
-            let end = reason.floor_char_boundary(MAX_REASON);
             let mut payload = Vec::new();
-            CloseFrame::new(code, &reason[..end]).encode(&mut payload);
+            CloseFrame::new(code, reason).encode(&mut payload);
             self.sending.close(&payload, out);
         }
     }

@@ -1,8 +1,16 @@
-//! Joins what is received into messages and parts that own their bytes, for drivers that hand them on.
+//! Joins what is received into messages and parts, owned or lent.
 //!
-//! Small payloads are copied out of the read block, larger ones split off it, and those that do not fit
-//! land in a buffer of their own, which grows by what arrives, not by what a header claims. Compressed
-//! payload is inflated right into that buffer.
+//! Small payloads are copied out of the read block, and larger ones split off it. The payload of a frame that
+//! does not fit is read into a buffer of the message's own, which grows by what arrives, not by what a header
+//! claims. Compressed payload is inflated into that buffer.
+//!
+//! A driver takes one of three ways, and may change between messages:
+//!
+//! | what it gives to the application | way in | and, to read large frames in place |
+//! |---|---|---|
+//! | messages that own their bytes | `receive` | `landing`, then `landed` |
+//! | messages that are lent for a callback | `lend` | `landing_buffer`, then `lend_landed` |
+//! | parts as they come | `receive_part` | |
 
 use std::ops::Range;
 
@@ -11,7 +19,7 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::buffer_pool;
 use crate::close::CloseFrame;
-use crate::connection::{Connection, Event};
+use crate::connection::{Connection, Event, Received};
 use crate::error::ProtocolError;
 use crate::incoming::receive::{PartAt, Payload};
 use crate::message::{Kind, Message, Part};
@@ -37,26 +45,26 @@ const BEYOND_MAX: usize = 64 * 1024;
 /// Bytes that are inflated before others on the thread may want a turn.
 const INFLATED_MAX: usize = 256 * 1024;
 
-/// The message that is being put together, if any.
+/// Joins what a [`Connection`] receives, and holds the message that is being put together, if any.
 #[derive(Debug, Default)]
 pub struct Assembler {
     buffer: Vec<u8>,
-    /// Bytes that were inflated and not yet asked for.
+    /// Bytes that were inflated since [`take_inflated`](Self::take_inflated) was called.
     inflated: usize,
     /// The kind of the message whose beginning is in `buffer`.
     message: Option<Kind>,
-    /// What becomes of the rest of the message under way.
+    /// What becomes of the rest of the current message.
     rest: Delivery,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Delivery {
-    /// It is put together with what came before, if anything did.
+    /// It is joined with the beginning.
     #[default]
     Joined,
-    /// Its beginning was taken in parts, and so is this.
+    /// The beginning was handed out in parts.
     InParts,
-    /// Some of it was passed over, so nobody gets what follows.
+    /// Some of it was skipped, so the rest is skipped too.
     Dropped,
 }
 
@@ -66,54 +74,71 @@ enum Delivery {
 pub enum Incoming<T> {
     /// A whole message, or a part of one.
     Data(T),
-    /// A Ping; it is answered.
+    /// A Ping; the Pong is in the outbox.
     Ping,
     /// A Pong and its payload.
     Pong(Bytes),
-    /// The closing handshake is complete on our side of the wire.
+    /// The closing handshake is complete; the answer is in the outbox if one is due.
     Close(Option<CloseFrame>),
-    /// Some 256 KiB were inflated and came to nothing that could be handed out: let others have their turn, and
-    /// call again with the rest of the input.
+    /// Some 256 KiB were inflated, and there is nothing to hand out yet. Let other tasks run, and call again with
+    /// the rest of the input.
     Progress,
 }
 
-/// What was received, where it lies: until the next call.
+/// What was received, borrowed until the next call.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Lent<'a> {
     /// A whole message.
     Message(MessageRef<'a>),
-    /// A Ping and its payload; it is answered.
+    /// A Ping and its payload; the Pong is in the outbox.
     Ping(&'a [u8]),
     /// A Pong and its payload.
     Pong(&'a [u8]),
-    /// The closing handshake is complete on our side of the wire.
+    /// The closing handshake is complete; the answer is in the outbox if one is due.
     Close(Option<CloseFrame>),
 }
 
 impl Assembler {
-    /// The beginning of a message has been put together.
+    /// Returns whether the beginning of a message was put together.
     pub const fn is_joining(&self) -> bool {
         self.message.is_some()
     }
 
-    /// No message is under way, and no buffer held.
+    /// Returns whether no message is half received and no buffer is held.
     pub const fn is_idle(&self) -> bool {
         self.message.is_none() && matches!(self.rest, Delivery::Joined)
     }
 
-    /// Bytes that were inflated since this was asked last: a measure of the time that it took, which the input
-    /// is not. [`Incoming::Progress`] comes by the same count, so ask behind each call.
+    /// Returns how many bytes were inflated since the last call: a measure of the time that it took, which the
+    /// size of the input is not. [`Incoming::Progress`] depends on the same count, so call this behind each
+    /// other call.
     #[inline]
     pub const fn take_inflated(&mut self) -> usize {
         std::mem::replace(&mut self.inflated, 0)
     }
 
-    /// Takes the next message or control frame off the front of `input`; `None` when it needs more.
+    /// Takes one step through `input`. A connection that fails gives the buffer back.
+    #[inline]
+    fn step(
+        &mut self,
+        room: u64,
+        connection: &mut Connection,
+        input: &mut [u8],
+        out: &mut Outbox,
+    ) -> Result<Received, ProtocolError> {
+        let received = connection.receive_within(room, input, &mut self.buffer, out);
+        if received.is_err() {
+            self.reset();
+        }
+        received
+    }
+
+    /// Takes the next message or control frame off the front of `input`. Returns `None` if it needs more.
     ///
     /// # Errors
     ///
-    /// As [`Connection::receive`]; also [`ProtocolError::MessageTooBig`], as soon as it is announced.
+    /// Those of [`Connection::receive`]; also [`ProtocolError::MessageTooBig`], as soon as it is announced.
     #[inline]
     pub fn receive(
         &mut self,
@@ -123,13 +148,7 @@ impl Assembler {
     ) -> Result<Option<Incoming<Message>>, ProtocolError> {
         while !input.is_empty() {
             let room = self.room(connection);
-            let received = match connection.receive_within(room, input, &mut self.buffer, out) {
-                Ok(received) => received,
-                Err(error) => {
-                    self.reset();
-                    return Err(error);
-                }
-            };
+            let received = self.step(room, connection, input, out)?;
             let Some(event) = received.event else {
                 if received.consumed == 0 {
                     return Ok(None);
@@ -168,12 +187,12 @@ impl Assembler {
         Ok(None)
     }
 
-    /// Takes one step through `input` and lends what it finds: for drivers that call back. Says how many
-    /// bytes off its front are done with; call it again with the rest while it takes or finds something.
+    /// Takes one step through `input` and lends what it finds, for drivers that call back. Returns how many
+    /// bytes to remove from its front. Call it again with the rest until it consumes and finds nothing.
     ///
     /// # Errors
     ///
-    /// As [`receive`](Self::receive).
+    /// Those of [`receive`](Self::receive).
     #[inline]
     pub fn lend<'a>(
         &'a mut self,
@@ -183,13 +202,7 @@ impl Assembler {
     ) -> Result<(usize, Option<Lent<'a>>), ProtocolError> {
         self.take_back();
         let room = self.room(connection);
-        let received = match connection.receive_within(room, input, &mut self.buffer, out) {
-            Ok(received) => received,
-            Err(error) => {
-                self.reset();
-                return Err(error);
-            }
-        };
+        let received = self.step(room, connection, input, out)?;
         let lent = match received.event {
             None => return Ok((received.consumed, None)),
             Some(Event::Part(PartAt { kind, payload: Payload::Input(range), first: true, last: true })) => {
@@ -206,8 +219,8 @@ impl Assembler {
         Ok((received.consumed, Some(lent)))
     }
 
-    /// As [`landing`](Self::landing), for a reader that fills the spare capacity of the buffer, which may
-    /// be up to 64 KiB more than the frame under way has left. What is read there must be given to
+    /// Like [`landing`](Self::landing), for a reader that fills the spare capacity of the buffer, which may be
+    /// up to 64 KiB more than the current frame has left. What is read there has to be given to
     /// [`lend_landed`](Self::lend_landed).
     pub fn landing_buffer(&mut self, connection: &Connection) -> Option<&mut Vec<u8>> {
         let landing = self.landing(connection)?;
@@ -217,11 +230,11 @@ impl Assembler {
     }
 
     /// Takes `count` bytes that were read into [`landing_buffer`](Self::landing_buffer). Those behind the
-    /// frame under way are appended to `rest`.
+    /// current frame are appended to `rest`.
     ///
     /// # Errors
     ///
-    /// As [`receive`](Self::receive).
+    /// Those of [`receive`](Self::receive).
     ///
     /// # Panics
     ///
@@ -240,15 +253,15 @@ impl Assembler {
         if self.land(count.min(frame), connection, out)? { self.lend_joined() } else { Ok(None) }
     }
 
-    /// Takes the next part of a message or control frame off the front of `input`; `None` when it needs
+    /// Takes the next part of a message, or control frame, off the front of `input`. Returns `None` if it needs
     /// more.
     ///
-    /// Of a message that [`receive`](Self::receive) has begun to pass over nothing more comes, and no last
-    /// part: the next part is the first of the message behind it.
+    /// After [`receive`](Self::receive) has begun to skip a message, nothing more of it comes, not even a last
+    /// part: the next part is the first of another message.
     ///
     /// # Errors
     ///
-    /// As [`Connection::receive`].
+    /// Those of [`Connection::receive`].
     pub fn receive_part(
         &mut self,
         connection: &mut Connection,
@@ -262,13 +275,7 @@ impl Assembler {
             return Ok(Some(Incoming::Data(Part { kind, payload, first: true, last: false })));
         }
         while !input.is_empty() {
-            let received = match connection.receive(input, &mut self.buffer, out) {
-                Ok(received) => received,
-                Err(error) => {
-                    self.reset();
-                    return Err(error);
-                }
-            };
+            let received = self.step(u64::MAX, connection, input, out)?;
             let incoming = match received.event {
                 None if received.consumed == 0 => return Ok(None),
                 None => {
@@ -315,9 +322,9 @@ impl Assembler {
         Ok(None)
     }
 
-    /// Room in the message's own buffer for the payload of the frame under way, when enough of it is
-    /// there and enough still to come. Only when no input waits: what is read there must be given to
-    /// [`landed`](Self::landed) before anything else.
+    /// Returns room in the message's own buffer for the payload of the current frame, if enough of it is there
+    /// and enough is still to come. Only for a driver whose input is empty: what is read there has to be given
+    /// to [`landed`](Self::landed) before anything else.
     pub fn landing(&mut self, connection: &Connection) -> Option<Limit<&mut Vec<u8>>> {
         let remaining = connection.remaining();
         if remaining < LAND_MIN || self.buffer.len() < LAND_AFTER {
@@ -333,7 +340,7 @@ impl Assembler {
     ///
     /// # Errors
     ///
-    /// As [`receive`](Self::receive).
+    /// Those of [`receive`](Self::receive).
     ///
     /// # Panics
     ///
@@ -347,7 +354,7 @@ impl Assembler {
         if self.land(count, connection, out)? { self.finish() } else { Ok(None) }
     }
 
-    /// Whether the message ends with the `count` bytes that were read.
+    /// Returns whether the message ends with the `count` bytes that were read.
     fn land(
         &mut self,
         count: usize,
@@ -371,13 +378,13 @@ impl Assembler {
         Ok(part.last)
     }
 
-    /// Forgets the message under way and gives its buffer back.
+    /// Forgets the current message and gives its buffer back.
     pub fn reset(&mut self) {
         buffer_pool::put(std::mem::take(&mut self.buffer));
         *self = Self::default();
     }
 
-    /// How many more bytes the message under way may have.
+    /// How many more bytes the current message may have.
     #[inline]
     fn room(&self, connection: &Connection) -> u64 {
         if self.rest != Delivery::Joined {
@@ -386,7 +393,8 @@ impl Assembler {
         connection.config().max_message.saturating_sub(self.buffer.len()) as u64
     }
 
-    /// Makes room for some of the `limit` bytes that are to come, in proportion to those that have.
+    /// Makes room for some of the `limit` bytes that are to come, in proportion to those that have: a header may
+    /// claim any length, so memory follows what was received.
     fn grow(&mut self, limit: usize) {
         let length = self.buffer.len();
         if self.buffer.capacity() - length >= limit.min(length / 4) {
@@ -416,7 +424,7 @@ impl Assembler {
         }
     }
 
-    /// The buffer of a message that was lent whole is free again.
+    /// Frees the buffer of a message that was lent by the call before.
     #[inline]
     fn take_back(&mut self) {
         if self.message.is_none() && !self.buffer.is_empty() {
@@ -427,7 +435,7 @@ impl Assembler {
         }
     }
 
-    /// As [`finish`](Self::finish), where it lies.
+    /// Like [`finish`](Self::finish), borrowed.
     fn lend_joined(&mut self) -> Result<Option<Lent<'_>>, ProtocolError> {
         self.rest = Delivery::Joined;
         let Some(kind) = self.message.take() else { return Ok(None) };
@@ -437,10 +445,10 @@ impl Assembler {
         Ok(Some(Lent::Message(MessageRef::joined_from_validated(kind, &mut self.buffer))))
     }
 
-    /// The message is whole; `None` if it was not wanted whole.
+    /// Returns the message, which is whole; `None` if its beginning was handed out in parts.
     ///
-    /// Text was validated as it came, piece by piece. That all pieces are in the buffer and nothing else
-    /// is for the caller to see to, so it is not taken on trust.
+    /// Text was validated as it came, piece by piece. But whether all pieces, and nothing else, are in the
+    /// buffer depends on the driver, so soundness must not rest on it: it is validated again.
     fn finish(&mut self) -> Result<Option<Message>, ProtocolError> {
         self.rest = Delivery::Joined;
         let Some(kind) = self.message.take() else { return Ok(None) };

@@ -1,5 +1,7 @@
 //! Messages to bytes: framed, compressed and masked, and gathered for one write.
 
+pub(crate) mod batch;
+mod frame_start;
 pub(crate) mod outbox;
 pub(crate) mod send;
 pub(crate) mod shared;

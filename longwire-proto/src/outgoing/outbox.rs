@@ -1,7 +1,7 @@
 //! What waits to be written: frames in order, gathered so that one vectored write takes them all.
 //!
-//! Small payloads are copied behind their headers into one flat buffer; large ones are queued as they
-//! are. A Ping or Pong passes large messages at the first frame boundary that is not yet under way.
+//! Small payloads are copied behind their headers into one flat buffer; large ones are queued without a copy. A
+//! Ping or Pong overtakes large messages at the first frame boundary that is not being written yet.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -15,16 +15,17 @@ pub(crate) const SHARE_ABOVE: usize = 2 * 1024;
 /// Payloads up to this many bytes are copied: one write of one buffer is then cheaper than two.
 pub(crate) const COPY_MAX: usize = 32 * 1024;
 
-/// Pongs that may wait, in bytes. Beyond it the latest stands for those before (RFC 6455 5.5.3).
+/// Pongs that may wait, in bytes. Beyond that only the latest is kept (RFC 6455 5.5.3): a peer that sends Pings
+/// and does not read must not fill memory.
 const PONGS_MAX: usize = 16 * 1024;
 
-/// Spare capacity over this is given back when everything is written, unless the outbox was made to keep more.
+/// Spare capacity above this is given back when everything is written, unless the outbox was made to keep more.
 const KEEP_MAX: usize = 64 * 1024;
 
 /// Frames that wait to be written, as a [`Buf`].
 #[derive(Debug, Default)]
 pub struct Outbox {
-    /// What comes before the flat bytes that no segment counts.
+    /// Goes out before the flat bytes that no segment counts.
     queue: VecDeque<Segment>,
     flat: Vec<u8>,
     /// Bytes at the front of `flat` that are written.
@@ -53,7 +54,7 @@ struct Segment {
 
 #[derive(Debug)]
 enum SegmentBytes {
-    /// So many bytes of the flat buffer.
+    /// This many bytes of the flat buffer.
     Flat(usize),
     Shared(Bytes),
     /// Control frames that go out before what comes after.
@@ -61,7 +62,7 @@ enum SegmentBytes {
 }
 
 impl Outbox {
-    /// Nothing waits; nothing is allocated.
+    /// Makes an empty outbox, without allocating.
     pub const fn new() -> Self {
         Self {
             queue: VecDeque::new(),
@@ -78,8 +79,8 @@ impl Outbox {
         }
     }
 
-    /// As [`new`](Self::new), and keeps up to `capacity` bytes of spare memory when everything is written:
-    /// for one that many connections use in turn.
+    /// Makes an empty outbox that keeps up to `capacity` bytes of spare memory when everything is written: for
+    /// one that many connections use in turn.
     pub fn keeping(capacity: u32) -> Self {
         Self { keep_more: capacity.saturating_sub(KEEP_MAX as u32), ..Self::new() }
     }
@@ -98,23 +99,23 @@ impl Outbox {
         }
     }
 
-    /// Nothing waits.
+    /// Returns whether nothing waits.
     #[inline]
     pub const fn is_empty(&self) -> bool {
         self.remaining == 0
     }
 
-    /// Since when the peer takes nothing, as [`block`](Self::block) was told.
+    /// Returns since when the peer accepts nothing, as reported to [`block`](Self::block).
     pub const fn blocked(&self) -> Option<Instant> {
         self.blocked
     }
 
-    /// Says that a write found no room. Cleared by the next byte that is taken.
+    /// Reports that a write found no room. The next byte that is taken clears it.
     pub fn block(&mut self, now: Instant) {
         self.blocked.get_or_insert(now);
     }
 
-    /// Says that the stream has taken everything after all.
+    /// Reports that the stream has taken everything, such as when a flush is done.
     pub fn unblock(&mut self) {
         self.blocked = None;
     }
@@ -127,8 +128,8 @@ impl Outbox {
         }
     }
 
-    /// Moves what waits to an outbox of its own, which holds no more memory than that takes. This one is
-    /// as new, and keeps its spare memory.
+    /// Moves what waits to another outbox, which holds no more memory than that takes. This one is then empty,
+    /// and keeps its spare memory.
     pub fn detach(&mut self) -> Self {
         let mut flat = std::mem::take(&mut self.flat);
         let fresh = Self { keep_more: self.keep_more, ..Self::new() };
@@ -142,7 +143,7 @@ impl Outbox {
         own
     }
 
-    /// Appends bytes that end with a frame, by way of `write`.
+    /// Appends what `write` appends: bytes that end with a frame.
     #[inline]
     pub(crate) fn append(&mut self, write: impl FnOnce(&mut Vec<u8>)) {
         let before = self.flat.len();
@@ -150,7 +151,7 @@ impl Outbox {
         self.remaining += self.flat.len() - before;
     }
 
-    /// Appends a frame that is not masked and has at most 125 bytes of payload, the commonest there is.
+    /// Appends an unmasked frame with at most 125 bytes of payload, the commonest frame.
     #[inline]
     pub(crate) fn append_small(&mut self, first: u8, payload: &[u8]) {
         let size = 2 + payload.len();
@@ -173,7 +174,7 @@ impl Outbox {
         self.queue.push_back(Segment { bytes: SegmentBytes::Shared(payload), ends_frame: true });
     }
 
-    /// Adds a whole Ping or Pong frame where it goes out soonest.
+    /// Inserts a whole Ping or Pong frame where it goes out soonest.
     pub(crate) fn insert_control(&mut self, frame: &[u8]) {
         if self.queue.is_empty() {
             return self.append(|flat| flat.extend_from_slice(frame));
@@ -191,7 +192,7 @@ impl Outbox {
         self.queue.insert(at, Segment { bytes, ends_frame: true });
     }
 
-    /// Adds a Pong, or lets it stand for those that wait when they are too many.
+    /// Inserts a Pong. While too many wait, the latest is kept aside instead of those before it.
     pub(crate) fn insert_pong(&mut self, frame: &[u8]) {
         if self.pongs + frame.len() <= PONGS_MAX {
             self.insert_control(frame);
@@ -204,7 +205,7 @@ impl Outbox {
         }
     }
 
-    /// Forgets a Pong that may no longer be sent, since a Close frame goes before it.
+    /// Forgets the Pong that is kept aside: a Close frame goes out before it, and nothing may follow that.
     pub(crate) fn drop_held_pong(&mut self) {
         self.held_pong = Vec::new();
     }

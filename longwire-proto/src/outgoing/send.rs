@@ -7,11 +7,12 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use crate::config::Config;
 use crate::deflate::codec::{DeflateState, with_compressor};
-use crate::deflate::{Budget, Compress, Context, Deflate};
+use crate::deflate::{Compress, Context};
 use crate::error::SendError;
 use crate::frame::{Header, MAX_CONTROL_PAYLOAD, MAX_HEADER, OpCode};
 use crate::mask;
 use crate::message::{Kind, Message};
+use crate::outgoing::frame_start::FrameStart;
 use crate::outgoing::outbox::{COPY_MAX, Outbox, SHARE_ABOVE};
 use crate::outgoing::shared::{Encoded, SharedFrame};
 use crate::text::Utf8State;
@@ -43,32 +44,6 @@ pub(crate) struct SendHalf {
 struct UnderWay {
     kind: Kind,
     compressed: bool,
-}
-
-/// The first frame of a message names its kind and whether it is compressed; the others continue it
-/// (RFC 6455 5.4, RFC 7692 6.1).
-#[derive(Clone, Copy)]
-pub(crate) struct FrameStart {
-    opcode: OpCode,
-    rsv: u8,
-}
-
-impl FrameStart {
-    pub(crate) const CONTINUES: Self = Self { opcode: OpCode::Continuation, rsv: 0 };
-
-    #[inline]
-    pub(crate) const fn plain(kind: Kind) -> Self {
-        Self { opcode: opcode_of(kind), rsv: 0 }
-    }
-
-    pub(crate) const fn compressed(kind: Kind) -> Self {
-        Self { opcode: opcode_of(kind), rsv: Header::RSV1 }
-    }
-
-    /// The header of a frame that is not masked.
-    pub(crate) const fn header(self, fin: bool, length: usize) -> Header {
-        Header { fin, rsv: self.rsv, opcode: self.opcode, mask: None, length: length as u64 }
-    }
 }
 
 impl SendHalf {
@@ -149,7 +124,7 @@ impl SendHalf {
             return Err(SendError::MessageUnderWay);
         }
         Ok(match self.deflate {
-            Some(context) if is_worth_it(compress, payload.len(), config) => {
+            Some(context) if config.compresses(payload.len(), compress) => {
                 self.compressed(kind, payload, context, config, out)
             }
             _ => false,
@@ -166,7 +141,7 @@ impl SendHalf {
         config: &Config,
         out: &mut Outbox,
     ) -> bool {
-        let (level, budget) = settings(config);
+        let (level, budget) = config.compression();
         if self.deflating.is_none() {
             self.deflating = DeflateState::for_connection(level, context, budget);
         }
@@ -223,7 +198,7 @@ impl SendHalf {
         if self.message.is_none()
             && last
             && let Some(context) = self.deflate
-            && is_worth_it(compress, payload.len(), config)
+            && config.compresses(payload.len(), compress)
             && self.compressed(kind, &payload, context, config, out)
         {
             return Ok(());
@@ -254,7 +229,7 @@ impl SendHalf {
         config: &Config,
         out: &mut Outbox,
     ) {
-        let (level, budget) = settings(config);
+        let (level, budget) = config.compression();
         let mut deflating = self.deflating.take().unwrap_or_else(|| {
             DeflateState::for_connection(level, context, budget)
                 .unwrap_or_else(|| DeflateState::for_message(level, context))
@@ -416,26 +391,5 @@ impl SendHalf {
     fn header(&mut self, fin: bool, first: FrameStart, length: usize) -> Header {
         let mask = self.keys.as_mut().map(|keys| keys.0.next_u32().to_le_bytes());
         Header { mask, ..first.header(fin, length) }
-    }
-}
-
-/// Whether a message of `length` bytes is to be compressed.
-pub(crate) fn is_worth_it(compress: Compress, length: usize, config: &Config) -> bool {
-    match compress {
-        Compress::Auto => config.deflate.as_ref().is_some_and(|deflate| length >= deflate.threshold),
-        Compress::Always => true,
-        Compress::Never => false,
-    }
-}
-
-/// How hard to compress, and what may be held for it.
-pub(crate) fn settings(config: &Config) -> (u8, Option<&Budget>) {
-    config.deflate.as_ref().map_or((Deflate::new().level, None), |it| (it.level, it.send_takeover.as_ref()))
-}
-
-const fn opcode_of(kind: Kind) -> OpCode {
-    match kind {
-        Kind::Text => OpCode::Text,
-        Kind::Binary => OpCode::Binary,
     }
 }

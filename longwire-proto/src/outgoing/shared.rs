@@ -5,12 +5,11 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 
 use crate::config::Config;
-use crate::connection::Connection;
 use crate::deflate::codec::with_compressor;
 use crate::deflate::{Compress, WINDOW_BITS};
 use crate::message::{Kind, Message};
 use crate::message_ref::Outgoing;
-use crate::outgoing::send::{FrameStart, is_worth_it, settings};
+use crate::outgoing::frame_start::FrameStart;
 
 /// A message encoded once, to be sent by many server connections without encoding or copying it again.
 ///
@@ -34,7 +33,7 @@ struct Shared {
 
 type Frames = Box<[Encoded]>;
 
-const WINDOWS: usize = 1 + (*WINDOW_BITS.end() - *WINDOW_BITS.start()) as usize;
+pub(crate) const WINDOWS: usize = 1 + (*WINDOW_BITS.end() - *WINDOW_BITS.start()) as usize;
 
 #[derive(Debug)]
 pub(crate) struct Encoded {
@@ -90,10 +89,10 @@ impl SharedFrame {
 
     /// The frames for a peer whose window has this size, if they are to be compressed and smaller so.
     pub(crate) fn deflated(&self, window_bits: u8, config: &Config) -> Option<&[Encoded]> {
-        if !is_worth_it(self.0.compress, self.payload_len(), config) {
+        if !config.compresses(self.payload_len(), self.0.compress) {
             return None;
         }
-        let (level, _) = settings(config);
+        let (level, _) = config.compression();
         let windows = self.0.deflated.get_or_init(Box::default);
         let window = windows.get(usize::from(window_bits.checked_sub(*WINDOW_BITS.start())?))?;
         let frames = window.get_or_init(|| {
@@ -127,81 +126,4 @@ fn encode(mut first: FrameStart, payload: &[u8]) -> Frames {
         first = FrameStart::CONTINUES;
     }
     frames.into()
-}
-
-/// Connections to which the same bytes are written for the messages of one [`Batch`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BatchClass(u8);
-
-/// Shared frames that leave together: gathered once for all connections that are alike, so that each
-/// gets them in one write, however many they are.
-#[derive(Debug, Default)]
-pub struct Batch {
-    frames: Vec<SharedFrame>,
-    /// As they are, and compressed for each window from 8 to 15 bits; empty until asked for.
-    gathered: [Bytes; 1 + WINDOWS],
-}
-
-impl Batch {
-    /// Adds a message behind the others.
-    pub fn push(&mut self, frame: SharedFrame) {
-        self.frames.push(frame);
-        self.gathered = Default::default();
-    }
-
-    /// There is none.
-    pub fn is_empty(&self) -> bool {
-        self.frames.is_empty()
-    }
-
-    /// The messages, in order.
-    pub fn frames(&self) -> &[SharedFrame] {
-        &self.frames
-    }
-
-    /// Forgets them.
-    pub fn clear(&mut self) {
-        self.frames.clear();
-        self.gathered = Default::default();
-    }
-
-    /// Those whom `connection` is like, or `None` if it has to [send](Connection::send_shared) each message
-    /// by itself: as a client, which masks; while its closing handshake or a message in parts is under way;
-    /// when it takes over its context.
-    #[inline]
-    pub fn class(&mut self, connection: &Connection) -> Option<BatchClass> {
-        let window_bits = connection.shared_window()?;
-        let class = window_bits.map_or(0, |bits| 1 + bits.saturating_sub(*WINDOW_BITS.start()));
-        let gathered = self.gathered.get_mut(usize::from(class))?;
-        if gathered.is_empty() {
-            *gathered = gather(&self.frames, window_bits, connection.config());
-        }
-        Some(BatchClass(class))
-    }
-
-    /// What such a connection would write for all messages. All of it has to reach the peer, behind whole
-    /// frames, before anything else does.
-    #[inline]
-    pub fn bytes(&self, class: BatchClass) -> &Bytes {
-        &self.gathered[usize::from(class.0)]
-    }
-}
-
-fn gather(frames: &[SharedFrame], window_bits: Option<u8>, config: &Config) -> Bytes {
-    let encoded = |shared| encoded_for(shared, window_bits, config);
-    if let [only] = frames
-        && let [only] = encoded(only)
-    {
-        return only.frame.clone();
-    }
-    let mut all = Vec::new();
-    for Encoded { frame, .. } in frames.iter().flat_map(encoded) {
-        all.extend_from_slice(frame);
-    }
-    all.into()
-}
-
-fn encoded_for<'a>(shared: &'a SharedFrame, window_bits: Option<u8>, config: &Config) -> &'a [Encoded] {
-    let deflated = window_bits.and_then(|bits| shared.deflated(bits, config));
-    deflated.unwrap_or(shared.plain())
 }

@@ -343,11 +343,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                     watch.read(count);
                 }
                 self.core.heard(count, now);
-                // Input that never pauses must not keep a deadline from being seen: while the connection
-                // only listens every byte moves it, otherwise not.
-                if self.core.is_open() && !self.core.is_within_message() && lent.out.blocked().is_none() {
-                    return Some(count);
-                }
+                // Input that never pauses must not keep a deadline from being seen.
                 return self.core.handle_timeout(&mut lent.out, now).is_ok().then_some(count);
             }
         }
@@ -390,7 +386,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     fn note_input(&mut self, joins: bool) {
         let Some(lent) = &mut self.lent else { return };
         let unfinished = !lent.input.is_empty() || (joins && self.core.is_within_message());
-        self.core.note_input(std::mem::take(&mut lent.delivered), unfinished);
+        self.core.note_input(std::mem::take(&mut lent.delivered), unfinished, now());
     }
 
     /// Ready when a deadline has passed and was acted upon.
