@@ -275,7 +275,7 @@ fn make_room(entry: &mut Entry, stream: &TcpStream, local: &mut Local, gathered:
 fn keep(entry: &mut Entry, rest: &[u8], delivered: bool, stopped: Stopped, now: Instant) {
     let is_within_message = entry.core.is_within_message();
     if entry.buffers.is_none() && rest.is_empty() && !is_within_message {
-        return entry.core.note_input(delivered, false);
+        return entry.core.note_input(delivered, false, now);
     }
     keep_rest(entry, rest, delivered, stopped, now);
 }
@@ -291,9 +291,9 @@ fn keep_rest(entry: &mut Entry, rest: &[u8], delivered: bool, stopped: Stopped, 
     let delivered = std::mem::take(&mut buffers.delivered) | delivered;
     match stopped {
         // The peer has time to send the rest of what it began.
-        Stopped::NeedsMore => entry.core.note_input(delivered, is_within_message || !rest.is_empty()),
+        Stopped::NeedsMore => entry.core.note_input(delivered, is_within_message || !rest.is_empty(), now),
         Stopped::Paused => {
-            entry.core.note_input(delivered, is_within_message);
+            entry.core.note_input(delivered, is_within_message, now);
             entry.pause(now);
         }
         // It is this end that is late, and the core is told when all is processed.
