@@ -7,7 +7,8 @@ use longwire_proto::{Batch, BatchClass};
 use super::Loop;
 use super::place::{Mark, Place, Stage};
 use crate::engine::handler::Handler;
-use crate::engine::topics::{HOLE, LogCursor};
+use crate::engine::topics::HOLE;
+use crate::engine::topics::log::LogCursor;
 use crate::observe::counters::Traffic;
 
 impl<H: Handler> Loop<H> {

@@ -16,7 +16,7 @@ use mio::{Poll, Waker};
 use tokio::time::{Instant, sleep_until};
 
 use self::lifecycle_rows::{Act, Row, message, ms, opcodes, rows};
-use super::admission::Admission;
+use super::admitted::Admission;
 use super::opening::accept_unanswered;
 use super::{Loop, WAKER};
 use crate::end::{Closed, Error};
@@ -35,12 +35,15 @@ use crate::server::accept::Acceptor;
 /// deadlines, one after the other.
 const SLACK: u64 = 6;
 
+/// How a connection ended, and when.
+type End = (Result<Closed, Error>, Instant);
+
 #[derive(Clone, Default)]
 struct Seen {
     /// Send each message back.
     echoes: bool,
     handle: Arc<Mutex<Option<ConnHandle>>>,
-    end: Arc<Mutex<Option<(Result<Closed, Error>, Instant)>>>,
+    end: Arc<Mutex<Option<End>>>,
 }
 
 impl Handler for Seen {

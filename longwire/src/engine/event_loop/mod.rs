@@ -1,13 +1,14 @@
 //! One loop: waits for its sockets, gives each that has something a turn, delivers what was published.
 
-pub(crate) mod admission;
+mod admission;
+mod admitted;
 mod drain;
 mod fan_out;
 mod invited;
 #[cfg(test)]
 mod lifecycle_tests;
 mod listener;
-pub(crate) mod opening;
+mod opening;
 mod place;
 #[cfg(feature = "tls")]
 mod secure;
@@ -30,11 +31,10 @@ use mio::unix::SourceFd;
 use mio::{Interest, Poll, Registry, Token};
 use tokio::io::unix::AsyncFd;
 
-use self::admission::TaskState;
+use self::admitted::TaskState;
 use self::drain::Draining;
 use self::listener::Listener;
-use self::opening::PendingRequest;
-use self::place::{Place, Stage};
+use self::place::{PendingRequest, Place, Stage};
 use self::turn::{After, Shared, Turn};
 use crate::connection::timer::{Timer, now};
 use crate::end::outcome::outcome;
@@ -55,7 +55,7 @@ use crate::observe::counters::Told;
 use crate::observe::trace;
 
 const LISTENER: Token = Token(usize::MAX);
-pub(crate) const WAKER: Token = Token(usize::MAX - 1);
+pub(super) const WAKER: Token = Token(usize::MAX - 1);
 
 /// Memory that is kept for what is written, in bytes.
 const GATHER: u32 = 256 * 1024;
@@ -70,7 +70,7 @@ const ROUNDS: usize = 16;
 const COMMANDS: usize = 4096;
 const DEADLINES: usize = 4096;
 
-pub(crate) struct Loop<H: Handler> {
+pub(super) struct Loop<H: Handler> {
     registry: Registry,
     slab: Slab<Place<H::State>>,
     shared: Shared<H>,
@@ -95,7 +95,7 @@ pub(crate) struct Loop<H: Handler> {
 
 impl<H: Handler> Loop<H> {
     /// Creates loop number `at` of an engine, whose sockets `poll` waits for.
-    pub(crate) fn new(
+    pub(super) fn new(
         at: u16,
         options: Arc<Options<H>>,
         mailboxes: Arc<Mailboxes>,
@@ -147,7 +147,7 @@ impl<H: Handler> Loop<H> {
     }
 
     /// Runs until it is shut down or stopped.
-    pub(crate) async fn run(mut self, mut poll: Poll) -> io::Result<()> {
+    pub(super) async fn run(mut self, mut poll: Poll) -> io::Result<()> {
         let watched = watch(&poll)?;
         let mut events = Events::with_capacity(EVENTS);
         let mut timer = Timer::default();

@@ -6,16 +6,16 @@ use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use longwire_proto::handshake::{HeadLimits, HeadReader, Refusal, server};
-use longwire_proto::{Connection, DeflateParameters, Role};
+use longwire_proto::{Connection, Role};
 use mio::unix::SourceFd;
 
 use super::Loop;
-use super::place::{Place, Stage};
+use super::admitted::Accepted;
+use super::place::{PartialHead, Place, Stage};
 use super::turn::Turn;
 use crate::end::AcceptError;
 use crate::end::cause;
@@ -33,38 +33,6 @@ use crate::server::accept::Settings;
 /// When a client that was rejected because the server is full may try again, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("10");
 
-/// A connection whose request is not complete.
-pub(crate) struct PendingRequest {
-    from: SocketAddr,
-    pub(crate) since: Instant,
-    partial: Option<Box<PartialHead>>,
-}
-
-/// The beginning of a request's head.
-struct PartialHead {
-    input: Vec<u8>,
-    reader: HeadReader,
-}
-
-impl PendingRequest {
-    pub(crate) const fn new(from: SocketAddr, since: Instant) -> Self {
-        Self { from, since, partial: None }
-    }
-}
-
-/// A request that was accepted.
-pub(crate) struct Accepted<S> {
-    request: Request<()>,
-    /// The response; empty if the caller of [`Handle::invite`](crate::engine::Handle::invite) writes it.
-    answer: Vec<u8>,
-    pub(crate) subprotocol: Option<Box<str>>,
-    pub(crate) deflate: Option<DeflateParameters>,
-    state: S,
-    from: SocketAddr,
-    /// One of [`max_connections`](crate::engine::Engine::max_connections).
-    room: Permit,
-}
-
 /// Calls the application. If it panics, the client gets 500.
 fn guard<T>(run: impl FnOnce() -> Result<T, Refusal>) -> Result<T, Refusal> {
     let failed = |_| Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "The application failed."));
@@ -72,7 +40,7 @@ fn guard<T>(run: impl FnOnce() -> Result<T, Refusal>) -> Result<T, Refusal> {
 }
 
 /// Checks the request, without asking the application whether it accepts it. Returns the headers to add to the response.
-pub(crate) fn check<H>(
+pub(super) fn check<H>(
     options: &Options<H>,
     request: &Request<()>,
 ) -> Result<(server::Acceptance, HeaderMap), Refusal> {
@@ -82,7 +50,7 @@ pub(crate) fn check<H>(
 }
 
 /// Accepts the request, if the application does and there is room.
-pub(crate) fn accept<H: Handler>(
+pub(super) fn accept<H: Handler>(
     options: &Options<H>,
     request: Request<()>,
     from: SocketAddr,
@@ -100,7 +68,7 @@ pub(crate) fn accept<H: Handler>(
 }
 
 /// Like [`accept`], for a request that the caller answers, with these headers.
-pub(crate) fn accept_unanswered<H: Handler>(
+pub(super) fn accept_unanswered<H: Handler>(
     options: &Options<H>,
     request: Request<()>,
     from: SocketAddr,
@@ -113,7 +81,7 @@ pub(crate) fn accept_unanswered<H: Handler>(
 }
 
 /// Counts and traces a handshake that has failed.
-pub(crate) fn not_opened(told: &Told, from: Option<SocketAddr>, error: &AcceptError) {
+pub(super) fn not_opened(told: &Told, from: Option<SocketAddr>, error: &AcceptError) {
     told.not_opened(cause::reason(error.status(), error.cause()));
     trace::not_opened(Role::Server, from, error.status(), error.cause());
 }
@@ -130,7 +98,7 @@ fn reserve<H>(options: &Options<H>) -> Result<Permit, Refusal> {
 }
 
 /// The client's address: what trusted proxies say, or the socket's.
-pub(crate) fn client_address<H>(
+pub(super) fn client_address<H>(
     options: &Options<H>,
     request: &mut Request<()>,
     from: SocketAddr,
@@ -142,7 +110,7 @@ pub(crate) fn client_address<H>(
 }
 
 /// The response to other requests if there is no HTTP service.
-pub(crate) fn upgrade_required() -> Refusal {
+pub(super) fn upgrade_required() -> Refusal {
     Refusal::new(
         StatusCode::UPGRADE_REQUIRED,
         "This is a WebSocket endpoint: the request needs Upgrade: websocket (RFC 6455 4.2.1).",

@@ -26,16 +26,16 @@ impl fmt::Debug for Handle {
 }
 
 impl Handle {
-    pub(crate) const fn new(mailboxes: Arc<Mailboxes>) -> Self {
+    pub(in crate::engine) const fn new(mailboxes: Arc<Mailboxes>) -> Self {
         Self { mailboxes }
     }
 
     /// The mailbox of a loop of this engine.
-    pub(crate) fn mailbox(&self, at: u16) -> &Mailbox {
+    pub(in crate::engine) fn mailbox(&self, at: u16) -> &Mailbox {
         self.mailboxes.of(at)
     }
 
-    pub(crate) fn mailboxes(&self) -> &Mailboxes {
+    pub(in crate::engine) fn mailboxes(&self) -> &Mailboxes {
         &self.mailboxes
     }
 

@@ -1,4 +1,4 @@
-//! What an HTTP service of an engine is given: a connection, in TLS or not.
+//! The stream that an engine's HTTP service gets, with TLS or without.
 
 use std::fmt;
 use std::io;
@@ -13,7 +13,7 @@ use super::Layer;
 #[cfg(feature = "tls")]
 use crate::tls::TlsStream;
 
-/// A connection that is none of the engine's.
+/// A connection that asked for no WebSocket, for the HTTP service.
 pub struct HttpStream(Inner);
 
 enum Inner {
@@ -29,7 +29,7 @@ impl fmt::Debug for HttpStream {
 }
 
 impl HttpStream {
-    /// The socket.
+    /// Returns the socket.
     pub fn tcp(&self) -> &TcpStream {
         match &self.0 {
             Inner::Tcp(stream) => stream,
@@ -38,16 +38,16 @@ impl HttpStream {
         }
     }
 
-    /// The peer's address.
+    /// Returns the peer's address.
     ///
     /// # Errors
     ///
-    /// What the operating system says, such as when the socket is no longer connected.
+    /// The error of the operating system, for example if the socket is no longer connected.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.tcp().peer_addr()
     }
 
-    /// It is in TLS.
+    /// Returns whether the connection uses TLS.
     pub const fn is_tls(&self) -> bool {
         match &self.0 {
             Inner::Tcp(_) => false,
@@ -56,7 +56,7 @@ impl HttpStream {
         }
     }
 
-    /// The client is going to speak HTTP/2: so it was agreed on in the TLS handshake.
+    /// Returns whether HTTP/2 was negotiated in the TLS handshake.
     pub fn is_http2(&self) -> bool {
         match &self.0 {
             Inner::Tcp(_) => false,
@@ -65,7 +65,7 @@ impl HttpStream {
         }
     }
 
-    /// What the TLS handshake has told, if there was one.
+    /// Returns what the TLS handshake says about the client, if there was one.
     #[cfg(feature = "tls")]
     pub fn secured(&self) -> Option<crate::tls::Secured> {
         match &self.0 {
@@ -74,8 +74,8 @@ impl HttpStream {
         }
     }
 
-    /// What a loop needs of it: the socket, and what lies between.
-    pub(crate) fn into_parts(self) -> io::Result<(std::net::TcpStream, Option<Layer>)> {
+    /// The socket, and what is between it and the WebSocket.
+    pub(in crate::engine) fn into_parts(self) -> io::Result<(std::net::TcpStream, Option<Layer>)> {
         match self.0 {
             Inner::Tcp(stream) => Ok((stream.into_std()?, None)),
             #[cfg(feature = "tls")]

@@ -13,11 +13,11 @@ use rustix::net::SendFlags;
 const ENTRIES: u32 = 1024;
 
 /// An io_uring of a loop.
-pub(crate) struct Ring(Box<IoUring>);
+pub(in crate::engine) struct Ring(Box<IoUring>);
 
 impl Ring {
     /// `None` if the system has no io_uring, or does not allow it.
-    pub(crate) fn open() -> Option<Self> {
+    pub(in crate::engine) fn open() -> Option<Self> {
         let ring = IoUring::builder().setup_single_issuer().setup_coop_taskrun().build(ENTRIES);
         ring.ok().map(|ring| Self(Box::new(ring)))
     }
@@ -26,7 +26,7 @@ impl Ring {
     /// write failed. After an error the ring is of no more use and must be dropped; what is left in `writes` was not
     /// written.
     #[expect(unsafe_code, reason = "the system gets pointers to what is written")]
-    pub(crate) fn write_all<'a>(
+    pub(in crate::engine) fn write_all<'a>(
         &mut self,
         writes: &mut impl Iterator<Item = (&'a TcpStream, &'a [u8])>,
         taken: &mut Vec<usize>,

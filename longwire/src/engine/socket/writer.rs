@@ -10,7 +10,7 @@ use crate::engine::socket::uring::Ring;
 const RING_FROM: usize = 16;
 
 /// Writes to many sockets.
-pub(crate) enum Writer {
+pub(in crate::engine) enum Writer {
     /// With a ring, which is opened when one is needed.
     Undecided,
     Ring(Ring),
@@ -20,13 +20,13 @@ pub(crate) enum Writer {
 
 impl Writer {
     /// Uses io_uring if it `may` and there is one.
-    pub(crate) const fn new(may: bool) -> Self {
+    pub(in crate::engine) const fn new(may: bool) -> Self {
         if may { Self::Undecided } else { Self::Plain }
     }
 
     /// Writes to each socket without waiting for any, and appends how many bytes each has taken: none where the write
     /// failed, for the next write meets the same error. There are `count` writes, or not many fewer.
-    pub(crate) fn write_all<'a>(
+    pub(in crate::engine) fn write_all<'a>(
         &mut self,
         count: usize,
         writes: &mut impl Iterator<Item = (&'a TcpStream, &'a [u8])>,
@@ -49,7 +49,7 @@ impl Writer {
 
 /// Only Linux has io_uring: there is no value of this type.
 #[cfg(not(target_os = "linux"))]
-pub(crate) enum Ring {}
+pub(in crate::engine) enum Ring {}
 
 #[cfg(not(target_os = "linux"))]
 impl Ring {
