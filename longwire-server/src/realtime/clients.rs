@@ -94,7 +94,7 @@ impl Clients {
         Self { realtime, accept_failed: Box::new(accept_failed) }
     }
 
-    /// What [`Engine::ask`](longwire::engine::Engine::ask) is to be given.
+    /// What [`Engine::on_request`](longwire::engine::Engine::on_request) is to be given.
     ///
     /// # Errors
     ///
