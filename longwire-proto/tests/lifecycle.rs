@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use bytes::{Buf, BytesMut};
 use lifecycle_rows::{Act, Row, message, ms, opcodes, rows};
 use longwire_proto::{Assembler, Cause, CloseFrame, Config, Connection, Outbox, Role, TcpStep};
+use proptest::prelude::*;
 
 const BOTH: [Role; 2] = [Role::Server, Role::Client];
 
@@ -118,7 +119,11 @@ impl Driver {
 
     /// All that happens at this moment.
     fn settle(&mut self) {
-        while self.done.is_none() {
+        for step in 0.. {
+            assert!(step < 1000, "it spins: {:?}", self.connection);
+            if self.done.is_some() {
+                return;
+            }
             self.write();
             if self.connection.is_done() {
                 match self.connection.tcp_step(self.out.is_empty(), self.now) {
@@ -284,5 +289,63 @@ fn receiving_the_same_bytes_again_is_harmless() {
             }
         }
         assert_eq!(driver.connection.poll_timeout(&driver.out), due, "nobody was heard");
+    }
+}
+
+/// Anything that may happen, in any order.
+fn acts() -> impl Strategy<Value = Act> {
+    let kind = prop_oneof![
+        Just(ErrorKind::ConnectionReset),
+        Just(ErrorKind::BrokenPipe),
+        Just(ErrorKind::UnexpectedEof),
+        Just(ErrorKind::Other)
+    ];
+    prop_oneof![
+        6 => (0..4usize, 0..9usize, 0..99usize).prop_map(|(frame, from, length)| lifecycle_rows::sends(frame, from..from + length)),
+        1 => Just(Act::Ends),
+        1 => kind.clone().prop_map(Act::ReadFails),
+        1 => kind.prop_map(Act::WritesFail),
+        3 => proptest::option::of(0..2000usize).prop_map(Act::Takes),
+        3 => (0..4000usize).prop_map(Act::Queues),
+        1 => Just(Act::Closes),
+    ]
+}
+
+proptest! {
+    /// Whatever happens: no deadline spins, one cause is told and stays, and a peer that goes silent is
+    /// dropped in bounded time.
+    #[test]
+    fn every_connection_ends_once_and_in_time(
+        is_client: bool,
+        read_timeout in proptest::option::of(100..2000u64),
+        script in proptest::collection::vec((0..700u64, acts()), 0..12),
+        pause in proptest::option::of((0..12usize, 0..3000u64)),
+    ) {
+        let role = if is_client { Role::Client } else { Role::Server };
+        let config = rows()[0].config(role).read_timeout(read_timeout.map(ms));
+        let mut driver = Driver::new(role, config);
+        let mut cause: Option<Cause> = None;
+        for (at, (time, act)) in script.into_iter().enumerate() {
+            driver.run_for(ms(time));
+            if let Some((of, length)) = pause && of == at && driver.done.is_none() {
+                driver.connection.pause_reading(driver.now);
+                driver.now += ms(length);
+                driver.connection.resume_reading(driver.now);
+            }
+            let may_send = driver.connection.is_open();
+            if driver.done.is_none() && (may_send || !matches!(act, Act::Queues(_) | Act::Closes)) {
+                driver.act(&act);
+            }
+            driver.settle();
+            let now = driver.connection.cause();
+            if let Some(before) = cause {
+                prop_assert!(now == Some(before) || now == Some(Cause::CloseTimeout), "{:?}, then {:?}", before, now);
+            }
+            cause = now;
+        }
+        driver.run_for(ms(200_000));
+        prop_assert!(driver.done.is_some(), "{:?}", driver.connection);
+        prop_assert_eq!(driver.connection.poll_timeout(&Outbox::new()), None);
+        prop_assert!(driver.connection.cause().is_some());
     }
 }

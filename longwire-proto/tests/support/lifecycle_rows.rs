@@ -166,6 +166,13 @@ pub(crate) fn message() -> PeerFrame {
     PeerFrame::new(0x1, "你好 👋")
 }
 
+/// Bytes of a message, a Pong, a Close frame or a broken one.
+pub(crate) fn sends(frame: usize, range: std::ops::Range<usize>) -> Act {
+    let frames =
+        [message(), PeerFrame::new(0xA, ""), PeerFrame::new(0x8, [0x03, 0xE8]), PeerFrame::new(0x3, "")];
+    Act::Sends(frames[frame].clone(), range)
+}
+
 fn pong() -> Act {
     Act::frame(PeerFrame::new(0xA, ""))
 }

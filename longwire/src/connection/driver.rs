@@ -1,4 +1,5 @@
-//! What an open connection does when it is polled: the only place that reads and writes its stream.
+//! The driver of an open connection: the only place that reads and writes its stream. It polls, owns the buffers
+//! and hands out messages. When deadlines run, why the connection ends and how TCP ends are decided by the core.
 
 use std::io;
 use std::pin::Pin;
@@ -10,32 +11,32 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
 use crate::connection::WebSocket;
-use crate::connection::receive_mode::Received;
+use crate::connection::receive_mode::ReceiveMode;
 use crate::connection::scratch;
 use crate::connection::timer::{Timer, now};
 use crate::end::outcome::outcome;
 use crate::end::{Closed, Error};
 
-/// How a connection ends, as it becomes known.
+/// How a connection ends, as far as is known.
 #[derive(Debug, Default)]
 pub(crate) struct Ending {
-    /// The error of the transport that counts so far.
+    /// The transport's error that is the reason, as far as is known.
     transport: Option<Error>,
     /// Known once nothing more is received.
     pub(crate) result: Option<Result<Closed, Error>>,
-    /// TCP is ended, and nothing is held any more.
+    /// TCP has ended, and all buffers are given back.
     finished: bool,
     /// A `Stream` has yielded the error.
     reported: bool,
 }
 
-/// What is left in the input.
+/// What was taken out of the input.
 enum Taken<T> {
     /// A message or a part.
     Data(T),
-    /// More, once the task is charged for the work so far.
+    /// Nothing yet: the task has to be charged for the work first.
     Later,
-    /// Nothing that could be taken before more is read.
+    /// Nothing: more has to be read.
     Nothing,
 }
 
@@ -52,13 +53,13 @@ impl<S> WebSocket<S> {
         ending.result = result;
     }
 
-    /// How far the end has come: when it changes, all who wait have something to learn.
+    /// A number that changes with every step to the end. Then all tasks that wait have to be woken.
     pub(crate) fn stage(&self) -> u8 {
         let Some(ending) = &self.ending else { return 0 };
         u8::from(ending.transport.is_some()) + u8::from(ending.result.is_some()) + u8::from(ending.finished)
     }
 
-    /// Why nothing more can be sent, unless it is for a closing handshake.
+    /// Returns why nothing more can be sent, unless that is a closing handshake.
     pub(crate) fn failure(&self) -> Option<Error> {
         let ending = self.ending.as_ref()?;
         match &ending.result {
@@ -67,7 +68,7 @@ impl<S> WebSocket<S> {
         }
     }
 
-    /// Gives back what an idle connection does not need.
+    /// Gives back the buffers that are not needed while the task waits.
     fn rest(&mut self) {
         if let Some(watch) = &mut self.watch {
             watch.tell();
@@ -82,10 +83,10 @@ impl<S> WebSocket<S> {
         }
     }
 
-    /// Takes the next message or part out of the input, and acts on control frames on the way. After much
-    /// work for nothing it leaves the rest of the input for another call.
+    /// Takes the next message or part out of the input. After much work without a result it leaves the rest of
+    /// the input for another call.
     #[inline]
-    fn take_input<T: Received>(&mut self) -> Taken<T> {
+    fn take_input<T: ReceiveMode>(&mut self) -> Taken<T> {
         loop {
             let Some(lent) = &mut self.lent else { return Taken::Nothing };
             match T::take(lent, &mut self.core) {
@@ -106,13 +107,13 @@ impl<S> WebSocket<S> {
                         return Taken::Later;
                     }
                 }
-                // The core knows it, and is asked about it.
+                // The core has failed, which the caller asks it about.
                 Err(_) => return Taken::Nothing,
             }
         }
     }
 
-    /// Counts what is no data. Whether to go on taking.
+    /// Counts control frames. Returns whether to go on taking.
     #[cold]
     #[inline(never)]
     fn took_control<T>(&mut self, taken: &Incoming<T>) -> bool {
@@ -140,7 +141,7 @@ impl<S> WebSocket<S> {
         self.ending.get_or_insert_default().reported = true;
     }
 
-    /// Writing has failed. What the peer said before may still be read.
+    /// Notes that writing has failed. What the peer sent before may still be read, and may say why.
     fn write_failed(&mut self, error: io::Error) -> Error {
         if let Some(lent) = &mut self.lent {
             lent.out = Outbox::new();
@@ -157,16 +158,19 @@ impl<S> WebSocket<S> {
         self.failure().unwrap_or(error)
     }
 
-    /// Everything was written and flushed.
+    /// Returns whether everything was written and flushed.
     fn is_written(&self) -> bool {
         self.lent.as_ref().is_none_or(|lent| !lent.unflushed && lent.out.is_empty())
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
-    /// What a read brought is handed out at once; else it is the poll loop's.
+    /// Hands out what is in the input, without the poll loop.
     #[inline]
-    pub(crate) fn poll_recv<T: Received>(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, Error>> {
+    pub(crate) fn poll_recv<T: ReceiveMode>(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<T>, Error>> {
         if !self.is_paid(cx) {
             return Poll::Pending;
         }
@@ -176,8 +180,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         self.poll_receive(cx)
     }
 
-    /// One read may bring thousands of messages, or few that become large: the task yields among them as
-    /// among reads, and is woken again.
+    /// Charges the task for its work. One read may bring thousands of messages, or a few that inflate to many
+    /// megabytes, so the task has to yield between them as it does between reads.
     #[inline]
     fn is_paid(&mut self, cx: &mut Context<'_>) -> bool {
         self.lent.as_mut().is_none_or(|lent| lent.work.poll_paid(cx).is_ready())
@@ -185,7 +189,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
 
     pub(crate) fn poll_room(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         while !self.has_room() {
-            // A flush that has to wait may have made room before.
+            // A flush may make room and then have to wait for the rest.
             if self.poll_flush(cx)?.is_pending() && !self.has_room() {
                 return Poll::Pending;
             }
@@ -219,7 +223,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             }
             Poll::Ready(Err(error)) => Poll::Ready(Err(self.write_failed(error))),
             Poll::Pending => {
-                // Only the write deadline: whether the peer lives is known to those who read.
+                // Only the write deadline: this task does not read, so it cannot know that the peer is silent.
                 let due = self.lent.as_ref().and_then(|lent| self.core.write_deadline(&lent.out));
                 if let Some(due) = due {
                     ready!(self.timer.poll(due, cx));
@@ -240,12 +244,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         Ok(self.core.close(&frame, &mut lent.out, now())?)
     }
 
-    /// Closes the connection when its turn in a shutdown has come.
+    /// Starts to close the connection when a graceful shutdown has reached it.
     fn leave(&mut self) {
         if let Some(member) = &self.member
             && let Some(frame) = member.farewell(now)
         {
-            // Only a code that may not be sent fails, and that was looked at when the shutdown began.
+            // Only a code that may not be sent fails, and that was checked when the shutdown began.
             let _ = self.start_close(frame);
             self.member = None;
         }
@@ -253,7 +257,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
 
     /// The poll loop: work off the input, write what that caused, read, wait.
     #[inline(never)]
-    fn poll_receive<T: Received>(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, Error>> {
+    fn poll_receive<T: ReceiveMode>(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, Error>> {
         loop {
             if self.core.is_done() {
                 return self.poll_finish(cx).map_ok(|()| None);
@@ -265,7 +269,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                 self.write_failed(error);
             }
             if !self.is_paid(cx) {
-                // The task is woken at once. What was not read yet is not held against the peer.
+                // The task is woken at once. No deadline is looked at, for the peer may have met it with bytes
+                // that were not read yet.
                 return Poll::Pending;
             }
             match self.take_input() {
@@ -291,8 +296,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         }
     }
 
-    /// Reads once: into the message's own buffer if much of it is to come, else into a block.
-    fn poll_read<T: Received>(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+    /// Reads once: into the message's own buffer if much of it is still to come, otherwise into a block.
+    fn poll_read<T: ReceiveMode>(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
         let lent = self.lent.get_or_insert_with(scratch::take);
         let stream = Pin::new(&mut self.stream);
         if let Some(mut landing) = T::landing(lent, &self.core) {
@@ -309,13 +314,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         }
         let taken = self.take_input();
         if let Some(lent) = &mut self.lent {
-            // The application may take long to handle what came, and needs no block for it.
+            // The application may take long to handle the message, and must not hold a block meanwhile.
             lent.give_back_whole_block();
         }
         Poll::Ready(if let Taken::Data(data) = taken { Some(data) } else { None })
     }
 
-    fn landed<T: Received>(&mut self, count: usize) -> Option<T> {
+    fn landed<T: ReceiveMode>(&mut self, count: usize) -> Option<T> {
         let lent = self.lent.as_mut()?;
         let data = T::landed(count, lent, &mut self.core).ok()??;
         lent.delivered = true;
@@ -325,13 +330,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         Some(data)
     }
 
-    /// How many bytes were read; `None` if the connection has ended instead.
+    /// Reports a read to the core. Returns how many bytes were read, or `None` if the connection has ended.
     fn check_read(&mut self, read: io::Result<usize>) -> Option<usize> {
         let now = now();
         let lent = self.lent.get_or_insert_with(scratch::take);
         match read {
             Ok(0) => self.core.read_eof(&lent.out, now),
-            // TLS cut off without close_notify: the closing handshake says better what was an end.
+            // TLS ended without close_notify. That is an end like any other: whether the peer meant it is known
+            // by the closing handshake.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => self.core.read_eof(&lent.out, now),
             Err(error) => {
                 if self.core.read_failed(error.kind(), &lent.out, now) {
@@ -343,14 +349,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                     watch.read(count);
                 }
                 self.core.heard(count, now);
-                // Input that never pauses must not keep a deadline from being seen.
+                // The loop asks for deadlines when it has to wait, which input that never pauses would prevent.
                 return self.core.handle_timeout(&mut lent.out, now).is_ok().then_some(count);
             }
         }
         None
     }
 
-    /// Writes what waits, all of it in as few calls as the stream takes.
+    /// Writes and flushes everything that waits.
     fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(lent) = &mut self.lent else { return Poll::Ready(Ok(())) };
         let mut stream = Pin::new(&mut self.stream);
@@ -382,14 +388,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         Poll::Ready(Ok(()))
     }
 
-    /// Tells the core what became of the input, now that all that came was worked off.
+    /// Reports to the core that the input is worked off, before the task waits for more.
     fn note_input(&mut self, joins: bool) {
         let Some(lent) = &mut self.lent else { return };
         let unfinished = !lent.input.is_empty() || (joins && self.core.is_within_message());
         self.core.note_input(std::mem::take(&mut lent.delivered), unfinished, now());
     }
 
-    /// Ready when a deadline has passed and was acted upon.
+    /// Ready when a deadline has passed and the core has acted on it.
     fn poll_deadline(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let out = self.lent.as_ref().map_or(&NOTHING, |lent| &lent.out);
         let leave_due = self.member.as_ref().and_then(|member| member.due());
@@ -404,7 +410,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         Poll::Ready(())
     }
 
-    /// Ends TCP as the core says, and then holds nothing any more.
+    /// Ends TCP as the core says, and then gives all buffers back.
     #[cold]
     fn poll_finish(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
         if !self.ending.as_ref().is_some_and(|ending| ending.finished) {
@@ -415,10 +421,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                 }
                 return Poll::Pending;
             }
-            // It may be another one: what waited was not taken in time.
+            // The cause may have changed: what waited was perhaps not taken in time.
             self.note_end();
             self.ending.get_or_insert_default().finished = true;
-            // Best effort: whoever keeps this value must not keep the peer waiting.
+            // Best effort: an application that keeps this value must not keep the peer waiting.
             let _ = Pin::new(&mut self.stream).poll_shutdown(cx);
             self.lent = None;
             self.timer = Timer::default();
@@ -459,26 +465,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             let lent = self.lent.get_or_insert_with(scratch::take);
             let Some(due) = self.core.poll_timeout(&lent.out) else { return Poll::Pending };
             let now = ready!(self.timer.poll(due, cx));
-            // It says so to the next step.
+            // The next step asks whether it has given up.
             let _ = self.core.handle_timeout(&mut lent.out, now);
         }
     }
 
-    /// Reads and discards, once.
+    /// Reads once, and discards it.
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let lent = self.lent.get_or_insert_with(scratch::take);
         lent.input.clear();
         lent.take_block();
         match ready!(poll_read_buf(Pin::new(&mut self.stream), cx, &mut lent.input)) {
             Ok(count) if count > 0 => {}
-            // How it ended says nothing any more.
+            // The cause is known already, so an error is an end like any other.
             _ => self.core.read_eof(&lent.out, now()),
         }
         Poll::Ready(())
     }
 }
 
-/// Writes as much as the stream takes: one buffer plainly, several gathered.
+/// Writes once: a single buffer plainly, several gathered.
 fn poll_write_once<S: AsyncWrite>(
     stream: Pin<&mut S>,
     cx: &mut Context<'_>,

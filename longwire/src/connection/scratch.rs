@@ -1,7 +1,7 @@
-//! What a connection holds only while bytes are pending, lent by the thread that polls it.
+//! Buffers that a connection holds only while bytes are pending. They are lent by the thread that polls it.
 //!
-//! Read blocks return as soon as nothing unread is in them; the rest when nothing is half received and
-//! nothing waits to be written. An idle connection holds neither.
+//! A read block is returned as soon as nothing unread is in it. The rest is returned when nothing is half
+//! received and nothing waits to be written. So an idle connection holds no buffer.
 
 use std::cell::RefCell;
 
@@ -10,32 +10,32 @@ use longwire_proto::{Assembler, Outbox};
 
 use crate::connection::coop_budget::Work;
 
-/// Bytes that one read may take.
+/// Bytes that one read may bring.
 const BLOCK: usize = 64 * 1024;
 
-/// With less room than this a block is exchanged before reading.
+/// A block with less room than this is exchanged before reading.
 const ROOM_MIN: usize = 16 * 1024;
 
-/// Blocks, and lent states, that a thread keeps: the most that are in use at once in practice, since
-/// they return between polls.
+/// How many blocks, and how many [`Scratch`]es, a thread keeps. Most return between two polls, so few are in use
+/// at once.
 const KEPT: usize = 16;
 
 /// Everything that a connection needs while it is not idle, behind one pointer.
 #[derive(Debug)]
-pub(crate) struct Lent {
-    /// What was read and not yet taken.
+pub(crate) struct Scratch {
+    /// What was read and is not worked off.
     pub(crate) input: BytesMut,
     pub(crate) out: Outbox,
     pub(crate) assembler: Assembler,
-    /// A message or a part was handed out, and the connection does not know it yet.
+    /// A message or a part was handed out, and the core was not told yet.
     pub(crate) delivered: bool,
-    /// What this connection still has to be charged for.
+    /// Work that the task of this connection is still to be charged for.
     pub(crate) work: Work,
     /// The stream took bytes that it may still hold.
     pub(crate) unflushed: bool,
 }
 
-impl Lent {
+impl Scratch {
     pub(crate) fn new(input: BytesMut) -> Self {
         Self {
             input,
@@ -47,8 +47,8 @@ impl Lent {
         }
     }
 
-    /// Nothing is half received, nothing waits to be written, and nothing is left that the next connection
-    /// must not be charged with.
+    /// Whether nothing is half received and nothing waits to be written. Work that was not paid for keeps it with
+    /// its connection: the next connection on the thread must not be charged for it.
     pub(crate) fn is_idle(&self) -> bool {
         !self.unflushed
             && !self.delivered
@@ -68,15 +68,16 @@ impl Lent {
         self.input = block;
     }
 
-    /// Gives the block back if nothing unread is in it and no message is a part of it: one that is keeps
-    /// the block alive anyway, and returns it with what is left.
+    /// Gives the block back if nothing unread is in it and no message shares it. A message that does keeps the
+    /// whole block alive.
     pub(crate) fn give_back_whole_block(&mut self) {
         if self.input.is_empty() && (self.input.capacity() >= BLOCK || self.input.try_reclaim(BLOCK)) {
             give_back(std::mem::take(&mut self.input));
         }
     }
 
-    /// Gives the block back, but for the few bytes of a header or control frame that is not whole.
+    /// Gives the block back. The few bytes of an incomplete header or control frame move to a buffer of their
+    /// size: a peer that stops in the middle of one must not hold 64 KiB.
     pub(crate) fn give_back_block(&mut self) {
         if self.input.is_empty() {
             give_back(std::mem::take(&mut self.input));
@@ -90,21 +91,21 @@ impl Lent {
 struct Pool {
     blocks: Vec<BytesMut>,
     #[expect(clippy::vec_box, reason = "the box is what is lent")]
-    lent: Vec<Box<Lent>>,
+    lent: Vec<Box<Scratch>>,
 }
 
 thread_local! {
     static POOL: RefCell<Pool> = const { RefCell::new(Pool { blocks: Vec::new(), lent: Vec::new() }) };
 }
 
-/// State for a connection that has something pending.
-pub(crate) fn take() -> Box<Lent> {
+/// Takes buffers for a connection that has something pending.
+pub(crate) fn take() -> Box<Scratch> {
     let lent = POOL.try_with(|pool| pool.borrow_mut().lent.pop()).ok().flatten();
-    lent.unwrap_or_else(|| Box::new(Lent::new(BytesMut::new())))
+    lent.unwrap_or_else(|| Box::new(Scratch::new(BytesMut::new())))
 }
 
-/// Gives back state that [is idle](Lent::is_idle).
-pub(crate) fn put(mut lent: Box<Lent>) {
+/// Gives back what [is idle](Scratch::is_idle).
+pub(crate) fn put(mut lent: Box<Scratch>) {
     debug_assert!(lent.is_idle());
     lent.give_back_block();
     lent.assembler.reset();
@@ -117,13 +118,13 @@ pub(crate) fn put(mut lent: Box<Lent>) {
     });
 }
 
-/// An empty read block.
+/// Takes an empty read block.
 pub(crate) fn block() -> BytesMut {
     let block = POOL.try_with(|pool| pool.borrow_mut().blocks.pop()).ok().flatten();
     block.unwrap_or_else(|| BytesMut::with_capacity(BLOCK))
 }
 
-/// Gives a read block back, unless part of it is still in use as a message.
+/// Gives a read block back, unless a message still shares it.
 pub(crate) fn give_back(mut block: BytesMut) {
     block.clear();
     if block.capacity() < BLOCK && !block.try_reclaim(BLOCK) {

@@ -1,4 +1,4 @@
-//! One timer for all deadlines of a connection, which move with every byte that comes.
+//! One timer for all deadlines of a connection, which move with every byte that is received.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -9,7 +9,8 @@ use pin_project_lite::pin_project;
 use tokio::task::coop;
 use tokio::time::{Sleep, sleep_until};
 
-/// A timer that is left alone while its deadline moves away, and looks again when it fires.
+/// A timer that is not touched while its deadline moves away, for resetting it costs more than a read. When it
+/// fires too early it is set again.
 #[derive(Debug, Default)]
 pub(crate) struct Timer(Option<Pin<Box<Armed>>>);
 
@@ -18,13 +19,13 @@ pin_project! {
     struct Armed {
         #[pin]
         sleep: Sleep,
-        // Whom it wakes.
+        // The task that it wakes.
         waker: Waker,
     }
 }
 
 impl Timer {
-    /// Ready with the time it is once `due` has passed; else the task is woken by then or earlier.
+    /// Returns the time once `due` has passed. Otherwise the task is woken then, or earlier.
     pub(crate) fn poll(&mut self, due: Instant, cx: &mut Context<'_>) -> Poll<Instant> {
         let mut fresh = false;
         let armed = self.0.get_or_insert_with(|| {
@@ -39,7 +40,8 @@ impl Timer {
         }
         armed.waker.clone_from(cx.waker());
         loop {
-            // Outside the task's budget: a poll that is refused for want of it would register nothing.
+            // Outside the task's budget: a poll that is refused for lack of budget would register no waker, and
+            // the deadline would be missed.
             ready!(pin!(coop::unconstrained(armed.sleep.as_mut())).poll(cx));
             let now = now();
             if now >= due {
@@ -50,7 +52,7 @@ impl Timer {
     }
 }
 
-/// The time as Tokio's clock has it, which tests can stop.
+/// Returns the time of Tokio's clock, which tests can pause.
 pub(crate) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }

@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 use crate::connection::driver::Ending;
-use crate::connection::scratch::{self, Lent};
+use crate::connection::scratch::{self, Scratch};
 use crate::connection::shutdown::Member;
 use crate::connection::timer::Timer;
 use crate::end::{Closed, Error};
@@ -49,7 +49,7 @@ pub struct WebSocket<S = Transport> {
     pub(crate) stream: S,
     pub(crate) core: Connection,
     /// What is held only while something is pending.
-    pub(crate) lent: Option<Box<Lent>>,
+    pub(crate) lent: Option<Box<Scratch>>,
     pub(crate) timer: Timer,
     subprotocol: Option<Box<str>>,
     /// Made when the connection begins to end.
@@ -67,7 +67,7 @@ impl<S> WebSocket<S> {
         Self {
             stream,
             core,
-            lent: (!input.is_empty()).then(|| Box::new(Lent::new(input))),
+            lent: (!input.is_empty()).then(|| Box::new(Scratch::new(input))),
             timer: Timer::default(),
             subprotocol: subprotocol.map(Into::into),
             ending: None,
