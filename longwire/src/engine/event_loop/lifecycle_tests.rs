@@ -176,23 +176,27 @@ fn every_row() {
 /// A peer that does not read is not read from: what it sent meanwhile must not count as silence, nor as late.
 #[test]
 fn a_paused_connection_is_not_held_against_the_peer() {
-    let config = || {
-        let config = Config::server().ping_after(Some(ms(400))).pong_timeout(ms(200));
-        let config = config.message_timeout(Some(ms(600))).read_timeout(Some(ms(700)));
-        config.write_timeout(ms(5000)).write_buffer(30)
-    };
+    let config = Config::server().pong_timeout(ms(200)).write_timeout(ms(5000)).write_buffer(30);
+    let config = config.ping_after(Some(ms(400))).message_timeout(Some(ms(600))).read_timeout(Some(ms(700)));
     let text = |range| Act::Sends(message(), range);
     // Its own messages fill the buffer with answers, or what the application sends does within a message of the peer's.
-    let answers = [0..99, 0..99, 0..99, 0..99, 0..99, 0..3].map(|range| (0, text(range)));
-    let within = [(0, text(0..3)), (10, Act::Queues(100)), (20, text(3..99)), (30, text(0..3))];
-    for (script, sent) in [(answers.to_vec(), &[1, 1, 1, 1, 1, 1][..]), (within.to_vec(), &[2, 1, 1])] {
-        let mut script = [vec![(0, Act::Takes(Some(0)))], script].concat();
-        script.extend([(1100, Act::Takes(None)), (1150, text(3..99)), (1200, Act::Ends)]);
+    let answers = [0..99, 0..99, 0..99, 0..99, 0..99, 0..3].map(|range| (0, text(range))).to_vec();
+    let within = vec![(0, text(0..3)), (10, Act::Queues(100)), (20, text(3..99)), (30, text(0..3))];
+    let goes_on = || vec![(1100, Act::Takes(None)), (1150, text(3..99)), (1200, Act::Ends)];
+    // Behind the pause the connection is idle, and its deadlines come before the write deadline would have.
+    let idle = vec![(10, Act::Queues(100)), (20, text(0..99)), (400, Act::Takes(None))];
+    let idle_config = config.clone().ping_after(None).read_timeout(Some(ms(300))).write_timeout(ms(900));
+    for (config, before, after, cause, at, sent) in [
+        (config.clone(), answers, goes_on(), "eof", 1200, &[1, 1, 1, 1, 1, 1][..]),
+        (config, within, goes_on(), "eof", 1200, &[2, 1, 1]),
+        (idle_config, idle, vec![(750, Act::Ends)], "read_timeout", 750, &[2, 1, 8]),
+    ] {
+        let script = [vec![(0, Act::Takes(Some(0)))], before, after].concat();
         block_on(async move {
-            let Outcome { end, at, written } = run(config(), true, &script).await;
-            assert!(matches!(end, Err(Error::Eof)), "{end:?}");
-            assert!((1200..=1200 + SLACK).contains(&at), "at {at} ms");
-            assert_eq!(opcodes(&written), sent);
+            let outcome = run(config, true, &script).await;
+            assert_eq!(outcome.end.unwrap_err().cause(), cause);
+            assert!((at..=at + SLACK).contains(&outcome.at), "{cause}: at {} ms", outcome.at);
+            assert_eq!(opcodes(&outcome.written), sent);
         });
     }
 }
