@@ -17,7 +17,7 @@ use super::topics::backlog::Backlog;
 use super::topics::log::{Log, LogCursor, Logged};
 use super::topics::{Subscriptions, Topics};
 use crate::end::Error;
-use crate::observe::counters::Tally;
+use crate::observe::counters::LoopCounters;
 
 /// A WebSocket of a loop. An idle connection has nothing else.
 pub(super) struct Entry {
@@ -171,7 +171,7 @@ pub(super) struct Local {
     pub(super) log: Log,
     /// Connections that have a [`LogCursor`].
     pub(super) individual: Vec<u32>,
-    pub(super) counters: Tally,
+    pub(super) counters: LoopCounters,
     pub(super) slow: Arc<SlowPolicy>,
 }
 

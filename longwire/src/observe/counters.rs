@@ -1,4 +1,4 @@
-//! What was done, counted: by each connection or loop for itself, told now and then, read from anywhere.
+//! Counters: each connection or loop counts for itself, and adds to shared totals that any thread can read.
 
 use std::array::from_fn;
 use std::cell::Cell;
@@ -35,18 +35,18 @@ pub struct Counters(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     shards: [Shard; SHARDS],
-    /// Those of the loops of engines.
-    loops: Mutex<Vec<Arc<Told>>>,
+    /// The totals of engines' loops.
+    loops: Mutex<Vec<Arc<Totals>>>,
 }
 
-/// Not on a cache line of another's.
+/// Totals on cache lines of their own.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Shard(Told);
+struct Shard(Totals);
 
-/// What was told so far, by a loop or by the connections of some threads.
+/// The totals of one loop, or of the connections of some threads.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(crate) struct Totals {
     opened: AtomicU64,
     simple: [AtomicU64; 6],
     received: [AtomicU64; 7],
@@ -55,7 +55,7 @@ pub(crate) struct Told {
     not_opened: [AtomicU64; REASONS.len()],
 }
 
-impl Default for Told {
+impl Default for Totals {
     fn default() -> Self {
         Self {
             opened: Default::default(),
@@ -68,9 +68,9 @@ impl Default for Told {
     }
 }
 
-/// What a loop has counted since it was started.
+/// What a loop has counted since it was started. Only the loop itself writes it.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct LoopCounters {
     pub(crate) http: u64,
     pub(crate) accept_errors: u64,
     pub(crate) dropped: u64,
@@ -117,7 +117,7 @@ impl Traffic {
         self.text_bytes + self.binary_bytes
     }
 
-    /// Counts so much of a message, and the message with its last part.
+    /// Counts a part of a message, and the message with its last part.
     #[inline]
     pub(crate) const fn add(&mut self, kind: Kind, length: usize, last: bool) {
         match kind {
@@ -132,7 +132,7 @@ impl Traffic {
         }
     }
 
-    /// Counts what `each` of so many got.
+    /// Counts `each` a number of times.
     pub(crate) const fn add_times(&mut self, each: &Self, times: u64) {
         self.texts += each.texts * times;
         self.binaries += each.binaries * times;
@@ -140,7 +140,7 @@ impl Traffic {
         self.binary_bytes += each.binary_bytes * times;
     }
 
-    /// What was counted since it was this.
+    /// What was counted since `before`.
     pub(crate) fn since(&self, before: &Self) -> Self {
         let (now, before) = (self.to_array(), before.to_array());
         Self::from_array(from_fn(|at| now[at] - before[at]))
@@ -157,12 +157,12 @@ impl Traffic {
     }
 }
 
-impl Told {
-    /// Takes the place of what was told before: by the one loop whose this is.
-    pub(crate) fn tell(&self, tally: &Tally) {
-        let Tally { http, accept_errors, dropped, replaced, tls_failed, opening, .. } = *tally;
-        let received = Traffic { wire_bytes: tally.bytes_received, ..tally.received };
-        let sent = Traffic { wire_bytes: tally.bytes_sent, ..tally.sent };
+impl Totals {
+    /// Replaces the totals. Only the loop that they belong to calls this.
+    pub(crate) fn replace_with(&self, counted: &LoopCounters) {
+        let LoopCounters { http, accept_errors, dropped, replaced, tls_failed, opening, .. } = *counted;
+        let received = Traffic { wire_bytes: counted.bytes_received, ..counted.received };
+        let sent = Traffic { wire_bytes: counted.bytes_sent, ..counted.sent };
         store(&self.simple, [http, accept_errors, dropped, replaced, tls_failed, opening]);
         store(&self.received, received.to_array());
         store(&self.sent, sent.to_array());
@@ -193,9 +193,9 @@ fn load<const N: usize>(from: &[AtomicU64; N]) -> [u64; N] {
     from_fn(|at| from[at].load(Ordering::Relaxed))
 }
 
-fn sum<const N: usize>(told: &[&Told], part: impl Fn(&Told) -> &[AtomicU64; N]) -> [u64; N] {
+fn sum<const N: usize>(totals: &[&Totals], part: impl Fn(&Totals) -> &[AtomicU64; N]) -> [u64; N] {
     let mut sum = [0; N];
-    for one in told {
+    for one in totals {
         sum.iter_mut().zip(load(part(one))).for_each(|(sum, one)| *sum += one);
     }
     sum
@@ -211,18 +211,18 @@ impl Counters {
     pub fn snapshot(&self) -> Snapshot {
         let loops = self.loops();
         let shards = self.0.shards.iter().map(|shard| &shard.0);
-        Snapshot::of(&shards.chain(loops.iter().map(|told| &**told)).collect::<Vec<_>>())
+        Snapshot::of(&shards.chain(loops.iter().map(|totals| &**totals)).collect::<Vec<_>>())
     }
 
-    fn loops(&self) -> MutexGuard<'_, Vec<Arc<Told>>> {
+    fn loops(&self) -> MutexGuard<'_, Vec<Arc<Totals>>> {
         self.0.loops.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// That of this thread, which others may share.
-    fn shard(&self) -> &Told {
+    /// The shard of this thread, which other threads may share.
+    fn shard(&self) -> &Totals {
         static THREADS: AtomicUsize = AtomicUsize::new(0);
         thread_local!(static SHARD: Cell<usize> = Cell::new(THREADS.fetch_add(1, Ordering::Relaxed) % SHARDS));
-        // A thread that ends has no place of its own any more.
+        // A thread that is ending has no shard of its own any more.
         &self.0.shards[SHARD.try_with(Cell::get).unwrap_or(0)].0
     }
 
@@ -238,7 +238,7 @@ impl Counters {
         self.shard().not_opened(reason);
     }
 
-    /// Adds what went over a connection since it told last.
+    /// Adds what a connection has received and sent since the last call.
     pub(crate) fn add(&self, received: &Traffic, sent: &Traffic) {
         let shard = self.shard();
         for (to, counted) in [(&shard.received, received), (&shard.sent, sent)] {
@@ -248,17 +248,17 @@ impl Counters {
         }
     }
 
-    /// What a loop of an engine tells counts here too.
+    /// Includes the totals of an engine's loop.
     #[cfg(unix)]
-    pub(crate) fn join(&self, told: Arc<Told>) {
-        self.loops().push(told);
+    pub(crate) fn join(&self, totals: Arc<Totals>) {
+        self.loops().push(totals);
     }
 
-    /// The loop has ended: what it has told remains.
+    /// The loop has ended: its totals are kept.
     #[cfg(unix)]
-    pub(crate) fn leave(&self, told: &Arc<Told>) {
+    pub(crate) fn leave(&self, totals: &Arc<Totals>) {
         let mut loops = self.loops();
-        let Some(at) = loops.iter().position(|of| Arc::ptr_eq(of, told)) else { return };
+        let Some(at) = loops.iter().position(|of| Arc::ptr_eq(of, totals)) else { return };
         loops.swap_remove(at);
         let shard = self.shard();
         let move_to = |to: &[AtomicU64], from: &[AtomicU64]| {
@@ -266,12 +266,12 @@ impl Counters {
                 to.fetch_add(from.load(Ordering::Relaxed), Ordering::Relaxed);
             }
         };
-        move_to(slice::from_ref(&shard.opened), slice::from_ref(&told.opened));
-        move_to(&shard.simple, &told.simple);
-        move_to(&shard.received, &told.received);
-        move_to(&shard.sent, &told.sent);
-        move_to(&shard.ended, &told.ended);
-        move_to(&shard.not_opened, &told.not_opened);
+        move_to(slice::from_ref(&shard.opened), slice::from_ref(&totals.opened));
+        move_to(&shard.simple, &totals.simple);
+        move_to(&shard.received, &totals.received);
+        move_to(&shard.sent, &totals.sent);
+        move_to(&shard.ended, &totals.ended);
+        move_to(&shard.not_opened, &totals.not_opened);
     }
 }
 
@@ -346,12 +346,13 @@ pub struct NotOpened {
 }
 
 impl Snapshot {
-    pub(crate) fn of(told: &[&Told]) -> Self {
+    pub(crate) fn of(totals: &[&Totals]) -> Self {
         // Ends first: a connection that ends meanwhile counts as open, and never as less than none.
-        let ends = sum(told, |told| &told.ended);
-        let reasons = sum(told, |told| &told.not_opened);
-        let [http, accept_errors, dropped, replaced, tls_failed, opening] = sum(told, |told| &told.simple);
-        let opened = told.iter().map(|told| told.opened.load(Ordering::Relaxed)).sum::<u64>();
+        let ends = sum(totals, |totals| &totals.ended);
+        let reasons = sum(totals, |totals| &totals.not_opened);
+        let [http, accept_errors, dropped, replaced, tls_failed, opening] =
+            sum(totals, |totals| &totals.simple);
+        let opened = totals.iter().map(|totals| totals.opened.load(Ordering::Relaxed)).sum::<u64>();
         let ended: Vec<_> = (0..ENDS)
             .map(|at| {
                 let (cause, code) = cause::end(at);
@@ -379,8 +380,8 @@ impl Snapshot {
             tls_failed,
             http,
             accept_errors,
-            received: Traffic::from_array(sum(told, |told| &told.received)),
-            sent: Traffic::from_array(sum(told, |told| &told.sent)),
+            received: Traffic::from_array(sum(totals, |totals| &totals.received)),
+            sent: Traffic::from_array(sum(totals, |totals| &totals.sent)),
             dropped,
             replaced,
             closed,

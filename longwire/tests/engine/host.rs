@@ -332,11 +332,11 @@ impl House {
     }
 }
 
-/// Calls `answer` repeatedly until it returns something.
-pub(crate) fn wait_for<T>(mut ask: impl FnMut() -> Option<T>, what: impl Fn() -> String) -> T {
+/// Calls `find` repeatedly until it returns something.
+pub(crate) fn wait_for<T>(mut find: impl FnMut() -> Option<T>, what: impl Fn() -> String) -> T {
     let begun = Instant::now();
     loop {
-        if let Some(found) = ask() {
+        if let Some(found) = find() {
             return found;
         }
         assert!(begun.elapsed() < PATIENCE, "{}", what());

@@ -117,9 +117,9 @@ impl<H: Handler> OpeningTask<H> {
                 }
             }
             Next::Refuse(handshake, refusal) => {
-                let told = &self.engine.mailbox(self.at).told;
+                let totals = &self.engine.mailbox(self.at).totals;
                 let from = handshake.stream().peer_addr().ok();
-                not_opened(told, from, &AcceptError::Refused(refusal.clone()));
+                not_opened(totals, from, &AcceptError::Refused(refusal.clone()));
                 drop((self, permit));
                 // `not_opened` has counted it.
                 handshake.write_refusal(refusal).await;

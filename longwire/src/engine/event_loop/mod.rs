@@ -51,7 +51,7 @@ use crate::engine::slab::{Key, Slab};
 use crate::engine::socket::BUFFER;
 use crate::engine::socket::writer::Writer;
 use crate::engine::wheel::{Tick, Wheel};
-use crate::observe::counters::Told;
+use crate::observe::counters::Totals;
 use crate::observe::trace;
 
 const LISTENER: Token = Token(usize::MAX);
@@ -90,7 +90,7 @@ pub(super) struct Loop<H: Handler> {
     batch_members: Vec<(u32, BatchClass)>,
     batch_taken: Vec<usize>,
     writer: Writer,
-    told: Arc<Told>,
+    totals: Arc<Totals>,
 }
 
 impl<H: Handler> Loop<H> {
@@ -104,9 +104,9 @@ impl<H: Handler> Loop<H> {
     ) -> io::Result<Self> {
         let registry = poll.registry().try_clone()?;
         let listener = listener.map(|listener| Listener::new(listener, &registry)).transpose()?;
-        let told = Arc::clone(&mailboxes.of(at).told);
+        let totals = Arc::clone(&mailboxes.of(at).totals);
         if let Some(counters) = &options.acceptor.settings().counters {
-            counters.join(Arc::clone(&told));
+            counters.join(Arc::clone(&totals));
         }
         let local = Local {
             at,
@@ -133,7 +133,7 @@ impl<H: Handler> Loop<H> {
             batch_members: Vec::new(),
             batch_taken: Vec::new(),
             writer: Writer::new(options.io_uring),
-            told,
+            totals,
             shared: Shared {
                 options,
                 wheel: Wheel::new(local.now),
@@ -262,7 +262,7 @@ impl<H: Handler> Loop<H> {
         }
         self.deliver();
         self.collect_task_counts();
-        self.told.tell(&self.shared.local.counters);
+        self.totals.replace_with(&self.shared.local.counters);
     }
 
     /// Puts a connection into the queue for a turn.
@@ -440,7 +440,7 @@ impl<H: Handler> Loop<H> {
         // A connection that has no cause yet is dropped because the engine was stopped.
         let result = outcome(&entry.core, transport)
             .unwrap_or_else(|| Err(Error::from(io::Error::from(io::ErrorKind::ConnectionAborted))));
-        self.told.ended(cause::end_of(&result));
+        self.totals.ended(cause::end_of(&result));
         let id = Id { at: local.at, key };
         trace::engine_ended(id, || place.stream.peer_addr().ok(), &result);
         // Before the application is called: it may count descriptors.
@@ -464,9 +464,9 @@ impl<H: Handler> Loop<H> {
         }
         // The tasks end with the runtime.
         self.shared.local.counters.opening = 0;
-        self.told.tell(&self.shared.local.counters);
+        self.totals.replace_with(&self.shared.local.counters);
         if let Some(counters) = &self.shared.options.acceptor.settings().counters {
-            counters.leave(&self.told);
+            counters.leave(&self.totals);
         }
     }
 }

@@ -26,7 +26,7 @@ use crate::engine::options::Options;
 use crate::engine::permit::Permit;
 use crate::engine::socket::Layer;
 use crate::engine::socket::http_stream::HttpStream;
-use crate::observe::counters::Told;
+use crate::observe::counters::Totals;
 use crate::observe::trace;
 use crate::server::accept::Settings;
 
@@ -81,8 +81,8 @@ pub(super) fn accept_unanswered<H: Handler>(
 }
 
 /// Counts and traces a handshake that has failed.
-pub(super) fn not_opened(told: &Told, from: Option<SocketAddr>, error: &AcceptError) {
-    told.not_opened(cause::reason(error.status(), error.cause()));
+pub(super) fn not_opened(totals: &Totals, from: Option<SocketAddr>, error: &AcceptError) {
+    totals.not_opened(cause::reason(error.status(), error.cause()));
     trace::not_opened(Role::Server, from, error.status(), error.cause());
 }
 
@@ -218,7 +218,7 @@ impl<H: Handler> Loop<H> {
         }
         place.stage = Stage::Open(Entry::new(core, layer), state);
         room.forget();
-        self.told.opened();
+        self.totals.opened();
         let id = Id { at: local.at, key };
         trace::engine_opened(id, from, request.uri().path(), subprotocol.as_deref(), deflate.is_some());
         local.counters.bytes_received += (length - start) as u64;
@@ -289,7 +289,7 @@ impl<H: Handler> Loop<H> {
             Some(Stage::Pending(pending)) => Some(pending.from),
             _ => None,
         };
-        not_opened(&self.told, from, error);
+        not_opened(&self.totals, from, error);
     }
 
     /// Takes the socket out of the loop, for a task, with the permit of a connection that is counted.

@@ -114,7 +114,7 @@ impl Handle {
 
     /// Returns the engine's counters. Each loop updates them at the end of an iteration.
     pub fn counters(&self) -> Snapshot {
-        Snapshot::of(&self.mailboxes.iter().map(|mailbox| &*mailbox.told).collect::<Vec<_>>())
+        Snapshot::of(&self.mailboxes.iter().map(|mailbox| &*mailbox.totals).collect::<Vec<_>>())
     }
 
     /// Shuts the engine down gracefully: it stops accepting, sends every connection a Close frame, and stops when all

@@ -12,7 +12,7 @@ use mio::Waker;
 
 use self::command::Command;
 use crate::end::Error;
-use crate::observe::counters::Told;
+use crate::observe::counters::Totals;
 
 /// Bytes of commands that may wait in one mailbox before it refuses messages.
 const WAITING_MAX: usize = 64 * 1024 * 1024;
@@ -21,7 +21,7 @@ const WAITING_MAX: usize = 64 * 1024 * 1024;
 pub(in crate::engine) struct Mailbox {
     queue: Mutex<Queue>,
     waker: Waker,
-    pub(in crate::engine) told: Arc<Told>,
+    pub(in crate::engine) totals: Arc<Totals>,
     /// The loop's connections, including those that were accepted for it and have not reached it.
     pub(in crate::engine) connections: Arc<AtomicUsize>,
 }
@@ -36,7 +36,7 @@ struct Queue {
 
 impl Mailbox {
     pub(in crate::engine) fn new(waker: Waker) -> Self {
-        Self { queue: Mutex::default(), waker, told: Arc::default(), connections: Arc::default() }
+        Self { queue: Mutex::default(), waker, totals: Arc::default(), connections: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
