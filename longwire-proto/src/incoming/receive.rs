@@ -78,7 +78,7 @@ pub(crate) struct ReceiveHalf {
     /// The masking key as it stands at the next byte of payload.
     key: [u8; 4],
     utf8: Utf8State,
-    /// ShortFrame fragments of the message under way.
+    /// Fragments of the current message that are smaller than [`Config::SMALL_FRAGMENT`].
     small_fragments: u32,
     /// Control frames since the last data frame.
     control_run: u32,
