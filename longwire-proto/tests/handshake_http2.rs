@@ -206,7 +206,7 @@ fn what_a_client_asks_is_what_a_server_accepts() {
         .unwrap()
         .subprotocols(["chat.v2"])
         .unwrap()
-        .deflate(Config::client().deflate.clone())
+        .deflate(Config::client().deflate)
         .headers(&extra)
         .unwrap();
     let asked = http2::Request::new(offer, true).unwrap();

@@ -32,7 +32,8 @@ fn every_holder_of_text_becomes_a_text_message() {
         assert!(message.is_text() && !message.is_binary() && message.kind() == Kind::Text);
         assert_eq!(message, Message::text(TEXT));
         assert_eq!((message.as_text(), message.len(), message.to_string()), (Some(TEXT), 11, TEXT.into()));
-        assert!(message == TEXT && message == *TEXT && message == TEXT.to_owned());
+        assert!(message == TEXT && message == *TEXT);
+        assert_eq!(message, TEXT.to_owned());
         assert!(message != *TEXT.as_bytes(), "text is not binary");
         assert_eq!(message.clone().into_text().unwrap(), TEXT);
         assert_eq!(String::try_from(message.clone()).unwrap(), TEXT);
@@ -57,7 +58,7 @@ fn every_holder_of_bytes_becomes_a_binary_message() {
         assert!(message.is_binary() && !message.is_text() && message.kind() == Kind::Binary);
         assert_eq!(message, Message::binary(BYTES.to_vec()));
         assert_eq!((message.as_text(), message.to_string()), (None, "<3 bytes>".into()));
-        assert!(message == BYTES && message == BYTES[..] && message == &BYTES && message == BYTES.to_vec());
+        assert!(message == BYTES && message == BYTES[..] && message == BYTES.to_vec());
         assert_eq!(message.clone().into_text(), Err(InvalidUtf8));
         assert_eq!(Bytes::from(message), &BYTES[..]);
     }
@@ -72,7 +73,7 @@ fn a_map_of_texts_is_searched_by_str() {
     let map = HashMap::from([(Utf8Bytes::from(TEXT), 1)]);
     assert_eq!(map.get(TEXT), Some(&1));
     let text: String = Utf8Bytes::from(TEXT).into();
-    assert!(text == TEXT && Utf8Bytes::from(TEXT) == text);
+    assert_eq!(Utf8Bytes::from(TEXT), text);
     assert_eq!(Utf8Bytes::from(TEXT).into_bytes(), TEXT.as_bytes());
 }
 

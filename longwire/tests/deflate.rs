@@ -117,8 +117,8 @@ async fn the_callers_word_is_heard() {
     sender.send(Outgoing::from(text(100)).compress(Compress::Always)).await.unwrap();
     assert_eq!(first_byte(&mut socket).await, 0xC1);
     sender.try_send(Outgoing::from(&long).compress(Compress::Never)).unwrap();
-    sender.try_send(&SharedFrame::new(&long)).unwrap();
-    sender.try_send(&SharedFrame::new("short")).unwrap();
+    sender.try_send(SharedFrame::new(&long)).unwrap();
+    sender.try_send(SharedFrame::new("short")).unwrap();
     sender.flush().await.unwrap();
     let firsts =
         [first_byte(&mut socket).await, first_byte(&mut socket).await, first_byte(&mut socket).await];
@@ -197,7 +197,7 @@ async fn a_shared_frame_heeds_the_callers_word() {
     let config = Config::server().deflate(Deflate::new());
     let (mut ws, mut socket) = server_and_socket_with("permessage-deflate", config).await;
     for (compress, expected) in [(Compress::Auto, 0xC1), (Compress::Always, 0xC1), (Compress::Never, 0x81)] {
-        ws.feed(&SharedFrame::new(Outgoing::from(text(500)).compress(compress))).await.unwrap();
+        ws.feed(SharedFrame::new(Outgoing::from(text(500)).compress(compress))).await.unwrap();
         ws.flush().await.unwrap();
         assert_eq!(first_byte(&mut socket).await, expected);
     }

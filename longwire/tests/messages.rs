@@ -163,7 +163,7 @@ async fn parts_that_do_not_fit_are_refused_and_the_message_goes_on() {
     assert!(matches!(kind, Err(SendError::KindChanged)));
     let utf8 = client.send_part((Kind::Text, "x", true)).await;
     assert!(matches!(utf8, Err(SendError::InvalidUtf8)));
-    for refused in [client.send("x").await, client.feed("x").await, client.feed(&SharedFrame::new("x")).await]
+    for refused in [client.send("x").await, client.feed("x").await, client.feed(SharedFrame::new("x")).await]
     {
         assert!(matches!(refused, Err(SendError::MessageUnderWay)));
     }
@@ -275,7 +275,7 @@ async fn long_messages_leave_in_fragments() {
         let mut ws = end_on(&wire, is_client).await;
         let text = "长".repeat(300_000);
         ws.send(text.as_str()).await.unwrap();
-        ws.feed(&SharedFrame::new(text.as_str())).await.unwrap();
+        ws.feed(SharedFrame::new(text.as_str())).await.unwrap();
         ws.flush().await.unwrap();
         let frames = whole_frames(&wire.take_written());
         assert_eq!(frames.len(), 8);

@@ -452,7 +452,7 @@ async fn nothing_is_queued_on_a_connection_that_has_ended() {
         wire.eof();
         let _ = poll_times(receiver.recv(), 3).unwrap();
         assert!(sender.try_send("谁来写").is_err(), "{name}: nobody will ever write it");
-        assert!(sender.try_send(&SharedFrame::new("谁来写")).is_err(), "{name}");
+        assert!(sender.try_send(SharedFrame::new("谁来写")).is_err(), "{name}");
         assert_eq!(sender.buffered_amount(), 0, "{name}");
     }
 }

@@ -108,7 +108,7 @@ async fn a_login_is_told_to_the_proxy_and_to_nobody_else() {
     for url in [format!("http://{address}"), format!("http://me:falsch@{address}")] {
         let error = proxy_error(&through(&url), "ws://example.invalid/").await;
         assert!(matches!(error, ProxyError::Refused(StatusCode::PROXY_AUTHENTICATION_REQUIRED)), "{error:?}");
-        let told = ConnectError::Proxy(error).to_string();
+        let told = format!("{:#}", ConnectError::Proxy(error));
         assert!(told.contains("407") && told.contains("password") && !told.contains("falsch"), "{told}");
     }
 }

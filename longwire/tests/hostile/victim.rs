@@ -192,8 +192,13 @@ impl Setup {
         mut commands: UnboundedReceiver<Command>,
         shared: Arc<Shared>,
     ) {
-        let acceptor = Acceptor::new().config(self.config.clone()).handshake_timeout(self.handshake_timeout);
-        let client = Client::new().config(self.config).handshake_timeout(self.handshake_timeout);
+        let (mut acceptor, mut client) = (Acceptor::new(), Client::new());
+        match self.target.role() {
+            Role::Server => acceptor = acceptor.config(self.config),
+            Role::Client => client = client.config(self.config),
+        }
+        let acceptor = acceptor.handshake_timeout(self.handshake_timeout);
+        let client = client.handshake_timeout(self.handshake_timeout);
         let habit = self.habit;
         loop {
             tokio::select! {
