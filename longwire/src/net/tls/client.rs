@@ -312,7 +312,7 @@ fn other_roots(
         #[cfg(feature = "webpki-roots")]
         OtherRoots::Mozilla => {
             let store = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-            Ok(Some(super::verify::webpki(store, provider)?))
+            super::verify::webpki(store, provider).map(Some).map_err(TlsError::from_rustls)
         }
     }
 }
