@@ -312,7 +312,7 @@ fn other_roots(
         #[cfg(feature = "webpki-roots")]
         OtherRoots::Mozilla => {
             let store = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-            super::verify::webpki(store, provider).map(Some).map_err(TlsError::from_rustls)
+            Ok(Some(super::verify::webpki(store, provider).map_err(TlsError::from_rustls)?))
         }
     }
 }
