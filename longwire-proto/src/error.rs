@@ -1,13 +1,12 @@
-//! What can go wrong on an open connection: the peer breaks a rule, we try to, or time runs out.
+//! The rules that a peer may break, and the reasons why something may not be sent.
 
 use std::fmt;
 
 use crate::close_code::{CloseCode, MAX_REASON};
 use crate::frame::{HeaderError, MAX_CONTROL_PAYLOAD};
 
-/// The peer broke a rule or a limit: the connection has failed (RFC 6455 7.1.7).
-///
-/// One variant per rule; [`close_code`](Self::close_code) is what the peer was told.
+/// The rule or limit that the peer broke, so that the connection has failed (RFC 6455 7.1.7). Each has a
+/// [`name`](Self::name) and the [`close_code`](Self::close_code) that was sent to the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ProtocolError {

@@ -1,11 +1,11 @@
-//! What happens to a connection after OPEN: its deadlines, why it ends, and how TCP ends behind it.
+//! The life of a connection after its opening handshake: deadlines, why it ends, and how TCP ends.
 //!
 //! ```text
 //!             silence: a Ping is sent
 //!      ┌───────┐ ───────────────────────► ┌────────┐
 //!   ──►│ Open  │                          │ Pinged │
 //!      └───┬───┘ ◄─────────────────────── └───┬────┘
-//!          │          any byte is heard       │
+//!          │          any byte is read        │
 //!          ├──────────────┬───────────────────┘
 //!          │ close        │
 //!          ▼              │ the peer's Close frame, a failure, the end of TCP, a deadline
@@ -15,16 +15,21 @@
 //!                    ┌─────────┐  first step   ┌─────────┐
 //!                    │  Ended  │ ────────────► │ Writing │  what waits is written
 //!                    └─────────┘               └────┬────┘
-//!                                                   │ all is written, our direction of TCP is ended
+//!                                                   │ all is written, this direction of TCP is ended
 //!                                                   ▼
 //!                    ┌─────────┐  the peer     ┌──────────┐
 //!                    │  Over   │ ◄──────────── │ Draining │  what the peer still sends is discarded
 //!                    └─────────┘  ends TCP     └──────────┘
 //! ```
 //!
-//! From `Ended` on the [`Cause`] is known. A cause that abandons the peer goes from `Writing` to `Over` after
-//! one attempt to write, a server that has completed a closing handshake goes there without draining, and
-//! from every stage behind `Ended` the close deadline leads to `Over`.
+//! From `Ended` on, the [`Cause`] is known. What follows depends on its [`Farewell`]:
+//!
+//! - A peer that is gone, or does not read, is abandoned: `Writing` is one attempt, then the connection is `Over`.
+//! - A server that has completed a closing handshake skips `Draining`, for RFC 6455 7.1.1 has it end TCP first. A
+//!   client waits there for the server to do so.
+//! - A peer that was failed is drained, so that the Close frame reaches it.
+//!
+//! The close deadline leads from each of these stages to `Over`.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -38,7 +43,7 @@ use crate::role::Role;
 /// Silence of this length ends a run of control frames.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// The most that bytes under way put a deadline off: a peer that is dead must be noticed in the end.
+/// The most by which bytes in transit extend a deadline: a dead peer has to be noticed in the end.
 const ALLOWANCE_MAX: Duration = Duration::from_secs(120);
 
 /// What a driver does next to end TCP: see [`Connection::tcp_step`](crate::Connection::tcp_step).
@@ -61,11 +66,11 @@ enum Stage {
     Open,
     /// A Ping was sent after silence; the peer has not been heard since. `since`: when it was sent.
     Pinged,
-    /// Our Close frame went first; the peer's is awaited. `since`: when closing began.
+    /// This end's Close frame went first, and the peer's is awaited. `since`: when closing began.
     CloseSent,
     /// The cause is known. `since`: as in the stage before.
     Ended,
-    /// What waits is being written. `since`: when closing began; also behind this.
+    /// What waits is being written. `since`, from here on: when the close deadline began.
     Writing,
     /// This direction of TCP is ended.
     Draining,
@@ -85,13 +90,17 @@ pub(crate) enum Due {
     Drop,
 }
 
-/// Deadlines, cause and the end of TCP of one connection, without frames.
+/// The deadlines, the cause and the end of TCP of one connection. It knows no frames: [`Connection`] sends what it
+/// says.
+///
+/// [`Connection`]: crate::Connection
 #[derive(Debug)]
 pub(crate) struct Lifecycle {
     since: Instant,
-    /// What an idle connection without a [`Config::read_timeout`] does not need.
+    /// Boxed, for an idle connection without a [`Config::read_timeout`] needs none of it.
     cold: Option<Box<Cold>>,
-    /// Bytes written since the peer was last heard; behind a Ping, those that went before it.
+    /// Bytes written since the peer was last heard. In `Pinged`, those in front of the Ping: bytes behind it do
+    /// not delay the Pong, and must not delay its deadline.
     unanswered: u32,
     stage: Stage,
     role: Role,
@@ -102,7 +111,7 @@ struct Cold {
     cause: Option<Cause>,
     /// The Close frame that went first.
     close: Option<CloseFrame>,
-    /// How writing failed. What the peer said before may still be read.
+    /// How writing failed first. What the peer sent before may still be read.
     broken: Option<io::ErrorKind>,
     /// The peer has ended its direction of TCP.
     eof: bool,
@@ -122,7 +131,7 @@ struct Cold {
 struct Unfinished {
     /// When the driver began to wait for the rest.
     begun: Instant,
-    /// Bytes received since, of whatever.
+    /// Bytes read since, of any frame.
     received: u64,
 }
 
@@ -137,19 +146,19 @@ impl Lifecycle {
         self.role
     }
 
-    /// Messages may be sent.
+    /// Returns whether messages may be sent.
     #[inline]
     pub(crate) const fn is_open(&self) -> bool {
         matches!(self.stage, Stage::Open | Stage::Pinged)
     }
 
-    /// The cause is known: nothing more is received.
+    /// Returns whether the cause is known, so that nothing more is received.
     #[inline]
     pub(crate) const fn has_ended(&self) -> bool {
         !matches!(self.stage, Stage::Open | Stage::Pinged | Stage::CloseSent)
     }
 
-    /// Our Close frame went first.
+    /// Returns whether this end's Close frame went first and the peer's is awaited.
     pub(crate) const fn is_close_sent(&self) -> bool {
         matches!(self.stage, Stage::CloseSent)
     }
@@ -170,7 +179,7 @@ impl Lifecycle {
         Some(Cause::of_io(self.cold.as_ref()?.broken?))
     }
 
-    /// Bytes came. Whether silence went before, so that what comes now is no flood.
+    /// Notes that bytes were read. Returns whether silence went before: a run of control frames ends then.
     #[inline]
     pub(crate) fn heard(&mut self, count: usize, config: &Config, now: Instant) -> bool {
         let silent = match self.stage {
@@ -187,19 +196,20 @@ impl Lifecycle {
         silent
     }
 
-    /// A message that is half received goes on.
+    /// Notes that bytes of an unfinished message were read.
     #[cold]
     fn progress(&mut self, count: usize, config: &Config, now: Instant) {
         let late = self.message_deadline(config).filter(|due| now > *due).map(|due| now - due);
         let Some(cold) = &mut self.cold else { return };
         if let Some(unfinished) = &mut cold.unfinished {
-            // The bytes were there and the driver was late to look, which is not the peer's fault.
+            // The deadline passed and nobody asked for it: the driver did not read, because the application did
+            // not receive. That is not the peer's fault, whose bytes may have waited in the socket.
             unfinished.begun += late.unwrap_or_default();
             unfinished.received = unfinished.received.saturating_add(count as u64);
         }
     }
 
-    /// Bytes were given to the stream.
+    /// Notes that the stream has taken bytes.
     #[inline]
     pub(crate) fn wrote(&mut self, count: usize) {
         if self.stage == Stage::Open {
@@ -207,7 +217,7 @@ impl Lifecycle {
         }
     }
 
-    /// The input was worked off as far as possible.
+    /// Notes that the input is worked off.
     #[inline]
     pub(crate) fn note_input(&mut self, delivered: bool, unfinished: bool, now: Instant) {
         if unfinished || self.cold.is_some() {
@@ -247,12 +257,12 @@ impl Lifecycle {
         }
     }
 
-    /// The driver stops reading.
+    /// Notes that the driver stops reading.
     pub(crate) fn pause(&mut self, now: Instant) {
         self.cold().paused.get_or_insert(now);
     }
 
-    /// The driver reads again: silence in between was ours.
+    /// Notes that the driver reads again, and takes the pause out of the deadlines.
     pub(crate) fn resume(&mut self, now: Instant) {
         let Some(cold) = &mut self.cold else { return };
         let Some(paused) = cold.paused.take() else { return };
@@ -269,14 +279,14 @@ impl Lifecycle {
         self.give_back();
     }
 
-    /// Our Close frame goes first.
+    /// Notes that this end's Close frame goes first.
     pub(crate) fn close_sent(&mut self, frame: CloseFrame, now: Instant) {
         self.cold().close = (!frame.is_empty()).then_some(frame);
         self.stage = Stage::CloseSent;
         self.since = now;
     }
 
-    /// The peer's Close frame has come: the first of both says by whom and why.
+    /// Notes the peer's Close frame. The first of the two names the initiator and the reason.
     pub(crate) fn close_received(&mut self, frame: Option<CloseFrame>) {
         let by = if self.is_close_sent() { Initiator::Local } else { Initiator::Remote };
         let cold = self.cold();
@@ -287,12 +297,12 @@ impl Lifecycle {
         self.end(Cause::Closed { by, code });
     }
 
-    /// The connection has ended; the first cause counts.
+    /// Ends the connection. The first cause counts.
     pub(crate) fn end(&mut self, cause: Cause) {
         if self.has_ended() {
             return;
         }
-        // The handshake that we began has one deadline, which it keeps.
+        // A closing handshake that this end began keeps its one deadline.
         let stage = if self.is_close_sent() { Stage::Writing } else { Stage::Ended };
         let cold = self.cold();
         cold.unfinished = None;
@@ -305,7 +315,7 @@ impl Lifecycle {
         self.stage = stage;
     }
 
-    /// As [`end`](Self::end), with the deadline for the end of TCP from now on.
+    /// Like [`end`](Self::end); the close deadline begins now.
     pub(crate) fn end_at(&mut self, cause: Cause, now: Instant) {
         self.end(cause);
         if self.stage == Stage::Ended {
@@ -314,18 +324,19 @@ impl Lifecycle {
         }
     }
 
-    /// The peer has ended its direction of TCP while `waiting` bytes were to be written.
+    /// Notes that the peer has ended its direction of TCP while `waiting` bytes were to be written.
     pub(crate) fn read_eof(&mut self, waiting: usize, now: Instant) {
         self.read_ended(Cause::Eof, waiting, now);
     }
 
-    /// Reading has failed. Whether this error is the one that counts.
+    /// Notes that reading has failed. Returns whether this error is the reason.
     pub(crate) fn read_failed(&mut self, kind: io::ErrorKind, waiting: usize, now: Instant) -> bool {
         self.read_ended(Cause::of_io(kind), waiting, now)
     }
 
     fn read_ended(&mut self, cause: Cause, waiting: usize, now: Instant) -> bool {
-        // How writing failed counts, unless that only says that the peer was gone before.
+        // A write that failed before is the reason, for the system reports a reset only once. A broken pipe is
+        // not: it only says that the peer was gone, and reading says why.
         let broken = self.cold().broken.filter(|kind| *kind != io::ErrorKind::BrokenPipe);
         let counts = !self.has_ended() && broken.is_none();
         if !self.has_ended() {
@@ -337,15 +348,15 @@ impl Lifecycle {
         counts
     }
 
-    /// Writing has failed. Whether this error is the one that counts so far.
+    /// Notes that writing has failed. Returns whether this error is the reason, as far as is known.
     pub(crate) fn write_failed(&mut self, kind: io::ErrorKind) -> bool {
-        let is_told = self.cause().is_some_and(|cause| !matches!(cause, Cause::Closed { .. }));
-        let counts = !is_told && self.broken().is_none();
+        let has_reason = self.cause().is_some_and(|cause| !matches!(cause, Cause::Closed { .. }));
+        let counts = !has_reason && self.broken().is_none();
         self.cold().broken.get_or_insert(kind);
         counts
     }
 
-    /// What the peer sends is read and discarded.
+    /// Returns whether what the peer sends is to be read and discarded.
     pub(crate) fn drains(&self) -> bool {
         self.has_ended()
             && self.stage != Stage::Over
@@ -354,17 +365,19 @@ impl Lifecycle {
             })
     }
 
-    /// This direction of TCP is ended.
+    /// Notes that this direction of TCP is ended.
     pub(crate) fn write_ended(&mut self) {
         self.cold().write_ended = true;
     }
 
+    /// Returns what to do next to end TCP. Something was tried to be written before.
     pub(crate) fn tcp_step(&mut self, is_written: bool, config: &Config, now: Instant) -> TcpStep {
         if !self.has_ended() {
             return TcpStep::Write;
         }
         if self.stage == Stage::Ended {
-            // Not from when it came: the application may have taken its time since.
+            // Not when the Close frame was read: the application may have taken its time with the messages before
+            // it, and the answer must not find its deadline passed.
             self.since = now;
             self.stage = Stage::Writing;
         }
@@ -400,23 +413,23 @@ impl Lifecycle {
         step
     }
 
-    /// The deadline for the end of TCP has passed.
+    /// Gives up the end of TCP.
     fn expire(&mut self, is_written: bool) {
         if let Some(cold) = &mut self.cold
             && let Some(cause @ Cause::Closed { .. }) = &mut cold.cause
             && !is_written
         {
-            // What waited was not taken in time: that is no clean end.
+            // The peer has perhaps not received what waited, such as the answer to its Close frame.
             *cause = Cause::CloseTimeout;
         }
         self.stage = Stage::Over;
     }
 
-    /// When [`due`](Self::due) is to be asked, without the write deadline.
+    /// Returns when to ask [`due`](Self::due), the write deadline left out.
     pub(crate) fn deadline(&self, config: &Config) -> Option<Instant> {
         let Some(cold) = &self.cold else { return self.keepalive(config) };
         match self.stage {
-            // While we do not read, the peer's silence is ours.
+            // While the driver does not read, it cannot know that the peer is silent.
             Stage::Open | Stage::Pinged if cold.paused.is_some() => None,
             Stage::Open | Stage::Pinged => {
                 let data = self.message_deadline(config).or_else(|| self.read_deadline(config));
@@ -458,7 +471,7 @@ impl Lifecycle {
         self.since.checked_add(config.close_timeout)?.checked_add(allowed)
     }
 
-    /// What is due at `now`. `waiting` bytes are to be written, and the stream takes none since `blocked`.
+    /// Returns what is due at `now`. `waiting` bytes are to be written, and the stream takes none since `blocked`.
     pub(crate) fn due(
         &mut self,
         waiting: usize,
@@ -494,7 +507,7 @@ impl Lifecycle {
                 self.unanswered = self.unanswered.saturating_add(u32::try_from(waiting).unwrap_or(u32::MAX));
                 return Due::Ping;
             }
-            // The peer has taken bytes since, though the Ping may still wait behind others: it lives.
+            // The Ping may still wait behind other bytes. The peer has taken some of them since, so it is alive.
             Stage::Pinged if waiting > 0 && blocked.is_none_or(|blocked| blocked > self.since) => {
                 self.since = now;
             }
@@ -504,7 +517,7 @@ impl Lifecycle {
     }
 }
 
-/// The time that a peer may take for this many bytes.
+/// The time that this many bytes take at the lowest rate that counts as progress.
 fn allowance(bytes: u64, config: &Config) -> Duration {
     Duration::from_micros(bytes.saturating_mul(1_000_000) / u64::from(config.min_rate))
 }

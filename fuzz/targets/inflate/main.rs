@@ -226,7 +226,7 @@ impl Case<'_> {
     /// Through `Assembler::receive`, within the limit.
     fn whole(&self, wire: &[u8], expected: &Expected) {
         let (mut connection, mut assembler) = (self.connection(), Assembler::default());
-        let (mut input, mut out, now) = (BytesMut::with_capacity(wire.len()), Outbox::new(), Instant::now());
+        let (mut input, mut out) = (BytesMut::with_capacity(wire.len()), Outbox::new());
         let mut next = expected.messages.iter();
         let mut error = None;
         for read in self.reads(wire) {

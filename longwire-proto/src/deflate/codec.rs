@@ -1,7 +1,8 @@
-//! What the two directions of a connection hold, and what they borrow from their thread.
+//! The compression state of a connection, and what it borrows from its thread.
 //!
-//! Tables and buffers belong to the thread. A connection has an [`Inflater`] while a compressed message
-//! is half received, and otherwise only the context that it takes over to its next message.
+//! Tables and buffers belong to the thread, for they are large and hold nothing of a message. A connection has an
+//! [`Inflater`] while a compressed message is half received, and otherwise only the context that it takes over to
+//! its next message.
 
 use std::cell::RefCell;
 
@@ -9,10 +10,10 @@ use super::compress::{Compressor, History};
 use super::inflate::{Inflater, Malformed, Progress};
 use super::{Budget, Context, Share};
 
-/// Inflaters that a thread keeps: one is in use at a time, unless messages come in pieces.
+/// How many inflaters a thread keeps. One is in use at a time, unless messages arrive in pieces.
 const INFLATERS_KEPT: usize = 8;
 
-/// Capacity of the thread's output buffer that is kept, in bytes.
+/// The largest output buffer that a thread keeps, in bytes.
 const SCRATCH_KEPT: usize = 64 * 1024;
 
 thread_local! {
@@ -22,13 +23,13 @@ thread_local! {
 
 struct KeptCompressor {
     compressor: Compressor,
-    /// What it makes.
+    /// The compressor's output.
     scratch: Vec<u8>,
 }
 
-/// Lends the thread's compressor, and an empty buffer for what it makes.
+/// Calls `compress` with the thread's compressor, and an empty buffer for its output.
 pub(crate) fn with_compressor<R>(compress: impl FnOnce(&mut Compressor, &mut Vec<u8>) -> R) -> R {
-    // A thread that ends has none any more: then this one is its last.
+    // A thread that is ending has none any more, so one is made for this call.
     let kept = COMPRESSOR.try_with(|kept| kept.borrow_mut().take()).ok().flatten();
     let new = || Box::new(KeptCompressor { compressor: Compressor::new(), scratch: Vec::new() });
     let mut lent = kept.unwrap_or_else(new);
@@ -46,7 +47,7 @@ fn take_inflater() -> Box<Inflater> {
     kept.unwrap_or_else(|| Box::new(Inflater::new()))
 }
 
-/// Keeps the tables, not the window: the next message may be of a connection that has no use for it.
+/// Keeps the tables, not the window, which belongs to its connection and holds what the peer has sent.
 fn put_inflater(mut inflater: Box<Inflater>) {
     *inflater.window() = Vec::new();
     let _ = INFLATERS.try_with(|kept| {
@@ -60,11 +61,11 @@ fn put_inflater(mut inflater: Box<Inflater>) {
 /// The receiving direction.
 #[derive(Default)]
 pub(crate) struct InflateState {
-    /// What may be referred back to, between messages.
+    /// What the next message may refer back to.
     window: Vec<u8>,
-    /// Within a message.
+    /// While a message is half received.
     inflater: Option<Box<Inflater>>,
-    /// Bytes at the front of the input that are unmasked already, but not consumed.
+    /// Bytes at the front of the input that are unmasked already, and not consumed.
     pub(crate) unmasked: usize,
 }
 
@@ -77,7 +78,7 @@ impl std::fmt::Debug for InflateState {
 }
 
 impl InflateState {
-    /// Inflates a piece of the message under way, or of the next one.
+    /// Inflates a piece of the current message, or of the next one.
     pub(crate) fn inflate(
         &mut self,
         context: Context,
@@ -95,7 +96,7 @@ impl InflateState {
         inflater.inflate(input, last, limit, out)
     }
 
-    /// The message has ended; its context stays.
+    /// Ends the message and keeps its context.
     pub(crate) fn end_message(&mut self) {
         if let Some(mut inflater) = self.inflater.take() {
             self.window = std::mem::take(inflater.window());
@@ -115,7 +116,7 @@ impl Drop for InflateState {
 /// The sending direction, where it refers back: within a message in parts, or to earlier messages.
 pub(crate) struct DeflateState {
     pub(crate) history: History,
-    /// Its share of the budget, if it is to outlive the message.
+    /// The share of the budget, if the history outlives the message.
     share: Option<Share>,
 }
 
@@ -126,12 +127,12 @@ impl std::fmt::Debug for DeflateState {
 }
 
 impl DeflateState {
-    /// For one message.
+    /// Makes the state for one message.
     pub(crate) fn for_message(level: u8, context: Context) -> Box<Self> {
         Box::new(Self { history: History::new(level, context.window_bits), share: None })
     }
 
-    /// For all messages to come; `None` where that is not agreed on or the budget is used up.
+    /// Makes the state for all messages to come; `None` if that was not negotiated or the budget is used up.
     pub(crate) fn for_connection(level: u8, context: Context, budget: Option<&Budget>) -> Option<Box<Self>> {
         if !context.takeover {
             return None;
@@ -140,7 +141,7 @@ impl DeflateState {
         Some(Box::new(Self { history: History::new(level, context.window_bits), share: Some(share) }))
     }
 
-    /// It outlives the message.
+    /// Returns whether it outlives the message.
     pub(crate) const fn takes_over(&self) -> bool {
         self.share.is_some()
     }

@@ -1,8 +1,8 @@
-//! permessage-deflate (RFC 7692): how it is configured and what two ends agree on.
+//! permessage-deflate (RFC 7692): its configuration and its negotiated parameters.
 //!
-//! `negotiate` is the text of the opening handshake; `compress` and `inflate` know DEFLATE (RFC 1951) and
-//! nothing else; `codec` is what a connection holds of them. Where they meet messages and frames is in
-//! `send` and `receive`.
+//! `negotiate` reads and writes the header of the opening handshake. `compress` and `inflate` know DEFLATE (RFC
+//! 1951) and nothing else. `codec` is the state that a connection holds. `send` and `receive` apply it to messages
+//! and frames.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,11 +17,11 @@ pub(crate) mod negotiate;
 /// The window sizes that exist, as powers of two (RFC 7692 7.1.2).
 pub(crate) const WINDOW_BITS: std::ops::RangeInclusive<u8> = 8..=15;
 
-/// How messages are compressed, and what is asked of the peer (RFC 7692).
+/// How messages are compressed, and what is required of the peer (RFC 7692).
 ///
-/// By default no context is taken over when sending: every message is compressed by itself, by a
-/// compressor that belongs to the thread, and a connection keeps nothing for it. The peer may take over
-/// its context, which costs up to 40 KiB on each connection that has received a compressed message;
+/// By default every message that is sent is compressed by itself, by a compressor that belongs to the thread, and
+/// a connection keeps nothing for it. The peer may take over its context from message to message. That costs up
+/// to 40 KiB on each connection that has received a compressed message, unless
 /// [`no_context_takeover`](Self::no_context_takeover) forbids it.
 ///
 /// ```
@@ -46,7 +46,7 @@ impl Default for Deflate {
 }
 
 impl Deflate {
-    /// The defaults, which each method names.
+    /// Returns the defaults, which are documented at each method.
     pub const fn new() -> Self {
         Self {
             level: 1,
@@ -58,41 +58,41 @@ impl Deflate {
         }
     }
 
-    /// How hard to compress, from 1, the fastest, to 9, the smallest; default 1.
+    /// Sets how hard to compress, from 1, the fastest, to 9, the smallest; default 1.
     ///
-    /// A message is compressed in one call. A mebibyte of the hardest data, such as an attacker may have echoed to
-    /// him, takes level 1 some 10 ms, level 6 a tenth of a second, and levels 8 and 9, which are bounded, half a
-    /// second; ordinary text takes 5, 20, and up to 100 ms (`bench --codec`).
+    /// A message is compressed in one call, which blocks its thread. A mebibyte of the hardest data, which an
+    /// attacker may have an echo service compress, takes about 10 ms at level 1, 100 ms at level 6, and 500 ms at
+    /// levels 8 and 9. Ordinary text takes 5, 20, and up to 100 ms.
     #[must_use]
     pub fn level(mut self, level: u8) -> Self {
         self.level = level.clamp(1, 9);
         self
     }
 
-    /// Smaller messages are sent as they are, in bytes; default 256.
+    /// Sets the size in bytes below which messages are not compressed; default 256.
     #[must_use]
     pub const fn threshold(mut self, bytes: usize) -> Self {
         self.threshold = bytes;
         self
     }
 
-    /// The window for sending, from 8 to 15 as a power of two; default 15. The peer may ask for a smaller one.
+    /// Sets the window for sending, from 8 to 15 as a power of two; default 15. The peer may require a smaller one.
     #[must_use]
     pub fn send_window_bits(mut self, bits: u8) -> Self {
         self.send_window_bits = bits.clamp(*WINDOW_BITS.start(), *WINDOW_BITS.end());
         self
     }
 
-    /// The largest window that the peer may use, from 8 to 15 as a power of two; default 15. A peer that cannot limit
-    /// its window gets no compression then.
+    /// Sets the largest window that the peer may use, from 8 to 15 as a power of two; default 15. With less than 15,
+    /// compression is not used with a peer that cannot limit its window.
     #[must_use]
     pub fn receive_window_bits(mut self, bits: u8) -> Self {
         self.receive_window_bits = bits.clamp(*WINDOW_BITS.start(), *WINDOW_BITS.end());
         self
     }
 
-    /// Every message is compressed by itself, in both directions: nothing is kept between messages
-    /// (RFC 7692 7.1.1). Takes a [`send_context_takeover`](Self::send_context_takeover) before it back.
+    /// Has every message compressed by itself, in both directions, so that nothing is kept between messages (RFC 7692
+    /// 7.1.1). Reverts an earlier [`send_context_takeover`](Self::send_context_takeover).
     #[must_use]
     pub fn no_context_takeover(mut self) -> Self {
         self.receive_takeover = false;
@@ -100,12 +100,12 @@ impl Deflate {
         self
     }
 
-    /// Takes the context of earlier messages over when sending, if the peer lets us: smaller messages,
-    /// for memory on each connection that has sent one.
+    /// Compresses each message with reference to earlier ones, if the peer allows it: messages become smaller, and
+    /// each connection that has sent one needs more memory.
     ///
-    /// All connections of this configuration and its clones share `budget` bytes for that; each takes
-    /// 64 KiB of it at level 1, 192 KiB above, and less with a smaller window. One that finds too little
-    /// left compresses each message by itself.
+    /// All connections of this configuration and its clones share `budget` bytes for that. Each takes 64 KiB of it
+    /// at level 1, 192 KiB above, and less with a smaller window. When too little is left, a connection compresses
+    /// each message by itself.
     #[must_use]
     pub fn send_context_takeover(mut self, budget: usize) -> Self {
         self.send_takeover = Some(Budget::new(budget));
@@ -113,7 +113,7 @@ impl Deflate {
     }
 }
 
-/// What two ends agreed on (RFC 7692 section 7.1).
+/// The negotiated parameters (RFC 7692 section 7.1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DeflateParameters {
     /// The server compresses each message by itself (RFC 7692 7.1.1.1).
@@ -126,16 +126,16 @@ pub struct DeflateParameters {
     pub client_max_window_bits: u8,
 }
 
-/// One direction of what was agreed on.
+/// The negotiated parameters of one direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Context {
     pub(crate) window_bits: u8,
-    /// Messages may refer back to those before.
+    /// Messages may refer back to earlier ones.
     pub(crate) takeover: bool,
 }
 
 impl DeflateParameters {
-    /// The direction from `sender` to the other.
+    /// Returns the parameters of what `sender` sends.
     pub(crate) fn of(self, sender: Role) -> Context {
         let (bits, alone) = match sender {
             Role::Server => (self.server_max_window_bits, self.server_no_context_takeover),
@@ -145,21 +145,21 @@ impl DeflateParameters {
     }
 }
 
-/// Whether a message is compressed, where permessage-deflate was agreed on.
+/// Whether a message is compressed, if permessage-deflate was negotiated.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Compress {
-    /// From [`Deflate::threshold`] on. A message in parts, whose size is not known, always is, unless
+    /// If it has at least [`Deflate::threshold`] bytes. A message in parts, whose size is not known, always is, unless
     /// its first part is also its last.
     #[default]
     Auto,
     /// Whatever its size.
     Always,
-    /// Not: it is compressed already, or a secret that is sent beside what an attacker chooses, which its
-    /// compressed size could give away.
+    /// Not at all: for data that is compressed already, and for secrets that are sent together with data that an
+    /// attacker chooses, which the compressed size could reveal.
     Never,
 }
 
-/// Bytes that several connections may hold together.
+/// A budget of bytes that several connections share.
 #[derive(Clone, Debug)]
 pub(crate) struct Budget(Arc<Account>);
 

@@ -1,7 +1,7 @@
 //! The receiving half: bytes become parts of messages and control frames (RFC 6455 sections 5 and 8).
 //!
-//! It unmasks in place and says where the payload lies; it keeps no byte and joins nothing. A compressed
-//! message is inflated step by step into a buffer of the caller's (RFC 7692 section 7.2.2).
+//! It unmasks in place and returns where the payload is. It keeps no byte and joins nothing. A compressed message
+//! is inflated step by step into a buffer of the caller (RFC 7692 section 7.2.2).
 
 use std::ops::Range;
 
@@ -24,7 +24,7 @@ const INFLATE_STEP: usize = 64 * 1024;
 // whole message means there that more input is needed.
 const _: () = assert!(INFLATE_STEP > 63 / 2 * 258);
 
-/// Where the payload of a piece lies.
+/// Where the payload of a part is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Payload {
     /// In this range of the input, unmasked.
@@ -43,22 +43,20 @@ impl Payload {
     }
 }
 
-/// A piece of a message, and where it lies.
-///
-/// `first && last`: the whole message lies there.
+/// A part of a message, and where its payload is. With `first && last` it is the whole message.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PartAt {
     /// What the message carries.
     pub kind: Kind,
-    /// Where the payload lies; may be empty.
+    /// Where the payload is; it may be empty.
     pub payload: Payload,
-    /// The message begins with this piece.
+    /// The message begins with this part.
     pub first: bool,
-    /// The message ends with this piece.
+    /// The message ends with this part.
     pub last: bool,
 }
 
-/// A control frame, whole.
+/// A whole control frame.
 #[derive(Debug)]
 pub(crate) struct Control {
     pub(crate) opcode: OpCode,
@@ -75,28 +73,28 @@ pub(crate) enum Item {
 /// State of the receiving half.
 #[derive(Debug)]
 pub(crate) struct ReceiveHalf {
-    /// Payload of the data frame under way that is still to come.
+    /// Payload of the current data frame that is still to come.
     remaining: u64,
     /// The masking key as it stands at the next byte of payload.
     key: [u8; 4],
     utf8: Utf8State,
-    /// ShortFrame fragments of the message under way.
+    /// Fragments of the current message that are smaller than [`Config::SMALL_FRAGMENT`].
     small_fragments: u32,
     /// Control frames since the last data frame.
     control_run: u32,
-    /// The kind of the message under way.
+    /// The kind of the current message.
     message: Option<Kind>,
-    /// No part of the message under way was handed out yet.
+    /// No part of the current message was handed out yet.
     first: bool,
-    /// The frame under way is the final fragment.
+    /// The current frame is the final fragment.
     fin: bool,
-    /// A data frame's header was taken and its end not reached.
+    /// The header of a data frame was taken, and its end is not reached.
     in_frame: bool,
-    /// The message under way is compressed.
+    /// The current message is compressed.
     compressed: bool,
     /// How the peer compresses, if that was agreed on.
     deflate: Option<Context>,
-    /// Within a compressed message, and between messages when the peer takes over its context.
+    /// Within a compressed message, and between messages if the peer takes over its context.
     inflating: Option<Box<InflateState>>,
 }
 
@@ -126,23 +124,23 @@ impl ReceiveHalf {
         self.deflate
     }
 
-    /// A message has begun and not ended.
+    /// Returns whether a message has begun and not ended.
     pub(crate) const fn is_within_message(&self) -> bool {
         self.message.is_some()
     }
 
-    /// Nothing more is received.
+    /// Gives back what is only needed to receive more.
     pub(crate) fn end(&mut self) {
         self.inflating = None;
     }
 
-    /// Payload still to come of the data frame under way, where it is to be handed out as it is.
+    /// Returns how much payload of the current data frame is to come; 0 if it is compressed.
     #[inline]
     pub(crate) const fn remaining(&self) -> u64 {
         if self.compressed { 0 } else { self.remaining }
     }
 
-    /// There was silence: what comes now is no flood.
+    /// Ends a run of control frames, because there was silence.
     pub(crate) fn paused(&mut self) {
         self.control_run = 0;
     }
@@ -229,11 +227,12 @@ impl ReceiveHalf {
         Ok((end, Some(Item::Part(part))))
     }
 
-    /// A header that has begun: rules that its first two bytes break are broken already.
+    /// Checks a header of which the end is missing. A rule that its first two bytes break fails the connection at
+    /// once, so the result does not depend on how TCP cut the bytes.
     #[cold]
     fn incomplete(&self, input: &[u8], role: Role) -> Result<(usize, Option<Item>), ProtocolError> {
         if let [first, second, ..] = *input {
-            // The length is cut off; any that needs its extended form is too long for a control frame.
+            // The length is unknown. Any length in the extended form is too long for a control frame.
             let mut whole = [0; crate::frame::MAX_HEADER];
             whole[0] = first;
             whole[1] = second & 0x80 | (second & 0x7F).min(126);
@@ -275,7 +274,7 @@ impl ReceiveHalf {
         }
     }
 
-    /// A data frame begins.
+    /// Begins a data frame.
     #[inline]
     fn begin(&mut self, header: &Header, config: &Config) -> Result<(), ProtocolError> {
         self.check_order(header)?;
@@ -301,7 +300,7 @@ impl ReceiveHalf {
         Ok(())
     }
 
-    /// Payload of the data frame under way, as far as it is there.
+    /// Takes payload of the current data frame, as far as it is there.
     #[inline]
     fn payload(&mut self, start: usize, input: &mut [u8]) -> Result<(usize, Option<Item>), ProtocolError> {
         let available = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(input.len() - start);
@@ -312,7 +311,7 @@ impl ReceiveHalf {
         self.remaining -= available as u64;
         let ended = self.remaining == 0;
         let last = ended && self.fin;
-        // `begin` has set it, and it stays until the last part.
+        // `begin` has set it, and only the last part clears it.
         let kind = self.message.unwrap_or(Kind::Binary);
         let payload = &mut input[start..end];
         if kind == Kind::Text {
@@ -337,7 +336,8 @@ impl ReceiveHalf {
         Ok((end, Some(Item::Part(part))))
     }
 
-    /// As [`payload`](Self::payload), of a compressed message. Never inflates much more than `room`.
+    /// Like [`payload`](Self::payload), of a compressed message. Never inflates much more than `room`: an
+    /// attacker's message of a few bytes must not fill memory.
     fn inflate(
         &mut self,
         start: usize,
@@ -353,7 +353,7 @@ impl ReceiveHalf {
             return Ok((start, None));
         }
         let input = &mut input[start..start + available];
-        // A caller that does not bring back what stayed gets nothing.
+        // What stayed was unmasked already and has to be given again. A caller that does not gets nothing.
         let Some(masked) = input.get_mut(inflating.unmasked..) else { return Ok((0, None)) };
         if self.key != [0; 4] {
             mask::apply(masked, self.key);
@@ -430,7 +430,7 @@ impl ShortFrame {
     }
 }
 
-/// The rules that a header keeps by itself.
+/// Checks the rules for a single header.
 #[inline]
 fn check(header: &Header, role: Role, deflate: bool) -> Result<(), ProtocolError> {
     // RFC 6455 5.2: reserved bits are 0 unless an extension defines them. RFC 7692 6.1: permessage-deflate

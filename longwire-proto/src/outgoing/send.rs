@@ -1,5 +1,5 @@
-//! The sending half: messages and parts become frames in the outbox, compressed where that was agreed on
-//! and masked where the role says so.
+//! The sending half: messages and parts become frames in the outbox, compressed if that was negotiated, and masked
+//! by a client.
 
 use bytes::Bytes;
 use rand_chacha::ChaCha8Rng;
@@ -17,7 +17,7 @@ use crate::outgoing::outbox::{COPY_MAX, Outbox, SHARE_ABOVE};
 use crate::outgoing::shared::{Encoded, SharedFrame};
 use crate::text::Utf8State;
 
-/// Masking keys: fresh for each frame, and not to be predicted from those before (RFC 6455 5.3).
+/// Masking keys: a fresh one for each frame, which cannot be predicted from those before (RFC 6455 5.3).
 #[derive(Debug)]
 pub(crate) struct MaskKeys(ChaCha8Rng);
 
@@ -30,12 +30,12 @@ impl MaskKeys {
 /// State of the sending half.
 #[derive(Debug)]
 pub(crate) struct SendHalf {
-    /// A client has keys and masks; a server has none and does not (RFC 6455 5.1).
+    /// A client masks its frames; a server has no keys and must not mask (RFC 6455 5.1).
     keys: Option<Box<MaskKeys>>,
-    /// The message in parts that is under way.
+    /// The message in parts that is being sent.
     message: Option<UnderWay>,
     utf8: Utf8State,
-    /// How messages may be compressed, if that was agreed on.
+    /// How messages may be compressed, if that was negotiated.
     deflate: Option<Context>,
     deflating: Option<Box<DeflateState>>,
 }
@@ -65,7 +65,7 @@ impl SendHalf {
         self.deflate
     }
 
-    /// Nothing more is sent.
+    /// Gives back what is only needed to send more.
     pub(crate) fn end(&mut self) {
         self.deflating = None;
     }
@@ -81,14 +81,14 @@ impl SendHalf {
         if message.len() <= COPY_MAX || self.keys.is_some() {
             return self.borrowed(message.kind(), message.as_bytes(), compress, config, out);
         }
-        if !self.begin(message.kind(), message.as_bytes(), compress, config, out)? {
+        if !self.try_compressed(message.kind(), message.as_bytes(), compress, config, out)? {
             let first = FrameStart::plain(message.kind());
             self.fragments(first, true, message.into_bytes(), config.frame_size, out);
         }
         Ok(())
     }
 
-    /// A message that is copied, and masked by a client.
+    /// Queues a message that is copied, and masked by a client.
     #[inline]
     pub(crate) fn borrowed(
         &mut self,
@@ -98,7 +98,7 @@ impl SendHalf {
         config: &Config,
         out: &mut Outbox,
     ) -> Result<(), SendError> {
-        if self.begin(kind, payload, compress, config, out)? {
+        if self.try_compressed(kind, payload, compress, config, out)? {
             return Ok(());
         }
         let first = FrameStart::plain(kind);
@@ -110,9 +110,9 @@ impl SendHalf {
         Ok(())
     }
 
-    /// Whether the message was queued compressed.
+    /// Queues the message compressed, if it is to be. Returns whether it was queued.
     #[inline]
-    fn begin(
+    fn try_compressed(
         &mut self,
         kind: Kind,
         payload: &[u8],
@@ -131,7 +131,7 @@ impl SendHalf {
         })
     }
 
-    /// Queues a message compressed, unless it would be no smaller so.
+    /// Queues a message compressed, unless that does not make it smaller. Returns whether it was queued.
     #[inline(never)]
     fn compressed(
         &mut self,
@@ -159,7 +159,7 @@ impl SendHalf {
         })
     }
 
-    /// Queues what the compressor has made.
+    /// Queues the compressor's output.
     fn payload(
         &mut self,
         first: FrameStart,
@@ -260,7 +260,8 @@ impl SendHalf {
         if deflated.is_some()
             && let Some(deflating) = &mut self.deflating
         {
-            // The peer's window has moved on by a message that is not in our history.
+            // The peer's window moves on by this message, which is not in this end's history: a reference to
+            // what came before it would reach the wrong bytes.
             deflating.history.clear();
         }
         for Encoded { frame, .. } in deflated.unwrap_or(frame.plain()) {
@@ -273,8 +274,8 @@ impl SendHalf {
         Ok(())
     }
 
-    /// The window that shared frames are compressed for, if any; `None` if they are not the same for this
-    /// connection as for others.
+    /// Returns the window that shared frames are compressed for, if they are compressed; `None` if this connection
+    /// cannot write the same bytes as others.
     pub(crate) const fn shared_window(&self) -> Option<Option<u8>> {
         if self.keys.is_some() || self.message.is_some() || self.deflating.is_some() {
             return None;
@@ -285,19 +286,19 @@ impl SendHalf {
         }
     }
 
-    /// A Ping. The payload is at most 125 bytes, as the caller has checked.
+    /// Queues a Ping. The caller has checked that the payload has at most 125 bytes.
     pub(crate) fn ping(&mut self, payload: &[u8], out: &mut Outbox) {
         let (frame, size) = self.control(OpCode::Ping, payload);
         out.insert_control(&frame[..size]);
     }
 
-    /// A Pong (RFC 6455 5.5.3: with the payload of the Ping).
+    /// Queues a Pong (RFC 6455 5.5.3: with the payload of the Ping).
     pub(crate) fn pong(&mut self, payload: &[u8], out: &mut Outbox) {
         let (frame, size) = self.control(OpCode::Pong, payload);
         out.insert_pong(&frame[..size]);
     }
 
-    /// A Close frame, behind everything that waits; nothing follows it (RFC 6455 5.5.1).
+    /// Queues a Close frame behind everything that waits. Nothing may follow it (RFC 6455 5.5.1).
     pub(crate) fn close(&mut self, payload: &[u8], out: &mut Outbox) {
         out.drop_held_pong();
         self.copied(true, FrameStart { opcode: OpCode::Close, rsv: 0 }, payload, out);
@@ -355,7 +356,7 @@ impl SendHalf {
         }
     }
 
-    /// One frame whose payload is copied, and masked by a client.
+    /// Queues a frame whose payload is copied, and masked by a client.
     #[inline]
     fn copied(&mut self, fin: bool, first: FrameStart, payload: &[u8], out: &mut Outbox) {
         if self.keys.is_none() && payload.len() <= MAX_CONTROL_PAYLOAD {
@@ -380,7 +381,7 @@ impl SendHalf {
         });
     }
 
-    /// One frame of a server whose payload is queued as it is.
+    /// Queues a frame of a server without copying its payload.
     #[inline(never)]
     fn shared(&mut self, fin: bool, first: FrameStart, payload: Bytes, out: &mut Outbox) {
         let header = self.header(fin, first, payload.len());

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
 use crate::connection::WebSocket;
-use crate::connection::receive_mode::Received;
+use crate::connection::receive_mode::ReceiveMode;
 use crate::connection::scratch;
 use crate::connection::timer::{Timer, now};
 use crate::end::outcome::outcome;
@@ -87,7 +87,7 @@ impl<S> WebSocket<S> {
     /// Takes the next message or part out of the input. After much work without a result it leaves the rest of
     /// the input for another call.
     #[inline]
-    fn take_input<T: Received>(&mut self) -> Taken<T> {
+    fn take_input<T: ReceiveMode>(&mut self) -> Taken<T> {
         loop {
             let Some(lent) = &mut self.lent else { return Taken::Nothing };
             match T::take(lent, &mut self.core) {
@@ -168,7 +168,10 @@ impl<S> WebSocket<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// Hands out what is in the input, without the poll loop.
     #[inline]
-    pub(crate) fn poll_recv<T: Received>(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, Error>> {
+    pub(crate) fn poll_recv<T: ReceiveMode>(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Option<T>, Error>> {
         if !self.is_paid(cx) {
             return Poll::Pending;
         }
@@ -255,7 +258,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
 
     /// The poll loop: work off the input, write what that caused, read, wait.
     #[inline(never)]
-    fn poll_receive<T: Received>(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, Error>> {
+    fn poll_receive<T: ReceiveMode>(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<T>, Error>> {
         loop {
             if self.core.is_done() {
                 return self.poll_finish(cx).map_ok(|()| None);
@@ -295,7 +298,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     }
 
     /// Reads once: into the message's own buffer if much of it is still to come, otherwise into a block.
-    fn poll_read<T: Received>(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
+    fn poll_read<T: ReceiveMode>(&mut self, cx: &mut Context<'_>) -> Poll<Option<T>> {
         let lent = self.lent.get_or_insert_with(scratch::take);
         let stream = Pin::new(&mut self.stream);
         if let Some(mut landing) = T::landing(lent, &self.core) {
@@ -318,7 +321,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
         Poll::Ready(if let Taken::Data(data) = taken { Some(data) } else { None })
     }
 
-    fn landed<T: Received>(&mut self, count: usize) -> Option<T> {
+    fn landed<T: ReceiveMode>(&mut self, count: usize) -> Option<T> {
         let lent = self.lent.as_mut()?;
         let data = T::landed(count, lent, &mut self.core).ok()??;
         lent.delivered = true;

@@ -7,7 +7,7 @@ use crate::connection::scratch::Scratch;
 use crate::observe::recorder::Watch;
 
 /// A [`Message`] or a [`Part`].
-pub(crate) trait Received: Sized {
+pub(crate) trait ReceiveMode: Sized {
     /// Messages are put together, so the beginning of one waits for its end.
     const IS_WHOLE: bool;
 
@@ -25,7 +25,7 @@ pub(crate) trait Received: Sized {
     fn note(&self, watch: &mut Watch);
 }
 
-impl Received for Message {
+impl ReceiveMode for Message {
     const IS_WHOLE: bool = true;
 
     #[inline]
@@ -50,7 +50,7 @@ impl Received for Message {
     }
 }
 
-impl Received for Part {
+impl ReceiveMode for Part {
     const IS_WHOLE: bool = false;
 
     fn take(lent: &mut Scratch, core: &mut Connection) -> Result<Option<Incoming<Self>>, ProtocolError> {
