@@ -7,8 +7,8 @@
 use std::cell::RefCell;
 
 use super::compress::{Compressor, History};
-use super::inflate::{Inflater, Malformed, Progress};
-use super::{Budget, Context, Share};
+use super::inflate::{InflateError, Inflater, Progress};
+use super::{Budget, BudgetShare, SenderParameters};
 
 /// How many inflaters a thread keeps. One is in use at a time, unless messages arrive in pieces.
 const INFLATERS_KEPT: usize = 8;
@@ -17,11 +17,11 @@ const INFLATERS_KEPT: usize = 8;
 const SCRATCH_KEPT: usize = 64 * 1024;
 
 thread_local! {
-    static COMPRESSOR: RefCell<Option<Box<KeptCompressor>>> = const { RefCell::new(None) };
+    static COMPRESSOR: RefCell<Option<Box<ThreadCompressor>>> = const { RefCell::new(None) };
     static INFLATERS: RefCell<Vec<Box<Inflater>>> = const { RefCell::new(Vec::new()) };
 }
 
-struct KeptCompressor {
+struct ThreadCompressor {
     compressor: Compressor,
     /// The compressor's output.
     scratch: Vec<u8>,
@@ -31,7 +31,7 @@ struct KeptCompressor {
 pub(crate) fn with_compressor<R>(compress: impl FnOnce(&mut Compressor, &mut Vec<u8>) -> R) -> R {
     // A thread that is ending has none any more, so one is made for this call.
     let kept = COMPRESSOR.try_with(|kept| kept.borrow_mut().take()).ok().flatten();
-    let new = || Box::new(KeptCompressor { compressor: Compressor::new(), scratch: Vec::new() });
+    let new = || Box::new(ThreadCompressor { compressor: Compressor::new(), scratch: Vec::new() });
     let mut lent = kept.unwrap_or_else(new);
     let result = compress(&mut lent.compressor, &mut lent.scratch);
     lent.scratch.clear();
@@ -48,7 +48,7 @@ fn take_inflater() -> Box<Inflater> {
 }
 
 /// Keeps the tables, not the window, which belongs to its connection and holds what the peer has sent.
-fn put_inflater(mut inflater: Box<Inflater>) {
+fn keep_inflater(mut inflater: Box<Inflater>) {
     *inflater.window() = Vec::new();
     let _ = INFLATERS.try_with(|kept| {
         let mut kept = kept.borrow_mut();
@@ -81,26 +81,26 @@ impl InflateState {
     /// Inflates a piece of the current message, or of the next one.
     pub(crate) fn inflate(
         &mut self,
-        context: Context,
+        parameters: SenderParameters,
         input: &[u8],
         last: bool,
         limit: usize,
         out: &mut Vec<u8>,
-    ) -> Result<Progress, Malformed> {
+    ) -> Result<Progress, InflateError> {
         let inflater = self.inflater.get_or_insert_with(|| {
             let mut inflater = take_inflater();
             *inflater.window() = std::mem::take(&mut self.window);
-            inflater.begin(context.window_bits, context.takeover);
+            inflater.begin_message(parameters.window_bits, parameters.takeover);
             inflater
         });
         inflater.inflate(input, last, limit, out)
     }
 
-    /// Ends the message and keeps its context.
+    /// Ends the message and keeps its parameters.
     pub(crate) fn end_message(&mut self) {
         if let Some(mut inflater) = self.inflater.take() {
             self.window = std::mem::take(inflater.window());
-            put_inflater(inflater);
+            keep_inflater(inflater);
         }
     }
 }
@@ -108,7 +108,7 @@ impl InflateState {
 impl Drop for InflateState {
     fn drop(&mut self) {
         if let Some(inflater) = self.inflater.take() {
-            put_inflater(inflater);
+            keep_inflater(inflater);
         }
     }
 }
@@ -117,7 +117,7 @@ impl Drop for InflateState {
 pub(crate) struct DeflateState {
     pub(crate) history: History,
     /// The share of the budget, if the history outlives the message.
-    share: Option<Share>,
+    share: Option<BudgetShare>,
 }
 
 impl std::fmt::Debug for DeflateState {
@@ -128,17 +128,21 @@ impl std::fmt::Debug for DeflateState {
 
 impl DeflateState {
     /// Makes the state for one message.
-    pub(crate) fn for_message(level: u8, context: Context) -> Box<Self> {
-        Box::new(Self { history: History::new(level, context.window_bits), share: None })
+    pub(crate) fn for_message(level: u8, parameters: SenderParameters) -> Box<Self> {
+        Box::new(Self { history: History::new(level, parameters.window_bits), share: None })
     }
 
     /// Makes the state for all messages to come; `None` if that was not negotiated or the budget is used up.
-    pub(crate) fn for_connection(level: u8, context: Context, budget: Option<&Budget>) -> Option<Box<Self>> {
-        if !context.takeover {
+    pub(crate) fn for_connection(
+        level: u8,
+        parameters: SenderParameters,
+        budget: Option<&Budget>,
+    ) -> Option<Box<Self>> {
+        if !parameters.takeover {
             return None;
         }
-        let share = budget?.take(History::size(level, context.window_bits))?;
-        Some(Box::new(Self { history: History::new(level, context.window_bits), share: Some(share) }))
+        let share = budget?.take(History::size(level, parameters.window_bits))?;
+        Some(Box::new(Self { history: History::new(level, parameters.window_bits), share: Some(share) }))
     }
 
     /// Returns whether it outlives the message.

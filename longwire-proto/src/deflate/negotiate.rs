@@ -25,20 +25,20 @@ type Parameter<'a> = (&'a str, Option<Cow<'a, str>>);
 
 /// Why an offer is declined, or an answer fails the handshake. Names the parameter, if it has a known name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Invalid {
+pub(crate) enum ParameterError {
     /// The extension does not define it.
     Unknown,
     /// It is there twice.
     Repeated(&'static str),
     /// Its value is none that it may have, or is missing, or there should be none.
-    Value(&'static str),
+    InvalidValue(&'static str),
     /// An answer lacks it, or allows more than the offer did.
     NotHonoured(&'static str),
 }
 
 /// The parameters of one offer or one answer, as they stand there.
 #[derive(Default)]
-struct Stated {
+struct ParsedParameters {
     server_no_context_takeover: Option<()>,
     client_no_context_takeover: Option<()>,
     server_max_window_bits: Option<u8>,
@@ -46,38 +46,42 @@ struct Stated {
     client_max_window_bits: Option<Option<u8>>,
 }
 
-impl Stated {
+impl ParsedParameters {
     /// RFC 7692 7.1: each parameter is defined, there once, and has a valid value.
-    fn read<'a>(parameters: impl Iterator<Item = Parameter<'a>>) -> Result<Self, Invalid> {
-        let mut stated = Self::default();
+    fn read<'a>(parameters: impl Iterator<Item = Parameter<'a>>) -> Result<Self, ParameterError> {
+        let mut parsed = Self::default();
         for (name, value) in parameters {
             let value = value.as_deref();
             match name {
-                SERVER_NO_CONTEXT_TAKEOVER => {
-                    once(SERVER_NO_CONTEXT_TAKEOVER, &mut stated.server_no_context_takeover, no_value(value))
-                }
-                CLIENT_NO_CONTEXT_TAKEOVER => {
-                    once(CLIENT_NO_CONTEXT_TAKEOVER, &mut stated.client_no_context_takeover, no_value(value))
-                }
+                SERVER_NO_CONTEXT_TAKEOVER => set_once(
+                    SERVER_NO_CONTEXT_TAKEOVER,
+                    &mut parsed.server_no_context_takeover,
+                    no_value(value),
+                ),
+                CLIENT_NO_CONTEXT_TAKEOVER => set_once(
+                    CLIENT_NO_CONTEXT_TAKEOVER,
+                    &mut parsed.client_no_context_takeover,
+                    no_value(value),
+                ),
                 SERVER_MAX_WINDOW_BITS => {
                     let bits = value.and_then(window_bits);
-                    once(SERVER_MAX_WINDOW_BITS, &mut stated.server_max_window_bits, bits)
+                    set_once(SERVER_MAX_WINDOW_BITS, &mut parsed.server_max_window_bits, bits)
                 }
                 CLIENT_MAX_WINDOW_BITS => {
                     let bits = value.map_or(Some(None), |value| window_bits(value).map(Some));
-                    once(CLIENT_MAX_WINDOW_BITS, &mut stated.client_max_window_bits, bits)
+                    set_once(CLIENT_MAX_WINDOW_BITS, &mut parsed.client_max_window_bits, bits)
                 }
-                _ => Err(Invalid::Unknown),
+                _ => Err(ParameterError::Unknown),
             }?;
         }
-        Ok(stated)
+        Ok(parsed)
     }
 }
 
 /// Keeps a parameter, whose value is `None` if it is not valid.
-fn once<T>(name: &'static str, slot: &mut Option<T>, value: Option<T>) -> Result<(), Invalid> {
-    let value = value.ok_or(Invalid::Value(name))?;
-    if slot.replace(value).is_some() { Err(Invalid::Repeated(name)) } else { Ok(()) }
+fn set_once<T>(name: &'static str, slot: &mut Option<T>, value: Option<T>) -> Result<(), ParameterError> {
+    let value = value.ok_or(ParameterError::InvalidValue(name))?;
+    if slot.replace(value).is_some() { Err(ParameterError::Repeated(name)) } else { Ok(()) }
 }
 
 /// RFC 7692 7.1.1.
@@ -97,7 +101,7 @@ pub(crate) fn accept<'a>(
     offer: impl Iterator<Item = Parameter<'a>>,
     ours: &Deflate,
 ) -> Option<(DeflateParameters, HeaderValue)> {
-    let offer = Stated::read(offer).ok()?;
+    let offer = ParsedParameters::read(offer).ok()?;
     let agreed = DeflateParameters {
         // RFC 7692 7.1.1.1: what was offered must be answered, and may be answered unasked.
         server_no_context_takeover: offer.server_no_context_takeover.is_some()
@@ -118,17 +122,17 @@ pub(crate) fn accept<'a>(
 
     let mut answer = String::from(NAME);
     if agreed.server_no_context_takeover {
-        push(&mut answer, SERVER_NO_CONTEXT_TAKEOVER, None);
+        push_parameter(&mut answer, SERVER_NO_CONTEXT_TAKEOVER, None);
     }
     if agreed.client_no_context_takeover {
-        push(&mut answer, CLIENT_NO_CONTEXT_TAKEOVER, None);
+        push_parameter(&mut answer, CLIENT_NO_CONTEXT_TAKEOVER, None);
     }
     // RFC 7692 7.1.2.1: the answer to an offer that has it has it as well.
     if offer.server_max_window_bits.is_some() || agreed.server_max_window_bits < FULL_WINDOW {
-        push(&mut answer, SERVER_MAX_WINDOW_BITS, Some(agreed.server_max_window_bits));
+        push_parameter(&mut answer, SERVER_MAX_WINDOW_BITS, Some(agreed.server_max_window_bits));
     }
     if agreed.client_max_window_bits < FULL_WINDOW {
-        push(&mut answer, CLIENT_MAX_WINDOW_BITS, Some(agreed.client_max_window_bits));
+        push_parameter(&mut answer, CLIENT_MAX_WINDOW_BITS, Some(agreed.client_max_window_bits));
     }
     HeaderValue::try_from(answer).ok().map(|answer| (agreed, answer))
 }
@@ -138,36 +142,36 @@ pub(crate) fn offer(ours: &Deflate) -> String {
     let limit = |bits: u8| (bits < FULL_WINDOW).then_some(bits);
     let mut offer = String::from(NAME);
     if !ours.receive_takeover {
-        push(&mut offer, SERVER_NO_CONTEXT_TAKEOVER, None);
+        push_parameter(&mut offer, SERVER_NO_CONTEXT_TAKEOVER, None);
     }
     if ours.send_takeover.is_none() {
-        push(&mut offer, CLIENT_NO_CONTEXT_TAKEOVER, None);
+        push_parameter(&mut offer, CLIENT_NO_CONTEXT_TAKEOVER, None);
     }
     if let Some(bits) = limit(ours.receive_window_bits) {
-        push(&mut offer, SERVER_MAX_WINDOW_BITS, Some(bits));
+        push_parameter(&mut offer, SERVER_MAX_WINDOW_BITS, Some(bits));
     }
-    push(&mut offer, CLIENT_MAX_WINDOW_BITS, limit(ours.send_window_bits));
+    push_parameter(&mut offer, CLIENT_MAX_WINDOW_BITS, limit(ours.send_window_bits));
     offer
 }
 
 /// Judges the answer to [`offer`]: what holds from now on, which may be less than the answer allows us.
-pub(crate) fn judge<'a>(
+pub(crate) fn check_answer<'a>(
     answer: impl Iterator<Item = Parameter<'a>>,
     ours: &Deflate,
-) -> Result<DeflateParameters, Invalid> {
-    let answer = Stated::read(answer)?;
+) -> Result<DeflateParameters, ParameterError> {
+    let answer = ParsedParameters::read(answer)?;
     // RFC 7692 7.1.1.1: it was offered.
     if !ours.receive_takeover && answer.server_no_context_takeover.is_none() {
-        return Err(Invalid::NotHonoured(SERVER_NO_CONTEXT_TAKEOVER));
+        return Err(ParameterError::NotHonoured(SERVER_NO_CONTEXT_TAKEOVER));
     }
     // RFC 7692 7.1.2.1: absent, it leaves the server the full window.
     let server_max_window_bits = answer.server_max_window_bits.unwrap_or(FULL_WINDOW);
     if server_max_window_bits > ours.receive_window_bits {
-        return Err(Invalid::NotHonoured(SERVER_MAX_WINDOW_BITS));
+        return Err(ParameterError::NotHonoured(SERVER_MAX_WINDOW_BITS));
     }
     let client_max_window_bits = match answer.client_max_window_bits {
         // RFC 7692 7.1.2.2: only an offer may have it without a value.
-        Some(bits) => bits.ok_or(Invalid::Value(CLIENT_MAX_WINDOW_BITS))?,
+        Some(bits) => bits.ok_or(ParameterError::InvalidValue(CLIENT_MAX_WINDOW_BITS))?,
         None => FULL_WINDOW,
     };
     Ok(DeflateParameters {
@@ -181,7 +185,7 @@ pub(crate) fn judge<'a>(
     })
 }
 
-fn push(text: &mut String, name: &str, bits: Option<u8>) {
+fn push_parameter(text: &mut String, name: &str, bits: Option<u8>) {
     text.push_str("; ");
     text.push_str(name);
     if let Some(bits) = bits {

@@ -14,7 +14,7 @@ use super::head::{self, HeadError, HeadLimits};
 use super::headers::encode_line;
 use super::offer::Offer;
 use super::{ExtraHeaderError, accept_key};
-use crate::deflate::negotiate::{self, Invalid};
+use crate::deflate::negotiate::{self, ParameterError};
 use crate::deflate::{Deflate, DeflateParameters};
 
 /// How many interim responses ([`is_interim`]) a client should skip before it gives up with
@@ -313,13 +313,13 @@ impl fmt::Display for HandshakeError {
 
 impl std::error::Error for HandshakeError {}
 
-impl From<Invalid> for HandshakeError {
-    fn from(invalid: Invalid) -> Self {
+impl From<ParameterError> for HandshakeError {
+    fn from(invalid: ParameterError) -> Self {
         match invalid {
-            Invalid::Unknown => Self::DeflateUnknown,
-            Invalid::Repeated(name) => Self::DeflateRepeated(name),
-            Invalid::Value(name) => Self::DeflateValue(name),
-            Invalid::NotHonoured(name) => Self::DeflateNotHonoured(name),
+            ParameterError::Unknown => Self::DeflateUnknown,
+            ParameterError::Repeated(name) => Self::DeflateRepeated(name),
+            ParameterError::InvalidValue(name) => Self::DeflateValue(name),
+            ParameterError::NotHonoured(name) => Self::DeflateNotHonoured(name),
         }
     }
 }

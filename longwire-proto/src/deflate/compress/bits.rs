@@ -1,16 +1,16 @@
 //! Writing bits, the lowest of each byte first (RFC 1951 3.1.1).
 
 /// Writes into a slice that has at least eight bytes more than it is going to write.
-pub(super) struct Bits<'a> {
+pub(super) struct BitWriter<'a> {
     out: &'a mut [u8],
     at: usize,
     buffer: u64,
     count: u32,
 }
 
-impl<'a> Bits<'a> {
+impl<'a> BitWriter<'a> {
     /// Goes on after `partial`, the low `count` < 8 bits of a byte begun before.
-    pub(super) fn new(out: &'a mut [u8], partial: Partial) -> Self {
+    pub(super) fn new(out: &'a mut [u8], partial: PartialByte) -> Self {
         Self { out, at: 0, buffer: u64::from(partial.bits), count: partial.count }
     }
 
@@ -40,15 +40,15 @@ impl<'a> Bits<'a> {
     }
 
     /// Whole bytes written, and the bits of the byte begun.
-    pub(super) fn end(mut self) -> (usize, Partial) {
+    pub(super) fn finish(mut self) -> (usize, PartialByte) {
         self.flush();
-        (self.at, Partial { bits: self.buffer as u8, count: self.count })
+        (self.at, PartialByte { bits: self.buffer as u8, count: self.count })
     }
 }
 
 /// Bits of a byte that is not complete, unused ones zero.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Partial {
+pub(super) struct PartialByte {
     pub(super) bits: u8,
     pub(super) count: u32,
 }

@@ -3,16 +3,16 @@
 use std::ops::Range;
 
 use super::block::Block;
-use super::matches::{HASHED, Input, Match, hash};
+use super::matches::{HASHED_LENGTH, Input, Match, hash};
 
 /// Matches of four bytes from farther away take more bits than their literals, mostly.
-const NEAR: usize = 256;
+const FOUR_DISTANCE_MAX: usize = 256;
 
 /// Longer matches are taken without a look at the next byte.
-const LAZY: usize = 16;
+const LAZY_MAX: usize = 16;
 
-/// Positions of a match that are entered: what occurs again mostly begins where it began before.
-const ENTERED: usize = 16;
+/// Positions of a match that are inserted: what occurs again mostly begins where it began before.
+const INSERTED_MAX: usize = 16;
 
 /// The last two positions of each hash; their number is known to the compiler.
 type Table<const BUCKETS: usize> = [[u32; 2]; BUCKETS];
@@ -30,8 +30,8 @@ pub(super) const fn entries(len: usize, large: bool) -> usize {
     }
 }
 
-/// As [`Tables::run`](super::matches::Tables::run).
-pub(super) fn run(table: &mut [u32], input: Input<'_>, at: usize, block: &mut Block) -> usize {
+/// As [`MatchTables::find_matches`](super::matches::MatchTables::find_matches).
+pub(super) fn find_matches(table: &mut [u32], input: Input<'_>, at: usize, block: &mut Block) -> usize {
     let (table, _) = table.as_chunks_mut();
     if let Some(table) = table.first_chunk_mut::<LARGE>() {
         find_all(table, input, at, block)
@@ -44,21 +44,21 @@ pub(super) fn run(table: &mut [u32], input: Input<'_>, at: usize, block: &mut Bl
     }
 }
 
-/// Enters a range of positions, as [`run`] does.
-pub(super) fn enter(table: &mut [u32], input: Input<'_>, range: Range<usize>) {
+/// Enters a range of positions, as [`find_matches`] does.
+pub(super) fn insert(table: &mut [u32], input: Input<'_>, range: Range<usize>) {
     let (table, _) = table.as_chunks_mut();
     if let Some(table) = table.first_chunk_mut::<MEDIUM>() {
-        enter_all(table, &input, range);
+        insert_range(table, &input, range);
     } else if let Some(table) = table.first_chunk_mut::<SMALL>() {
-        enter_all(table, &input, range);
+        insert_range(table, &input, range);
     }
 }
 
 #[inline(always)]
-fn enter_all<const BUCKETS: usize>(table: &mut Table<BUCKETS>, input: &Input<'_>, range: Range<usize>) {
-    let end = (range.end + HASHED - 1).min(input.data.len());
+fn insert_range<const BUCKETS: usize>(table: &mut Table<BUCKETS>, input: &Input<'_>, range: Range<usize>) {
+    let end = (range.end + HASHED_LENGTH - 1).min(input.data.len());
     let mut position = input.position(range.start);
-    for word in input.data.get(range.start..end).unwrap_or_default().windows(HASHED) {
+    for word in input.data.get(range.start..end).unwrap_or_default().windows(HASHED_LENGTH) {
         let word = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
         let bucket = &mut table[hash(word, BUCKETS)];
         *bucket = [position, bucket[0]];
@@ -89,11 +89,11 @@ fn compare(input: &Input<'_>, at: usize, word: u32, candidate: usize, best: Matc
         && at - candidate <= input.window
         && input.word(candidate) == Some(word)
         // To be longer than the best, it is the same where that ends.
-        && (best.length < HASHED || input.data.get(candidate + best.length) == input.data.get(at + best.length))
+        && (best.length < HASHED_LENGTH || input.data.get(candidate + best.length) == input.data.get(at + best.length))
     {
-        let length = input.length(at, candidate);
+        let length = input.match_length(at, candidate);
         let distance = at - candidate;
-        if length > best.length && (length > HASHED || distance <= NEAR) {
+        if length > best.length && (length > HASHED_LENGTH || distance <= FOUR_DISTANCE_MAX) {
             return Match { length, distance };
         }
     }
@@ -114,35 +114,35 @@ fn find_all<const BUCKETS: usize>(
             && let Some(word) = input.word(at)
         {
             found = find(table, &input, at, word, Match::NONE);
-            if found.length >= HASHED {
+            if found.length >= HASHED_LENGTH {
                 break;
             }
-            block.count(word as u8);
+            block.count_literal(word as u8);
             at += 1;
         }
-        if found.length < HASHED {
+        if found.length < HASHED_LENGTH {
             for &literal in input.data.get(at..end).unwrap_or_default() {
-                block.count(literal);
+                block.count_literal(literal);
             }
             block.add_literals(end - start);
             return end;
         }
-        let mut entered = at + 1;
-        while found.length < LAZY
-            && let Some(word) = input.word(entered)
+        let mut inserted = at + 1;
+        while found.length < LAZY_MAX
+            && let Some(word) = input.word(inserted)
         {
-            let next = find(table, &input, entered, word, found);
-            entered += 1;
+            let next = find(table, &input, inserted, word, found);
+            inserted += 1;
             if next.length <= found.length {
                 break;
             }
-            block.count(input.data.get(at).copied().unwrap_or(0));
-            at = entered - 1;
+            block.count_literal(input.data.get(at).copied().unwrap_or(0));
+            at = inserted - 1;
             found = next;
         }
-        block.add(at - start, found);
+        block.add_match(at - start, found);
         start = at + found.length;
-        enter_all(table, &input, entered..start.min(entered + ENTERED));
+        insert_range(table, &input, inserted..start.min(inserted + INSERTED_MAX));
         at = start;
         if at >= input.data.len() || block.is_full() {
             return at;

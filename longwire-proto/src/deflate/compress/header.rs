@@ -1,8 +1,8 @@
 //! The header of a dynamic block: the lengths of its codes, compressed themselves (RFC 1951 3.2.7).
 
-use super::bits::Bits;
+use super::bits::BitWriter;
 use super::huffman::Code;
-use super::symbols::{DISTANCES, LITERALS};
+use super::symbols::{DISTANCE_SYMBOLS, LITLEN_SYMBOLS};
 
 /// The longest code of a code length, whose own length is sent in three bits.
 const LENGTH_CODE_LIMIT: usize = 7;
@@ -18,9 +18,9 @@ const LENGTH_EXTRA_BITS: [u32; 32] = {
 };
 
 /// The code lengths at the beginning of a dynamic block (RFC 1951 3.2.7).
-pub(super) struct Header {
+pub(super) struct DynamicHeader {
     /// Symbols of the code length code, and the extra bits that follow them: `extra << 8 | symbol`.
-    symbols: [u16; LITERALS + DISTANCES],
+    symbols: [u16; LITLEN_SYMBOLS + DISTANCE_SYMBOLS],
     count: usize,
     frequencies: [u32; 19],
     code: Code<19>,
@@ -30,10 +30,10 @@ pub(super) struct Header {
     lengths: usize,
 }
 
-impl Header {
+impl DynamicHeader {
     pub(super) const fn new() -> Self {
         Self {
-            symbols: [0; LITERALS + DISTANCES],
+            symbols: [0; LITLEN_SYMBOLS + DISTANCE_SYMBOLS],
             count: 0,
             frequencies: [0; 19],
             code: Code::new(),
@@ -44,7 +44,11 @@ impl Header {
     }
 
     /// Prepares the header for these codes, and tells how many bits it takes.
-    pub(super) fn build(&mut self, literals: &Code<LITERALS>, distances: &Code<DISTANCES>) -> u32 {
+    pub(super) fn build(
+        &mut self,
+        literals: &Code<LITLEN_SYMBOLS>,
+        distances: &Code<DISTANCE_SYMBOLS>,
+    ) -> u32 {
         let last = |symbol: Option<(u16, u8)>| symbol.map_or(0, |(symbol, _)| symbol);
         self.literals = (last(literals.lengths().next_back()) + 1).max(257);
         self.distances = last(distances.lengths().next_back()) + 1;
@@ -110,7 +114,7 @@ impl Header {
     }
 
     #[inline(always)]
-    pub(super) fn write<'a>(&self, mut bits: Bits<'a>) -> Bits<'a> {
+    pub(super) fn write<'a>(&self, mut bits: BitWriter<'a>) -> BitWriter<'a> {
         bits.add(u64::from(self.literals - 257), 5);
         bits.add(u64::from(self.distances - 1), 5);
         bits.add(self.lengths as u64 - 4, 4);

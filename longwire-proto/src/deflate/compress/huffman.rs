@@ -1,7 +1,7 @@
 //! Huffman codes: from how often symbols occur to lengths and codes (RFC 1951 3.2.2).
 
 /// Frequencies below this are sorted by counting, the few above by comparing.
-const COUNTED: usize = 64;
+const CLASSES: usize = 64;
 
 /// Room for the symbols of the largest alphabet, the literals and lengths, and a power of two.
 const LIST: usize = 512;
@@ -131,9 +131,9 @@ static REVERSED: [u8; 256] = {
 
 /// Puts `symbols` in the order of their frequencies, rarest first: `frequency << SYMBOL_BITS | symbol`.
 fn sort<'a>(symbols: &[u16], frequencies: &[u32], sorted: &'a mut [u32; LIST]) -> &'a [u32] {
-    let class = |frequency: u32| (frequency as usize).min(COUNTED - 1);
+    let class = |frequency: u32| (frequency as usize).min(CLASSES - 1);
     let frequency = |symbol: u16| frequencies.get(usize::from(symbol)).copied().unwrap_or(0);
-    let mut ends = [0u16; COUNTED];
+    let mut ends = [0u16; CLASSES];
     for &symbol in symbols {
         ends[class(frequency(symbol))] += 1;
     }
@@ -141,7 +141,7 @@ fn sort<'a>(symbols: &[u16], frequencies: &[u32], sorted: &'a mut [u32; LIST]) -
     for end in &mut ends {
         start += std::mem::replace(end, start);
     }
-    let frequent = usize::from(ends[COUNTED - 1]);
+    let frequent = usize::from(ends[CLASSES - 1]);
     for &symbol in symbols {
         let frequency = frequency(symbol);
         let end = &mut ends[class(frequency)];

@@ -5,14 +5,14 @@
 //! What else is in a table, or has wrapped around, does no harm.
 
 use super::block::Block;
-use super::chains::{self, Links};
+use super::chains::{self, HashChains};
 use super::fast;
 
 /// Matches of this length or more are looked for by the hash of their first bytes.
-pub(super) const HASHED: usize = 4;
+pub(super) const HASHED_LENGTH: usize = 4;
 
 /// The longest match that exists (RFC 1951 3.2.5).
-pub(super) const LONGEST: usize = 258;
+pub(super) const MATCH_MAX: usize = 258;
 
 /// Hashes of three bytes at most: such matches are near, or of no use.
 const THREES_MAX: usize = 4096;
@@ -47,9 +47,9 @@ impl Input<'_> {
 
     /// How many bytes are the same at `at` and at `before`. Not inlined: the search around it needs the registers.
     #[inline(never)]
-    pub(super) fn length(&self, at: usize, before: usize) -> usize {
+    pub(super) fn match_length(&self, at: usize, before: usize) -> usize {
         let here = self.data.get(at..).unwrap_or_default();
-        let here = here.get(..LONGEST).unwrap_or(here);
+        let here = here.get(..MATCH_MAX).unwrap_or(here);
         let there = self.data.get(before..).unwrap_or_default();
         let (heres, here_rest) = here.as_chunks::<8>();
         let (theres, _) = there.as_chunks::<8>();
@@ -74,8 +74,8 @@ pub(super) struct Match {
 }
 
 impl Match {
-    /// So that any match of [`HASHED`] bytes is longer.
-    pub(super) const NONE: Self = Self { length: HASHED - 1, distance: 0 };
+    /// So that any match of [`HASHED_LENGTH`] bytes is longer.
+    pub(super) const NONE: Self = Self { length: HASHED_LENGTH - 1, distance: 0 };
 }
 
 /// A hash of `word` below `entries`, a power of two of at most 2^16.
@@ -84,15 +84,15 @@ pub(super) const fn hash(word: u32, entries: usize) -> usize {
     (word.wrapping_mul(0x9e37_79b1) >> 16) as usize >> (16 - entries.trailing_zeros())
 }
 
-/// How many entries each of the [`Tables`] has, powers of two or none.
+/// How many entries each of the [`MatchTables`] has, powers of two or none.
 #[derive(Clone, Copy, Default, PartialEq)]
-pub(super) struct Sizes {
+pub(super) struct TableSizes {
     fours: usize,
     threes: usize,
     chain: usize,
 }
 
-impl Sizes {
+impl TableSizes {
     /// For `len` bytes of which matches are at most `window` apart; `large` if memory matters less.
     pub(super) const fn of(level: u8, len: usize, window: usize, large: bool) -> Self {
         let len = if len < window { len } else { window };
@@ -113,20 +113,20 @@ impl Sizes {
 
 /// What was seen where. They are allocated when they are used, and grow.
 #[derive(Default)]
-pub(super) struct Tables {
+pub(super) struct MatchTables {
     /// Positions by the hash of four bytes.
     fours: Vec<u32>,
     /// Positions by the hash of three bytes, for [`chains`].
     threes: Vec<u32>,
     /// How far before each position the one before with the same hash is, or 0, for [`chains`].
     chain: Vec<u16>,
-    sizes: Sizes,
+    sizes: TableSizes,
 }
 
-impl Tables {
+impl MatchTables {
     /// Uses these sizes from now on. Tells whether they are others than before, so that nothing that was entered
     /// is found.
-    pub(super) fn reserve(&mut self, sizes: Sizes) -> bool {
+    pub(super) fn set_sizes(&mut self, sizes: TableSizes) -> bool {
         if self.sizes == sizes {
             return false;
         }
@@ -138,24 +138,30 @@ impl Tables {
     }
 
     /// Adds literals and matches for `input` from `at` on to `block` until either ends; tells where.
-    pub(super) fn run(&mut self, level: u8, input: Input<'_>, at: usize, block: &mut Block) -> usize {
+    pub(super) fn find_matches(
+        &mut self,
+        level: u8,
+        input: Input<'_>,
+        at: usize,
+        block: &mut Block,
+    ) -> usize {
         match chains::Effort::of(level) {
-            None => fast::run(self.fours(), input, at, block),
-            Some(effort) => chains::run(self.links(), effort, input, at, block),
+            None => fast::find_matches(self.fours(), input, at, block),
+            Some(effort) => chains::find_matches(self.chains(), effort, input, at, block),
         }
     }
 
     /// Enters the first `len` bytes of `input`.
-    pub(super) fn enter(&mut self, level: u8, input: Input<'_>, len: usize) {
+    pub(super) fn insert(&mut self, level: u8, input: Input<'_>, len: usize) {
         match chains::Effort::of(level) {
-            None => fast::enter(self.fours(), input, 0..len),
-            Some(_) => chains::enter(&mut self.links(), &input, 0..len),
+            None => fast::insert(self.fours(), input, 0..len),
+            Some(_) => chains::insert(&mut self.chains(), &input, 0..len),
         }
     }
 
     /// Bytes allocated.
     #[cfg(test)]
-    pub(super) fn held(&self) -> usize {
+    pub(super) fn allocated(&self) -> usize {
         (self.fours.capacity() + self.threes.capacity()) * size_of::<u32>() + self.chain.capacity() * 2
     }
 
@@ -164,8 +170,8 @@ impl Tables {
     }
 
     /// For [`chains`].
-    fn links(&mut self) -> Links<'_> {
-        Links {
+    fn chains(&mut self) -> HashChains<'_> {
+        HashChains {
             fours: self.fours.get_mut(..self.sizes.fours).unwrap_or_default(),
             threes: self.threes.get_mut(..self.sizes.threes).unwrap_or_default(),
             chain: self.chain.get_mut(..self.sizes.chain).unwrap_or_default(),

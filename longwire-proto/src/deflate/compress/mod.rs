@@ -14,13 +14,13 @@ mod symbols;
 #[cfg(test)]
 mod tests;
 
-use block::{Block, Writer};
-use matches::{Input, Sizes, Tables};
+use block::{Block, BlockWriter};
+use matches::{Input, MatchTables, TableSizes};
 
 /// What the compressions of a thread share.
 pub(crate) struct Compressor {
     /// For messages by themselves.
-    tables: Tables,
+    tables: MatchTables,
     /// Where the next of them begins in the tables.
     position: u32,
     block: Block,
@@ -28,44 +28,50 @@ pub(crate) struct Compressor {
 
 impl Compressor {
     pub(crate) fn new() -> Self {
-        Self { tables: Tables::default(), position: 0, block: Block::new() }
+        Self { tables: MatchTables::default(), position: 0, block: Block::new() }
     }
 
     /// Compresses a message by itself, and appends it to `out` without the four octets that the peer adds
     /// (RFC 7692 7.2.1).
-    pub(crate) fn message(&mut self, payload: &[u8], level: u8, window_bits: u8, out: &mut Vec<u8>) {
+    pub(crate) fn compress_message(&mut self, payload: &[u8], level: u8, window_bits: u8, out: &mut Vec<u8>) {
         let window = 1 << window_bits;
-        self.tables.reserve(Sizes::of(level, payload.len(), window, true));
+        self.tables.set_sizes(TableSizes::of(level, payload.len(), window, true));
         let input = Input { data: payload, base: self.position, window };
-        let mut writer = Writer::new(payload, out);
+        let mut writer = BlockWriter::new(payload, out);
         let mut at = 0;
         while at < payload.len() {
-            at = self.tables.run(level, input, at, &mut self.block);
+            at = self.tables.find_matches(level, input, at, &mut self.block);
             writer.write(&mut self.block, at);
         }
-        writer.end(true);
+        writer.finish(true);
         self.position = input.position(payload.len());
     }
 
     /// Compresses a message, or a piece of one, with reference to what `history` has seen, and appends it to
-    /// `out`. The `last` piece ends as a [`message`](Self::message) does; what is before it can be
+    /// `out`. The `last` piece ends as a [`compress_message`](Self::compress_message) does; what is before it can be
     /// decompressed by itself.
-    pub(crate) fn piece(&mut self, history: &mut History, payload: &[u8], last: bool, out: &mut Vec<u8>) {
-        let mut writer = Writer::new(payload, out);
+    pub(crate) fn compress_piece(
+        &mut self,
+        history: &mut History,
+        payload: &[u8],
+        last: bool,
+        out: &mut Vec<u8>,
+    ) {
+        let mut writer = BlockWriter::new(payload, out);
         let mut rest = payload;
         while !rest.is_empty() {
-            let (mut at, taken) = history.take(rest);
+            let (mut at, taken) = history.append(rest);
             rest = rest.get(taken..).unwrap_or_default();
             let input = Input { data: &history.data, base: history.base, window: history.window() };
             while at < input.data.len() {
-                at = history.tables.run(history.level, input, at, &mut self.block);
+                at = history.tables.find_matches(history.level, input, at, &mut self.block);
                 let done = payload.len() - rest.len() - (input.data.len() - at);
                 if self.block.is_full() || done == payload.len() {
                     writer.write(&mut self.block, done);
                 }
             }
         }
-        writer.end(last);
+        writer.finish(last);
     }
 }
 
@@ -75,7 +81,7 @@ pub(crate) struct History {
     data: Vec<u8>,
     /// The position of the first of them.
     base: u32,
-    tables: Tables,
+    tables: MatchTables,
     level: u8,
     window_bits: u8,
 }
@@ -83,12 +89,12 @@ pub(crate) struct History {
 impl History {
     /// It allocates as it is used.
     pub(crate) fn new(level: u8, window_bits: u8) -> Self {
-        Self { data: Vec::new(), base: 0, tables: Tables::default(), level, window_bits }
+        Self { data: Vec::new(), base: 0, tables: MatchTables::default(), level, window_bits }
     }
 
     /// Bytes that it holds at most.
     pub(crate) const fn size(level: u8, window_bits: u8) -> usize {
-        Self::limit(window_bits) + Self::sizes(level, 1 << window_bits, window_bits).bytes()
+        Self::data_max(window_bits) + Self::table_sizes(level, 1 << window_bits, window_bits).bytes()
     }
 
     /// Forgets what it has seen.
@@ -102,19 +108,19 @@ impl History {
     }
 
     /// Length of `data` at most: the more room behind the window, the more seldom it slides.
-    const fn limit(window_bits: u8) -> usize {
+    const fn data_max(window_bits: u8) -> usize {
         let window = 1 << window_bits;
         window + if window_bits < 11 { 1024 } else { window / 2 }
     }
 
-    /// Sizes of the tables after `len` bytes.
-    const fn sizes(level: u8, len: usize, window_bits: u8) -> Sizes {
-        Sizes::of(level, len, 1 << window_bits, false)
+    /// TableSizes of the tables after `len` bytes.
+    const fn table_sizes(level: u8, len: usize, window_bits: u8) -> TableSizes {
+        TableSizes::of(level, len, 1 << window_bits, false)
     }
 
     /// Remembers what fits of `bytes`; tells where it is in `data`, and how much of it.
-    fn take(&mut self, bytes: &[u8]) -> (usize, usize) {
-        let (limit, window) = (Self::limit(self.window_bits), self.window());
+    fn append(&mut self, bytes: &[u8]) -> (usize, usize) {
+        let (limit, window) = (Self::data_max(self.window_bits), self.window());
         if bytes.len().min(limit - window) > limit - self.data.len() {
             let gone = self.data.len() - window;
             self.data.drain(..gone);
@@ -128,9 +134,9 @@ impl History {
         }
         self.data.extend_from_slice(bytes.get(..taken).unwrap_or_default());
 
-        if self.tables.reserve(Self::sizes(self.level, len, self.window_bits)) {
+        if self.tables.set_sizes(Self::table_sizes(self.level, len, self.window_bits)) {
             let input = Input { data: &self.data, base: self.base, window };
-            self.tables.enter(self.level, input, start);
+            self.tables.insert(self.level, input, start);
         }
         (start, taken)
     }

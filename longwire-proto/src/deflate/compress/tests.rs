@@ -167,7 +167,7 @@ fn zlib(inflate: &mut Inflate, bytes: &[u8], len: usize) -> Vec<u8> {
 
 fn message(compressor: &mut Compressor, payload: &[u8], level: u8, window_bits: u8) -> Vec<u8> {
     let mut out = vec![];
-    compressor.message(payload, level, window_bits, &mut out);
+    compressor.compress_message(payload, level, window_bits, &mut out);
     assert!(out.len() <= bound(payload.len()), "{} of {}", out.len(), payload.len());
     out.extend(TAIL);
     assert!(Reference::new(window_bits).inflate(&out) == payload, "level {level}, {window_bits} bits");
@@ -193,7 +193,7 @@ impl Pair {
 
     fn piece(&mut self, compressor: &mut Compressor, payload: &[u8], last: bool) -> Vec<u8> {
         let mut out = vec![];
-        compressor.piece(&mut self.history, payload, last, &mut out);
+        compressor.compress_piece(&mut self.history, payload, last, &mut out);
         let compressed = out.clone();
         assert!(out.len() <= bound(payload.len()) + if last { 0 } else { 4 });
         if last {
@@ -209,7 +209,7 @@ impl Pair {
 
 impl History {
     fn held(&self) -> usize {
-        self.data.capacity() + self.tables.held()
+        self.data.capacity() + self.tables.allocated()
     }
 }
 
@@ -331,7 +331,7 @@ fn all_kinds_of_blocks() {
     for (name, payload, blocks) in rows {
         let mut reference = Reference::new(15);
         let mut out = vec![];
-        compressor.message(&payload, 1, 15, &mut out);
+        compressor.compress_message(&payload, 1, 15, &mut out);
         out.extend(TAIL);
         assert!(reference.inflate(&out) == payload);
         assert_eq!(reference.blocks, blocks, "{name}");

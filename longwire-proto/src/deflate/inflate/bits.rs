@@ -1,21 +1,21 @@
 //! The input of a call, bit by bit (RFC 1951 3.1.1).
 
-/// The bits that are held, and the input behind them.
-pub(super) struct Bits<'a> {
-    pub(super) held: u64,
+/// The bits that are buffer, and the input behind them.
+pub(super) struct BitReader<'a> {
+    pub(super) buffer: u64,
     /// How many of them count. Those above are zero or what the input has next.
     pub(super) count: u32,
     pub(super) input: &'a [u8],
     pub(super) at: usize,
 }
 
-impl Bits<'_> {
+impl BitReader<'_> {
     /// Reads as much of the input as fits: 56 bits or more, unless it ends.
     #[inline(always)]
     pub(super) fn refill(&mut self) {
-        if !self.refill_at_once() {
+        if !self.refill_word() {
             while self.count < 56 && self.at < self.input.len() {
-                self.held |= u64::from(self.input[self.at]) << self.count;
+                self.buffer |= u64::from(self.input[self.at]) << self.count;
                 self.count += 8;
                 self.at += 1;
             }
@@ -24,9 +24,9 @@ impl Bits<'_> {
 
     /// Does so if eight bytes are left.
     #[inline(always)]
-    pub(super) fn refill_at_once(&mut self) -> bool {
+    pub(super) fn refill_word(&mut self) -> bool {
         let Some(eight) = self.input.get(self.at..).and_then(|rest| rest.first_chunk()) else { return false };
-        self.held |= u64::from_le_bytes(*eight) << self.count;
+        self.buffer |= u64::from_le_bytes(*eight) << self.count;
         self.at += (63 - self.count) as usize / 8;
         self.count |= 56;
         true
@@ -34,7 +34,7 @@ impl Bits<'_> {
 
     #[inline(always)]
     pub(super) fn skip(&mut self, bits: u32) {
-        self.held >>= bits & 63;
+        self.buffer >>= bits & 63;
         self.count -= bits;
     }
 
@@ -47,7 +47,7 @@ impl Bits<'_> {
                 return None;
             }
         }
-        let taken = self.held & ((1 << bits) - 1);
+        let taken = self.buffer & ((1 << bits) - 1);
         self.skip(bits);
         Some(taken as usize)
     }

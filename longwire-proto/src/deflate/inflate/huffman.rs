@@ -6,29 +6,29 @@
 
 use std::sync::LazyLock;
 
-use super::Malformed;
+use super::InflateError;
 
 /// Literals and lengths: 1334 entries are the most that 288 codes of up to 15 bits can need.
-pub(super) type LitLen = Table<2048, 10>;
-/// Distances: 402 entries are the most that 32 codes of up to 15 bits can need.
-pub(super) type Distances = Table<512, 8>;
+pub(super) type LitLenTable = Table<2048, 10>;
+/// DistanceTable: 402 entries are the most that 32 codes of up to 15 bits can need.
+pub(super) type DistanceTable = Table<512, 8>;
 /// The code lengths of the other two, of up to 7 bits.
-pub(super) type Lengths = Table<128, 7>;
+pub(super) type LengthTable = Table<128, 7>;
 
 /// Symbols of the literal and length code (RFC 1951 3.2.6).
 const LITLEN_SYMBOLS: usize = 288;
 /// Symbols of the distance code (RFC 1951 3.2.6).
 const DISTANCE_SYMBOLS: usize = 32;
 /// The end of a block (RFC 1951 3.2.5).
-const END: usize = 256;
+const END_OF_BLOCK: usize = 256;
 /// The longest code.
 const CODE_MAX: usize = 15;
 
 /// A symbol that has a code, and how many bits that has.
 #[derive(Clone, Copy)]
-pub(super) struct Coded(u16);
+pub(super) struct SymbolLength(u16);
 
-impl Coded {
+impl SymbolLength {
     pub(super) const fn new(symbol: usize, length: u8) -> Self {
         Self((symbol as u16) << 4 | length as u16)
     }
@@ -67,7 +67,7 @@ impl Entry {
     }
 
     /// This one, with a code of `bits`.
-    const fn coded(self, bits: usize) -> Self {
+    const fn with_code(self, bits: usize) -> Self {
         Self(self.0 + ((bits as u32) << 8 | bits as u32))
     }
 
@@ -101,7 +101,7 @@ impl Entry {
         self.0 & Self::INVALID != 0
     }
 
-    /// Bits that it takes from the stream. As a byte, which is free where a shift wraps at 64 anyway.
+    /// BitReader that it takes from the stream. As a byte, which is free where a shift wraps at 64 anyway.
     #[inline(always)]
     pub(super) const fn bits(self) -> u32 {
         self.0 & 0xff
@@ -124,13 +124,13 @@ impl Entry {
 #[derive(Clone)]
 pub(super) struct Table<const SIZE: usize, const PRIMARY: u32>([Entry; SIZE]);
 
-impl Lengths {
+impl LengthTable {
     /// The code of the code lengths.
-    pub(super) fn build_lengths(&mut self, lengths: &[u8; 19]) -> Result<(), Malformed> {
-        let mut coded = [Coded::new(0, 0); 19];
+    pub(super) fn build_lengths(&mut self, lengths: &[u8; 19]) -> Result<(), InflateError> {
+        let mut coded = [SymbolLength::new(0, 0); 19];
         let mut known = 0;
         for (symbol, &length) in lengths.iter().enumerate().filter(|&(_, &length)| length != 0) {
-            coded[known] = Coded::new(symbol, length);
+            coded[known] = SymbolLength::new(symbol, length);
             known += 1;
         }
         self.build(&coded[..known], 0, &LENGTH_MEANINGS, false)
@@ -149,13 +149,13 @@ impl<const SIZE: usize, const PRIMARY: u32> Table<SIZE, PRIMARY> {
 
     /// The entry for the next bits, which may be a link.
     #[inline(always)]
-    pub(super) const fn first(&self, stream: u64) -> Entry {
+    pub(super) const fn lookup(&self, stream: u64) -> Entry {
         self.0[stream as usize & Self::MASK]
     }
 
     /// The entry where a link leads to, for the bits behind it.
     #[inline(always)]
-    pub(super) const fn second(&self, link: Entry, stream: u64) -> Entry {
+    pub(super) const fn lookup_second(&self, link: Entry, stream: u64) -> Entry {
         let within = stream as usize & ((1 << (link.0 >> 8 & 15)) - 1);
         self.0[((link.0 >> 16) as usize + within) & (SIZE - 1)]
     }
@@ -164,11 +164,11 @@ impl<const SIZE: usize, const PRIMARY: u32> Table<SIZE, PRIMARY> {
     /// for `meanings[n]`.
     fn build(
         &mut self,
-        coded: &[Coded],
+        coded: &[SymbolLength],
         first: usize,
         meanings: &[Entry],
         may_be_incomplete: bool,
-    ) -> Result<(), Malformed> {
+    ) -> Result<(), InflateError> {
         let mut counts = [0_u16; CODE_MAX + 1];
         for coded in coded {
             counts[coded.length()] += 1;
@@ -181,16 +181,16 @@ impl<const SIZE: usize, const PRIMARY: u32> Table<SIZE, PRIMARY> {
         for (&count, begin) in counts.iter().zip(&mut begin).skip(1) {
             *begin = used;
             used += count;
-            free = (free * 2).checked_sub(u32::from(count)).ok_or(Malformed::Oversubscribed)?;
+            free = (free * 2).checked_sub(u32::from(count)).ok_or(InflateError::Oversubscribed)?;
         }
-        let meaning = |coded: Coded| meanings[coded.symbol() - first];
+        let meaning = |coded: SymbolLength| meanings[coded.symbol() - first];
         if free != 0 {
             // RFC 1951 3.2.7: a single distance has a code of one bit, and none has no bits at all. As zlib does,
             // a block with nothing but its end may have a code of one bit, too.
             if !may_be_incomplete || used != counts[1] {
-                return Err(Malformed::Incomplete);
+                return Err(InflateError::Incomplete);
             }
-            let zero = coded.first().map_or(Entry::NONE, |&single| meaning(single).coded(1));
+            let zero = coded.first().map_or(Entry::NONE, |&single| meaning(single).with_code(1));
             // Nothing leads behind them. Blocks without content are short: each should cost little, too.
             let (pairs, _) = self.0[..=Self::MASK].as_chunks_mut();
             pairs.fill([zero, Entry::NONE]);
@@ -217,8 +217,8 @@ impl<const SIZE: usize, const PRIMARY: u32> Table<SIZE, PRIMARY> {
             self.0.copy_within(..half, half);
             let (these, rest) = sorted.split_at(count as usize);
             for meaning in these {
-                self.0[code & Self::MASK] = meaning.coded(length);
-                code = following(code, length);
+                self.0[code & Self::MASK] = meaning.with_code(length);
+                code = next_code(code, length);
             }
             sorted = rest;
         }
@@ -245,16 +245,16 @@ impl<const SIZE: usize, const PRIMARY: u32> Table<SIZE, PRIMARY> {
                 }
                 let Some(meaning) = sorted.next() else { return };
                 for at in (start + (code >> PRIMARY)..end).step_by(1 << behind) {
-                    self.0[at] = meaning.coded(behind);
+                    self.0[at] = meaning.with_code(behind);
                 }
-                code = following(code, length);
+                code = next_code(code, length);
             }
         }
     }
 }
 
 /// The code behind `code` of the same length: one more, with the bits reversed. There is none behind the last one.
-fn following(code: usize, length: usize) -> usize {
+fn next_code(code: usize, length: usize) -> usize {
     let zeros = !code & ((1 << length) - 1);
     let highest = 1_usize << (zeros | 1).ilog2();
     code & (highest - 1) | highest
@@ -315,21 +315,21 @@ const fn distance_meanings() -> [Entry; DISTANCE_SYMBOLS] {
 /// The codes of a block.
 #[derive(Clone)]
 pub(super) struct Codes {
-    pub(super) litlen: LitLen,
-    pub(super) distances: Distances,
+    pub(super) litlen: LitLenTable,
+    pub(super) distances: DistanceTable,
 }
 
 impl Codes {
     pub(super) const fn new() -> Self {
-        Self { litlen: LitLen::new(), distances: Distances::new() }
+        Self { litlen: LitLenTable::new(), distances: DistanceTable::new() }
     }
 
     /// Builds the codes of the symbols that have one: of literals and lengths, which are less than `litlens`, and of
     /// distances, which count from there (RFC 1951 3.2.7).
-    pub(super) fn build(&mut self, coded: &[Coded], litlens: usize) -> Result<(), Malformed> {
+    pub(super) fn build(&mut self, coded: &[SymbolLength], litlens: usize) -> Result<(), InflateError> {
         let (litlen, distances) = coded.split_at(coded.partition_point(|coded| coded.symbol() < litlens));
-        if !litlen.iter().any(|coded| coded.symbol() == END) {
-            return Err(Malformed::NoEnd);
+        if !litlen.iter().any(|coded| coded.symbol() == END_OF_BLOCK) {
+            return Err(InflateError::NoEnd);
         }
         self.litlen.build(litlen, 0, &LITLEN_MEANINGS, true)?;
         self.distances.build(distances, litlens, &DISTANCE_MEANINGS, true)
@@ -338,14 +338,14 @@ impl Codes {
 
 /// The fixed codes (RFC 1951 3.2.6).
 pub(super) static FIXED: LazyLock<Codes> = LazyLock::new(|| {
-    let coded: [Coded; LITLEN_SYMBOLS + DISTANCE_SYMBOLS] = std::array::from_fn(|symbol| {
+    let coded: [SymbolLength; LITLEN_SYMBOLS + DISTANCE_SYMBOLS] = std::array::from_fn(|symbol| {
         let length = match symbol {
             144..256 => 9,
             256..280 => 7,
             LITLEN_SYMBOLS.. => 5,
             _ => 8,
         };
-        Coded::new(symbol, length)
+        SymbolLength::new(symbol, length)
     });
     let mut codes = Codes::new();
     // Both are complete.

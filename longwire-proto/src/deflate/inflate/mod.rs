@@ -3,9 +3,9 @@
 //! [`Inflater`] knows nothing of frames: it is fed the payload of a message in pieces, and holds the last
 //! bytes that were decoded, into which the stream refers back.
 
-use bits::Bits;
-use huffman::{Coded, Codes, FIXED, Lengths};
-use output::{LITERALS, Output, SYMBOL_ROOM};
+use bits::BitReader;
+use huffman::{Codes, FIXED, LengthTable, SymbolLength};
+use output::{LITERALS_IN_A_ROW, Output, SYMBOL_ROOM};
 
 mod bits;
 mod huffman;
@@ -21,7 +21,7 @@ const LENGTH_ORDER: [usize; 19] = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 
 
 /// Why a stream cannot be decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Malformed {
+pub(crate) enum InflateError {
     /// A block of type 3 (RFC 1951 3.2.3).
     BlockType,
     /// The length of a stored block does not agree with its complement (RFC 1951 3.2.4).
@@ -36,7 +36,7 @@ pub(crate) enum Malformed {
     Oversubscribed,
     /// Fewer codes than bits tell apart (RFC 1951 3.2.2).
     Incomplete,
-    /// Bits that are no code, or a code that stands for nothing (RFC 1951 3.2.6).
+    /// BitReader that are no code, or a code that stands for nothing (RFC 1951 3.2.6).
     Symbol,
     /// A distance beyond the window, or beyond all that was decoded (RFC 1951 3.2.5, RFC 7692 7.1.2).
     Distance,
@@ -55,7 +55,7 @@ pub(crate) struct Progress {
 
 /// What comes next in the stream.
 #[derive(Clone, Copy, Debug)]
-enum State {
+enum Stage {
     /// A block.
     Block,
     /// The length of a stored block.
@@ -75,20 +75,20 @@ enum State {
 }
 
 /// Why decoding pauses.
-enum Pause {
-    Input,
-    Limit,
+enum StopReason {
+    NeedsInput,
+    LimitReached,
 }
 
 /// Decodes one message at a time. The tables belong to the thread: only the [`window`](Self::window) is kept
 /// for a connection.
 pub(crate) struct Inflater {
-    state: State,
+    state: Stage,
     /// Bits of the stream that were read but not decoded, the next one lowest.
-    held: u64,
-    held_bits: u32,
+    bit_buffer: u64,
+    bit_count: u32,
     /// The first byte of the next input has been read already.
-    ahead: bool,
+    read_ahead: bool,
     /// BFINAL of the block under way, or of the last one.
     final_block: bool,
     /// The block under way has the fixed codes.
@@ -103,9 +103,9 @@ pub(crate) struct Inflater {
     /// The last one.
     length: u8,
     length_lengths: [u8; 19],
-    length_code: Lengths,
+    length_code: LengthTable,
     /// The symbols that have a code, and how many they are.
-    coded: [Coded; LITLENS_MAX + DISTANCES_MAX],
+    coded: [SymbolLength; LITLENS_MAX + DISTANCES_MAX],
     coded_known: usize,
     dynamic: Codes,
     window: Vec<u8>,
@@ -118,10 +118,10 @@ pub(crate) struct Inflater {
 impl Inflater {
     pub(crate) fn new() -> Self {
         Self {
-            state: State::Block,
-            held: 0,
-            held_bits: 0,
-            ahead: false,
+            state: Stage::Block,
+            bit_buffer: 0,
+            bit_count: 0,
+            read_ahead: false,
             final_block: false,
             fixed: false,
             litlens: 0,
@@ -130,8 +130,8 @@ impl Inflater {
             known: 0,
             length: 0,
             length_lengths: [0; 19],
-            length_code: Lengths::new(),
-            coded: [Coded::new(0, 0); LITLENS_MAX + DISTANCES_MAX],
+            length_code: LengthTable::new(),
+            coded: [SymbolLength::new(0, 0); LITLENS_MAX + DISTANCES_MAX],
             coded_known: 0,
             dynamic: Codes::new(),
             window: Vec::new(),
@@ -143,11 +143,11 @@ impl Inflater {
     /// A message begins. Its distances reach at most `1 << window_bits` back, into what
     /// [`window`](Self::window) holds and what is decoded. With `takeover` the window is there when it has ended,
     /// too.
-    pub(crate) fn begin(&mut self, window_bits: u8, takeover: bool) {
-        self.state = State::Block;
-        self.held = 0;
-        self.held_bits = 0;
-        self.ahead = false;
+    pub(crate) fn begin_message(&mut self, window_bits: u8, takeover: bool) {
+        self.state = Stage::Block;
+        self.bit_buffer = 0;
+        self.bit_count = 0;
+        self.read_ahead = false;
         self.final_block = false;
         self.window_size = 1 << window_bits.min(15);
         self.takeover = takeover;
@@ -170,10 +170,11 @@ impl Inflater {
         last: bool,
         limit: usize,
         out: &mut Vec<u8>,
-    ) -> Result<Progress, Malformed> {
-        let ahead = self.ahead && !input.is_empty();
-        self.ahead &= input.is_empty();
-        let mut bits = Bits { held: self.held, count: self.held_bits, input, at: ahead.into() };
+    ) -> Result<Progress, InflateError> {
+        let read_ahead = self.read_ahead && !input.is_empty();
+        self.read_ahead &= input.is_empty();
+        let mut bits =
+            BitReader { buffer: self.bit_buffer, count: self.bit_count, input, at: read_ahead.into() };
         let start = out.len();
         // Without input there is nothing that could be left for the next call.
         let limit = if input.is_empty() { usize::MAX } else { start.saturating_add(limit.max(1)) };
@@ -185,22 +186,22 @@ impl Inflater {
         out.truncate(end);
         self.window = window;
 
-        let more = matches!(paused?, Pause::Limit);
+        let more = matches!(paused?, StopReason::LimitReached);
         // Of a message that came whole and is not referred to nothing is copied.
         if more || !last || self.takeover {
-            self.remember(&out[start..]);
+            self.keep_window(&out[start..]);
         }
         if more {
             bits.give_back();
             if bits.at == input.len() {
                 bits.at -= 1;
-                self.ahead = true;
+                self.read_ahead = true;
             }
-        } else if last && !self.may_end(&bits) {
-            return Err(Malformed::End);
+        } else if last && !self.is_complete(&bits) {
+            return Err(InflateError::End);
         }
-        self.held = bits.held & ((1 << bits.count) - 1);
-        self.held_bits = bits.count;
+        self.bit_buffer = bits.buffer & ((1 << bits.count) - 1);
+        self.bit_count = bits.count;
         Ok(Progress { consumed: bits.at, more })
     }
 
@@ -209,16 +210,16 @@ impl Inflater {
     ///
     /// A block with BFINAL ends the stream by itself (RFC 1951 3.2.3). Some senders leave the header of the empty
     /// block out then; nothing is missing.
-    const fn may_end(&self, bits: &Bits<'_>) -> bool {
+    const fn is_complete(&self, bits: &BitReader<'_>) -> bool {
         match self.state {
-            State::StoredLength => bits.count == 0,
-            State::Block => self.final_block && bits.count == 0,
+            Stage::StoredLength => bits.count == 0,
+            Stage::Block => self.final_block && bits.count == 0,
             _ => false,
         }
     }
 
     /// Keeps the end of what was decoded.
-    fn remember(&mut self, decoded: &[u8]) {
+    fn keep_window(&mut self, decoded: &[u8]) {
         let size = self.window_size;
         let decoded = &decoded[decoded.len().saturating_sub(size)..];
         // A quarter more is kept: the window is not moved for each message.
@@ -236,75 +237,84 @@ impl Inflater {
     }
 
     /// Decodes until the input ends or the limit is reached.
-    fn decode(&mut self, bits: &mut Bits<'_>, output: &mut Output<'_>) -> Result<Pause, Malformed> {
+    fn decode(
+        &mut self,
+        bits: &mut BitReader<'_>,
+        output: &mut Output<'_>,
+    ) -> Result<StopReason, InflateError> {
         loop {
             if output.at >= output.limit {
-                return Ok(Pause::Limit);
+                return Ok(StopReason::LimitReached);
             }
             let done = match self.state {
-                State::Block => self.block(bits)?,
-                State::StoredLength => self.stored_length(bits)?,
-                State::Stored(left) => self.stored(bits, output, left),
-                State::Counts => self.counts(bits)?,
-                State::LengthLengths => self.length_lengths(bits)?,
-                State::Lengths => self.lengths(bits)?,
-                State::Symbol => {
+                Stage::Block => self.read_block_header(bits)?,
+                Stage::StoredLength => self.read_stored_length(bits)?,
+                Stage::Stored(left) => self.copy_stored(bits, output, left),
+                Stage::Counts => self.read_counts(bits)?,
+                Stage::LengthLengths => self.read_length_lengths(bits)?,
+                Stage::Lengths => self.read_lengths(bits)?,
+                Stage::Symbol => {
                     output.make_room(bits.input.len() - bits.at);
                     if bits.input.len() - bits.at >= 8 {
-                        self.symbols(bits, output)?;
+                        self.decode_fast(bits, output)?;
                         if output.at >= output.limit {
                             continue;
                         }
                     }
-                    self.symbol(bits, output)?
+                    self.decode_symbol(bits, output)?
                 }
-                State::Distance(length) => self.distance(bits, output, length)?,
+                Stage::Distance(length) => self.decode_distance(bits, output, length)?,
             };
             if done.is_none() {
-                return Ok(Pause::Input);
+                return Ok(StopReason::NeedsInput);
             }
         }
     }
 
     /// RFC 1951 3.2.3.
-    fn block(&mut self, bits: &mut Bits<'_>) -> Result<Option<()>, Malformed> {
+    fn read_block_header(&mut self, bits: &mut BitReader<'_>) -> Result<Option<()>, InflateError> {
         let Some(header) = bits.take(3) else { return Ok(None) };
         self.final_block = header & 1 != 0;
         self.state = match header >> 1 {
             0 => {
                 bits.align();
-                State::StoredLength
+                Stage::StoredLength
             }
             1 => {
                 self.fixed = true;
-                State::Symbol
+                Stage::Symbol
             }
-            2 => State::Counts,
-            _ => return Err(Malformed::BlockType),
+            2 => Stage::Counts,
+            _ => return Err(InflateError::BlockType),
         };
         Ok(Some(()))
     }
 
     /// RFC 7692 7.2.1: behind a block with BFINAL the next one begins with a byte, and refers back as any other.
-    fn end_block(&mut self, bits: &mut Bits<'_>) {
+    fn end_block(&mut self, bits: &mut BitReader<'_>) {
         if self.final_block {
             bits.align();
         }
-        self.state = State::Block;
+        self.state = Stage::Block;
     }
 
     /// RFC 1951 3.2.4.
-    fn stored_length(&mut self, bits: &mut Bits<'_>) -> Result<Option<()>, Malformed> {
+    fn read_stored_length(&mut self, bits: &mut BitReader<'_>) -> Result<Option<()>, InflateError> {
         let Some(lengths) = bits.take(32) else { return Ok(None) };
         let length = lengths & 0xffff;
         if lengths >> 16 != length ^ 0xffff {
-            return Err(Malformed::StoredLength);
+            return Err(InflateError::StoredLength);
         }
-        self.state = State::Stored(length);
+        self.state = Stage::Stored(length);
         Ok(Some(()))
     }
 
-    fn stored(&mut self, bits: &mut Bits<'_>, output: &mut Output<'_>, mut left: usize) -> Option<()> {
+    fn copy_stored(
+        &mut self,
+        bits: &mut BitReader<'_>,
+        output: &mut Output<'_>,
+        mut left: usize,
+    ) -> Option<()> {
         output.bytes.truncate(output.at);
         while left != 0 && bits.count != 0 && output.at < output.limit {
             output.bytes.push(bits.take(8)? as u8);
@@ -313,7 +323,7 @@ impl Inflater {
         }
         if bits.count == 0 {
             // What is not counted was of this input.
-            bits.held = 0;
+            bits.buffer = 0;
             let rest = &bits.input[bits.at..];
             let copied = &rest[..rest.len().min(left).min(output.limit - output.at)];
             output.bytes.extend_from_slice(copied);
@@ -321,7 +331,7 @@ impl Inflater {
             bits.at += copied.len();
             left -= copied.len();
         }
-        self.state = State::Stored(left);
+        self.state = Stage::Stored(left);
         if left == 0 {
             self.end_block(bits);
         } else if output.at < output.limit {
@@ -331,22 +341,22 @@ impl Inflater {
     }
 
     /// RFC 1951 3.2.7, as all of the next ones.
-    fn counts(&mut self, bits: &mut Bits<'_>) -> Result<Option<()>, Malformed> {
+    fn read_counts(&mut self, bits: &mut BitReader<'_>) -> Result<Option<()>, InflateError> {
         let Some(counts) = bits.take(14) else { return Ok(None) };
         self.litlens = (counts & 31) + 257;
         let distances = (counts >> 5 & 31) + 1;
         self.length_codes = (counts >> 10) + 4;
         if self.litlens > LITLENS_MAX || distances > DISTANCES_MAX {
-            return Err(Malformed::Codes);
+            return Err(InflateError::Codes);
         }
         self.codes = self.litlens + distances;
         self.known = 0;
         self.length_lengths = [0; 19];
-        self.state = State::LengthLengths;
+        self.state = Stage::LengthLengths;
         Ok(Some(()))
     }
 
-    fn length_lengths(&mut self, bits: &mut Bits<'_>) -> Result<Option<()>, Malformed> {
+    fn read_length_lengths(&mut self, bits: &mut BitReader<'_>) -> Result<Option<()>, InflateError> {
         for &symbol in &LENGTH_ORDER[self.known..self.length_codes] {
             let Some(length) = bits.take(3) else { return Ok(None) };
             self.length_lengths[symbol] = length as u8;
@@ -356,25 +366,25 @@ impl Inflater {
         self.known = 0;
         self.length = 0;
         self.coded_known = 0;
-        self.state = State::Lengths;
+        self.state = Stage::Lengths;
         Ok(Some(()))
     }
 
-    fn lengths(&mut self, bits: &mut Bits<'_>) -> Result<Option<()>, Malformed> {
+    fn read_lengths(&mut self, bits: &mut BitReader<'_>) -> Result<Option<()>, InflateError> {
         while self.known < self.codes {
             // A code of 7 bits and as many more.
             if bits.count < 14 {
                 bits.refill();
             }
-            let entry = self.length_code.first(bits.held);
+            let entry = self.length_code.lookup(bits.buffer);
             if entry.bits() > bits.count {
                 return Ok(None);
             }
-            let (symbol, stream) = (entry.symbol(), bits.held);
+            let (symbol, stream) = (entry.symbol(), bits.buffer);
             bits.skip(entry.bits());
             if symbol < 16 {
                 self.length = symbol;
-                self.coded[self.coded_known] = Coded::new(self.known, symbol);
+                self.coded[self.coded_known] = SymbolLength::new(self.known, symbol);
                 self.coded_known += usize::from(symbol != 0);
                 self.known += 1;
                 continue;
@@ -382,14 +392,14 @@ impl Inflater {
             let added = entry.number(stream) - usize::from(symbol);
             let times = if symbol == 18 { 11 + added } else { 3 + added };
             if times > self.codes - self.known || (symbol == 16 && self.known == 0) {
-                return Err(Malformed::Repeat);
+                return Err(InflateError::Repeat);
             }
             if symbol != 16 {
                 self.length = 0;
             } else if self.length != 0 {
                 let repeated = self.coded[self.coded_known..].iter_mut().zip(self.known..);
                 for (coded, symbol) in repeated.take(times) {
-                    *coded = Coded::new(symbol, self.length);
+                    *coded = SymbolLength::new(symbol, self.length);
                 }
                 self.coded_known += times;
             }
@@ -397,23 +407,27 @@ impl Inflater {
         }
         self.dynamic.build(&self.coded[..self.coded_known], self.litlens)?;
         self.fixed = false;
-        self.state = State::Symbol;
+        self.state = Stage::Symbol;
         Ok(Some(()))
     }
 
     /// The next symbol (RFC 1951 3.2.3).
-    fn symbol(&mut self, bits: &mut Bits<'_>, output: &mut Output<'_>) -> Result<Option<()>, Malformed> {
-        let State::Symbol = self.state else { return Ok(Some(())) };
+    fn decode_symbol(
+        &mut self,
+        bits: &mut BitReader<'_>,
+        output: &mut Output<'_>,
+    ) -> Result<Option<()>, InflateError> {
+        let Stage::Symbol = self.state else { return Ok(Some(())) };
         let table = if self.fixed { &FIXED.litlen } else { &self.dynamic.litlen };
         bits.refill();
-        let mut entry = table.first(bits.held);
+        let mut entry = table.lookup(bits.buffer);
         if entry.bits() > bits.count {
             return Ok(None);
         }
         let mut linked = 0;
         if entry.is_link() {
             linked = entry.bits();
-            entry = table.second(entry, bits.held >> linked);
+            entry = table.lookup_second(entry, bits.buffer >> linked);
             if linked + entry.bits() > bits.count {
                 return Ok(None);
             }
@@ -421,77 +435,81 @@ impl Inflater {
         bits.skip(linked);
         if entry.is_literal() {
             let mut target = output.target();
-            target.literal(entry.symbol());
+            target.push_literal(entry.symbol());
             output.at = target.at;
         } else if entry.is_invalid() {
-            return Err(Malformed::Symbol);
+            return Err(InflateError::Symbol);
         } else if entry.is_end() {
             bits.skip(entry.bits());
             self.end_block(bits);
             return Ok(Some(()));
         } else {
-            self.state = State::Distance(entry.number(bits.held));
+            self.state = Stage::Distance(entry.number(bits.buffer));
         }
         bits.skip(entry.bits());
         Ok(Some(()))
     }
 
-    fn distance(
+    fn decode_distance(
         &mut self,
-        bits: &mut Bits<'_>,
+        bits: &mut BitReader<'_>,
         output: &mut Output<'_>,
         length: usize,
-    ) -> Result<Option<()>, Malformed> {
+    ) -> Result<Option<()>, InflateError> {
         let table = if self.fixed { &FIXED.distances } else { &self.dynamic.distances };
         bits.refill();
-        let mut entry = table.first(bits.held);
+        let mut entry = table.lookup(bits.buffer);
         if entry.bits() > bits.count {
             return Ok(None);
         }
         let mut linked = 0;
         if entry.is_link() {
             linked = entry.bits();
-            entry = table.second(entry, bits.held >> linked);
+            entry = table.lookup_second(entry, bits.buffer >> linked);
             if linked + entry.bits() > bits.count {
                 return Ok(None);
             }
         }
         bits.skip(linked);
         if entry.is_invalid() {
-            return Err(Malformed::Symbol);
+            return Err(InflateError::Symbol);
         }
         output.make_room(bits.input.len() - bits.at);
         let mut target = output.target();
-        target.repeat(entry.number(bits.held), length)?;
+        target.copy_match(entry.number(bits.buffer), length)?;
         output.at = target.at;
         bits.skip(entry.bits());
-        self.state = State::Symbol;
+        self.state = Stage::Symbol;
         Ok(Some(()))
     }
 
-    /// Decodes symbols while there is plenty of input and room, and the limit is far: [`symbol`](Self::symbol)
-    /// and [`distance`](Self::distance) go on where it stops, be it at the end of the block or at an error.
-    fn symbols(&mut self, bits: &mut Bits<'_>, output: &mut Output<'_>) -> Result<(), Malformed> {
+    /// Decodes symbols while there is plenty of input and room, and the limit is far: [`decode_symbol`](Self::decode_symbol)
+    /// and [`decode_distance`](Self::decode_distance) go on where it stops, be it at the end of the block or at an error.
+    fn decode_fast(&mut self, bits: &mut BitReader<'_>, output: &mut Output<'_>) -> Result<(), InflateError> {
         let codes = if self.fixed { &*FIXED } else { &self.dynamic };
-        let end = output.bytes.len().saturating_sub(SYMBOL_ROOM).min(output.limit.saturating_sub(LITERALS));
+        let end = output
+            .bytes
+            .len()
+            .saturating_sub(SYMBOL_ROOM)
+            .min(output.limit.saturating_sub(LITERALS_IN_A_ROW));
         // They stay in registers.
-        let mut local = Bits { ..*bits };
+        let mut local = BitReader { ..*bits };
         let mut target = output.target();
-        while target.at < end && local.refill_at_once() {
+        while target.at < end && local.refill_word() {
             // 56 bits are two literals of the first table, at most 20, a length of 20, and some of the distance.
-            let mut entry = codes.litlen.first(local.held);
+            let mut entry = codes.litlen.lookup(local.buffer);
             if entry.is_literal() {
                 local.skip(entry.bits());
-                target.literal(entry.symbol());
-                entry = codes.litlen.first(local.held);
+                target.push_literal(entry.symbol());
+                entry = codes.litlen.lookup(local.buffer);
                 if entry.is_literal() {
                     local.skip(entry.bits());
-                    target.literal(entry.symbol());
-                    entry = codes.litlen.first(local.held);
+                    target.push_literal(entry.symbol());
+                    entry = codes.litlen.lookup(local.buffer);
                 }
             }
             if entry.is_link() {
-                let second = codes.litlen.second(entry, local.held >> entry.bits());
+                let second = codes.litlen.lookup_second(entry, local.buffer >> entry.bits());
                 if second.is_special() {
                     break;
                 }
@@ -500,31 +518,31 @@ impl Inflater {
             }
             if entry.is_literal() {
                 local.skip(entry.bits());
-                target.literal(entry.symbol());
+                target.push_literal(entry.symbol());
                 continue;
             }
             if entry.is_special() {
                 break;
             }
-            let length = entry.number(local.held);
+            let length = entry.number(local.buffer);
             local.skip(entry.bits());
 
             // A distance is a code of 15 bits and 13 more.
-            if local.count < 28 && !local.refill_at_once() {
-                self.state = State::Distance(length);
+            if local.count < 28 && !local.refill_word() {
+                self.state = Stage::Distance(length);
                 break;
             }
-            let mut entry = codes.distances.first(local.held);
+            let mut entry = codes.distances.lookup(local.buffer);
             if entry.is_special() {
-                let second = codes.distances.second(entry, local.held >> entry.bits());
+                let second = codes.distances.lookup_second(entry, local.buffer >> entry.bits());
                 if !entry.is_link() || second.is_special() {
-                    self.state = State::Distance(length);
+                    self.state = Stage::Distance(length);
                     break;
                 }
                 local.skip(entry.bits());
                 entry = second;
             }
-            target.repeat(entry.number(local.held), length)?;
+            target.copy_match(entry.number(local.buffer), length)?;
             local.skip(entry.bits());
         }
         output.at = target.at;

@@ -1,7 +1,9 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use zlib_rs::{Deflate, DeflateConfig, DeflateFlush, Inflate, InflateError, InflateFlush, Method, Status};
+use zlib_rs::{
+    Deflate, DeflateConfig, DeflateFlush, Inflate, InflateError as ZlibError, InflateFlush, Method, Status,
+};
 
 use super::output::MATCH_MAX;
 use super::*;
@@ -113,9 +115,9 @@ fn message(
     window_bits: u8,
     piece: usize,
     limit: usize,
-) -> Result<Vec<u8>, Malformed> {
+) -> Result<Vec<u8>, InflateError> {
     let mut out = Vec::new();
-    inflater.begin(window_bits, true);
+    inflater.begin_message(window_bits, true);
     let (mut at, mut end) = (0, piece.min(bytes.len()));
     loop {
         let (before, given) = (out.len(), end - at);
@@ -136,7 +138,7 @@ fn message(
 }
 
 /// However it is fed.
-fn in_all_ways(name: &str, bytes: &[u8], expected: &Result<Vec<u8>, Malformed>) {
+fn in_all_ways(name: &str, bytes: &[u8], expected: &Result<Vec<u8>, InflateError>) {
     let limits = match expected {
         Ok(out) if out.len() > 400 => vec![1, 2, 3, 258, 5000, out.len() - 1, out.len(), usize::MAX],
         _ => (1..=400).chain([usize::MAX]).collect(),
@@ -255,8 +257,8 @@ fn streams_that_are_not() {
     let header = |codes: &[usize]| {
         codes.iter().fold(start().bits(4, 3).bits(0, 14), |writer, &length| writer.bits(length, 3))
     };
-    use Malformed::*;
-    let rows: &[(&str, Vec<u8>, Malformed)] = &[
+    use InflateError::*;
+    let rows: &[(&str, Vec<u8>, InflateError)] = &[
         ("type 3", start().bits(6, 3).bytes, BlockType),
         ("type 3, final", start().bits(7, 3).bytes, BlockType),
         ("complement", vec![0, 1, 0, 0xfe, 0xfe, 1, 0], StoredLength),
@@ -345,7 +347,7 @@ fn distances_reach_to_the_end_of_the_window_and_no_further() {
                 let mut expected = history.clone();
                 (0..40).for_each(|_| expected.push(expected[expected.len() - distance]));
                 let expected =
-                    if legal { Ok(expected.split_off(history.len())) } else { Err(Malformed::Distance) };
+                    if legal { Ok(expected.split_off(history.len())) } else { Err(InflateError::Distance) };
                 assert_eq!(inflated, expected, "{window_bits} {distance} {in_message} {piece}");
             }
         }
@@ -362,7 +364,7 @@ fn a_cleared_window_is_out_of_reach() {
     message(&mut inflater, &hello).unwrap();
     assert_eq!(message(&mut inflater, &again).unwrap(), b"Hello", "RFC 7692 7.2.3.2");
     let kept = std::mem::take(inflater.window());
-    assert_eq!(message(&mut inflater, &again), Err(Malformed::Distance));
+    assert_eq!(message(&mut inflater, &again), Err(InflateError::Distance));
     *inflater.window() = kept;
     assert_eq!(message(&mut inflater, &again).unwrap(), b"Hello");
 }
@@ -375,7 +377,7 @@ fn a_bomb_stops_at_the_limit() {
     }
     let bomb = bomb.codes(&fixed(), &[256]).end();
     let mut inflater = Inflater::new();
-    inflater.begin(15, true);
+    inflater.begin_message(15, true);
     let mut out = Vec::new();
     let progress = inflater.inflate(&bomb, true, 1_000_000, &mut out).unwrap();
     assert!(progress.more && (1_000_000..1_000_258).contains(&out.len()));
@@ -398,13 +400,13 @@ fn nothing_is_decoded_behind_the_symbol_that_reaches_the_limit() {
     let mut inflater = Inflater::new();
     for limit in 7..=106 {
         let mut out = Vec::new();
-        inflater.begin(15, true);
+        inflater.begin_message(15, true);
         let progress = inflater.inflate(&wrong, true, limit, &mut out);
         assert!(progress.is_ok_and(|progress| progress.more), "{limit}: {progress:?}");
         assert_eq!(out, [65; 106], "{limit}");
     }
-    inflater.begin(15, true);
-    assert_eq!(inflater.inflate(&wrong, true, 107, &mut Vec::new()), Err(Malformed::Symbol));
+    inflater.begin_message(15, true);
+    assert_eq!(inflater.inflate(&wrong, true, 107, &mut Vec::new()), Err(InflateError::Symbol));
 }
 
 #[test]
@@ -436,7 +438,7 @@ fn the_window_grows_with_what_is_received_and_is_bounded() {
 #[test]
 fn input_of_nothing_is_waited_for() {
     let mut inflater = Inflater::new();
-    inflater.begin(15, true);
+    inflater.begin_message(15, true);
     let mut out = b"before ".to_vec();
     for bytes in [&[][..], &[0xf2, 0x48], &[], &[0xcd, 0xc9, 0xc9], &[], &[0x07, 0x00]] {
         let progress = inflater.inflate(bytes, false, usize::MAX, &mut out);
@@ -449,7 +451,7 @@ fn input_of_nothing_is_waited_for() {
 
 /// What zlib makes of a message, and whether that ends where a message may end: the header of a stored block can
 /// be followed by its length, or a final block stands at the end.
-fn zlib(bytes: &[u8], history: &[u8]) -> Result<(Vec<u8>, bool), InflateError> {
+fn zlib(bytes: &[u8], history: &[u8]) -> Result<(Vec<u8>, bool), ZlibError> {
     let run = |bytes: &[u8]| {
         let mut out = history.to_vec();
         let mut at = 0;
@@ -565,8 +567,8 @@ proptest! {
         let ours = ours(3, 1000);
         match zlib(&bytes, &history) {
             Ok((out, true)) => prop_assert_eq!(ours, Ok(out)),
-            Ok((_, false)) => prop_assert!(matches!(ours, Err(Malformed::End | Malformed::Incomplete))),
-            Err(_) => prop_assert!(!matches!(ours, Ok(_) | Err(Malformed::End))),
+            Ok((_, false)) => prop_assert!(matches!(ours, Err(InflateError::End | InflateError::Incomplete))),
+            Err(_) => prop_assert!(!matches!(ours, Ok(_) | Err(InflateError::End))),
         }
     }
 }
