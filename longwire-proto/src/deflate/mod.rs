@@ -126,9 +126,10 @@ pub struct DeflateParameters {
     pub client_max_window_bits: u8,
 }
 
-/// The negotiated parameters of one direction.
+/// The negotiated parameters of one direction, which its sender has to keep to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct SenderParameters {
+    /// From 8 to 15: distances reach at most `1 << window_bits` bytes back.
     pub(crate) window_bits: u8,
     /// Messages may refer back to earlier ones.
     pub(crate) takeover: bool,
@@ -188,13 +189,14 @@ impl Budget {
 
     /// Takes `bytes` out of the budget until the share is dropped; `None` if fewer are left.
     pub(crate) fn take(&self, bytes: usize) -> Option<BudgetShare> {
+        // Relaxed: the sum alone matters, no other memory depends on it.
         let fits = |used: usize| used.checked_add(bytes).filter(|&used| used <= self.0.limit);
         self.0.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
         Some(BudgetShare { account: Arc::clone(&self.0), bytes })
     }
 }
 
-/// A part of a [`Budget`].
+/// A part of a [`Budget`], which is returned when this is dropped.
 #[derive(Debug)]
 pub(crate) struct BudgetShare {
     account: Arc<BudgetAccount>,

@@ -1,4 +1,4 @@
-//! Blocks: what they are made of, which kind is the smallest, and how each is written (RFC 1951 3.2.3).
+//! Collects the symbols of a block, chooses the smallest of its three forms, and writes it (RFC 1951 3.2.3).
 
 use super::bits::{BitWriter, PartialByte};
 use super::header::DynamicHeader;
@@ -9,27 +9,37 @@ use super::symbols::{
     distance_extra_bits, distance_symbol, length_entry, length_extra_bits,
 };
 
-/// Symbols that a block has at most, but for a few.
+/// The number of symbols that ends a block. A lazy match may add a few more.
+///
+/// More would amortise the header, fewer would follow changes in the data. The frequencies must fit beside a symbol in
+/// 32 bits (see `SYMBOL_BITS` in `huffman`).
 const SYMBOLS_MAX: usize = 16 * 1024;
 
-/// The longest literal and length code that is made: four literals fit between two flushes.
+/// The longest code of literals and lengths, where RFC 1951 allows 15 bits.
+///
+/// A flush leaves room for 56 bits, which are four codes of 14. With 15, four literals between two flushes could
+/// overflow the buffer and lose bits.
 const LITLEN_LIMIT: usize = 14;
+/// The longest code of distances. A match takes at most 14 + 5 + 15 + 13 bits, fewer than 56.
 const DISTANCE_LIMIT: usize = 15;
 
 /// The longest stored block (RFC 1951 3.2.4).
 const STORED_MAX: usize = 0xffff;
 
-/// Literals, and the match that follows them.
+/// A number of literals, and the match that follows them. The literals themselves are read from the payload again.
 #[derive(Clone, Copy)]
 struct Sequence {
     literals: u32,
+    /// 0 if no match follows.
     length: u16,
+    /// The distance less one, so that 32,768 fits as well as any.
     distance: u16,
 }
 
-/// A block that is being collected, and what is needed to write it.
+/// The block being collected, and the codes to write it with.
 pub(super) struct Block {
     sequences: Vec<Sequence>,
+    /// Literals and matches so far.
     symbols: usize,
     litlen_frequencies: [u32; LITLEN_SYMBOLS],
     distance_frequencies: [u32; DISTANCE_SYMBOLS],
@@ -51,7 +61,7 @@ impl Block {
         }
     }
 
-    /// How many literals may be added.
+    /// Returns how many literals still fit.
     pub(super) fn room(&self) -> usize {
         SYMBOLS_MAX.saturating_sub(self.symbols)
     }
@@ -60,13 +70,13 @@ impl Block {
         self.symbols >= SYMBOLS_MAX
     }
 
-    /// Counts a literal, which is added later.
+    /// Counts a literal. It becomes part of the block with the next match, or with `add_literals`.
     #[inline(always)]
     pub(super) fn count_literal(&mut self, literal: u8) {
         self.litlen_frequencies[usize::from(literal)] += 1;
     }
 
-    /// Adds literals, which are counted already, and a match of 3 to 258 bytes at a distance of 1 to 32,768.
+    /// Adds literals that are counted already, and a match of 3 to 258 bytes at a distance of 1 to 32,768.
     #[inline(always)]
     pub(super) fn add_match(&mut self, literals: usize, found: Match) {
         self.symbols += literals + 1;
@@ -77,13 +87,13 @@ impl Block {
         self.sequences.push(Sequence { literals: literals as u32, length, distance });
     }
 
-    /// Adds literals, which are counted already, and no match, for now.
+    /// Adds literals that are counted already, without a match behind them.
     pub(super) fn add_literals(&mut self, literals: usize) {
         self.symbols += literals;
         self.sequences.push(Sequence { literals: literals as u32, length: 0, distance: 0 });
     }
 
-    /// Makes the codes; how many bits the block takes with its own, or with the fixed ones.
+    /// Builds the codes of the block. Returns its size in bits with these, and with the fixed codes.
     fn measure(&mut self) -> (u32, u32) {
         self.litlen_frequencies[END_OF_BLOCK] = 1;
         let lengths = self.litlen_frequencies[END_OF_BLOCK..].iter().enumerate();
@@ -106,6 +116,9 @@ impl Block {
         self.distance_frequencies.fill(0);
     }
 
+    /// Writes the symbols, of which the bytes in `raw` are the literals, and the end of the block.
+    ///
+    /// Between two flushes at most 56 bits may be added: the invariant of every step below.
     #[inline(always)]
     fn write_symbols<'a>(
         &self,
@@ -124,7 +137,8 @@ impl Block {
                 }
                 bits.flush();
             }
-            // Always three, without a branch: those that are not there have no code.
+            // Three codes whatever their number, for a branch here is mispredicted often. `NO_SYMBOL` has a code of no
+            // bits in every table, so that a missing literal adds nothing.
             for at in 0..3 {
                 let literal = few.get(at).map_or(NO_SYMBOL, |&literal| usize::from(literal));
                 bits.add_code(litlen_code.entries[literal]);
@@ -141,7 +155,8 @@ impl Block {
             let symbol = distance_symbol(sequence.distance);
             bits.add_code(distance_code.entries[symbol]);
             let extra_bits = distance_extra_bits(symbol);
-            // What the ranges begin with is a multiple of their size.
+            // The first distance of a symbol, less one, is a multiple of the number of its distances: the low bits are
+            // the offset.
             bits.add(u64::from(sequence.distance) & ((1 << extra_bits) - 1), extra_bits);
             bits.flush();
         }
@@ -150,14 +165,17 @@ impl Block {
     }
 }
 
-/// Where blocks go.
+/// Writes blocks behind each other.
+///
+/// Blocks that are not worth compressing are not written at once. Consecutive ones share the headers of their stored
+/// blocks.
 pub(super) struct BlockWriter<'a> {
     payload: &'a [u8],
     out: &'a mut Vec<u8>,
     partial: PartialByte,
-    /// How much of the payload is written.
+    /// The payload is written up to here.
     written: usize,
-    /// What is collected in a block begins here: what is between is going to be stored, in as few blocks as can be.
+    /// The next block begins here. The bytes from `written` to here wait to be stored.
     start: usize,
 }
 
@@ -166,17 +184,19 @@ impl<'a> BlockWriter<'a> {
         Self { payload, out, partial: PartialByte::default(), written: 0, start: 0 }
     }
 
-    /// Writes a block, which goes to `end` of the payload, and empties it.
+    /// Writes the block, which ends at `end` in the payload, and clears it.
     pub(super) fn write(&mut self, block: &mut Block, end: usize) {
         let (dynamic, fixed) = block.measure();
         let smallest = dynamic.min(fixed) as usize + 3;
+        // What storing the block would add to the bytes that wait.
         if self.stored_bits(end) - self.stored_bits(self.start) > smallest {
             self.store();
             let raw = self.payload.get(self.start..end).unwrap_or_default();
             let before = self.out.len();
+            // Rounded up, the bits of the byte begun, and the 8 bytes that `BitWriter` needs behind the last one.
             self.out.resize(before + smallest / 8 + 16, 0);
             let mut bits = BitWriter::new(&mut self.out[before..], self.partial);
-            // BFINAL, which is zero, and the type.
+            // BFINAL, always zero, and the type of the block.
             let codes = if fixed <= dynamic {
                 bits.add(0b01 << 1, 3);
                 (&FIXED_LITLENS, &FIXED_DISTANCES)
@@ -195,8 +215,8 @@ impl<'a> BlockWriter<'a> {
         block.clear();
     }
 
-    /// Ends at a whole byte with an empty stored block, without its last four octets if this is the `last` of a
-    /// message (RFC 7692 7.2.1).
+    /// Ends at a whole byte with an empty stored block. At the `last` piece of a message its length and complement are
+    /// left out, which the receiver appends (RFC 7692 7.2.1).
     pub(super) fn finish(mut self, last: bool) {
         self.store();
         self.begin_stored();
@@ -205,18 +225,19 @@ impl<'a> BlockWriter<'a> {
         }
     }
 
-    /// Bits of the payload to `end`, from what is written on, in stored blocks.
+    /// Returns the bits that stored blocks take for the payload from `written` to `end`.
     fn stored_bits(&self, end: usize) -> usize {
         let len = end - self.written;
         if len == 0 {
             return 0;
         }
-        // The first block begins after what there is of a byte, the others at whole bytes.
+        // A stored block is 5 bytes and its content. The header of the first one shares a byte with the block before,
+        // and takes 3 bits and the padding in place of a byte.
         let padding = (5u32.wrapping_sub(self.partial.count) & 7) as usize;
         (len + 5 * len.div_ceil(STORED_MAX)) * 8 + 3 + padding - 8
     }
 
-    /// Writes what is to be stored.
+    /// Writes the bytes that wait as stored blocks.
     fn store(&mut self) {
         let raw = self.payload.get(self.written..self.start).unwrap_or_default();
         for chunk in raw.chunks(STORED_MAX) {
@@ -229,9 +250,11 @@ impl<'a> BlockWriter<'a> {
         self.written = self.start;
     }
 
-    /// BFINAL and the type, three zero bits, and zeros to a whole byte (RFC 1951 3.2.4).
+    /// Writes the header of a stored block: three zero bits for BFINAL and type, and zeros up to a whole byte (RFC 1951
+    /// 3.2.4).
     fn begin_stored(&mut self) {
         self.out.push(self.partial.bits);
+        // The three bits do not fit into the byte begun.
         if self.partial.count > 5 {
             self.out.push(0);
         }

@@ -1,38 +1,41 @@
-//! Finding matches with more effort: of all the places where three or four bytes occurred before, some or many,
-//! and of this byte and the next, the better one.
+//! Finds matches for levels 2 to 9 with hash chains, as zlib does: each position leads to the one before with the same
+//! hash. A match is emitted only if the next byte does not begin a better one (lazy matching).
 
 use std::ops::Range;
 
 use super::block::Block;
 use super::matches::{HASHED_LENGTH, Input, MATCH_MAX, Match, hash};
 
-/// Matches of three bytes, or of four, from farther away take more bits than their literals, mostly.
+/// The greatest distances of matches of three and of four bytes. Farther ones mostly take more bits than their
+/// literals.
 const THREE_DISTANCE_MAX: usize = 256;
 const FOUR_DISTANCE_MAX: usize = 2048;
 
-/// Places that are compared for a byte, on average over a block: else there is data for which the highest levels
-/// would take seconds a mebibyte.
+/// The average number of candidates that are compared for a byte of a block.
+///
+/// Without this bound, data with few different bytes makes levels 8 and 9 take seconds for a mebibyte, which an
+/// attacker could use.
 const COMPARED_PER_BYTE: usize = 64;
 
-/// Bytes for which a block may do so before it has come to them.
+/// The bytes of budget that a block begins with, so that its first searches are not cut short.
 const HEAD_START: usize = 64;
 
-/// Places that are compared anyway.
+/// The number of candidates that are compared even when the budget is used up.
 const COMPARED_MIN: usize = 8;
 
-/// How much is tried.
+/// How long to search at a level.
 #[derive(Clone, Copy)]
 pub(super) struct Effort {
-    /// Places that are compared.
+    /// The most candidates to compare at a position.
     depth: usize,
     /// A match of this length ends the search.
     nice: usize,
-    /// A match of this length is taken without a look at the next byte.
+    /// A match of this length is emitted without a search at the next byte.
     lazy: usize,
 }
 
 impl Effort {
-    /// The effort of a level; `None` where [`fast`](super::fast) is enough.
+    /// Returns the effort of a level; `None` for level 1, which uses [`fast`](super::fast).
     pub(super) const fn of(level: u8) -> Option<Self> {
         let (depth, nice, lazy) = match level {
             ..=1 => return None,
@@ -50,14 +53,20 @@ impl Effort {
 }
 
 impl Match {
-    /// Whether it is worth a literal more than `other`, which begins a byte before.
+    /// Returns whether it is worth one literal more than `other`, which begins a byte earlier.
     fn is_better_than(self, other: Self) -> bool {
         let bits = |found: Self| found.distance.max(1).ilog2();
+        // As in libdeflate: a byte saves about four bits, and the logarithm of a distance is what its extra bits take.
         4 * self.length + bits(other) as usize > 4 * other.length + bits(self) as usize + 2
     }
 }
 
-/// The tables.
+/// The tables of the hash chains.
+///
+/// `fours` and `threes` hold the last position of each hash. `chain`, indexed by the low bits of a position, holds the
+/// distance from it to the one before with the same hash. It has as many entries as the window, or the data if that is
+/// shorter. Entries of older positions are overwritten by newer ones, and are wrong when followed. That is harmless: a
+/// search checks each position and compares the bytes there.
 pub(super) struct HashChains<'a> {
     pub(super) fours: &'a mut [u32],
     pub(super) threes: &'a mut [u32],
@@ -65,9 +74,11 @@ pub(super) struct HashChains<'a> {
 }
 
 impl HashChains<'_> {
-    /// Enters `position`; what was inserted for the same bytes last, by four bytes and by three.
+    /// Inserts `position`, whose bytes are `word`. Returns the last positions with the same hash, of four bytes and of
+    /// three.
     #[inline(always)]
     fn insert(&mut self, position: u32, word: u32) -> (u32, u32) {
+        // A position that is its own predecessor ends the search.
         let (mut four, mut three) = (position, position);
         let entries = self.fours.len();
         if let Some(entry) = self.fours.get_mut(hash(word, entries)) {
@@ -79,12 +90,13 @@ impl HashChains<'_> {
         }
         let mask = self.chain.len().wrapping_sub(1);
         if let Some(link) = self.chain.get_mut(position as usize & mask) {
+            // Farther than any window: the end of the chain.
             *link = u16::try_from(position.wrapping_sub(four)).unwrap_or(0);
         }
         (four, three)
     }
 
-    /// How far before `position` the one before with the same hash is, or 0.
+    /// Returns the distance from `position` to the one before with the same hash, or 0 at the end of the chain.
     #[inline(always)]
     fn distance_to_previous(&self, position: u32) -> u32 {
         let mask = self.chain.len().wrapping_sub(1);
@@ -92,7 +104,7 @@ impl HashChains<'_> {
     }
 }
 
-/// Enters a range of positions.
+/// Inserts a range of positions.
 pub(super) fn insert(chains: &mut HashChains<'_>, input: &Input<'_>, range: Range<usize>) {
     for at in range {
         let Some(word) = input.word(at) else { break };
@@ -100,33 +112,36 @@ pub(super) fn insert(chains: &mut HashChains<'_>, input: &Input<'_>, range: Rang
     }
 }
 
+/// The search for the matches of a block.
 struct Search<'a> {
     chains: HashChains<'a>,
     input: Input<'a>,
-    /// Where the block begins.
+    /// The index where the block begins.
     start: usize,
-    /// Places that were compared for it.
+    /// Candidates that were compared for the block.
     compared: usize,
 }
 
 impl Search<'_> {
-    /// Enters `at`, and finds a match there that is longer than `least`.
+    /// Inserts `at`, and finds the longest match there, if it is longer than `least`. Length 0 means none.
     fn find(&mut self, at: usize, least: usize, nice: usize, depth: usize) -> Match {
         let mut best = Match { length: least.max(HASHED_LENGTH - 1), distance: 0 };
         let Some(word) = self.input.word(at) else { return Match { length: 0, distance: 0 } };
         let (mut position, three) = self.chains.insert(self.input.position(at), word);
         let allowed = (HEAD_START + at - self.start) * COMPARED_PER_BYTE;
         let depth = depth.min(allowed.saturating_sub(self.compared)).max(COMPARED_MIN);
+        // At least `COMPARED_MIN`, so that it does not reach 0 before the loop subtracts.
         let mut left = depth;
         let here = self.input.data.get(at..).unwrap_or_default();
         loop {
             let before = self.input.index(position);
+            // A position before the data, or of another message, has wrapped to a large index: it ends the search, too.
             if before >= at || at - before > self.input.window {
                 break;
             }
             let distance = at - before;
             let there = self.input.data.get(before..).unwrap_or_default();
-            // To be longer, it must be the same at the end of the best so far.
+            // A longer match has the same byte where the best one ends, which rules most candidates out with one load.
             if there.get(best.length) == here.get(best.length) && self.input.word(before) == Some(word) {
                 let length = self.input.match_length(at, at - distance);
                 if length > best.length && (length > HASHED_LENGTH || distance <= FOUR_DISTANCE_MAX) {
@@ -144,6 +159,7 @@ impl Search<'_> {
             position = position.wrapping_sub(link);
         }
         self.compared += depth - left;
+        // Three bytes are not worth a search: only the last position with their hash, if it is near, is compared.
         if best.distance == 0
             && least < 3
             && let before = self.input.index(three)
@@ -157,7 +173,7 @@ impl Search<'_> {
     }
 }
 
-/// As [`MatchTables::find_matches`](super::matches::MatchTables::find_matches).
+/// Finds matches as [`MatchTables::find_matches`](super::matches::MatchTables::find_matches) does.
 pub(super) fn find_matches(
     chains: HashChains<'_>,
     effort: Effort,
@@ -182,6 +198,7 @@ pub(super) fn find_matches(
             block.add_literals(end - start);
             return end;
         }
+        // Positions up to here are in the tables. Inserting one twice would link it to itself, which ends its chain.
         let mut inserted = at + 1;
         while found.length < effort.lazy && inserted < end {
             let next = search.find(inserted, found.length - 1, effort.nice, effort.depth.div_ceil(2));

@@ -1,7 +1,7 @@
-//! Compressing: raw DEFLATE (RFC 1951) as permessage-deflate wants it (RFC 7692 7.2.1).
+//! Compresses messages to raw DEFLATE (RFC 1951), as permessage-deflate requires (RFC 7692 7.2.1).
 //!
-//! `fast` and `chains` find matches by the tables in `matches`; `block` collects them and writes blocks, with
-//! `header`, `huffman`, `symbols` and `bits`. What is remembered between messages is here.
+//! `fast` and `chains` find matches with the tables in `matches`. `block` collects them and writes blocks, with
+//! `header`, `huffman`, `symbols` and `bits`. [`Compressor`] belongs to a thread, [`History`] to a connection.
 
 mod bits;
 mod block;
@@ -17,11 +17,13 @@ mod tests;
 use block::{Block, BlockWriter};
 use matches::{Input, MatchTables, TableSizes};
 
-/// What the compressions of a thread share.
+/// The tables and buffers that a thread compresses with, for any number of connections.
+///
+/// A message leaves positions and hashes in the tables, never bytes. No output depends on them (see `matches`).
 pub(crate) struct Compressor {
-    /// For messages by themselves.
+    /// The tables for messages that are compressed by themselves.
     tables: MatchTables,
-    /// Where the next of them begins in the tables.
+    /// The position at which the next of these messages begins.
     position: u32,
     block: Block,
 }
@@ -31,8 +33,8 @@ impl Compressor {
         Self { tables: MatchTables::default(), position: 0, block: Block::new() }
     }
 
-    /// Compresses a message by itself, and appends it to `out` without the four octets that the peer adds
-    /// (RFC 7692 7.2.1).
+    /// Compresses a message by itself and appends it to `out`, without the four octets that the receiver adds (RFC 7692
+    /// 7.2.1).
     pub(crate) fn compress_message(&mut self, payload: &[u8], level: u8, window_bits: u8, out: &mut Vec<u8>) {
         let window = 1 << window_bits;
         self.tables.set_sizes(TableSizes::of(level, payload.len(), window, true));
@@ -44,12 +46,13 @@ impl Compressor {
             writer.write(&mut self.block, at);
         }
         writer.finish(true);
+        // No position is used twice: entries of this message are out of reach of the next one.
         self.position = input.position(payload.len());
     }
 
-    /// Compresses a message, or a piece of one, with reference to what `history` has seen, and appends it to
-    /// `out`. The `last` piece ends as a [`compress_message`](Self::compress_message) does; what is before it can be
-    /// decompressed by itself.
+    /// Compresses a message, or a piece of one, with references into `history`, and appends it to `out`. The `last`
+    /// piece ends as in [`compress_message`](Self::compress_message). The receiver can decompress an earlier piece at
+    /// once.
     pub(crate) fn compress_piece(
         &mut self,
         history: &mut History,
@@ -65,6 +68,7 @@ impl Compressor {
             let input = Input { data: &history.data, base: history.base, window: history.window() };
             while at < input.data.len() {
                 at = history.tables.find_matches(history.level, input, at, &mut self.block);
+                // A block may go on after the history has moved, because it takes its literals from the payload.
                 let done = payload.len() - rest.len() - (input.data.len() - at);
                 if self.block.is_full() || done == payload.len() {
                     writer.write(&mut self.block, done);
@@ -75,11 +79,11 @@ impl Compressor {
     }
 }
 
-/// What a connection keeps to refer back to earlier messages, or to earlier pieces of the same message.
+/// The data that a connection may refer back to: earlier messages, or earlier pieces of the same message.
 pub(crate) struct History {
-    /// The last bytes that were compressed: the window, and room behind it.
+    /// The last bytes that were compressed: the window, and those since it was moved last.
     data: Vec<u8>,
-    /// The position of the first of them.
+    /// The position of the first byte of `data`.
     base: u32,
     tables: MatchTables,
     level: u8,
@@ -87,17 +91,17 @@ pub(crate) struct History {
 }
 
 impl History {
-    /// It allocates as it is used.
+    /// Makes an empty history, which allocates memory as it is used.
     pub(crate) fn new(level: u8, window_bits: u8) -> Self {
         Self { data: Vec::new(), base: 0, tables: MatchTables::default(), level, window_bits }
     }
 
-    /// Bytes that it holds at most.
+    /// Returns the most bytes that it allocates.
     pub(crate) const fn size(level: u8, window_bits: u8) -> usize {
         Self::data_max(window_bits) + Self::table_sizes(level, 1 << window_bits, window_bits).bytes()
     }
 
-    /// Forgets what it has seen.
+    /// Forgets all data. The positions go on, so that the tables need not be cleared.
     pub(crate) fn clear(&mut self) {
         self.base = self.base.wrapping_add(self.data.len() as u32);
         self.data.clear();
@@ -107,21 +111,22 @@ impl History {
         1 << self.window_bits
     }
 
-    /// Length of `data` at most: the more room behind the window, the more seldom it slides.
+    /// Returns the most bytes of `data`. The more there are beyond the window, the less often it is moved.
     const fn data_max(window_bits: u8) -> usize {
         let window = 1 << window_bits;
         window + if window_bits < 11 { 1024 } else { window / 2 }
     }
 
-    /// TableSizes of the tables after `len` bytes.
+    /// Returns the sizes of the tables for `len` bytes.
     const fn table_sizes(level: u8, len: usize, window_bits: u8) -> TableSizes {
         TableSizes::of(level, len, 1 << window_bits, false)
     }
 
-    /// Remembers what fits of `bytes`; tells where it is in `data`, and how much of it.
+    /// Appends as much of `bytes` as fits. Returns its index in `data`, and how much it was.
     fn append(&mut self, bytes: &[u8]) -> (usize, usize) {
         let (limit, window) = (Self::data_max(self.window_bits), self.window());
         if bytes.len().min(limit - window) > limit - self.data.len() {
+            // This cannot underflow: with no more than a window, `limit - window` bytes would fit.
             let gone = self.data.len() - window;
             self.data.drain(..gone);
             self.base = self.base.wrapping_add(gone as u32);
@@ -130,10 +135,12 @@ impl History {
         let taken = bytes.len().min(limit - start);
         let len = start + taken;
         if len > self.data.capacity() {
+            // Doubled, but never beyond the limit, which is what the budget accounts for.
             self.data.reserve_exact((2 * len).min(limit) - start);
         }
         self.data.extend_from_slice(bytes.get(..taken).unwrap_or_default());
 
+        // Larger tables find nothing that is in the old ones, so that all positions are inserted again.
         if self.tables.set_sizes(Self::table_sizes(self.level, len, self.window_bits)) {
             let input = Input { data: &self.data, base: self.base, window };
             self.tables.insert(self.level, input, start);

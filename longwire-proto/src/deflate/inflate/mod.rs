@@ -1,7 +1,9 @@
-//! DEFLATE (RFC 1951), decoded as it arrives, for the messages of permessage-deflate (RFC 7692 7.2.2).
+//! Decodes DEFLATE (RFC 1951) as it arrives, for the messages of permessage-deflate (RFC 7692 7.2.2).
 //!
-//! [`Inflater`] knows nothing of frames: it is fed the payload of a message in pieces, and holds the last
-//! bytes that were decoded, into which the stream refers back.
+//! [`Inflater`] takes the payload of a message in pieces of any size, and keeps the last bytes that were decoded, into
+//! which the stream refers back. It is a state machine that can stop at any bit: each step takes what it needs,
+//! or waits for more input without losing bits. [`Inflater::decode_fast`] is the inner loop for the bulk of the
+//! data.
 
 use bits::BitReader;
 use huffman::{Codes, FIXED, LengthTable, SymbolLength};
@@ -11,8 +13,8 @@ mod bits;
 mod huffman;
 mod output;
 
-/// Literals and lengths, and distances, that a block may have codes for (RFC 1951 3.2.7). Codes for more can
-/// be written, but stand for nothing: they are refused, as by zlib.
+/// The most literals and lengths, and distances, for which a block may have codes (RFC 1951 3.2.7). The format can
+/// express more, without a meaning. As in zlib, they are an error.
 const LITLENS_MAX: usize = 286;
 const DISTANCES_MAX: usize = 30;
 
@@ -26,47 +28,47 @@ pub(crate) enum InflateError {
     BlockType,
     /// The length of a stored block does not agree with its complement (RFC 1951 3.2.4).
     StoredLength,
-    /// More codes than there are symbols (RFC 1951 3.2.7).
+    /// Codes for more symbols than there are (RFC 1951 3.2.7).
     Codes,
-    /// Code lengths that repeat where there is none before, or go beyond the last code (RFC 1951 3.2.7).
+    /// A repetition of code lengths that has none before it, or goes beyond the last code (RFC 1951 3.2.7).
     Repeat,
     /// No code for the end of the block (RFC 1951 3.2.7).
     NoEnd,
-    /// More codes than bits can tell apart (RFC 1951 3.2.2).
+    /// Code lengths that are too short for a prefix code (RFC 1951 3.2.2).
     Oversubscribed,
-    /// Fewer codes than bits tell apart (RFC 1951 3.2.2).
+    /// Code lengths that leave bits without a code (RFC 1951 3.2.2).
     Incomplete,
-    /// BitReader that are no code, or a code that stands for nothing (RFC 1951 3.2.6).
+    /// Bits that are not a code, or a code without a meaning (RFC 1951 3.2.6).
     Symbol,
-    /// A distance beyond the window, or beyond all that was decoded (RFC 1951 3.2.5, RFC 7692 7.1.2).
+    /// A distance beyond the negotiated window, or to before the first byte (RFC 1951 3.2.5, RFC 7692 7.1.2).
     Distance,
-    /// The message ends elsewhere than in the header of an empty stored block (RFC 7692 7.2.1).
+    /// The message does not end in the header of an empty stored block (RFC 7692 7.2.1).
     End,
 }
 
-/// How far a call came.
+/// The progress of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Progress {
-    /// Bytes of the input that are done with: the next input begins behind them.
+    /// Bytes of the input that were consumed: the next input begins behind them.
     pub(crate) consumed: usize,
-    /// The limit was reached: there may be more to decode.
+    /// Whether the call stopped at the limit, and there may be more to decode.
     pub(crate) more: bool,
 }
 
-/// What comes next in the stream.
+/// The part of the stream that is decoded next.
 #[derive(Clone, Copy, Debug)]
 enum Stage {
-    /// A block.
+    /// The header of a block.
     Block,
     /// The length of a stored block.
     StoredLength,
-    /// So many bytes of a stored block.
+    /// The content of a stored block, of which this many bytes are left.
     Stored(usize),
-    /// How many code lengths there are.
+    /// The numbers of code lengths.
     Counts,
     /// The code lengths of the code length code.
     LengthLengths,
-    /// The other code lengths.
+    /// The code lengths of literals, lengths and distances.
     Lengths,
     /// A literal, a length or the end of a block.
     Symbol,
@@ -74,44 +76,44 @@ enum Stage {
     Distance(usize),
 }
 
-/// Why decoding pauses.
+/// Why decoding stopped.
 enum StopReason {
     NeedsInput,
     LimitReached,
 }
 
-/// Decodes one message at a time. The tables belong to the thread: only the [`window`](Self::window) is kept
-/// for a connection.
+/// Decodes one message at a time. It belongs to a connection within a message. Between messages a connection keeps only
+/// the [`window`](Self::window).
 pub(crate) struct Inflater {
     state: Stage,
-    /// Bits of the stream that were read but not decoded, the next one lowest.
+    /// The bits that were read but not decoded, the next one lowest. Unlike in [`BitReader`], those above are zero.
     bit_buffer: u64,
     bit_count: u32,
-    /// The first byte of the next input has been read already.
+    /// Whether the bits of the next input's first byte are in `bit_buffer` already.
     read_ahead: bool,
-    /// BFINAL of the block under way, or of the last one.
+    /// BFINAL of the current block, or of the last one.
     final_block: bool,
-    /// The block under way has the fixed codes.
+    /// Whether the current block has the fixed codes.
     fixed: bool,
-    /// How many code lengths the block under way has: of literals and lengths, of these and the distances, and
-    /// of the code length code.
+    /// The numbers of code lengths in the current block: of literals and lengths, of these and the distances, and of
+    /// the code length code.
     litlens: usize,
     codes: usize,
     length_codes: usize,
-    /// How many of them are known.
+    /// How many of the code lengths being read are known.
     known: usize,
-    /// The last one.
+    /// The last code length, which symbol 16 repeats.
     length: u8,
     length_lengths: [u8; 19],
     length_code: LengthTable,
-    /// The symbols that have a code, and how many they are.
+    /// The symbols that have a code, of which the first `coded_known` are known.
     coded: [SymbolLength; LITLENS_MAX + DISTANCES_MAX],
     coded_known: usize,
     dynamic: Codes,
     window: Vec<u8>,
-    /// The farthest that a distance reaches.
+    /// The greatest distance.
     window_size: usize,
-    /// Later messages may refer back to this one.
+    /// Whether later messages may refer back to this one.
     takeover: bool,
 }
 
@@ -140,9 +142,10 @@ impl Inflater {
         }
     }
 
-    /// A message begins. Its distances reach at most `1 << window_bits` back, into what
-    /// [`window`](Self::window) holds and what is decoded. With `takeover` the window is there when it has ended,
-    /// too.
+    /// Begins a message. Its distances reach at most `1 << window_bits` bytes back, into the [`window`](Self::window)
+    /// and what the message has decoded. With `takeover` the window is kept up to date to the end of the message.
+    ///
+    /// Tables are not cleared: a block builds its own before it uses them.
     pub(crate) fn begin_message(&mut self, window_bits: u8, takeover: bool) {
         self.state = Stage::Block;
         self.bit_buffer = 0;
@@ -153,17 +156,18 @@ impl Inflater {
         self.takeover = takeover;
     }
 
-    /// The last bytes that were decoded, for at most a quarter more than the window. A connection takes them
-    /// when a message ends, and gives them back before the next one begins.
+    /// Returns the last bytes that were decoded, up to a quarter more than the greatest distance. A connection takes
+    /// them when a message ends, and puts them back before the next one begins.
     pub(crate) const fn window(&mut self) -> &mut Vec<u8> {
         &mut self.window
     }
 
-    /// Decodes from the front of `input`, behind what was consumed before, and appends to `out`. With `last`
-    /// the message ends with this input.
+    /// Decodes `input`, which continues behind the bytes consumed before, and appends to `out`. With `last` the message
+    /// ends with this input.
     ///
-    /// Pauses at the first symbol behind which this call has appended `limit` bytes or more, at most 257 more,
-    /// and leaves at least one byte of the input unconsumed then, unless there is none. A limit of 0 is taken for 1.
+    /// Stops behind the first symbol with which this call has appended `limit` bytes, which may be up to 257 bytes
+    /// more. It leaves at least one byte of the input unconsumed then, because a caller that has no input left would
+    /// not call again. A limit of 0 counts as 1.
     pub(crate) fn inflate(
         &mut self,
         input: &[u8],
@@ -176,8 +180,10 @@ impl Inflater {
         let mut bits =
             BitReader { buffer: self.bit_buffer, count: self.bit_count, input, at: read_ahead.into() };
         let start = out.len();
-        // Without input there is nothing that could be left for the next call.
+        // Without input no byte could be left for the next call. At most 63 bits are buffered, so the output is
+        // bounded.
         let limit = if input.is_empty() { usize::MAX } else { start.saturating_add(limit.max(1)) };
+        // Borrowed by the output, and put back before an error is returned.
         let window = std::mem::take(&mut self.window);
         let window_size = self.window_size;
         let mut output = Output { window: &window, window_size, bytes: out, start, at: start, limit };
@@ -187,12 +193,13 @@ impl Inflater {
         self.window = window;
 
         let more = matches!(paused?, StopReason::LimitReached);
-        // Of a message that came whole and is not referred to nothing is copied.
+        // Nothing is copied at the end of a message to which no other refers.
         if more || !last || self.takeover {
             self.keep_window(&out[start..]);
         }
         if more {
             bits.give_back();
+            // The last byte was read in part. It is returned as unconsumed; the next call skips it.
             if bits.at == input.len() {
                 bits.at -= 1;
                 self.read_ahead = true;
@@ -205,11 +212,11 @@ impl Inflater {
         Ok(Progress { consumed: bits.at, more })
     }
 
-    /// RFC 7692 7.2.1: a message ends with an empty stored block, of which the last four octets are not sent:
-    /// its length and the complement. What ends elsewhere is cut.
+    /// Returns whether the message may end here.
     ///
-    /// A block with BFINAL ends the stream by itself (RFC 1951 3.2.3). Some senders leave the header of the empty
-    /// block out then; nothing is missing.
+    /// It ends with an empty stored block without its last four octets, the length and its complement (RFC 7692 7.2.1).
+    /// A message that ends elsewhere was cut off. A block with BFINAL ends the stream by itself (RFC 1951 3.2.3): some
+    /// senders leave the header of the empty block out behind it, and nothing is missing.
     const fn is_complete(&self, bits: &BitReader<'_>) -> bool {
         match self.state {
             Stage::StoredLength => bits.count == 0,
@@ -218,11 +225,11 @@ impl Inflater {
         }
     }
 
-    /// Keeps the end of what was decoded.
+    /// Appends the end of `decoded` to the window.
     fn keep_window(&mut self, decoded: &[u8]) {
         let size = self.window_size;
         let decoded = &decoded[decoded.len().saturating_sub(size)..];
-        // A quarter more is kept: the window is not moved for each message.
+        // Up to a quarter more than a window is kept, so that short messages do not move it each time.
         let most = size + size / 4;
         if self.window.len() + decoded.len() > most {
             let keep = size - decoded.len();
@@ -236,7 +243,7 @@ impl Inflater {
         self.window.extend_from_slice(decoded);
     }
 
-    /// Decodes until the input ends or the limit is reached.
+    /// Decodes until the input ends or the limit is reached. A step returns `None` if it needs more input.
     fn decode(
         &mut self,
         bits: &mut BitReader<'_>,
@@ -257,6 +264,7 @@ impl Inflater {
                     output.make_room(bits.input.len() - bits.at);
                     if bits.input.len() - bits.at >= 8 {
                         self.decode_fast(bits, output)?;
+                        // No symbol may be decoded behind the one that reaches the limit.
                         if output.at >= output.limit {
                             continue;
                         }
@@ -271,7 +279,7 @@ impl Inflater {
         }
     }
 
-    /// RFC 1951 3.2.3.
+    /// Reads BFINAL and the type of a block (RFC 1951 3.2.3).
     fn read_block_header(&mut self, bits: &mut BitReader<'_>) -> Result<Option<()>, InflateError> {
         let Some(header) = bits.take(3) else { return Ok(None) };
         self.final_block = header & 1 != 0;
@@ -290,7 +298,8 @@ impl Inflater {
         Ok(Some(()))
     }
 
-    /// RFC 7692 7.2.1: behind a block with BFINAL the next one begins with a byte, and refers back as any other.
+    /// Ends a block. Behind one with BFINAL the next begins at a whole byte, and refers back like any other (RFC 7692
+    /// 7.2.1).
     fn end_block(&mut self, bits: &mut BitReader<'_>) {
         if self.final_block {
             bits.align();
@@ -298,7 +307,7 @@ impl Inflater {
         self.state = Stage::Block;
     }
 
-    /// RFC 1951 3.2.4.
+    /// Reads the length of a stored block and its complement (RFC 1951 3.2.4).
     fn read_stored_length(&mut self, bits: &mut BitReader<'_>) -> Result<Option<()>, InflateError> {
         let Some(lengths) = bits.take(32) else { return Ok(None) };
         let length = lengths & 0xffff;
@@ -309,6 +318,7 @@ impl Inflater {
         Ok(Some(()))
     }
 
+    /// Copies the content of a stored block: first the bytes in the bit buffer, then from the input.
     fn copy_stored(
         &mut self,
         bits: &mut BitReader<'_>,
@@ -322,7 +332,7 @@ impl Inflater {
             left -= 1;
         }
         if bits.count == 0 {
-            // What is not counted was of this input.
+            // The uncounted bits are those of bytes that are copied now. They must not be ORed with later ones.
             bits.buffer = 0;
             let rest = &bits.input[bits.at..];
             let copied = &rest[..rest.len().min(left).min(output.limit - output.at)];
@@ -340,7 +350,7 @@ impl Inflater {
         Some(())
     }
 
-    /// RFC 1951 3.2.7, as all of the next ones.
+    /// Reads the numbers of code lengths (RFC 1951 3.2.7, as the next two).
     fn read_counts(&mut self, bits: &mut BitReader<'_>) -> Result<Option<()>, InflateError> {
         let Some(counts) = bits.take(14) else { return Ok(None) };
         self.litlens = (counts & 31) + 257;
@@ -356,6 +366,7 @@ impl Inflater {
         Ok(Some(()))
     }
 
+    /// Reads the lengths of the code length code. `known` counts them, so that it can continue with more input.
     fn read_length_lengths(&mut self, bits: &mut BitReader<'_>) -> Result<Option<()>, InflateError> {
         for &symbol in &LENGTH_ORDER[self.known..self.length_codes] {
             let Some(length) = bits.take(3) else { return Ok(None) };
@@ -370,9 +381,10 @@ impl Inflater {
         Ok(Some(()))
     }
 
+    /// Reads the code lengths of both codes, with repetitions that may cross from one to the other.
     fn read_lengths(&mut self, bits: &mut BitReader<'_>) -> Result<Option<()>, InflateError> {
         while self.known < self.codes {
-            // A code of 7 bits and as many more.
+            // A code of up to 7 bits and up to 7 extra bits.
             if bits.count < 14 {
                 bits.refill();
             }
@@ -385,6 +397,7 @@ impl Inflater {
             if symbol < 16 {
                 self.length = symbol;
                 self.coded[self.coded_known] = SymbolLength::new(self.known, symbol);
+                // Without a branch: a symbol of length 0 is overwritten by the next one.
                 self.coded_known += usize::from(symbol != 0);
                 self.known += 1;
                 continue;
@@ -411,12 +424,13 @@ impl Inflater {
         Ok(Some(()))
     }
 
-    /// The next symbol (RFC 1951 3.2.3).
+    /// Decodes a symbol (RFC 1951 3.2.3). Consumes all of its bits, or none if some are missing.
     fn decode_symbol(
         &mut self,
         bits: &mut BitReader<'_>,
         output: &mut Output<'_>,
     ) -> Result<Option<()>, InflateError> {
+        // The fast loop may have stopped within a match.
         let Stage::Symbol = self.state else { return Ok(Some(())) };
         let table = if self.fixed { &FIXED.litlen } else { &self.dynamic.litlen };
         bits.refill();
@@ -450,6 +464,7 @@ impl Inflater {
         Ok(Some(()))
     }
 
+    /// Decodes the distance of a match, and copies the match.
     fn decode_distance(
         &mut self,
         bits: &mut BitReader<'_>,
@@ -483,8 +498,11 @@ impl Inflater {
         Ok(Some(()))
     }
 
-    /// Decodes symbols while there is plenty of input and room, and the limit is far: [`decode_symbol`](Self::decode_symbol)
-    /// and [`decode_distance`](Self::decode_distance) go on where it stops, be it at the end of the block or at an error.
+    /// Decodes symbols while 8 bytes of input and room for any symbol are left, and the limit is not near. The loop
+    /// checks this once for up to three literals and a match, and so needs no check for each of them.
+    ///
+    /// Whatever it cannot handle it leaves to [`decode_symbol`](Self::decode_symbol) and
+    /// [`decode_distance`](Self::decode_distance): the end of the block, an invalid code, the last bytes of the input.
     fn decode_fast(&mut self, bits: &mut BitReader<'_>, output: &mut Output<'_>) -> Result<(), InflateError> {
         let codes = if self.fixed { &*FIXED } else { &self.dynamic };
         let end = output
@@ -492,11 +510,12 @@ impl Inflater {
             .len()
             .saturating_sub(SYMBOL_ROOM)
             .min(output.limit.saturating_sub(LITERALS_IN_A_ROW));
-        // They stay in registers.
+        // Copies, which the compiler keeps in registers; fields behind a reference would be stored at each step.
         let mut local = BitReader { ..*bits };
         let mut target = output.target();
         while target.at < end && local.refill_word() {
-            // 56 bits are two literals of the first table, at most 20, a length of 20, and some of the distance.
+            // At least 56 bits are there. Two literals of the primary table take at most 20, and a length at most 15
+            // and 5 extra bits. They need no check. A third literal may take the place of the length.
             let mut entry = codes.litlen.lookup(local.buffer);
             if entry.is_literal() {
                 local.skip(entry.bits());
@@ -510,6 +529,7 @@ impl Inflater {
             }
             if entry.is_link() {
                 let second = codes.litlen.lookup_second(entry, local.buffer >> entry.bits());
+                // Nothing of this symbol is skipped yet: the slow way decodes it again, and handles it.
                 if second.is_special() {
                     break;
                 }
@@ -527,7 +547,8 @@ impl Inflater {
             let length = entry.number(local.buffer);
             local.skip(entry.bits());
 
-            // A distance is a code of 15 bits and 13 more.
+            // A distance is a code of up to 15 bits and up to 13 extra bits. If these are not there, the slow way goes
+            // on behind the length, which is consumed.
             if local.count < 28 && !local.refill_word() {
                 self.state = Stage::Distance(length);
                 break;
