@@ -98,7 +98,7 @@ impl Header {
     ///
     /// # Errors
     ///
-    /// Returns [`HeaderError`] as soon as the bytes that break the rule are there, at least two.
+    /// Returns [`HeaderError`] as soon as the bytes that break the rule have arrived. At least two bytes are needed.
     #[inline]
     pub fn decode(input: &[u8]) -> Result<Option<(Self, usize)>, HeaderError> {
         let [first, second, rest @ ..] = input else { return Ok(None) };

@@ -28,9 +28,9 @@ type Parameter<'a> = (&'a str, Option<Cow<'a, str>>);
 pub(crate) enum ParameterError {
     /// The parameter is not one of the four of permessage-deflate.
     Unknown,
-    /// The parameter is there twice.
+    /// The parameter occurs twice.
     Repeated(&'static str),
-    /// The value is out of range or not a number, is missing, or is there where none may be.
+    /// The value is invalid or missing, or the parameter may not have one.
     InvalidValue(&'static str),
     /// The answer lacks the parameter, which was offered, or names a larger window than was offered.
     NotHonoured(&'static str),
@@ -47,7 +47,7 @@ struct ParsedParameters {
 }
 
 impl ParsedParameters {
-    /// Parses the parameters. Each must be defined, be there once, and have a valid value (RFC 7692 7.1).
+    /// Parses the parameters. Each must be defined, occur once, and have a valid value (RFC 7692 7.1).
     fn read<'a>(parameters: impl Iterator<Item = Parameter<'a>>) -> Result<Self, ParameterError> {
         let mut parsed = Self::default();
         for (name, value) in parameters {
@@ -78,7 +78,8 @@ impl ParsedParameters {
     }
 }
 
-/// Stores the value of a parameter. Fails if `value` is `None`, for an invalid one, or if there is one already.
+/// Stores the value of a parameter. Fails if `value` is `None`, which means an invalid one, or if the parameter has a
+/// value already.
 fn set_once<T>(name: &'static str, slot: &mut Option<T>, value: Option<T>) -> Result<(), ParameterError> {
     let value = value.ok_or(ParameterError::InvalidValue(name))?;
     if slot.replace(value).is_some() { Err(ParameterError::Repeated(name)) } else { Ok(()) }
@@ -106,7 +107,7 @@ pub(crate) fn accept<'a>(
         // RFC 7692 7.1.1.1: the answer must have it if the offer does, and may have it otherwise.
         server_no_context_takeover: offer.server_no_context_takeover.is_some()
             || ours.send_takeover.is_none(),
-        // RFC 7692 7.1.1.2: in an offer it is a promise, which holds whatever the answer is.
+        // RFC 7692 7.1.1.2: in an offer it is a promise, which does not depend on the answer.
         client_no_context_takeover: offer.client_no_context_takeover.is_some() || !ours.receive_takeover,
         // RFC 7692 7.1.2.1: at most the size that was offered.
         server_max_window_bits: ours
@@ -177,7 +178,7 @@ pub(crate) fn check_answer<'a>(
     };
     Ok(DeflateParameters {
         server_no_context_takeover: answer.server_no_context_takeover.is_some(),
-        // RFC 7692 7.1.1.2: our offer was a promise, whatever the answer is.
+        // RFC 7692 7.1.1.2: our offer was a promise, which does not depend on the answer.
         client_no_context_takeover: answer.client_no_context_takeover.is_some()
             || ours.send_takeover.is_none(),
         server_max_window_bits,

@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     /// Masks as RFC 6455 5.3 defines it.
-    fn by_the_book(payload: &mut [u8], key: [u8; 4]) {
+    fn masked_by_definition(payload: &mut [u8], key: [u8; 4]) {
         for (i, byte) in payload.iter_mut().enumerate() {
             *byte ^= key[i % 4];
         }
@@ -58,7 +58,7 @@ mod tests {
             for length in 0..=(source.len() - offset).min(600) {
                 let clear = &source[offset..offset + length];
                 let mut expected = clear.to_vec();
-                by_the_book(&mut expected, key);
+                masked_by_definition(&mut expected, key);
                 // At the alignment of the source, so that the tests reach every head and tail of the loops.
                 let mut ours = source.clone();
                 apply(&mut ours[offset..offset + length], key);
@@ -85,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn one_byte_beyond_ascii_is_seen_wherever_it_is() {
+    fn a_byte_beyond_ascii_is_found_anywhere() {
         for length in 1..300 {
             for at in 0..length {
                 let mut payload = vec![b'a'; length];
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn in_pieces_is_as_in_one() {
+    fn masking_in_pieces_equals_masking_at_once() {
         let key = [1, 2, 3, 4];
         let mut whole = [0; 97];
         apply(&mut whole, key);

@@ -87,7 +87,7 @@ impl Block {
         self.sequences.push(Sequence { literals: literals as u32, length, distance });
     }
 
-    /// Adds literals that are counted already, without a match behind them.
+    /// Adds literals that are counted already, without a match after them.
     pub(super) fn add_literals(&mut self, literals: usize) {
         self.symbols += literals;
         self.sequences.push(Sequence { literals: literals as u32, length: 0, distance: 0 });
@@ -137,8 +137,8 @@ impl Block {
                 }
                 bits.flush();
             }
-            // Three codes whatever their number, for a branch here is mispredicted often. `NO_SYMBOL` has a code of no
-            // bits in every table, so that a missing literal adds nothing.
+            // Always three codes, because a branch on their number would often be mispredicted. `NO_SYMBOL` has a code
+            // of no bits in every table, so that a missing literal adds nothing.
             for at in 0..3 {
                 let literal = few.get(at).map_or(NO_SYMBOL, |&literal| usize::from(literal));
                 bits.add_code(litlen_code.entries[literal]);
@@ -165,7 +165,7 @@ impl Block {
     }
 }
 
-/// Writes blocks behind each other.
+/// Writes blocks one after another.
 ///
 /// Blocks that are not worth compressing are not written at once. Consecutive ones share the headers of their stored
 /// blocks.
@@ -193,7 +193,8 @@ impl<'a> BlockWriter<'a> {
             self.store();
             let raw = self.payload.get(self.start..end).unwrap_or_default();
             let before = self.out.len();
-            // Rounded up, the bits of the byte begun, and the 8 bytes that `BitWriter` needs behind the last one.
+            // One byte to round up, one for the incomplete byte, and the 8 bytes that `BitWriter` needs after the last
+            // one.
             self.out.resize(before + smallest / 8 + 16, 0);
             let mut bits = BitWriter::new(&mut self.out[before..], self.partial);
             // BFINAL, always zero, and the type of the block.
@@ -254,7 +255,7 @@ impl<'a> BlockWriter<'a> {
     /// 3.2.4).
     fn begin_stored(&mut self) {
         self.out.push(self.partial.bits);
-        // The three bits do not fit into the byte begun.
+        // The three bits do not fit into the incomplete byte.
         if self.partial.count > 5 {
             self.out.push(0);
         }

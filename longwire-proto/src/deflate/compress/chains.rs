@@ -224,7 +224,7 @@ pub(super) fn find_matches(
 mod tests {
     use super::*;
 
-    /// Two bytes at random: each four of them were there a sixteenth of the time.
+    /// Returns random text of two letters: any four bytes occur at every sixteenth position on average.
     fn hard(size: usize) -> Vec<u8> {
         let mut state = 7u64;
         let next = |_| {

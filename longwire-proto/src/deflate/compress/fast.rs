@@ -60,7 +60,7 @@ pub(super) fn insert(table: &mut [u32], input: Input<'_>, range: Range<usize>) {
 
 #[inline(always)]
 fn insert_range<const BUCKETS: usize>(table: &mut Table<BUCKETS>, input: &Input<'_>, range: Range<usize>) {
-    // The hash of the last position covers the three bytes behind the range.
+    // The hash of the last position covers the three bytes after the range.
     let end = (range.end + HASHED_LENGTH - 1).min(input.data.len());
     let mut position = input.position(range.start);
     for word in input.data.get(range.start..end).unwrap_or_default().windows(HASHED_LENGTH) {

@@ -25,7 +25,7 @@ pub(super) struct Code<const N: usize> {
 
 impl<const N: usize> Code<N> {
     pub(super) const fn new() -> Self {
-        // Below `LIST`, not up to it: `build` writes one entry behind the last symbol.
+        // Below `LIST`, not up to it: `build` writes one entry after the last symbol.
         const { assert!(1 < N && N < LIST) };
         Self { entries: [0; N], used: [0; LIST], count: 0 }
     }

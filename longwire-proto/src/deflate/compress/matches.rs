@@ -20,7 +20,7 @@ pub(super) const MATCH_MAX: usize = 258;
 /// The most entries for hashes of three bytes: such matches are near, or not worth their bits.
 const THREES_MAX: usize = 4096;
 
-/// The data to compress, behind the data that it may refer to.
+/// The data to compress, preceded by the data that it may refer to.
 #[derive(Clone, Copy)]
 pub(super) struct Input<'a> {
     pub(super) data: &'a [u8],

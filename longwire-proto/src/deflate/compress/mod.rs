@@ -68,7 +68,8 @@ impl Compressor {
             let input = Input { data: &history.data, base: history.base, window: history.window() };
             while at < input.data.len() {
                 at = history.tables.find_matches(history.level, input, at, &mut self.block);
-                // A block may go on after the history has moved, because it takes its literals from the payload.
+                // A block may continue when the history has moved its data, because it takes its literals from the
+                // payload.
                 let done = payload.len() - rest.len() - (input.data.len() - at);
                 if self.block.is_full() || done == payload.len() {
                     writer.write(&mut self.block, done);

@@ -1,6 +1,6 @@
 //! Reads the input of a call bit by bit, the lowest of each byte first (RFC 1951 3.1.1).
 
-/// The bits that were read, and the input behind them.
+/// The bits that were read, and the input after them.
 ///
 /// Only the low `count` bits of `buffer` are valid. Those above are zero, or equal to the bits that the input has next.
 /// Refilling therefore may read the same bits again and OR them in.
@@ -39,7 +39,7 @@ impl BitReader<'_> {
         true
     }
 
-    /// Drops bits, of which at least so many must be in the buffer.
+    /// Drops `bits` bits, which must be in the buffer.
     #[inline(always)]
     pub(super) fn skip(&mut self, bits: u32) {
         self.buffer >>= bits & 63;

@@ -1,8 +1,8 @@
 //! Huffman codes as lookup tables (RFC 1951 3.2.2 and 3.2.5): their entries, and how they are built from code lengths.
 //!
 //! A [`Table`] begins with `1 << PRIMARY` entries, indexed by the next `PRIMARY` bits of the stream. A shorter code has
-//! an entry for each value of the bits behind it. Longer codes that begin with the same `PRIMARY` bits share an entry:
-//! a link to a second table, which is indexed by the bits behind these. The second tables follow the primary entries,
+//! an entry for each value of the bits after it. Longer codes that begin with the same `PRIMARY` bits share an entry:
+//! a link to a second table, which is indexed by the bits after these. The second tables follow the primary entries,
 //! each as large as its longest code needs.
 //!
 //! The bits of a code arrive first bit first, and the stream is read from the lowest bit: an index is a code with its
@@ -50,7 +50,7 @@ impl SymbolLength {
 ///
 /// | bits   |                                                              |
 /// |--------|--------------------------------------------------------------|
-/// | 0..8   | the length of the code and of the extra bits behind it       |
+/// | 0..8   | the length of the code and of the extra bits after it        |
 /// | 8..12  | the length of the code; in a link, that of the second index  |
 /// | 12..16 | the kind                                                     |
 /// | 16..32 | the literal, the base, or the start of the second table      |
@@ -63,7 +63,7 @@ impl Entry {
     const END: u32 = 1 << 13;
     const INVALID: u32 = 1 << 12;
 
-    /// No code. One bit long, because the first bit already shows that it is none: see [`Table::build`].
+    /// No code. One bit long, because the first bit already shows that the code is invalid: see [`Table::build`].
     const NONE: Self = Self(Self::INVALID | 1 << 8 | 1);
 
     const fn value(value: u16, extra: u8) -> Self {
@@ -145,7 +145,7 @@ impl LengthTable {
 }
 
 impl<const SIZE: usize, const PRIMARY: u32> Table<SIZE, PRIMARY> {
-    /// Of an index into the primary entries. The sizes make every masked index valid without a bounds check.
+    /// The mask of an index into the primary entries. The sizes make every masked index valid without a bounds check.
     const MASK: usize = {
         assert!(SIZE.is_power_of_two() && SIZE >> PRIMARY != 0);
         (1 << PRIMARY) - 1
@@ -161,7 +161,7 @@ impl<const SIZE: usize, const PRIMARY: u32> Table<SIZE, PRIMARY> {
         self.0[stream as usize & Self::MASK]
     }
 
-    /// Returns the entry that a link leads to, for the bits of the stream behind it.
+    /// Returns the entry that a link leads to, for the bits of the stream after it.
     #[inline(always)]
     pub(super) const fn lookup_second(&self, link: Entry, stream: u64) -> Entry {
         let within = stream as usize & ((1 << (link.0 >> 8 & 15)) - 1);
@@ -260,7 +260,7 @@ impl<const SIZE: usize, const PRIMARY: u32> Table<SIZE, PRIMARY> {
                     self.0[prefix] = Entry::link(start, bits, PRIMARY);
                 }
                 let Some(meaning) = sorted.next() else { return };
-                // One entry for each value of the bits behind the code.
+                // One entry for each value of the bits after the code.
                 for at in (start + (code >> PRIMARY)..end).step_by(1 << behind) {
                     self.0[at] = meaning.with_code(behind);
                 }
@@ -271,7 +271,7 @@ impl<const SIZE: usize, const PRIMARY: u32> Table<SIZE, PRIMARY> {
 }
 
 /// Returns the code that follows `code` at the same length: adds one with the bits reversed, where the carry moves
-/// down. Behind the last code, of ones only, the result is not used.
+/// down. After the last code, of ones only, the result is not used.
 fn next_code(code: usize, length: usize) -> usize {
     let zeros = !code & ((1 << length) - 1);
     let highest = 1_usize << (zeros | 1).ilog2();
@@ -296,7 +296,7 @@ static LENGTH_MEANINGS: [Entry; 19] = {
 };
 
 const fn litlen_meanings() -> [Entry; LITLEN_SYMBOLS] {
-    // 286 and 287 take part in the fixed code, but stand for nothing (RFC 1951 3.2.6).
+    // 286 and 287 have codes in the fixed code, but no meaning (RFC 1951 3.2.6).
     let mut meanings = [Entry(Entry::INVALID); LITLEN_SYMBOLS];
     let mut symbol = 0;
     while symbol < 256 {
@@ -317,7 +317,7 @@ const fn litlen_meanings() -> [Entry; LITLEN_SYMBOLS] {
 }
 
 const fn distance_meanings() -> [Entry; DISTANCE_SYMBOLS] {
-    // 30 and 31 stand for nothing (RFC 1951 3.2.6).
+    // 30 and 31 have no meaning (RFC 1951 3.2.6).
     let mut meanings = [Entry(Entry::INVALID); DISTANCE_SYMBOLS];
     let mut base = 1;
     let mut symbol = 0;

@@ -49,7 +49,7 @@ pub(crate) enum InflateError {
 /// The progress of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Progress {
-    /// Bytes of the input that were consumed: the next input begins behind them.
+    /// Bytes of the input that were consumed: the next input must begin after them.
     pub(crate) consumed: usize,
     /// Whether the call stopped at the limit, and there may be more to decode.
     pub(crate) more: bool,
@@ -85,7 +85,7 @@ enum StopReason {
 /// Decodes one message at a time. It belongs to a connection within a message. Between messages a connection keeps only
 /// the [`window`](Self::window).
 pub(crate) struct Inflater {
-    state: Stage,
+    stage: Stage,
     /// The bits that were read but not decoded, the next one lowest. Unlike in [`BitReader`], those above are zero.
     bit_buffer: u64,
     bit_count: u32,
@@ -120,7 +120,7 @@ pub(crate) struct Inflater {
 impl Inflater {
     pub(crate) fn new() -> Self {
         Self {
-            state: Stage::Block,
+            stage: Stage::Block,
             bit_buffer: 0,
             bit_count: 0,
             read_ahead: false,
@@ -147,7 +147,7 @@ impl Inflater {
     ///
     /// Tables are not cleared: a block builds its own before it uses them.
     pub(crate) fn begin_message(&mut self, window_bits: u8, takeover: bool) {
-        self.state = Stage::Block;
+        self.stage = Stage::Block;
         self.bit_buffer = 0;
         self.bit_count = 0;
         self.read_ahead = false;
@@ -162,10 +162,10 @@ impl Inflater {
         &mut self.window
     }
 
-    /// Decodes `input`, which continues behind the bytes consumed before, and appends to `out`. With `last` the message
+    /// Decodes `input`, which continues after the bytes consumed before, and appends to `out`. With `last` the message
     /// ends with this input.
     ///
-    /// Stops behind the first symbol with which this call has appended `limit` bytes, which may be up to 257 bytes
+    /// Stops after the first symbol with which this call has appended `limit` bytes, which may be up to 257 bytes
     /// more. It leaves at least one byte of the input unconsumed then, because a caller that has no input left would
     /// not call again. A limit of 0 counts as 1.
     pub(crate) fn inflate(
@@ -187,12 +187,12 @@ impl Inflater {
         let window = std::mem::take(&mut self.window);
         let window_size = self.window_size;
         let mut output = Output { window: &window, window_size, bytes: out, start, at: start, limit };
-        let paused = self.decode(&mut bits, &mut output);
+        let stopped = self.decode(&mut bits, &mut output);
         let end = output.at;
         out.truncate(end);
         self.window = window;
 
-        let more = matches!(paused?, StopReason::LimitReached);
+        let more = matches!(stopped?, StopReason::LimitReached);
         // Nothing is copied at the end of a message to which no other refers.
         if more || !last || self.takeover {
             self.keep_window(&out[start..]);
@@ -216,9 +216,9 @@ impl Inflater {
     ///
     /// It ends with an empty stored block without its last four octets, the length and its complement (RFC 7692 7.2.1).
     /// A message that ends elsewhere was cut off. A block with BFINAL ends the stream by itself (RFC 1951 3.2.3): some
-    /// senders leave the header of the empty block out behind it, and nothing is missing.
+    /// senders then leave out the header of the empty block, and nothing is missing.
     const fn is_complete(&self, bits: &BitReader<'_>) -> bool {
-        match self.state {
+        match self.stage {
             Stage::StoredLength => bits.count == 0,
             Stage::Block => self.final_block && bits.count == 0,
             _ => false,
@@ -253,7 +253,7 @@ impl Inflater {
             if output.at >= output.limit {
                 return Ok(StopReason::LimitReached);
             }
-            let done = match self.state {
+            let done = match self.stage {
                 Stage::Block => self.read_block_header(bits)?,
                 Stage::StoredLength => self.read_stored_length(bits)?,
                 Stage::Stored(left) => self.copy_stored(bits, output, left),
@@ -264,7 +264,7 @@ impl Inflater {
                     output.make_room(bits.input.len() - bits.at);
                     if bits.input.len() - bits.at >= 8 {
                         self.decode_fast(bits, output)?;
-                        // No symbol may be decoded behind the one that reaches the limit.
+                        // No symbol may be decoded after the one that reaches the limit.
                         if output.at >= output.limit {
                             continue;
                         }
@@ -283,7 +283,7 @@ impl Inflater {
     fn read_block_header(&mut self, bits: &mut BitReader<'_>) -> Result<Option<()>, InflateError> {
         let Some(header) = bits.take(3) else { return Ok(None) };
         self.final_block = header & 1 != 0;
-        self.state = match header >> 1 {
+        self.stage = match header >> 1 {
             0 => {
                 bits.align();
                 Stage::StoredLength
@@ -298,13 +298,13 @@ impl Inflater {
         Ok(Some(()))
     }
 
-    /// Ends a block. Behind one with BFINAL the next begins at a whole byte, and refers back like any other (RFC 7692
+    /// Ends a block. After one with BFINAL the next begins at a whole byte, and refers back like any other (RFC 7692
     /// 7.2.1).
     fn end_block(&mut self, bits: &mut BitReader<'_>) {
         if self.final_block {
             bits.align();
         }
-        self.state = Stage::Block;
+        self.stage = Stage::Block;
     }
 
     /// Reads the length of a stored block and its complement (RFC 1951 3.2.4).
@@ -314,7 +314,7 @@ impl Inflater {
         if lengths >> 16 != length ^ 0xffff {
             return Err(InflateError::StoredLength);
         }
-        self.state = Stage::Stored(length);
+        self.stage = Stage::Stored(length);
         Ok(Some(()))
     }
 
@@ -341,7 +341,7 @@ impl Inflater {
             bits.at += copied.len();
             left -= copied.len();
         }
-        self.state = Stage::Stored(left);
+        self.stage = Stage::Stored(left);
         if left == 0 {
             self.end_block(bits);
         } else if output.at < output.limit {
@@ -362,7 +362,7 @@ impl Inflater {
         self.codes = self.litlens + distances;
         self.known = 0;
         self.length_lengths = [0; 19];
-        self.state = Stage::LengthLengths;
+        self.stage = Stage::LengthLengths;
         Ok(Some(()))
     }
 
@@ -377,7 +377,7 @@ impl Inflater {
         self.known = 0;
         self.length = 0;
         self.coded_known = 0;
-        self.state = Stage::Lengths;
+        self.stage = Stage::Lengths;
         Ok(Some(()))
     }
 
@@ -420,7 +420,7 @@ impl Inflater {
         }
         self.dynamic.build(&self.coded[..self.coded_known], self.litlens)?;
         self.fixed = false;
-        self.state = Stage::Symbol;
+        self.stage = Stage::Symbol;
         Ok(Some(()))
     }
 
@@ -431,7 +431,7 @@ impl Inflater {
         output: &mut Output<'_>,
     ) -> Result<Option<()>, InflateError> {
         // The fast loop may have stopped within a match.
-        let Stage::Symbol = self.state else { return Ok(Some(())) };
+        let Stage::Symbol = self.stage else { return Ok(Some(())) };
         let table = if self.fixed { &FIXED.litlen } else { &self.dynamic.litlen };
         bits.refill();
         let mut entry = table.lookup(bits.buffer);
@@ -458,7 +458,7 @@ impl Inflater {
             self.end_block(bits);
             return Ok(Some(()));
         } else {
-            self.state = Stage::Distance(entry.number(bits.buffer));
+            self.stage = Stage::Distance(entry.number(bits.buffer));
         }
         bits.skip(entry.bits());
         Ok(Some(()))
@@ -494,7 +494,7 @@ impl Inflater {
         target.copy_match(entry.number(bits.buffer), length)?;
         output.at = target.at;
         bits.skip(entry.bits());
-        self.state = Stage::Symbol;
+        self.stage = Stage::Symbol;
         Ok(Some(()))
     }
 
@@ -510,12 +510,13 @@ impl Inflater {
             .len()
             .saturating_sub(SYMBOL_ROOM)
             .min(output.limit.saturating_sub(LITERALS_IN_A_ROW));
-        // Copies, which the compiler keeps in registers; fields behind a reference would be stored at each step.
+        // Copies, which the compiler keeps in registers; fields accessed through a reference would be stored at each
+        // step.
         let mut local = BitReader { ..*bits };
         let mut target = output.target();
         while target.at < end && local.refill_word() {
-            // At least 56 bits are there. Two literals of the primary table take at most 20, and a length at most 15
-            // and 5 extra bits. They need no check. A third literal may take the place of the length.
+            // The buffer has at least 56 bits. Two literals of the primary table take at most 20, and a length at most
+            // 15 and 5 extra bits. They need no check. A third literal may take the place of the length.
             let mut entry = codes.litlen.lookup(local.buffer);
             if entry.is_literal() {
                 local.skip(entry.bits());
@@ -547,17 +548,17 @@ impl Inflater {
             let length = entry.number(local.buffer);
             local.skip(entry.bits());
 
-            // A distance is a code of up to 15 bits and up to 13 extra bits. If these are not there, the slow way goes
-            // on behind the length, which is consumed.
+            // A distance is a code of up to 15 bits and up to 13 extra bits. If they may be missing, the slow way
+            // continues after the length, which is consumed.
             if local.count < 28 && !local.refill_word() {
-                self.state = Stage::Distance(length);
+                self.stage = Stage::Distance(length);
                 break;
             }
             let mut entry = codes.distances.lookup(local.buffer);
             if entry.is_special() {
                 let second = codes.distances.lookup_second(entry, local.buffer >> entry.bits());
                 if !entry.is_link() || second.is_special() {
-                    self.state = Stage::Distance(length);
+                    self.stage = Stage::Distance(length);
                     break;
                 }
                 local.skip(entry.bits());

@@ -24,7 +24,7 @@ pub(super) struct Output<'a> {
     pub(super) window: &'a [u8],
     /// The greatest distance. `window` may hold more than that.
     pub(super) window_size: usize,
-    /// Decoded by this call from `start` to `at`; the bytes behind are room.
+    /// Decoded by this call from `start` to `at`; the bytes after `at` are room.
     pub(super) bytes: &'a mut Vec<u8>,
     pub(super) start: usize,
     pub(super) at: usize,
@@ -70,7 +70,7 @@ impl OutputCursor<'_> {
         self.at += 1;
     }
 
-    /// Appends `length` bytes from `distance` back (RFC 1951 3.2.3). Up to [`COPY_CHUNK`] - 1 bytes of room behind them
+    /// Appends `length` bytes from `distance` back (RFC 1951 3.2.3). Up to [`COPY_CHUNK`] - 1 bytes of room after them
     /// may be overwritten.
     #[inline(always)]
     pub(super) fn copy_match(&mut self, distance: usize, length: usize) -> Result<(), InflateError> {
