@@ -193,7 +193,7 @@ pub(crate) fn read_answer<'a>(
 ) -> Result<DeflateParameters, ParameterError> {
     let answer = ParsedParameters::read(answer)?;
     let client_max_window_bits = match answer.client_max_window_bits {
-        Some(bits) => bits.ok_or(ParameterError::Value(CLIENT_MAX_WINDOW_BITS))?,
+        Some(bits) => bits.ok_or(ParameterError::InvalidValue(CLIENT_MAX_WINDOW_BITS))?,
         None => FULL_WINDOW,
     };
     Ok(DeflateParameters {
