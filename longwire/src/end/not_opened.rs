@@ -46,11 +46,20 @@ pub(crate) enum Failure {
     Handshake,
     Invalid,
     Redirect,
-    #[cfg_attr(not(feature = "tls"), expect(dead_code, reason = "the counter exists in every build"))]
+    #[cfg_attr(
+        not(any(test, feature = "tls")),
+        expect(dead_code, reason = "the counter exists in every build")
+    )]
     Tls,
-    #[cfg_attr(not(feature = "proxy"), expect(dead_code, reason = "the counter exists in every build"))]
+    #[cfg_attr(
+        not(any(test, feature = "proxy")),
+        expect(dead_code, reason = "the counter exists in every build")
+    )]
     Proxy,
-    #[cfg_attr(not(feature = "http2"), expect(dead_code, reason = "the counter exists in every build"))]
+    #[cfg_attr(
+        not(any(test, feature = "http2")),
+        expect(dead_code, reason = "the counter exists in every build")
+    )]
     Http2,
 }
 

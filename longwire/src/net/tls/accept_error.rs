@@ -4,7 +4,6 @@ use std::fmt;
 use std::io;
 
 use rustls::{AlertDescription, CertificateError, InvalidMessage, PeerIncompatible};
-use tokio::time::error::Elapsed;
 
 /// Why the TLS handshake with a client failed.
 #[derive(Debug)]
@@ -26,12 +25,6 @@ pub enum TlsAcceptError {
     Io(io::Error),
     /// Another fault of the handshake; the text says which.
     Other(String),
-}
-
-impl From<Elapsed> for TlsAcceptError {
-    fn from(_: Elapsed) -> Self {
-        Self::Timeout
-    }
 }
 
 impl From<io::Error> for TlsAcceptError {

@@ -259,7 +259,8 @@ impl ServerTls {
         set_nodelay(&stream);
         // Boxed, because it is large and the future of the caller lives as long as the connection.
         let accept = Box::pin(TlsAcceptor::from(Arc::clone(&self.config)).accept(stream));
-        Ok(TlsStream(timeout(time, accept).await??))
+        let stream = timeout(time, accept).await.map_err(|_| TlsAcceptError::Timeout)??;
+        Ok(TlsStream(stream))
     }
 }
 
