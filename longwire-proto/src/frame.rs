@@ -1,37 +1,38 @@
-//! The base framing protocol (RFC 6455 section 5.2): a frame header as a value, to and from bytes.
+//! Encodes and decodes frame headers (RFC 6455 section 5.2).
 //!
-//! Nothing here knows roles, messages or limits; those rules are in `receive` and `send`.
+//! Only the format is checked here. The rules that depend on role, message or limits are in `receive` and `send`.
 
-/// The longest header: two bytes, a 64-bit length and a masking key.
+/// The length of the longest header in bytes: two bytes, a 64-bit length and a masking key.
 pub const MAX_HEADER: usize = 14;
 
 /// The longest payload of a control frame in bytes (RFC 6455 5.5).
 pub const MAX_CONTROL_PAYLOAD: usize = 125;
 
-/// What a frame is (RFC 6455 5.2, "Opcode").
+/// The type of a frame (RFC 6455 5.2, "Opcode").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum OpCode {
-    /// A further fragment of the message under way.
+    /// A fragment of the current message, other than its first.
     Continuation = 0x0,
     /// The first (or only) frame of a text message.
     Text = 0x1,
     /// The first (or only) frame of a binary message.
     Binary = 0x2,
-    /// The closing handshake.
+    /// Starts or completes the closing handshake.
     Close = 0x8,
-    /// Asks for a Pong.
+    /// Requests a Pong.
     Ping = 0x9,
-    /// Answers a Ping, or is sent unasked as a heartbeat.
+    /// Answers a Ping, or is sent unsolicited as a heartbeat.
     Pong = 0xA,
 }
 
 impl OpCode {
-    /// Close, Ping and Pong are control frames (RFC 6455 5.5).
+    /// Returns whether this is a control frame: Close, Ping or Pong (RFC 6455 5.5).
     pub const fn is_control(self) -> bool {
         self as u8 & 0x8 != 0
     }
 
+    /// Returns the opcode for the low four bits of a header; `None` for a reserved one.
     const fn from_bits(bits: u8) -> Option<Self> {
         Some(match bits {
             0x0 => Self::Continuation,
@@ -45,13 +46,13 @@ impl OpCode {
     }
 }
 
-/// Why bytes are no frame header (RFC 6455 5.2).
+/// Why bytes are not a valid frame header (RFC 6455 5.2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeaderError {
     /// One of the opcodes 3-7 or 0xB-0xF.
     ReservedOpcode(u8),
-    /// The length is written in more bytes than it needs.
+    /// The length is encoded in more bytes than necessary.
     LengthNotMinimal,
     /// The most significant bit of a 64-bit length is set.
     LengthTooLarge,
@@ -72,33 +73,32 @@ impl std::error::Error for HeaderError {}
 /// A frame header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// This is the final fragment of a message.
+    /// Whether this is the final fragment of a message.
     pub fin: bool,
-    /// The three reserved bits as they lie in the first byte: [`Header::RSV1`], `RSV2`, `RSV3`.
+    /// The three reserved bits, at their places in the first byte: [`Header::RSV1`], [`Header::RSV2`] and
+    /// [`Header::RSV3`].
     pub rsv: u8,
-    /// What the frame is.
+    /// The type of the frame.
     pub opcode: OpCode,
     /// The masking key, if the payload is masked.
     pub mask: Option<[u8; 4]>,
-    /// Payload bytes that follow the header.
+    /// The length in bytes of the payload, which follows the header.
     pub length: u64,
 }
 
 impl Header {
-    /// The first reserved bit; permessage-deflate uses it (RFC 7692 section 6).
+    /// The first reserved bit. permessage-deflate sets it on compressed messages (RFC 7692 section 6).
     pub const RSV1: u8 = 0x40;
     /// The second reserved bit.
     pub const RSV2: u8 = 0x20;
     /// The third reserved bit.
     pub const RSV3: u8 = 0x10;
 
-    /// Reads a header off the front of `input` and says how many bytes it takes.
-    ///
-    /// `None`: the header is not complete yet.
+    /// Decodes the header at the front of `input`. Returns it with its length in bytes, or `None` if it is incomplete.
     ///
     /// # Errors
     ///
-    /// [`HeaderError`], once two bytes are there and those that break the rule.
+    /// Returns [`HeaderError`] as soon as the bytes that break the rule have arrived. At least two bytes are needed.
     #[inline]
     pub fn decode(input: &[u8]) -> Result<Option<(Self, usize)>, HeaderError> {
         let [first, second, rest @ ..] = input else { return Ok(None) };
@@ -137,7 +137,8 @@ impl Header {
         Ok(Some((header, 2 + length_size + mask_size)))
     }
 
-    /// The header in its shortest form (RFC 6455 5.2: "the minimal number of bytes MUST be used").
+    /// Encodes the header, with the length in its shortest form (RFC 6455 5.2: "the minimal number of bytes MUST be
+    /// used").
     #[inline]
     pub fn encode(&self) -> EncodedHeader {
         let mut bytes = [0; MAX_HEADER];
@@ -168,7 +169,8 @@ impl Header {
 }
 
 impl EncodedHeader {
-    /// Appends the bytes; for so few of them faster than copying a slice of unknown length.
+    /// Appends the bytes to `to`. Copying all [`MAX_HEADER`] bytes and truncating is faster than copying a slice whose
+    /// length the compiler does not know.
     #[inline]
     pub(crate) fn append(&self, to: &mut Vec<u8>) {
         let end = to.len() + usize::from(self.size);
@@ -177,7 +179,7 @@ impl EncodedHeader {
     }
 }
 
-/// The bytes of a header; dereferences to them.
+/// An encoded header. Dereferences to its bytes.
 #[derive(Clone, Copy, Debug)]
 pub struct EncodedHeader {
     bytes: [u8; MAX_HEADER],

@@ -126,9 +126,10 @@ pub struct DeflateParameters {
     pub client_max_window_bits: u8,
 }
 
-/// The negotiated parameters of one direction.
+/// The negotiated parameters of one direction, which its sender has to keep to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Context {
+pub(crate) struct SenderParameters {
+    /// From 8 to 15: distances reach at most `1 << window_bits` bytes back.
     pub(crate) window_bits: u8,
     /// Messages may refer back to earlier ones.
     pub(crate) takeover: bool,
@@ -136,12 +137,15 @@ pub(crate) struct Context {
 
 impl DeflateParameters {
     /// Returns the parameters of what `sender` sends.
-    pub(crate) fn of(self, sender: Role) -> Context {
+    pub(crate) fn of(self, sender: Role) -> SenderParameters {
         let (bits, alone) = match sender {
             Role::Server => (self.server_max_window_bits, self.server_no_context_takeover),
             Role::Client => (self.client_max_window_bits, self.client_no_context_takeover),
         };
-        Context { window_bits: bits.clamp(*WINDOW_BITS.start(), *WINDOW_BITS.end()), takeover: !alone }
+        SenderParameters {
+            window_bits: bits.clamp(*WINDOW_BITS.start(), *WINDOW_BITS.end()),
+            takeover: !alone,
+        }
     }
 }
 
@@ -161,10 +165,10 @@ pub enum Compress {
 
 /// A budget of bytes that several connections share.
 #[derive(Clone, Debug)]
-pub(crate) struct Budget(Arc<Account>);
+pub(crate) struct Budget(Arc<BudgetAccount>);
 
 #[derive(Debug)]
-struct Account {
+struct BudgetAccount {
     limit: usize,
     used: AtomicUsize,
 }
@@ -180,25 +184,26 @@ impl Eq for Budget {}
 
 impl Budget {
     fn new(limit: usize) -> Self {
-        Self(Arc::new(Account { limit, used: AtomicUsize::new(0) }))
+        Self(Arc::new(BudgetAccount { limit, used: AtomicUsize::new(0) }))
     }
 
     /// Takes `bytes` out of the budget until the share is dropped; `None` if fewer are left.
-    pub(crate) fn take(&self, bytes: usize) -> Option<Share> {
+    pub(crate) fn take(&self, bytes: usize) -> Option<BudgetShare> {
+        // Relaxed: the sum alone matters, no other memory depends on it.
         let fits = |used: usize| used.checked_add(bytes).filter(|&used| used <= self.0.limit);
         self.0.used.fetch_update(Ordering::Relaxed, Ordering::Relaxed, fits).ok()?;
-        Some(Share { account: Arc::clone(&self.0), bytes })
+        Some(BudgetShare { account: Arc::clone(&self.0), bytes })
     }
 }
 
-/// A part of a [`Budget`].
+/// A part of a [`Budget`], which is returned when this is dropped.
 #[derive(Debug)]
-pub(crate) struct Share {
-    account: Arc<Account>,
+pub(crate) struct BudgetShare {
+    account: Arc<BudgetAccount>,
     bytes: usize,
 }
 
-impl Drop for Share {
+impl Drop for BudgetShare {
     fn drop(&mut self) {
         self.account.used.fetch_sub(self.bytes, Ordering::Relaxed);
     }

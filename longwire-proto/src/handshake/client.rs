@@ -14,7 +14,7 @@ use super::head::{self, HeadError, HeadLimits};
 use super::headers::encode_line;
 use super::{ExtraHeaderError, Offer, accept_key};
 use crate::deflate::DeflateParameters;
-use crate::deflate::negotiate::{self, Invalid};
+use crate::deflate::negotiate::{self, ParameterError};
 
 /// Maximum number of interim responses ([`is_interim`]) that a client should skip before it fails with
 /// [`HandshakeError::TooManyInterim`]. Each is small, but a hostile server can send any number of them.
@@ -280,13 +280,13 @@ impl fmt::Display for HandshakeError {
 
 impl std::error::Error for HandshakeError {}
 
-impl From<Invalid> for HandshakeError {
-    fn from(invalid: Invalid) -> Self {
+impl From<ParameterError> for HandshakeError {
+    fn from(invalid: ParameterError) -> Self {
         match invalid {
-            Invalid::Unknown => Self::DeflateUnknown,
-            Invalid::Repeated(name) => Self::DeflateRepeated(name),
-            Invalid::Value(name) => Self::DeflateValue(name),
-            Invalid::NotHonoured(name) => Self::DeflateNotHonoured(name),
+            ParameterError::Unknown => Self::DeflateUnknown,
+            ParameterError::Repeated(name) => Self::DeflateRepeated(name),
+            ParameterError::InvalidValue(name) => Self::DeflateValue(name),
+            ParameterError::NotHonoured(name) => Self::DeflateNotHonoured(name),
         }
     }
 }

@@ -88,7 +88,7 @@ impl DeflateParameters {
         if only.name != negotiate::NAME {
             return None;
         }
-        negotiate::stated(only.parameters()).ok()
+        negotiate::read_answer(only.parameters()).ok()
     }
 }
 

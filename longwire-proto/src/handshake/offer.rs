@@ -109,7 +109,7 @@ impl Offer {
             let extension = extension.map_err(|Malformed| HandshakeError::ExtensionsMalformed)?;
             match &self.deflate {
                 Some(ours) if extension.name == negotiate::NAME && agreed.is_none() => {
-                    agreed = Some(negotiate::judge(extension.parameters(), ours)?);
+                    agreed = Some(negotiate::check_answer(extension.parameters(), ours)?);
                 }
                 _ => return Err(HandshakeError::Extension),
             }

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use crate::config::Config;
-use crate::deflate::Context;
+use crate::deflate::SenderParameters;
 use crate::deflate::codec::InflateState;
 use crate::error::ProtocolError;
 use crate::frame::{Header, MAX_CONTROL_PAYLOAD, OpCode};
@@ -93,7 +93,7 @@ pub(crate) struct ReceiveHalf {
     /// The current message is compressed.
     compressed: bool,
     /// How the peer compresses, if that was agreed on.
-    deflate: Option<Context>,
+    deflate: Option<SenderParameters>,
     /// Within a compressed message, and between messages if the peer takes over its context.
     inflating: Option<Box<InflateState>>,
 }
@@ -116,11 +116,11 @@ impl ReceiveHalf {
         }
     }
 
-    pub(crate) const fn set_deflate(&mut self, context: Context) {
+    pub(crate) const fn set_deflate(&mut self, context: SenderParameters) {
         self.deflate = Some(context);
     }
 
-    pub(crate) const fn deflate(&self) -> Option<Context> {
+    pub(crate) const fn deflate(&self) -> Option<SenderParameters> {
         self.deflate
     }
 

@@ -1,34 +1,37 @@
-//! Masking (RFC 6455 section 5.3): payload XOR key, in place, at the speed of memory.
+//! Masks and unmasks payload in place, by XOR with the key (RFC 6455 section 5.3).
 //!
-//! One loop over 8-byte words, written once in `portable` and compiled again for AVX2 in `x86`,
-//! where the CPU has it. Two flavours: [`apply`], and [`apply_text`] that says on the way whether all
-//! was ASCII.
+//! There is one loop over words of 8 bytes. `portable` has its source, and `x86` compiles it a second time for AVX2,
+//! for CPUs that have it. [`apply_text`] also checks in the same pass whether the result is ASCII.
 
 mod portable;
 #[cfg(all(target_arch = "x86_64", not(miri)))]
 mod x86;
 
-/// Masks or unmasks `payload` with `key`, whose first byte meets the first byte of `payload`.
+/// Masks or unmasks `payload` with `key`. The first byte of the key applies to the first byte of `payload`; see
+/// [`advance`] for payloads in pieces.
 #[inline]
 pub fn apply(payload: &mut [u8], key: [u8; 4]) {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    if payload.len() >= x86::WORTH_A_CALL {
+    if payload.len() >= x86::MIN_LENGTH {
         return x86::apply(payload, key);
     }
     portable::apply(payload, key);
 }
 
-/// As [`apply`]; `true` if the result is ASCII throughout.
+/// Masks or unmasks `payload` like [`apply`]. Returns whether the result is all ASCII.
+///
+/// ASCII is valid UTF-8 however it is cut, so that such text needs no second pass.
 #[inline]
 pub fn apply_text(payload: &mut [u8], key: [u8; 4]) -> bool {
     #[cfg(all(target_arch = "x86_64", not(miri)))]
-    if payload.len() >= x86::WORTH_A_CALL {
+    if payload.len() >= x86::MIN_LENGTH {
         return x86::apply_text(payload, key);
     }
     portable::apply_text(payload, key)
 }
 
-/// The key as it stands after `count` bytes: payloads are masked in pieces (RFC 6455 5.3, `i MOD 4`).
+/// Returns the key for the rest of a payload of which `count` bytes are masked: `key` rotated by `count` bytes (RFC
+/// 6455 5.3, `i MOD 4`).
 #[inline]
 pub fn advance(key: [u8; 4], count: usize) -> [u8; 4] {
     let mut key = key;
@@ -40,8 +43,8 @@ pub fn advance(key: [u8; 4], count: usize) -> [u8; 4] {
 mod tests {
     use super::*;
 
-    /// The definition in RFC 6455 5.3.
-    fn by_the_book(payload: &mut [u8], key: [u8; 4]) {
+    /// Masks as RFC 6455 5.3 defines it.
+    fn masked_by_definition(payload: &mut [u8], key: [u8; 4]) {
         for (i, byte) in payload.iter_mut().enumerate() {
             *byte ^= key[i % 4];
         }
@@ -55,8 +58,8 @@ mod tests {
             for length in 0..=(source.len() - offset).min(600) {
                 let clear = &source[offset..offset + length];
                 let mut expected = clear.to_vec();
-                by_the_book(&mut expected, key);
-                // The same alignment as in the source, so that every head and tail of the loops is met.
+                masked_by_definition(&mut expected, key);
+                // At the alignment of the source, so that the tests reach every head and tail of the loops.
                 let mut ours = source.clone();
                 apply(&mut ours[offset..offset + length], key);
                 assert_eq!(&ours[offset..offset + length], expected, "{offset} {length}");
@@ -82,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn one_byte_beyond_ascii_is_seen_wherever_it_is() {
+    fn a_byte_beyond_ascii_is_found_anywhere() {
         for length in 1..300 {
             for at in 0..length {
                 let mut payload = vec![b'a'; length];
@@ -95,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn in_pieces_is_as_in_one() {
+    fn masking_in_pieces_equals_masking_at_once() {
         let key = [1, 2, 3, 4];
         let mut whole = [0; 97];
         apply(&mut whole, key);

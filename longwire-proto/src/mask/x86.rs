@@ -1,15 +1,15 @@
-//! The portable loops once more, compiled for AVX2, behind a check of the CPU.
+//! The loops of `portable`, compiled for AVX2 and called if the CPU has it.
 #![expect(unsafe_code, reason = "calls into code compiled for a CPU feature")]
 
 use super::portable;
 
-/// Below this many bytes the portable loop inlined at the call is as fast.
-pub(super) const WORTH_A_CALL: usize = 128;
+/// The number of bytes from which the call pays off. Below, the portable loop, inlined at the caller, is as fast.
+pub(super) const MIN_LENGTH: usize = 128;
 
 #[inline]
 pub(super) fn apply(payload: &mut [u8], key: [u8; 4]) {
     if is_x86_feature_detected!("avx2") {
-        // SAFETY: the CPU has AVX2, as was just asked.
+        // SAFETY: the CPU has AVX2, which the line above has checked.
         unsafe { apply_avx2(payload, key) }
     } else {
         portable::apply(payload, key);
@@ -19,7 +19,7 @@ pub(super) fn apply(payload: &mut [u8], key: [u8; 4]) {
 #[inline]
 pub(super) fn apply_text(payload: &mut [u8], key: [u8; 4]) -> bool {
     if is_x86_feature_detected!("avx2") {
-        // SAFETY: the CPU has AVX2, as was just asked.
+        // SAFETY: the CPU has AVX2, which the line above has checked.
         unsafe { apply_text_avx2(payload, key) }
     } else {
         portable::apply_text(payload, key)

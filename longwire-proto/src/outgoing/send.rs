@@ -7,7 +7,7 @@ use rand_chacha::rand_core::{RngCore, SeedableRng};
 
 use crate::config::Config;
 use crate::deflate::codec::{DeflateState, with_compressor};
-use crate::deflate::{Compress, Context};
+use crate::deflate::{Compress, SenderParameters};
 use crate::error::SendError;
 use crate::frame::{Header, MAX_CONTROL_PAYLOAD, MAX_HEADER, OpCode};
 use crate::mask;
@@ -36,7 +36,7 @@ pub(crate) struct SendHalf {
     message: Option<UnderWay>,
     utf8: Utf8State,
     /// How messages may be compressed, if that was negotiated.
-    deflate: Option<Context>,
+    deflate: Option<SenderParameters>,
     deflating: Option<Box<DeflateState>>,
 }
 
@@ -57,11 +57,11 @@ impl SendHalf {
         }
     }
 
-    pub(crate) const fn set_deflate(&mut self, context: Context) {
+    pub(crate) const fn set_deflate(&mut self, context: SenderParameters) {
         self.deflate = Some(context);
     }
 
-    pub(crate) const fn deflate(&self) -> Option<Context> {
+    pub(crate) const fn deflate(&self) -> Option<SenderParameters> {
         self.deflate
     }
 
@@ -137,7 +137,7 @@ impl SendHalf {
         &mut self,
         kind: Kind,
         message: &[u8],
-        context: Context,
+        context: SenderParameters,
         config: &Config,
         out: &mut Outbox,
     ) -> bool {
@@ -147,9 +147,9 @@ impl SendHalf {
         }
         with_compressor(|compressor, payload| {
             if let Some(deflating) = &mut self.deflating {
-                compressor.piece(&mut deflating.history, message, true, payload);
+                compressor.compress_piece(&mut deflating.history, message, true, payload);
             } else {
-                compressor.message(message, level, context.window_bits, payload);
+                compressor.compress_message(message, level, context.window_bits, payload);
                 if payload.len() >= message.len() {
                     return false;
                 }
@@ -225,7 +225,7 @@ impl SendHalf {
         first: FrameStart,
         payload: &[u8],
         last: bool,
-        context: Context,
+        context: SenderParameters,
         config: &Config,
         out: &mut Outbox,
     ) {
@@ -235,7 +235,7 @@ impl SendHalf {
                 .unwrap_or_else(|| DeflateState::for_message(level, context))
         });
         with_compressor(|compressor, compressed| {
-            compressor.piece(&mut deflating.history, payload, last, compressed);
+            compressor.compress_piece(&mut deflating.history, payload, last, compressed);
             self.payload(first, last, compressed, config, out);
         });
         if !last || deflating.takes_over() {

@@ -93,7 +93,7 @@ impl SharedFrame {
         let frames = window.get_or_init(|| {
             let message = self.message();
             with_compressor(|compressor, payload| {
-                compressor.message(message.as_bytes(), level, window_bits, payload);
+                compressor.compress_message(message.as_bytes(), level, window_bits, payload);
                 let smaller = payload.len() < message.len();
                 smaller.then(|| encode(FrameStart::compressed(self.0.kind), payload))
             })

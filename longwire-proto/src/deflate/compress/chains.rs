@@ -1,38 +1,41 @@
-//! Finding matches with more effort: of all the places where three or four bytes occurred before, some or many,
-//! and of this byte and the next, the better one.
+//! Finds matches for levels 2 to 9 with hash chains, as zlib does: each position leads to the one before with the same
+//! hash. A match is emitted only if the next byte does not begin a better one (lazy matching).
 
 use std::ops::Range;
 
 use super::block::Block;
-use super::matches::{HASHED, Input, LONGEST, Match, hash};
+use super::matches::{HASHED_LENGTH, Input, MATCH_MAX, Match, hash};
 
-/// Matches of three bytes, or of four, from farther away take more bits than their literals, mostly.
-const NEAR_THREE: usize = 256;
-const NEAR_FOUR: usize = 2048;
+/// The greatest distances of matches of three and of four bytes. Farther ones mostly take more bits than their
+/// literals.
+const THREE_DISTANCE_MAX: usize = 256;
+const FOUR_DISTANCE_MAX: usize = 2048;
 
-/// Places that are compared for a byte, on average over a block: else there is data for which the highest levels
-/// would take seconds a mebibyte.
-const AVERAGE: usize = 64;
+/// The average number of candidates that are compared for a byte of a block.
+///
+/// Without this bound, data with few different bytes makes levels 8 and 9 take seconds for a mebibyte, which an
+/// attacker could use.
+const COMPARED_PER_BYTE: usize = 64;
 
-/// Bytes for which a block may do so before it has come to them.
-const AHEAD: usize = 64;
+/// The bytes of budget that a block begins with, so that its first searches are not cut short.
+const HEAD_START: usize = 64;
 
-/// Places that are compared anyway.
-const LEAST: usize = 8;
+/// The number of candidates that are compared even when the budget is used up.
+const COMPARED_MIN: usize = 8;
 
-/// How much is tried.
+/// How long to search at a level.
 #[derive(Clone, Copy)]
 pub(super) struct Effort {
-    /// Places that are compared.
+    /// The most candidates to compare at a position.
     depth: usize,
     /// A match of this length ends the search.
     nice: usize,
-    /// A match of this length is taken without a look at the next byte.
+    /// A match of this length is emitted without a search at the next byte.
     lazy: usize,
 }
 
 impl Effort {
-    /// The effort of a level; `None` where [`fast`](super::fast) is enough.
+    /// Returns the effort of a level; `None` for level 1, which uses [`fast`](super::fast).
     pub(super) const fn of(level: u8) -> Option<Self> {
         let (depth, nice, lazy) = match level {
             ..=1 => return None,
@@ -42,32 +45,40 @@ impl Effort {
             5 => (32, 64, 32),
             6 => (64, 128, 64),
             7 => (128, 192, 128),
-            8 => (512, LONGEST, LONGEST),
-            9.. => (2048, LONGEST, LONGEST),
+            8 => (512, MATCH_MAX, MATCH_MAX),
+            9.. => (2048, MATCH_MAX, MATCH_MAX),
         };
         Some(Self { depth, nice, lazy })
     }
 }
 
 impl Match {
-    /// Whether it is worth a literal more than `other`, which begins a byte before.
-    fn outdoes(self, other: Self) -> bool {
+    /// Returns whether it is worth one literal more than `other`, which begins a byte earlier.
+    fn is_better_than(self, other: Self) -> bool {
         let bits = |found: Self| found.distance.max(1).ilog2();
+        // As in libdeflate: a byte saves about four bits, and the logarithm of a distance is what its extra bits take.
         4 * self.length + bits(other) as usize > 4 * other.length + bits(self) as usize + 2
     }
 }
 
-/// The tables.
-pub(super) struct Links<'a> {
+/// The tables of the hash chains.
+///
+/// `fours` and `threes` hold the last position of each hash. `chain`, indexed by the low bits of a position, holds the
+/// distance from it to the one before with the same hash. It has as many entries as the window, or the data if that is
+/// shorter. Entries of older positions are overwritten by newer ones, and are wrong when followed. That is harmless: a
+/// search checks each position and compares the bytes there.
+pub(super) struct HashChains<'a> {
     pub(super) fours: &'a mut [u32],
     pub(super) threes: &'a mut [u32],
     pub(super) chain: &'a mut [u16],
 }
 
-impl Links<'_> {
-    /// Enters `position`; what was entered for the same bytes last, by four bytes and by three.
+impl HashChains<'_> {
+    /// Inserts `position`, whose bytes are `word`. Returns the last positions with the same hash, of four bytes and of
+    /// three.
     #[inline(always)]
-    fn enter(&mut self, position: u32, word: u32) -> (u32, u32) {
+    fn insert(&mut self, position: u32, word: u32) -> (u32, u32) {
+        // A position that is its own predecessor ends the search.
         let (mut four, mut three) = (position, position);
         let entries = self.fours.len();
         if let Some(entry) = self.fours.get_mut(hash(word, entries)) {
@@ -79,64 +90,68 @@ impl Links<'_> {
         }
         let mask = self.chain.len().wrapping_sub(1);
         if let Some(link) = self.chain.get_mut(position as usize & mask) {
+            // Farther than any window: the end of the chain.
             *link = u16::try_from(position.wrapping_sub(four)).unwrap_or(0);
         }
         (four, three)
     }
 
-    /// How far before `position` the one before with the same hash is, or 0.
+    /// Returns the distance from `position` to the one before with the same hash, or 0 at the end of the chain.
     #[inline(always)]
-    fn link(&self, position: u32) -> u32 {
+    fn distance_to_previous(&self, position: u32) -> u32 {
         let mask = self.chain.len().wrapping_sub(1);
         self.chain.get(position as usize & mask).copied().unwrap_or(0).into()
     }
 }
 
-/// Enters a range of positions.
-pub(super) fn enter(links: &mut Links<'_>, input: &Input<'_>, range: Range<usize>) {
+/// Inserts a range of positions.
+pub(super) fn insert(chains: &mut HashChains<'_>, input: &Input<'_>, range: Range<usize>) {
     for at in range {
         let Some(word) = input.word(at) else { break };
-        links.enter(input.position(at), word);
+        chains.insert(input.position(at), word);
     }
 }
 
+/// The search for the matches of a block.
 struct Search<'a> {
-    links: Links<'a>,
+    chains: HashChains<'a>,
     input: Input<'a>,
-    /// Where the block begins.
+    /// The index where the block begins.
     start: usize,
-    /// Places that were compared for it.
+    /// Candidates that were compared for the block.
     compared: usize,
 }
 
 impl Search<'_> {
-    /// Enters `at`, and finds a match there that is longer than `least`.
+    /// Inserts `at`, and finds the longest match there, if it is longer than `least`. Length 0 means none.
     fn find(&mut self, at: usize, least: usize, nice: usize, depth: usize) -> Match {
-        let mut best = Match { length: least.max(HASHED - 1), distance: 0 };
+        let mut best = Match { length: least.max(HASHED_LENGTH - 1), distance: 0 };
         let Some(word) = self.input.word(at) else { return Match { length: 0, distance: 0 } };
-        let (mut position, three) = self.links.enter(self.input.position(at), word);
-        let allowed = (AHEAD + at - self.start) * AVERAGE;
-        let depth = depth.min(allowed.saturating_sub(self.compared)).max(LEAST);
+        let (mut position, three) = self.chains.insert(self.input.position(at), word);
+        let allowed = (HEAD_START + at - self.start) * COMPARED_PER_BYTE;
+        let depth = depth.min(allowed.saturating_sub(self.compared)).max(COMPARED_MIN);
+        // At least `COMPARED_MIN`, so that it does not reach 0 before the loop subtracts.
         let mut left = depth;
         let here = self.input.data.get(at..).unwrap_or_default();
         loop {
             let before = self.input.index(position);
+            // A position before the data, or of another message, has wrapped to a large index: it ends the search, too.
             if before >= at || at - before > self.input.window {
                 break;
             }
             let distance = at - before;
             let there = self.input.data.get(before..).unwrap_or_default();
-            // To be longer, it must be the same at the end of the best so far.
+            // A longer match has the same byte where the best one ends, which rules most candidates out with one load.
             if there.get(best.length) == here.get(best.length) && self.input.word(before) == Some(word) {
-                let length = self.input.length(at, at - distance);
-                if length > best.length && (length > HASHED || distance <= NEAR_FOUR) {
+                let length = self.input.match_length(at, at - distance);
+                if length > best.length && (length > HASHED_LENGTH || distance <= FOUR_DISTANCE_MAX) {
                     best = Match { length, distance };
                     if length >= nice || length >= here.len() {
                         break;
                     }
                 }
             }
-            let link = self.links.link(position);
+            let link = self.chains.distance_to_previous(position);
             left -= 1;
             if link == 0 || left == 0 {
                 break;
@@ -144,28 +159,29 @@ impl Search<'_> {
             position = position.wrapping_sub(link);
         }
         self.compared += depth - left;
+        // Three bytes are not worth a search: only the last position with their hash, if it is near, is compared.
         if best.distance == 0
             && least < 3
             && let before = self.input.index(three)
             && before < at
-            && at - before <= NEAR_THREE.min(self.input.window)
+            && at - before <= THREE_DISTANCE_MAX.min(self.input.window)
             && self.input.word(before).is_some_and(|there| (there ^ word) << 8 == 0)
         {
-            best = Match { length: self.input.length(at, before), distance: at - before };
+            best = Match { length: self.input.match_length(at, before), distance: at - before };
         }
         if best.distance == 0 { Match { length: 0, distance: 0 } } else { best }
     }
 }
 
-/// As [`Tables::run`](super::matches::Tables::run).
-pub(super) fn run(
-    links: Links<'_>,
+/// Finds matches as [`MatchTables::find_matches`](super::matches::MatchTables::find_matches) does.
+pub(super) fn find_matches(
+    chains: HashChains<'_>,
     effort: Effort,
     input: Input<'_>,
     mut at: usize,
     block: &mut Block,
 ) -> usize {
-    let mut search = Search { links, input, start: at, compared: 0 };
+    let mut search = Search { chains, input, start: at, compared: 0 };
     let mut start = at;
     loop {
         let end = input.data.len().min(start + block.room());
@@ -175,27 +191,28 @@ pub(super) fn run(
             if found.length != 0 {
                 break;
             }
-            block.count(input.data.get(at).copied().unwrap_or(0));
+            block.count_literal(input.data.get(at).copied().unwrap_or(0));
             at += 1;
         }
         if found.length == 0 {
             block.add_literals(end - start);
             return end;
         }
-        let mut entered = at + 1;
-        while found.length < effort.lazy && entered < end {
-            let next = search.find(entered, found.length - 1, effort.nice, effort.depth.div_ceil(2));
-            entered += 1;
-            if next.length == 0 || !next.outdoes(found) {
+        // Positions up to here are in the tables. Inserting one twice would link it to itself, which ends its chain.
+        let mut inserted = at + 1;
+        while found.length < effort.lazy && inserted < end {
+            let next = search.find(inserted, found.length - 1, effort.nice, effort.depth.div_ceil(2));
+            inserted += 1;
+            if next.length == 0 || !next.is_better_than(found) {
                 break;
             }
-            block.count(input.data.get(at).copied().unwrap_or(0));
-            at = entered - 1;
+            block.count_literal(input.data.get(at).copied().unwrap_or(0));
+            at = inserted - 1;
             found = next;
         }
-        block.add(at - start, found);
+        block.add_match(at - start, found);
         start = at + found.length;
-        enter(&mut search.links, &input, entered..start);
+        insert(&mut search.chains, &input, inserted..start);
         at = start;
         if at >= input.data.len() || block.is_full() {
             return at;
@@ -207,7 +224,7 @@ pub(super) fn run(
 mod tests {
     use super::*;
 
-    /// Two bytes at random: each four of them were there a sixteenth of the time.
+    /// Returns random text of two letters: any four bytes occur at every sixteenth position on average.
     fn hard(size: usize) -> Vec<u8> {
         let mut state = 7u64;
         let next = |_| {
@@ -224,17 +241,20 @@ mod tests {
             let data = hard(size);
             let (mut fours, mut threes) = (vec![0; ENTRIES], vec![0; ENTRIES]);
             let mut chain = vec![0; ENTRIES];
-            let links = Links { fours: &mut fours, threes: &mut threes, chain: &mut chain };
+            let chains = HashChains { fours: &mut fours, threes: &mut threes, chain: &mut chain };
             let input = Input { data: &data, base: 0, window: ENTRIES };
-            let mut search = Search { links, input, start: 0, compared: 0 };
+            let mut search = Search { chains, input, start: 0, compared: 0 };
             let Effort { depth, nice, .. } = Effort::of(9).unwrap();
             for at in 0..size {
                 let before = search.compared;
                 search.find(at, 0, nice, depth);
                 let compared = search.compared - before;
-                assert!(compared <= depth && search.compared <= (AHEAD + at) * AVERAGE + LEAST * (at + 1));
+                assert!(
+                    compared <= depth
+                        && search.compared <= (HEAD_START + at) * COMPARED_PER_BYTE + COMPARED_MIN * (at + 1)
+                );
             }
-            assert!(size < 100_000 || search.compared >= size * AVERAGE, "{}", search.compared);
+            assert!(size < 100_000 || search.compared >= size * COMPARED_PER_BYTE, "{}", search.compared);
         }
     }
 }

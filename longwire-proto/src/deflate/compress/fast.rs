@@ -1,27 +1,31 @@
-//! The fastest way to find matches: of two candidates, the longer one.
+//! Finds matches for level 1: compares the last two positions with the same hash and takes the longer match.
+//!
+//! The functions are generic over the size of the table. A hash is below a size that the compiler knows, so that no
+//! access to the table needs a bounds check.
 
 use std::ops::Range;
 
 use super::block::Block;
-use super::matches::{HASHED, Input, Match, hash};
+use super::matches::{HASHED_LENGTH, Input, Match, hash};
 
-/// Matches of four bytes from farther away take more bits than their literals, mostly.
-const NEAR: usize = 256;
+/// The greatest distance of a match of four bytes. Farther ones mostly take more bits than their literals.
+const FOUR_DISTANCE_MAX: usize = 256;
 
-/// Longer matches are taken without a look at the next byte.
-const LAZY: usize = 16;
+/// A match of this length is emitted without a search at the next byte.
+const LAZY_MAX: usize = 16;
 
-/// Positions of a match that are entered: what occurs again mostly begins where it began before.
-const ENTERED: usize = 16;
+/// How many positions within a match are inserted. What occurs again mostly begins where it began before.
+const INSERTED_MAX: usize = 16;
 
-/// The last two positions of each hash; their number is known to the compiler.
+/// The last two positions of each hash, the newer one first.
 type Table<const BUCKETS: usize> = [[u32; 2]; BUCKETS];
 
 const SMALL: usize = 512;
 const MEDIUM: usize = 2048;
 const LARGE: usize = 16 * 1024;
 
-/// Entries of a table for `len` bytes, and of one that may be `large`.
+/// Returns the number of entries of a table for `len` bytes. A `large` one finds more, and is used where all
+/// connections of a thread share it.
 pub(super) const fn entries(len: usize, large: bool) -> usize {
     2 * match len {
         ..=2048 if !large => SMALL,
@@ -30,35 +34,36 @@ pub(super) const fn entries(len: usize, large: bool) -> usize {
     }
 }
 
-/// As [`Tables::run`](super::matches::Tables::run).
-pub(super) fn run(table: &mut [u32], input: Input<'_>, at: usize, block: &mut Block) -> usize {
+/// Finds matches as [`MatchTables::find_matches`](super::matches::MatchTables::find_matches) does.
+pub(super) fn find_matches(table: &mut [u32], input: Input<'_>, at: usize, block: &mut Block) -> usize {
     let (table, _) = table.as_chunks_mut();
     if let Some(table) = table.first_chunk_mut::<LARGE>() {
         find_all(table, input, at, block)
     } else if let Some(table) = table.first_chunk_mut::<MEDIUM>() {
         find_all(table, input, at, block)
     } else {
-        // There is no smaller one.
+        // No table is smaller than this; the alternative only avoids a panic.
         let table = table.first_chunk_mut::<SMALL>();
         find_all(table.unwrap_or(&mut [[0; 2]; SMALL]), input, at, block)
     }
 }
 
-/// Enters a range of positions, as [`run`] does.
-pub(super) fn enter(table: &mut [u32], input: Input<'_>, range: Range<usize>) {
+/// Inserts a range of positions. Only a [`History`](super::History) needs it, whose table is never large.
+pub(super) fn insert(table: &mut [u32], input: Input<'_>, range: Range<usize>) {
     let (table, _) = table.as_chunks_mut();
     if let Some(table) = table.first_chunk_mut::<MEDIUM>() {
-        enter_all(table, &input, range);
+        insert_range(table, &input, range);
     } else if let Some(table) = table.first_chunk_mut::<SMALL>() {
-        enter_all(table, &input, range);
+        insert_range(table, &input, range);
     }
 }
 
 #[inline(always)]
-fn enter_all<const BUCKETS: usize>(table: &mut Table<BUCKETS>, input: &Input<'_>, range: Range<usize>) {
-    let end = (range.end + HASHED - 1).min(input.data.len());
+fn insert_range<const BUCKETS: usize>(table: &mut Table<BUCKETS>, input: &Input<'_>, range: Range<usize>) {
+    // The hash of the last position covers the three bytes after the range.
+    let end = (range.end + HASHED_LENGTH - 1).min(input.data.len());
     let mut position = input.position(range.start);
-    for word in input.data.get(range.start..end).unwrap_or_default().windows(HASHED) {
+    for word in input.data.get(range.start..end).unwrap_or_default().windows(HASHED_LENGTH) {
         let word = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
         let bucket = &mut table[hash(word, BUCKETS)];
         *bucket = [position, bucket[0]];
@@ -66,7 +71,7 @@ fn enter_all<const BUCKETS: usize>(table: &mut Table<BUCKETS>, input: &Input<'_>
     }
 }
 
-/// Enters `at`, where `word` is, and finds the longest match there, if it is longer than `best`.
+/// Inserts `at`, whose bytes are `word`. Returns the longest match there, or `best` if none is longer.
 #[inline(always)]
 fn find<const BUCKETS: usize>(
     table: &mut Table<BUCKETS>,
@@ -82,18 +87,19 @@ fn find<const BUCKETS: usize>(
     compare(input, at, word, input.index(candidates[1]), best)
 }
 
-/// The match at `at`, where `word` is, with `candidate`, if it is longer than `best`.
+/// Returns the match of `at`, whose bytes are `word`, with `candidate`, or `best` if that is not longer.
 #[inline(always)]
 fn compare(input: &Input<'_>, at: usize, word: u32, candidate: usize, best: Match) -> Match {
+    // A position of another message, or one that has wrapped, is not below `at`, or its bytes differ.
     if candidate < at
         && at - candidate <= input.window
         && input.word(candidate) == Some(word)
-        // To be longer than the best, it is the same where that ends.
-        && (best.length < HASHED || input.data.get(candidate + best.length) == input.data.get(at + best.length))
+        // A longer match has the same byte where the best one ends.
+        && (best.length < HASHED_LENGTH || input.data.get(candidate + best.length) == input.data.get(at + best.length))
     {
-        let length = input.length(at, candidate);
+        let length = input.match_length(at, candidate);
         let distance = at - candidate;
-        if length > best.length && (length > HASHED || distance <= NEAR) {
+        if length > best.length && (length > HASHED_LENGTH || distance <= FOUR_DISTANCE_MAX) {
             return Match { length, distance };
         }
     }
@@ -114,35 +120,35 @@ fn find_all<const BUCKETS: usize>(
             && let Some(word) = input.word(at)
         {
             found = find(table, &input, at, word, Match::NONE);
-            if found.length >= HASHED {
+            if found.length >= HASHED_LENGTH {
                 break;
             }
-            block.count(word as u8);
+            block.count_literal(word as u8);
             at += 1;
         }
-        if found.length < HASHED {
+        if found.length < HASHED_LENGTH {
             for &literal in input.data.get(at..end).unwrap_or_default() {
-                block.count(literal);
+                block.count_literal(literal);
             }
             block.add_literals(end - start);
             return end;
         }
-        let mut entered = at + 1;
-        while found.length < LAZY
-            && let Some(word) = input.word(entered)
+        let mut inserted = at + 1;
+        while found.length < LAZY_MAX
+            && let Some(word) = input.word(inserted)
         {
-            let next = find(table, &input, entered, word, found);
-            entered += 1;
+            let next = find(table, &input, inserted, word, found);
+            inserted += 1;
             if next.length <= found.length {
                 break;
             }
-            block.count(input.data.get(at).copied().unwrap_or(0));
-            at = entered - 1;
+            block.count_literal(input.data.get(at).copied().unwrap_or(0));
+            at = inserted - 1;
             found = next;
         }
-        block.add(at - start, found);
+        block.add_match(at - start, found);
         start = at + found.length;
-        enter_all(table, &input, entered..start.min(entered + ENTERED));
+        insert_range(table, &input, inserted..start.min(inserted + INSERTED_MAX));
         at = start;
         if at >= input.data.len() || block.is_full() {
             return at;

@@ -1,16 +1,17 @@
-//! The header of a dynamic block: the lengths of its codes, compressed themselves (RFC 1951 3.2.7).
+//! Writes the header of a dynamic block: the code lengths, run-length and Huffman coded (RFC 1951 3.2.7).
 
-use super::bits::Bits;
+use super::bits::BitWriter;
 use super::huffman::Code;
-use super::symbols::{DISTANCES, LITERALS};
+use super::symbols::{DISTANCE_SYMBOLS, LITLEN_SYMBOLS};
 
-/// The longest code of a code length, whose own length is sent in three bits.
+/// The longest code in the code length code: its lengths are sent in three bits each.
 const LENGTH_CODE_LIMIT: usize = 7;
 
 /// The order in which the lengths of the code length code are sent (RFC 1951 3.2.7).
 const LENGTH_CODE_ORDER: [usize; 19] = [16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15];
 
-/// Extra bits of the symbols of the code length code (RFC 1951 3.2.7).
+/// Extra bits of the symbols of the code length code (RFC 1951 3.2.7). 32 entries, so that a masked index needs no
+/// check.
 const LENGTH_EXTRA_BITS: [u32; 32] = {
     let mut table = [0; 32];
     (table[16], table[17], table[18]) = (2, 3, 7);
@@ -18,22 +19,23 @@ const LENGTH_EXTRA_BITS: [u32; 32] = {
 };
 
 /// The code lengths at the beginning of a dynamic block (RFC 1951 3.2.7).
-pub(super) struct Header {
-    /// Symbols of the code length code, and the extra bits that follow them: `extra << 8 | symbol`.
-    symbols: [u16; LITERALS + DISTANCES],
+pub(super) struct DynamicHeader {
+    /// Symbols of the code length code with their extra bits, as `extra << 8 | symbol`. Each stands for one length or
+    /// more, so that the array cannot overflow.
+    symbols: [u16; LITLEN_SYMBOLS + DISTANCE_SYMBOLS],
     count: usize,
     frequencies: [u32; 19],
     code: Code<19>,
+    /// How many code lengths are sent: of literals and lengths, of distances, and of the code length code.
     literals: u16,
     distances: u16,
-    /// How many lengths of the code length code are sent.
     lengths: usize,
 }
 
-impl Header {
+impl DynamicHeader {
     pub(super) const fn new() -> Self {
         Self {
-            symbols: [0; LITERALS + DISTANCES],
+            symbols: [0; LITLEN_SYMBOLS + DISTANCE_SYMBOLS],
             count: 0,
             frequencies: [0; 19],
             code: Code::new(),
@@ -43,15 +45,20 @@ impl Header {
         }
     }
 
-    /// Prepares the header for these codes, and tells how many bits it takes.
-    pub(super) fn build(&mut self, literals: &Code<LITERALS>, distances: &Code<DISTANCES>) -> u32 {
+    /// Prepares the header for these codes. Returns its size in bits.
+    pub(super) fn build(
+        &mut self,
+        literals: &Code<LITLEN_SYMBOLS>,
+        distances: &Code<DISTANCE_SYMBOLS>,
+    ) -> u32 {
         let last = |symbol: Option<(u16, u8)>| symbol.map_or(0, |(symbol, _)| symbol);
         self.literals = (last(literals.lengths().next_back()) + 1).max(257);
         self.distances = last(distances.lengths().next_back()) + 1;
         self.count = 0;
         self.frequencies.fill(0);
 
-        // Both codes are one list, of which only what is not zero is visited.
+        // The lengths of both codes are one list, and a run may go from one into the other. Only symbols with a code
+        // are visited; the gaps between them are runs of zeros.
         let beyond = self.literals;
         let distances = distances.lengths().map(|(symbol, length)| (symbol + beyond, length));
         let mut next = 0;
@@ -68,6 +75,7 @@ impl Header {
         self.repeat(length, run);
 
         let bits = self.code.build(&self.frequencies, LENGTH_CODE_LIMIT);
+        // Trailing zeros of the order are not sent. The format cannot send fewer than four.
         let sent = LENGTH_CODE_ORDER.iter().rposition(|&symbol| self.code.entries[symbol] != 0);
         self.lengths = sent.map_or(4, |at| (at + 1).max(4));
         let extra = 2 * self.frequencies[16] + 3 * self.frequencies[17] + 7 * self.frequencies[18];
@@ -80,7 +88,7 @@ impl Header {
         self.count += 1;
     }
 
-    /// `run` times the same length, which is not zero.
+    /// Adds `run` lengths that are the same and not zero: the first as it is, and symbol 16 for 3 to 6 more.
     fn repeat(&mut self, length: u8, mut run: u16) {
         if run > 3 {
             self.push(length.into(), 0);
@@ -95,6 +103,7 @@ impl Header {
         }
     }
 
+    /// Adds `run` zeros: symbol 18 for 11 to 138 of them, 17 for 3 to 10.
     fn zeros(&mut self, mut run: u16) {
         while run >= 11 {
             self.push(18, run.min(138) - 11);
@@ -109,8 +118,9 @@ impl Header {
         }
     }
 
+    /// Writes the header. At most 56 bits are added between two flushes.
     #[inline(always)]
-    pub(super) fn write<'a>(&self, mut bits: Bits<'a>) -> Bits<'a> {
+    pub(super) fn write<'a>(&self, mut bits: BitWriter<'a>) -> BitWriter<'a> {
         bits.add(u64::from(self.literals - 257), 5);
         bits.add(u64::from(self.distances - 1), 5);
         bits.add(self.lengths as u64 - 4, 4);
@@ -123,6 +133,7 @@ impl Header {
         }
         for items in self.symbols.get(..self.count).unwrap_or_default().chunks(4) {
             for &item in items {
+                // Up to 7 bits of the code and 7 extra bits, four times.
                 let symbol = usize::from(item & 31);
                 bits.add_code(self.code.entries.get(symbol).copied().unwrap_or(0));
                 bits.add(u64::from(item >> 8), LENGTH_EXTRA_BITS[symbol]);

@@ -1,17 +1,22 @@
-//! Huffman codes: from how often symbols occur to lengths and codes (RFC 1951 3.2.2).
+//! Builds Huffman codes for given frequencies: first the length of each code, then the codes (RFC 1951 3.2.2).
+//!
+//! Indices are reduced by `% LIST` where the compiler cannot know that they are in bounds. They always are, so that
+//! this changes nothing. It takes one instruction, no branch, and leaves no path to a panic.
 
-/// Frequencies below this are sorted by counting, the few above by comparing.
-const COUNTED: usize = 64;
+/// The classes of the counting sort: one for each low frequency. The last one takes all higher frequencies, which are
+/// few and are sorted by comparing.
+const CLASSES: usize = 64;
 
-/// Room for the symbols of the largest alphabet, the literals and lengths, and a power of two.
+/// More than the symbols of the largest alphabet, and a power of two, so that `% LIST` is a mask.
 const LIST: usize = 512;
 
-/// Of a symbol beside its frequency.
+/// The bits of a symbol in `frequency << SYMBOL_BITS | symbol`. Frequencies have the other 23, and no block has that
+/// many symbols.
 const SYMBOL_BITS: u32 = LIST.ilog2();
 
 /// A code for the symbols 0..N.
 pub(super) struct Code<const N: usize> {
-    /// Code and length of each symbol: `code << 8 | length`, the code's first bit lowest.
+    /// `code << 8 | length` of each symbol, with the first bit of the code lowest; 0 without a code.
     pub(super) entries: [u32; N],
     /// The symbols that have a code, ascending.
     used: [u16; LIST],
@@ -20,11 +25,12 @@ pub(super) struct Code<const N: usize> {
 
 impl<const N: usize> Code<N> {
     pub(super) const fn new() -> Self {
+        // Below `LIST`, not up to it: `build` writes one entry after the last symbol.
         const { assert!(1 < N && N < LIST) };
         Self { entries: [0; N], used: [0; LIST], count: 0 }
     }
 
-    /// The code with these lengths.
+    /// Returns the code with these lengths.
     pub(super) const fn of(lengths: &[u8; N]) -> Self {
         let mut code = Self::new();
         let mut counts = [0; 16];
@@ -47,19 +53,22 @@ impl<const N: usize> Code<N> {
         self.used.get(..self.count).unwrap_or_default()
     }
 
-    /// Symbols with a code, ascending, and the length of each code.
+    /// Returns the symbols that have a code, ascending, with the length of each code.
     pub(super) fn lengths(&self) -> impl DoubleEndedIterator<Item = (u16, u8)> {
         self.used().iter().map(|&symbol| (symbol, self.entries[usize::from(symbol)] as u8))
     }
 
-    /// How many bits the symbols take that have a code in `other`.
+    /// Returns how many bits those symbols take that have a code in `other`.
     pub(super) fn bits(&self, other: &Self, frequencies: &[u32; N]) -> u32 {
         let symbols = other.used().iter().map(|&symbol| usize::from(symbol));
         symbols.map(|symbol| (self.entries[symbol] & 15) * frequencies[symbol]).sum()
     }
 
-    /// Makes the best code without lengths above `limit` <= 15, or nearly so, and tells how many bits all the
-    /// symbols take. At least two symbols get a code, as some decoders demand.
+    /// Builds the code for these frequencies, with no length above `limit`, which is 15 or less. Returns how many bits
+    /// all the symbols take.
+    ///
+    /// The code is optimal unless the limit shortens it, and always complete. At least two symbols get a code, because
+    /// some decoders reject a code with one.
     pub(super) fn build(&mut self, frequencies: &[u32; N], limit: usize) -> u32 {
         self.count = 0;
         for (chunk, first) in frequencies.chunks(8).zip((0..).step_by(8)) {
@@ -67,13 +76,13 @@ impl<const N: usize> Code<N> {
                 continue;
             }
             for (&frequency, symbol) in chunk.iter().zip(first..) {
-                // Stays only if the next symbol is written behind it.
+                // Written in any case, without a branch; the next symbol overwrites it unless `count` moves on.
                 self.used[self.count % LIST] = symbol;
                 self.count += usize::from(frequency != 0);
             }
         }
         while self.count < 2 {
-            // The lowest symbol that is not there.
+            // The lowest symbol without a code: 0, or 1 if that is taken.
             self.used[self.count] = u16::from(self.count == 1 && self.used[0] == 0);
             self.count += 1;
             self.used[..self.count].sort_unstable();
@@ -97,12 +106,13 @@ impl<const N: usize> Code<N> {
         bits
     }
 
-    /// Gives codes to the lengths in `entries`, of each of which there are `counts` (RFC 1951 3.2.2).
+    /// Assigns codes to the lengths in `entries`, which occur `counts` times each (RFC 1951 3.2.2).
     const fn assign(&mut self, counts: &[u32; 16]) {
         let mut next = [0u32; 16];
         let mut length = 1;
         while length < 15 {
-            // As if they had 16 bits: then reversing needs no shift by the length.
+            // Codes are counted in the upper bits of 16, which are the lower bits once reversed: no shift by the
+            // length.
             next[length + 1] = next[length] + (counts[length] << (16 - length));
             length += 1;
         }
@@ -129,19 +139,21 @@ static REVERSED: [u8; 256] = {
     table
 };
 
-/// Puts `symbols` in the order of their frequencies, rarest first: `frequency << SYMBOL_BITS | symbol`.
+/// Sorts `symbols` by frequency, rarest first. Returns them as `frequency << SYMBOL_BITS | symbol`, which one integer
+/// comparison puts in order.
 fn sort<'a>(symbols: &[u16], frequencies: &[u32], sorted: &'a mut [u32; LIST]) -> &'a [u32] {
-    let class = |frequency: u32| (frequency as usize).min(COUNTED - 1);
+    let class = |frequency: u32| (frequency as usize).min(CLASSES - 1);
     let frequency = |symbol: u16| frequencies.get(usize::from(symbol)).copied().unwrap_or(0);
-    let mut ends = [0u16; COUNTED];
+    let mut ends = [0u16; CLASSES];
     for &symbol in symbols {
         ends[class(frequency(symbol))] += 1;
     }
+    // From the sizes of the classes to where each begins. It becomes its end as symbols are added.
     let mut start = 0;
     for end in &mut ends {
         start += std::mem::replace(end, start);
     }
-    let frequent = usize::from(ends[COUNTED - 1]);
+    let frequent = usize::from(ends[CLASSES - 1]);
     for &symbol in symbols {
         let frequency = frequency(symbol);
         let end = &mut ends[class(frequency)];
@@ -153,13 +165,15 @@ fn sort<'a>(symbols: &[u16], frequencies: &[u32], sorted: &'a mut [u32; LIST]) -
     sorted
 }
 
-/// How many codes have each length, for two or more sorted leaves.
+/// Returns how many codes have each length, for two or more sorted leaves.
 fn lengths(leaves: &[u32], limit: usize) -> [u32; 16] {
-    // Each inner node takes the two lightest of what is left: leaves, and inner nodes made before. Their weights
-    // ascend too, so that two queues are enough.
+    // Huffman's algorithm with two queues: each inner node takes the two lightest of the leaves and the inner nodes
+    // that are left. Inner nodes are made in the order of their weights, so that both queues stay sorted without a
+    // heap.
     let mut weights = [0u32; LIST];
     let mut parents = [0u16; LIST];
     let mut leaves = leaves.iter().map(|leaf| leaf >> SYMBOL_BITS);
+    // `u32::MAX` stands for no more leaves: it is heavier than any inner node, and is never taken.
     let mut leaf = leaves.next().unwrap_or(u32::MAX);
     let (nodes, mut root) = (leaves.len(), 0);
     for next in 0..nodes {
@@ -176,10 +190,13 @@ fn lengths(leaves: &[u32], limit: usize) -> [u32; 16] {
         }
         weights[next % LIST] = sum;
     }
-    // From the last inner node, the root, down: each replaces a leaf by two that are a level deeper, or,
-    // where that is too deep, the deepest leaf that may be.
+    // Downwards from the root, which is the last inner node: each replaces a leaf at its depth by two that are one
+    // level deeper. If that is too deep, it splits the deepest leaf that may be split. There always is one, because the
+    // limits allow for many more codes than there are symbols. Each step keeps the code complete (Kraft's equality),
+    // which decoders check.
     let mut counts = [0; 16];
     counts[1] = 2;
+    // A parent comes after its children, so that its depth has replaced its own parent when theirs is computed.
     let depths = &mut parents;
     depths[(nodes - 1) % LIST] = 0;
     for node in (0..nodes - 1).rev() {
@@ -199,7 +216,7 @@ fn lengths(leaves: &[u32], limit: usize) -> [u32; 16] {
 mod tests {
     use super::*;
 
-    /// Lengths of the code for `frequencies`, whose bits are as told.
+    /// Returns the lengths of the code for `frequencies`, after checking its size, limit and completeness.
     fn lengths_of<const N: usize>(frequencies: [u32; N], limit: usize) -> Vec<u8> {
         let mut code = Code::new();
         let bits = code.build(&frequencies, limit);

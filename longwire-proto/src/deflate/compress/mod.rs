@@ -1,7 +1,7 @@
-//! Compressing: raw DEFLATE (RFC 1951) as permessage-deflate wants it (RFC 7692 7.2.1).
+//! Compresses messages to raw DEFLATE (RFC 1951), as permessage-deflate requires (RFC 7692 7.2.1).
 //!
-//! `fast` and `chains` find matches by the tables in `matches`; `block` collects them and writes blocks, with
-//! `header`, `huffman`, `symbols` and `bits`. What is remembered between messages is here.
+//! `fast` and `chains` find matches with the tables in `matches`. `block` collects them and writes blocks, with
+//! `header`, `huffman`, `symbols` and `bits`. [`Compressor`] belongs to a thread, [`History`] to a connection.
 
 mod bits;
 mod block;
@@ -14,84 +14,95 @@ mod symbols;
 #[cfg(test)]
 mod tests;
 
-use block::{Block, Writer};
-use matches::{Input, Sizes, Tables};
+use block::{Block, BlockWriter};
+use matches::{Input, MatchTables, TableSizes};
 
-/// What the compressions of a thread share.
+/// The tables and buffers that a thread compresses with, for any number of connections.
+///
+/// A message leaves positions and hashes in the tables, never bytes. No output depends on them (see `matches`).
 pub(crate) struct Compressor {
-    /// For messages by themselves.
-    tables: Tables,
-    /// Where the next of them begins in the tables.
+    /// The tables for messages that are compressed by themselves.
+    tables: MatchTables,
+    /// The position at which the next of these messages begins.
     position: u32,
     block: Block,
 }
 
 impl Compressor {
     pub(crate) fn new() -> Self {
-        Self { tables: Tables::default(), position: 0, block: Block::new() }
+        Self { tables: MatchTables::default(), position: 0, block: Block::new() }
     }
 
-    /// Compresses a message by itself, and appends it to `out` without the four octets that the peer adds
-    /// (RFC 7692 7.2.1).
-    pub(crate) fn message(&mut self, payload: &[u8], level: u8, window_bits: u8, out: &mut Vec<u8>) {
+    /// Compresses a message by itself and appends it to `out`, without the four octets that the receiver adds (RFC 7692
+    /// 7.2.1).
+    pub(crate) fn compress_message(&mut self, payload: &[u8], level: u8, window_bits: u8, out: &mut Vec<u8>) {
         let window = 1 << window_bits;
-        self.tables.reserve(Sizes::of(level, payload.len(), window, true));
+        self.tables.set_sizes(TableSizes::of(level, payload.len(), window, true));
         let input = Input { data: payload, base: self.position, window };
-        let mut writer = Writer::new(payload, out);
+        let mut writer = BlockWriter::new(payload, out);
         let mut at = 0;
         while at < payload.len() {
-            at = self.tables.run(level, input, at, &mut self.block);
+            at = self.tables.find_matches(level, input, at, &mut self.block);
             writer.write(&mut self.block, at);
         }
-        writer.end(true);
+        writer.finish(true);
+        // No position is used twice: entries of this message are out of reach of the next one.
         self.position = input.position(payload.len());
     }
 
-    /// Compresses a message, or a piece of one, with reference to what `history` has seen, and appends it to
-    /// `out`. The `last` piece ends as a [`message`](Self::message) does; what is before it can be
-    /// decompressed by itself.
-    pub(crate) fn piece(&mut self, history: &mut History, payload: &[u8], last: bool, out: &mut Vec<u8>) {
-        let mut writer = Writer::new(payload, out);
+    /// Compresses a message, or a piece of one, with references into `history`, and appends it to `out`. The `last`
+    /// piece ends as in [`compress_message`](Self::compress_message). The receiver can decompress an earlier piece at
+    /// once.
+    pub(crate) fn compress_piece(
+        &mut self,
+        history: &mut History,
+        payload: &[u8],
+        last: bool,
+        out: &mut Vec<u8>,
+    ) {
+        let mut writer = BlockWriter::new(payload, out);
         let mut rest = payload;
         while !rest.is_empty() {
-            let (mut at, taken) = history.take(rest);
+            let (mut at, taken) = history.append(rest);
             rest = rest.get(taken..).unwrap_or_default();
             let input = Input { data: &history.data, base: history.base, window: history.window() };
             while at < input.data.len() {
-                at = history.tables.run(history.level, input, at, &mut self.block);
+                at = history.tables.find_matches(history.level, input, at, &mut self.block);
+                // A block may continue when the history has moved its data, because it takes its literals from the
+                // payload.
                 let done = payload.len() - rest.len() - (input.data.len() - at);
                 if self.block.is_full() || done == payload.len() {
                     writer.write(&mut self.block, done);
                 }
             }
         }
-        writer.end(last);
+        writer.finish(last);
     }
 }
 
-/// What a connection keeps to refer back to earlier messages, or to earlier pieces of the same message.
+/// The data that a connection may refer back to: earlier messages, or earlier pieces of the same message.
 pub(crate) struct History {
-    /// The last bytes that were compressed: the window, and room behind it.
+    /// The last bytes that were compressed: the window, and those since it was moved last.
     data: Vec<u8>,
-    /// The position of the first of them.
+    /// The position of the first byte of `data`.
     base: u32,
-    tables: Tables,
+    tables: MatchTables,
     level: u8,
     window_bits: u8,
 }
 
 impl History {
-    /// It allocates as it is used.
+    /// Makes an empty history, which allocates memory as it is used.
     pub(crate) fn new(level: u8, window_bits: u8) -> Self {
-        Self { data: Vec::new(), base: 0, tables: Tables::default(), level, window_bits }
+        Self { data: Vec::new(), base: 0, tables: MatchTables::default(), level, window_bits }
     }
 
-    /// Bytes that it holds at most.
+    /// Returns the most bytes that it allocates.
     pub(crate) const fn size(level: u8, window_bits: u8) -> usize {
-        Self::limit(window_bits) + Self::sizes(level, 1 << window_bits, window_bits).bytes()
+        Self::data_max(window_bits) + Self::table_sizes(level, 1 << window_bits, window_bits).bytes()
     }
 
-    /// Forgets what it has seen.
+    /// Forgets all data. The positions go on, so that the tables need not be cleared.
     pub(crate) fn clear(&mut self) {
         self.base = self.base.wrapping_add(self.data.len() as u32);
         self.data.clear();
@@ -101,21 +112,22 @@ impl History {
         1 << self.window_bits
     }
 
-    /// Length of `data` at most: the more room behind the window, the more seldom it slides.
-    const fn limit(window_bits: u8) -> usize {
+    /// Returns the most bytes of `data`. The more there are beyond the window, the less often it is moved.
+    const fn data_max(window_bits: u8) -> usize {
         let window = 1 << window_bits;
         window + if window_bits < 11 { 1024 } else { window / 2 }
     }
 
-    /// Sizes of the tables after `len` bytes.
-    const fn sizes(level: u8, len: usize, window_bits: u8) -> Sizes {
-        Sizes::of(level, len, 1 << window_bits, false)
+    /// Returns the sizes of the tables for `len` bytes.
+    const fn table_sizes(level: u8, len: usize, window_bits: u8) -> TableSizes {
+        TableSizes::of(level, len, 1 << window_bits, false)
     }
 
-    /// Remembers what fits of `bytes`; tells where it is in `data`, and how much of it.
-    fn take(&mut self, bytes: &[u8]) -> (usize, usize) {
-        let (limit, window) = (Self::limit(self.window_bits), self.window());
+    /// Appends as much of `bytes` as fits. Returns its index in `data`, and how much it was.
+    fn append(&mut self, bytes: &[u8]) -> (usize, usize) {
+        let (limit, window) = (Self::data_max(self.window_bits), self.window());
         if bytes.len().min(limit - window) > limit - self.data.len() {
+            // This cannot underflow: with no more than a window, `limit - window` bytes would fit.
             let gone = self.data.len() - window;
             self.data.drain(..gone);
             self.base = self.base.wrapping_add(gone as u32);
@@ -124,13 +136,15 @@ impl History {
         let taken = bytes.len().min(limit - start);
         let len = start + taken;
         if len > self.data.capacity() {
+            // Doubled, but never beyond the limit, which is what the budget accounts for.
             self.data.reserve_exact((2 * len).min(limit) - start);
         }
         self.data.extend_from_slice(bytes.get(..taken).unwrap_or_default());
 
-        if self.tables.reserve(Self::sizes(self.level, len, self.window_bits)) {
+        // Larger tables find nothing that is in the old ones, so that all positions are inserted again.
+        if self.tables.set_sizes(Self::table_sizes(self.level, len, self.window_bits)) {
             let input = Input { data: &self.data, base: self.base, window };
-            self.tables.enter(self.level, input, start);
+            self.tables.insert(self.level, input, start);
         }
         (start, taken)
     }

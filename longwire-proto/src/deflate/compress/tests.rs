@@ -8,12 +8,12 @@ use super::*;
 /// What RFC 7692 7.2.2 appends to a message.
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 
-/// A decoder that is slow and strict.
+/// A slow decoder that checks every rule.
 struct Reference {
     window: usize,
-    /// All that the codes may refer to.
+    /// All data that the codes may refer to.
     seen: Vec<u8>,
-    /// Blocks by their type: stored, fixed, dynamic.
+    /// The number of blocks of each type: stored, fixed, dynamic.
     blocks: [usize; 3],
     farthest: usize,
 }
@@ -152,7 +152,7 @@ fn dynamic_codes(from: &mut Reader<'_>) -> (Canonical, Canonical) {
     (Canonical::new(&all[..literals]), Canonical::new(&all[literals..]))
 }
 
-/// The most that may come of `len` bytes.
+/// Returns the most bytes that `len` bytes may be compressed to.
 fn bound(len: usize) -> usize {
     len + 5 * len.div_ceil(0xffff) + 1
 }
@@ -167,7 +167,7 @@ fn zlib(inflate: &mut Inflate, bytes: &[u8], len: usize) -> Vec<u8> {
 
 fn message(compressor: &mut Compressor, payload: &[u8], level: u8, window_bits: u8) -> Vec<u8> {
     let mut out = vec![];
-    compressor.message(payload, level, window_bits, &mut out);
+    compressor.compress_message(payload, level, window_bits, &mut out);
     assert!(out.len() <= bound(payload.len()), "{} of {}", out.len(), payload.len());
     out.extend(TAIL);
     assert!(Reference::new(window_bits).inflate(&out) == payload, "level {level}, {window_bits} bits");
@@ -175,7 +175,7 @@ fn message(compressor: &mut Compressor, payload: &[u8], level: u8, window_bits: 
     out
 }
 
-/// Both ends of a connection that takes its context over.
+/// Both ends of a connection that takes over its context.
 struct Pair {
     history: History,
     reference: Reference,
@@ -193,7 +193,7 @@ impl Pair {
 
     fn piece(&mut self, compressor: &mut Compressor, payload: &[u8], last: bool) -> Vec<u8> {
         let mut out = vec![];
-        compressor.piece(&mut self.history, payload, last, &mut out);
+        compressor.compress_piece(&mut self.history, payload, last, &mut out);
         let compressed = out.clone();
         assert!(out.len() <= bound(payload.len()) + if last { 0 } else { 4 });
         if last {
@@ -209,11 +209,11 @@ impl Pair {
 
 impl History {
     fn held(&self) -> usize {
-        self.data.capacity() + self.tables.held()
+        self.data.capacity() + self.tables.allocated()
     }
 }
 
-/// Text of few words, so that there are matches of all lengths and distances.
+/// Returns text of few words, so that there are matches of all lengths and distances.
 fn text(mut seed: u64, len: usize) -> Vec<u8> {
     const WORDS: [&str; 12] = [
         "\"symbol\":",
@@ -272,7 +272,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
-    fn messages_by_themselves(
+    fn messages_without_context(
         messages in prop::collection::vec((payloads(), 1u8..=9, 8u8..=15), 1..6),
         position: u32,
     ) {
@@ -299,7 +299,7 @@ proptest! {
 }
 
 #[test]
-fn the_examples_of_the_rfc() {
+fn the_examples_of_rfc_7692() {
     let mut compressor = Compressor::new();
     // RFC 7692 7.2.3.1
     assert_eq!(
@@ -331,7 +331,7 @@ fn all_kinds_of_blocks() {
     for (name, payload, blocks) in rows {
         let mut reference = Reference::new(15);
         let mut out = vec![];
-        compressor.message(&payload, 1, 15, &mut out);
+        compressor.compress_message(&payload, 1, 15, &mut out);
         out.extend(TAIL);
         assert!(reference.inflate(&out) == payload);
         assert_eq!(reference.blocks, blocks, "{name}");
@@ -363,7 +363,7 @@ fn matches_reach_to_the_end_of_the_window_and_no_further() {
 }
 
 #[test]
-fn what_was_cleared_is_forgotten() {
+fn a_cleared_history_is_not_referred_to() {
     let mut compressor = Compressor::new();
     for level in [1, 6] {
         let mut pair = Pair::new(level, 15);
@@ -378,7 +378,7 @@ fn what_was_cleared_is_forgotten() {
 }
 
 #[test]
-fn positions_wrap() {
+fn positions_may_wrap() {
     for level in [1, 6] {
         let payload = text(7, 20_000);
         let best = message(&mut Compressor::new(), &payload, level, 12);
@@ -396,7 +396,7 @@ fn positions_wrap() {
 }
 
 #[test]
-fn histories_are_of_the_size_they_tell() {
+fn a_history_allocates_at_most_its_size() {
     let mut compressor = Compressor::new();
     for level in 1..=9 {
         for window_bits in 8..=15 {

@@ -1,34 +1,38 @@
-//! Huffman codes as lookup tables (RFC 1951 3.2.2 and 3.2.5): how they are built from code lengths, and
-//! what their entries say.
+//! Huffman codes as lookup tables (RFC 1951 3.2.2 and 3.2.5): their entries, and how they are built from code lengths.
 //!
-//! A table is indexed by the next [`Table::PRIMARY`] bits of the stream. Codes that are longer share an
-//! entry, which leads to a second table behind the first one.
+//! A [`Table`] begins with `1 << PRIMARY` entries, indexed by the next `PRIMARY` bits of the stream. A shorter code has
+//! an entry for each value of the bits after it. Longer codes that begin with the same `PRIMARY` bits share an entry:
+//! a link to a second table, which is indexed by the bits after these. The second tables follow the primary entries,
+//! each as large as its longest code needs.
+//!
+//! The bits of a code arrive first bit first, and the stream is read from the lowest bit: an index is a code with its
+//! bits reversed.
 
 use std::sync::LazyLock;
 
-use super::Malformed;
+use super::InflateError;
 
-/// Literals and lengths: 1334 entries are the most that 288 codes of up to 15 bits can need.
-pub(super) type LitLen = Table<2048, 10>;
-/// Distances: 402 entries are the most that 32 codes of up to 15 bits can need.
-pub(super) type Distances = Table<512, 8>;
-/// The code lengths of the other two, of up to 7 bits.
-pub(super) type Lengths = Table<128, 7>;
+/// The table of literals and lengths. 288 codes of up to 15 bits need at most 1334 entries (zlib's `enough`).
+pub(super) type LitLenTable = Table<2048, 10>;
+/// The table of distances. 32 codes of up to 15 bits need at most 402 entries.
+pub(super) type DistanceTable = Table<512, 8>;
+/// The table of the code lengths of the other two. Its codes have up to 7 bits: no second tables.
+pub(super) type LengthTable = Table<128, 7>;
 
-/// Symbols of the literal and length code (RFC 1951 3.2.6).
+/// The number of symbols of the literal and length code (RFC 1951 3.2.6).
 const LITLEN_SYMBOLS: usize = 288;
-/// Symbols of the distance code (RFC 1951 3.2.6).
+/// The number of symbols of the distance code (RFC 1951 3.2.6).
 const DISTANCE_SYMBOLS: usize = 32;
-/// The end of a block (RFC 1951 3.2.5).
-const END: usize = 256;
-/// The longest code.
+/// The symbol of the end of a block (RFC 1951 3.2.5).
+const END_OF_BLOCK: usize = 256;
+/// The longest code (RFC 1951 3.2.7).
 const CODE_MAX: usize = 15;
 
-/// A symbol that has a code, and how many bits that has.
+/// A symbol that has a code, and the length of its code: `symbol << 4 | length`.
 #[derive(Clone, Copy)]
-pub(super) struct Coded(u16);
+pub(super) struct SymbolLength(u16);
 
-impl Coded {
+impl SymbolLength {
     pub(super) const fn new(symbol: usize, length: u8) -> Self {
         Self((symbol as u16) << 4 | length as u16)
     }
@@ -42,14 +46,14 @@ impl Coded {
     }
 }
 
-/// What a code stands for.
+/// The meaning of a code. All that decoding needs is in one word, so that a symbol costs one load.
 ///
 /// | bits   |                                                              |
 /// |--------|--------------------------------------------------------------|
-/// | 0..8   | the bits of the code and of what is added to the base        |
-/// | 8..12  | the bits of the code; of a link, those of the second table   |
-/// | 12..16 | which kind                                                   |
-/// | 16..32 | the literal, the base, or where the second table begins      |
+/// | 0..8   | the length of the code and of the extra bits after it        |
+/// | 8..12  | the length of the code; in a link, that of the second index  |
+/// | 12..16 | the kind                                                     |
+/// | 16..32 | the literal, the base, or the start of the second table      |
 #[derive(Clone, Copy)]
 pub(super) struct Entry(u32);
 
@@ -59,15 +63,15 @@ impl Entry {
     const END: u32 = 1 << 13;
     const INVALID: u32 = 1 << 12;
 
-    /// No code, or one that stands for nothing. It ends after the first bit, with which it is certain.
+    /// No code. One bit long, because the first bit already shows that the code is invalid: see [`Table::build`].
     const NONE: Self = Self(Self::INVALID | 1 << 8 | 1);
 
     const fn value(value: u16, extra: u8) -> Self {
         Self((value as u32) << 16 | extra as u32)
     }
 
-    /// This one, with a code of `bits`.
-    const fn coded(self, bits: usize) -> Self {
+    /// Returns this meaning with a code of `bits`.
+    const fn with_code(self, bits: usize) -> Self {
         Self(self.0 + ((bits as u32) << 8 | bits as u32))
     }
 
@@ -80,7 +84,7 @@ impl Entry {
         self.0 & Self::LITERAL != 0
     }
 
-    /// Neither a literal nor a base.
+    /// Returns whether it is neither a literal nor the base of a length or distance.
     #[inline(always)]
     pub(super) const fn is_special(self) -> bool {
         self.0 & (Self::LINK | Self::END | Self::INVALID) != 0
@@ -101,19 +105,21 @@ impl Entry {
         self.0 & Self::INVALID != 0
     }
 
-    /// Bits that it takes from the stream. As a byte, which is free where a shift wraps at 64 anyway.
+    /// Returns the bits that it takes from the stream. They are the low byte, from which a CPU such as x86 takes the
+    /// count of a shift without a mask.
     #[inline(always)]
     pub(super) const fn bits(self) -> u32 {
         self.0 & 0xff
     }
 
-    /// The literal, or the symbol of the code length code.
+    /// Returns the literal, or the symbol of the code length code.
     #[inline(always)]
     pub(super) const fn symbol(self) -> u8 {
         (self.0 >> 16) as u8
     }
 
-    /// The length or distance of a base, whose additional bits follow the code in `stream`.
+    /// Returns the length or distance: the base and the extra bits, which follow the code in `stream`. The caller skips
+    /// [`bits`](Self::bits) afterwards, code and extra bits at once.
     #[inline(always)]
     pub(super) const fn number(self, stream: u64) -> usize {
         let added = (stream & ((1 << (self.bits() & 63)) - 1)) >> (self.0 >> 8 & 63);
@@ -121,16 +127,17 @@ impl Entry {
     }
 }
 
+/// A code as a lookup table, of at most `SIZE` entries.
 #[derive(Clone)]
 pub(super) struct Table<const SIZE: usize, const PRIMARY: u32>([Entry; SIZE]);
 
-impl Lengths {
-    /// The code of the code lengths.
-    pub(super) fn build_lengths(&mut self, lengths: &[u8; 19]) -> Result<(), Malformed> {
-        let mut coded = [Coded::new(0, 0); 19];
+impl LengthTable {
+    /// Builds the code of the code lengths, which must be complete.
+    pub(super) fn build_lengths(&mut self, lengths: &[u8; 19]) -> Result<(), InflateError> {
+        let mut coded = [SymbolLength::new(0, 0); 19];
         let mut known = 0;
         for (symbol, &length) in lengths.iter().enumerate().filter(|&(_, &length)| length != 0) {
-            coded[known] = Coded::new(symbol, length);
+            coded[known] = SymbolLength::new(symbol, length);
             known += 1;
         }
         self.build(&coded[..known], 0, &LENGTH_MEANINGS, false)
@@ -138,6 +145,7 @@ impl Lengths {
 }
 
 impl<const SIZE: usize, const PRIMARY: u32> Table<SIZE, PRIMARY> {
+    /// The mask of an index into the primary entries. The sizes make every masked index valid without a bounds check.
     const MASK: usize = {
         assert!(SIZE.is_power_of_two() && SIZE >> PRIMARY != 0);
         (1 << PRIMARY) - 1
@@ -147,56 +155,61 @@ impl<const SIZE: usize, const PRIMARY: u32> Table<SIZE, PRIMARY> {
         Self([Entry::NONE; SIZE])
     }
 
-    /// The entry for the next bits, which may be a link.
+    /// Returns the entry for the next bits of the stream, which may be a link.
     #[inline(always)]
-    pub(super) const fn first(&self, stream: u64) -> Entry {
+    pub(super) const fn lookup(&self, stream: u64) -> Entry {
         self.0[stream as usize & Self::MASK]
     }
 
-    /// The entry where a link leads to, for the bits behind it.
+    /// Returns the entry that a link leads to, for the bits of the stream after it.
     #[inline(always)]
-    pub(super) const fn second(&self, link: Entry, stream: u64) -> Entry {
+    pub(super) const fn lookup_second(&self, link: Entry, stream: u64) -> Entry {
         let within = stream as usize & ((1 << (link.0 >> 8 & 15)) - 1);
         self.0[((link.0 >> 16) as usize + within) & (SIZE - 1)]
     }
 
-    /// Builds the code (RFC 1951 3.2.2) of the symbols that have one, in their order. The symbol `first + n` stands
+    /// Builds the code (RFC 1951 3.2.2) of the symbols in `coded`, which are ascending. The symbol `first + n` stands
     /// for `meanings[n]`.
+    ///
+    /// The table keeps the entries of the block before: a complete code overwrites all that can be reached. That is why
+    /// an incomplete one must be rejected, or be one of the two exceptions, which are filled in here.
     fn build(
         &mut self,
-        coded: &[Coded],
+        coded: &[SymbolLength],
         first: usize,
         meanings: &[Entry],
         may_be_incomplete: bool,
-    ) -> Result<(), Malformed> {
+    ) -> Result<(), InflateError> {
         let mut counts = [0_u16; CODE_MAX + 1];
         for coded in coded {
             counts[coded.length()] += 1;
         }
 
-        // Codes that are free, and where the symbols of each length begin when they are sorted.
+        // How many codes of a length are not taken, and where the symbols of each length begin in `sorted`.
         let mut free = 1_u32;
         let mut begin = [0_u16; CODE_MAX + 1];
         let mut used = 0;
         for (&count, begin) in counts.iter().zip(&mut begin).skip(1) {
             *begin = used;
             used += count;
-            free = (free * 2).checked_sub(u32::from(count)).ok_or(Malformed::Oversubscribed)?;
+            free = (free * 2).checked_sub(u32::from(count)).ok_or(InflateError::Oversubscribed)?;
         }
-        let meaning = |coded: Coded| meanings[coded.symbol() - first];
+        let meaning = |coded: SymbolLength| meanings[coded.symbol() - first];
         if free != 0 {
-            // RFC 1951 3.2.7: a single distance has a code of one bit, and none has no bits at all. As zlib does,
-            // a block with nothing but its end may have a code of one bit, too.
+            // RFC 1951 3.2.7: a block may have a single distance with a code of one bit, or no distance. As in zlib, a
+            // block with nothing but its end may have a code of one bit as well.
             if !may_be_incomplete || used != counts[1] {
-                return Err(Malformed::Incomplete);
+                return Err(InflateError::Incomplete);
             }
-            let zero = coded.first().map_or(Entry::NONE, |&single| meaning(single).coded(1));
-            // Nothing leads behind them. Blocks without content are short: each should cost little, too.
+            let zero = coded.first().map_or(Entry::NONE, |&single| meaning(single).with_code(1));
+            // Without links the second tables cannot be reached. Filling only the primary entries keeps such blocks,
+            // which are tiny, from costing much more than their input: a message may have very many of them.
             let (pairs, _) = self.0[..=Self::MASK].as_chunks_mut();
             pairs.fill([zero, Entry::NONE]);
             return Ok(());
         }
 
+        // By length, then by symbol: the order of the codes.
         let mut sorted = [Entry::NONE; LITLEN_SYMBOLS];
         for &coded in coded {
             let begin = &mut begin[coded.length()];
@@ -207,18 +220,20 @@ impl<const SIZE: usize, const PRIMARY: u32> Table<SIZE, PRIMARY> {
         Ok(())
     }
 
-    /// Enters a complete code. The first bit of a code is the lowest one of the index: codes are counted with
-    /// their bits reversed.
+    /// Fills the table with a complete code, whose meanings are `sorted` in the order of their codes.
+    ///
+    /// `code` is the next code with its bits reversed. A longer code appends its bits at the top, so that going on to
+    /// the next length changes nothing in `code`.
     fn fill(&mut self, counts: &[u16; CODE_MAX + 1], mut sorted: &[Entry]) {
         let mut code = 0;
         for (length, &count) in counts.iter().enumerate().take(PRIMARY as usize + 1).skip(1) {
-            // What is filled so far repeats itself with one more bit.
+            // The entries so far repeat with one more bit. Those of longer codes are copied unset, and are set below.
             let half = 1 << (length - 1);
             self.0.copy_within(..half, half);
             let (these, rest) = sorted.split_at(count as usize);
             for meaning in these {
-                self.0[code & Self::MASK] = meaning.coded(length);
-                code = following(code, length);
+                self.0[code & Self::MASK] = meaning.with_code(length);
+                code = next_code(code, length);
             }
             sorted = rest;
         }
@@ -231,7 +246,8 @@ impl<const SIZE: usize, const PRIMARY: u32> Table<SIZE, PRIMARY> {
             let behind = length - PRIMARY as usize;
             for left in (1..=counts[length] as usize).rev() {
                 if code & Self::MASK != prefix {
-                    // The codes with this prefix are the next ones: as many as fill a table.
+                    // The codes that begin with this prefix are the next ones in order. Their table has as many bits as
+                    // it takes until they fill it. A complete code fills it exactly, at 15 bits at the latest.
                     prefix = code & Self::MASK;
                     let mut bits = behind;
                     let mut room = left;
@@ -244,32 +260,34 @@ impl<const SIZE: usize, const PRIMARY: u32> Table<SIZE, PRIMARY> {
                     self.0[prefix] = Entry::link(start, bits, PRIMARY);
                 }
                 let Some(meaning) = sorted.next() else { return };
+                // One entry for each value of the bits after the code.
                 for at in (start + (code >> PRIMARY)..end).step_by(1 << behind) {
-                    self.0[at] = meaning.coded(behind);
+                    self.0[at] = meaning.with_code(behind);
                 }
-                code = following(code, length);
+                code = next_code(code, length);
             }
         }
     }
 }
 
-/// The code behind `code` of the same length: one more, with the bits reversed. There is none behind the last one.
-fn following(code: usize, length: usize) -> usize {
+/// Returns the code that follows `code` at the same length: adds one with the bits reversed, where the carry moves
+/// down. After the last code, of ones only, the result is not used.
+fn next_code(code: usize, length: usize) -> usize {
     let zeros = !code & ((1 << length) - 1);
     let highest = 1_usize << (zeros | 1).ilog2();
     code & (highest - 1) | highest
 }
 
-/// What literals and lengths mean (RFC 1951 3.2.5).
+/// The meanings of literals and lengths (RFC 1951 3.2.5).
 static LITLEN_MEANINGS: [Entry; LITLEN_SYMBOLS] = litlen_meanings();
-/// What distances mean (RFC 1951 3.2.5).
+/// The meanings of distances (RFC 1951 3.2.5).
 static DISTANCE_MEANINGS: [Entry; DISTANCE_SYMBOLS] = distance_meanings();
-/// The symbols of the code length code mean themselves.
+/// The meanings of the code length code: the symbols themselves, with extra bits for repetitions.
 static LENGTH_MEANINGS: [Entry; 19] = {
     let mut meanings = [Entry::NONE; 19];
     let mut symbol = 0;
     while symbol < 19 {
-        // RFC 1951 3.2.7: the bits that say how often a length is repeated.
+        // RFC 1951 3.2.7: the extra bits of 16 to 18 are a number of repetitions.
         let extra = [2, 3, 7];
         meanings[symbol] = Entry::value(symbol as u16, if symbol < 16 { 0 } else { extra[symbol - 16] });
         symbol += 1;
@@ -278,7 +296,7 @@ static LENGTH_MEANINGS: [Entry; 19] = {
 };
 
 const fn litlen_meanings() -> [Entry; LITLEN_SYMBOLS] {
-    // 286 and 287 take part in the fixed code, but stand for nothing (RFC 1951 3.2.6).
+    // 286 and 287 have codes in the fixed code, but no meaning (RFC 1951 3.2.6).
     let mut meanings = [Entry(Entry::INVALID); LITLEN_SYMBOLS];
     let mut symbol = 0;
     while symbol < 256 {
@@ -299,7 +317,7 @@ const fn litlen_meanings() -> [Entry; LITLEN_SYMBOLS] {
 }
 
 const fn distance_meanings() -> [Entry; DISTANCE_SYMBOLS] {
-    // 30 and 31 stand for nothing (RFC 1951 3.2.6).
+    // 30 and 31 have no meaning (RFC 1951 3.2.6).
     let mut meanings = [Entry(Entry::INVALID); DISTANCE_SYMBOLS];
     let mut base = 1;
     let mut symbol = 0;
@@ -312,24 +330,24 @@ const fn distance_meanings() -> [Entry; DISTANCE_SYMBOLS] {
     meanings
 }
 
-/// The codes of a block.
+/// The two codes of a block.
 #[derive(Clone)]
 pub(super) struct Codes {
-    pub(super) litlen: LitLen,
-    pub(super) distances: Distances,
+    pub(super) litlen: LitLenTable,
+    pub(super) distances: DistanceTable,
 }
 
 impl Codes {
     pub(super) const fn new() -> Self {
-        Self { litlen: LitLen::new(), distances: Distances::new() }
+        Self { litlen: LitLenTable::new(), distances: DistanceTable::new() }
     }
 
-    /// Builds the codes of the symbols that have one: of literals and lengths, which are less than `litlens`, and of
-    /// distances, which count from there (RFC 1951 3.2.7).
-    pub(super) fn build(&mut self, coded: &[Coded], litlens: usize) -> Result<(), Malformed> {
+    /// Builds both codes from one ascending list, as it is sent (RFC 1951 3.2.7): symbols below `litlens` are literals
+    /// and lengths, those from there on are distances.
+    pub(super) fn build(&mut self, coded: &[SymbolLength], litlens: usize) -> Result<(), InflateError> {
         let (litlen, distances) = coded.split_at(coded.partition_point(|coded| coded.symbol() < litlens));
-        if !litlen.iter().any(|coded| coded.symbol() == END) {
-            return Err(Malformed::NoEnd);
+        if !litlen.iter().any(|coded| coded.symbol() == END_OF_BLOCK) {
+            return Err(InflateError::NoEnd);
         }
         self.litlen.build(litlen, 0, &LITLEN_MEANINGS, true)?;
         self.distances.build(distances, litlens, &DISTANCE_MEANINGS, true)
@@ -338,17 +356,17 @@ impl Codes {
 
 /// The fixed codes (RFC 1951 3.2.6).
 pub(super) static FIXED: LazyLock<Codes> = LazyLock::new(|| {
-    let coded: [Coded; LITLEN_SYMBOLS + DISTANCE_SYMBOLS] = std::array::from_fn(|symbol| {
+    let coded: [SymbolLength; LITLEN_SYMBOLS + DISTANCE_SYMBOLS] = std::array::from_fn(|symbol| {
         let length = match symbol {
             144..256 => 9,
             256..280 => 7,
             LITLEN_SYMBOLS.. => 5,
             _ => 8,
         };
-        Coded::new(symbol, length)
+        SymbolLength::new(symbol, length)
     });
     let mut codes = Codes::new();
-    // Both are complete.
+    // Cannot fail: both codes are complete, and there is an end of the block.
     let _ = codes.build(&coded, LITLEN_SYMBOLS);
     codes
 });

@@ -1,7 +1,9 @@
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::Index;
-use zlib_rs::{Deflate, DeflateConfig, DeflateFlush, Inflate, InflateError, InflateFlush, Method, Status};
+use zlib_rs::{
+    Deflate, DeflateConfig, DeflateFlush, Inflate, InflateError as ZlibError, InflateFlush, Method, Status,
+};
 
 use super::output::MATCH_MAX;
 use super::*;
@@ -60,13 +62,13 @@ impl Writer {
         litlens.iter().chain(distances).fold(writer, |writer, &length| writer.code((length.into(), 4)))
     }
 
-    /// A message ends in the header of an empty stored block.
+    /// Ends the message in the header of an empty stored block.
     fn end(self) -> Vec<u8> {
         self.bits(0, 3).bytes
     }
 }
 
-/// The code of a symbol (RFC 1951 3.2.2).
+/// Returns the code of a symbol (RFC 1951 3.2.2).
 fn code(lengths: &[u8], symbol: usize) -> (usize, u32) {
     let of = lengths[symbol];
     let codes = |length: u8| lengths.iter().filter(|&&other| other == length).count();
@@ -80,12 +82,12 @@ fn lengths(count: usize, coded: &[(usize, u8)]) -> Vec<u8> {
     lengths
 }
 
-/// The fixed codes (RFC 1951 3.2.6).
+/// Returns the lengths of the fixed literal and length code (RFC 1951 3.2.6).
 fn fixed() -> Vec<u8> {
     [(144, 8), (112, 9), (24, 7), (8, 8)].iter().flat_map(|&(times, length)| vec![length; times]).collect()
 }
 
-/// A match in a fixed block.
+/// Writes a match of a fixed block.
 fn fixed_match(writer: Writer, length: usize, distance: usize) -> Writer {
     let base = |entry: &dyn Fn(usize) -> (usize, u32), value: usize, last: usize| {
         let symbol = (0..=last).rev().find(|&symbol| entry(symbol).0 <= value).unwrap();
@@ -106,16 +108,16 @@ fn fixed_match(writer: Writer, length: usize, distance: usize) -> Writer {
     writer.code((symbol, 5)).bits(more, bits)
 }
 
-/// Inflates a message that is cut into pieces, each with this limit.
+/// Inflates a message in pieces, with this limit for each call.
 fn message(
     inflater: &mut Inflater,
     bytes: &[u8],
     window_bits: u8,
     piece: usize,
     limit: usize,
-) -> Result<Vec<u8>, Malformed> {
+) -> Result<Vec<u8>, InflateError> {
     let mut out = Vec::new();
-    inflater.begin(window_bits, true);
+    inflater.begin_message(window_bits, true);
     let (mut at, mut end) = (0, piece.min(bytes.len()));
     loop {
         let (before, given) = (out.len(), end - at);
@@ -135,8 +137,8 @@ fn message(
     }
 }
 
-/// However it is fed.
-fn in_all_ways(name: &str, bytes: &[u8], expected: &Result<Vec<u8>, Malformed>) {
+/// Checks the result with pieces and limits of many sizes.
+fn in_all_ways(name: &str, bytes: &[u8], expected: &Result<Vec<u8>, InflateError>) {
     let limits = match expected {
         Ok(out) if out.len() > 400 => vec![1, 2, 3, 258, 5000, out.len() - 1, out.len(), usize::MAX],
         _ => (1..=400).chain([usize::MAX]).collect(),
@@ -152,7 +154,7 @@ fn in_all_ways(name: &str, bytes: &[u8], expected: &Result<Vec<u8>, Malformed>) 
 }
 
 #[test]
-fn streams_that_are_legal() {
+fn valid_streams() {
     let text = "你好 👋 Hello";
     let literals: Vec<usize> = text.bytes().map(usize::from).collect();
     let block = |header| Writer::default().bits(header, 3).codes(&fixed(), &literals).codes(&fixed(), &[256]);
@@ -246,7 +248,7 @@ fn streams_that_are_legal() {
 }
 
 #[test]
-fn streams_that_are_not() {
+fn invalid_streams() {
     let start = Writer::default;
     let literals = |count: usize| start().bits(2, 3).codes(&fixed(), &vec![97; count]);
     let with_end = |coded: &[(usize, u8)]| lengths(258, &[&[(256, 1)], coded].concat());
@@ -255,8 +257,8 @@ fn streams_that_are_not() {
     let header = |codes: &[usize]| {
         codes.iter().fold(start().bits(4, 3).bits(0, 14), |writer, &length| writer.bits(length, 3))
     };
-    use Malformed::*;
-    let rows: &[(&str, Vec<u8>, Malformed)] = &[
+    use InflateError::*;
+    let rows: &[(&str, Vec<u8>, InflateError)] = &[
         ("type 3", start().bits(6, 3).bytes, BlockType),
         ("type 3, final", start().bits(7, 3).bytes, BlockType),
         ("complement", vec![0, 1, 0, 0xfe, 0xfe, 1, 0], StoredLength),
@@ -313,7 +315,7 @@ fn streams_that_are_not() {
     }
 }
 
-/// RFC 7692 7.1.2: also into what came with earlier messages, and in later calls.
+/// RFC 7692 7.1.2, also for data of earlier messages and earlier calls.
 #[test]
 fn distances_reach_to_the_end_of_the_window_and_no_further() {
     for window_bits in 8..=15_u8 {
@@ -345,7 +347,7 @@ fn distances_reach_to_the_end_of_the_window_and_no_further() {
                 let mut expected = history.clone();
                 (0..40).for_each(|_| expected.push(expected[expected.len() - distance]));
                 let expected =
-                    if legal { Ok(expected.split_off(history.len())) } else { Err(Malformed::Distance) };
+                    if legal { Ok(expected.split_off(history.len())) } else { Err(InflateError::Distance) };
                 assert_eq!(inflated, expected, "{window_bits} {distance} {in_message} {piece}");
             }
         }
@@ -362,7 +364,7 @@ fn a_cleared_window_is_out_of_reach() {
     message(&mut inflater, &hello).unwrap();
     assert_eq!(message(&mut inflater, &again).unwrap(), b"Hello", "RFC 7692 7.2.3.2");
     let kept = std::mem::take(inflater.window());
-    assert_eq!(message(&mut inflater, &again), Err(Malformed::Distance));
+    assert_eq!(message(&mut inflater, &again), Err(InflateError::Distance));
     *inflater.window() = kept;
     assert_eq!(message(&mut inflater, &again).unwrap(), b"Hello");
 }
@@ -375,7 +377,7 @@ fn a_bomb_stops_at_the_limit() {
     }
     let bomb = bomb.codes(&fixed(), &[256]).end();
     let mut inflater = Inflater::new();
-    inflater.begin(15, true);
+    inflater.begin_message(15, true);
     let mut out = Vec::new();
     let progress = inflater.inflate(&bomb, true, 1_000_000, &mut out).unwrap();
     assert!(progress.more && (1_000_000..1_000_258).contains(&out.len()));
@@ -391,20 +393,20 @@ fn a_bomb_stops_at_the_limit() {
 }
 
 #[test]
-fn nothing_is_decoded_behind_the_symbol_that_reaches_the_limit() {
+fn nothing_is_decoded_after_the_symbol_that_reaches_the_limit() {
     let begin = Writer::default().bits(2, 3).codes(&fixed(), &[65; 6]);
-    // A length symbol that stands for nothing, with input enough behind it for the fast way.
+    // A length symbol without a meaning, with enough input after it for the fast loop.
     let wrong = fixed_match(begin, 100, 1).codes(&fixed(), &[286]).bits(0, 32).bits(0, 32).bits(0, 32).bytes;
     let mut inflater = Inflater::new();
     for limit in 7..=106 {
         let mut out = Vec::new();
-        inflater.begin(15, true);
+        inflater.begin_message(15, true);
         let progress = inflater.inflate(&wrong, true, limit, &mut out);
         assert!(progress.is_ok_and(|progress| progress.more), "{limit}: {progress:?}");
         assert_eq!(out, [65; 106], "{limit}");
     }
-    inflater.begin(15, true);
-    assert_eq!(inflater.inflate(&wrong, true, 107, &mut Vec::new()), Err(Malformed::Symbol));
+    inflater.begin_message(15, true);
+    assert_eq!(inflater.inflate(&wrong, true, 107, &mut Vec::new()), Err(InflateError::Symbol));
 }
 
 #[test]
@@ -434,9 +436,9 @@ fn the_window_grows_with_what_is_received_and_is_bounded() {
 }
 
 #[test]
-fn input_of_nothing_is_waited_for() {
+fn empty_input_waits_for_more() {
     let mut inflater = Inflater::new();
-    inflater.begin(15, true);
+    inflater.begin_message(15, true);
     let mut out = b"before ".to_vec();
     for bytes in [&[][..], &[0xf2, 0x48], &[], &[0xcd, 0xc9, 0xc9], &[], &[0x07, 0x00]] {
         let progress = inflater.inflate(bytes, false, usize::MAX, &mut out);
@@ -447,9 +449,9 @@ fn input_of_nothing_is_waited_for() {
     assert_eq!(inflater.window(), b"Hello");
 }
 
-/// What zlib makes of a message, and whether that ends where a message may end: the header of a stored block can
-/// be followed by its length, or a final block stands at the end.
-fn zlib(bytes: &[u8], history: &[u8]) -> Result<(Vec<u8>, bool), InflateError> {
+/// Inflates a message with zlib. Also returns whether it ends where a message may end: in the header of a stored block,
+/// which its length can follow, or after a final block.
+fn zlib(bytes: &[u8], history: &[u8]) -> Result<(Vec<u8>, bool), ZlibError> {
     let run = |bytes: &[u8]| {
         let mut out = history.to_vec();
         let mut at = 0;
@@ -481,7 +483,7 @@ fn zlib(bytes: &[u8], history: &[u8]) -> Result<(Vec<u8>, bool), InflateError> {
     Ok((out, ended || aligned))
 }
 
-/// As a sender of permessage-deflate would (RFC 7692 7.2.1), with blocks of all kinds.
+/// Compresses as a sender of permessage-deflate does (RFC 7692 7.2.1), with blocks of all kinds.
 fn compressed(text: &[u8], level: i32, kind: u8, window_bits: i32, cut: usize, last: bool) -> Vec<u8> {
     let strategies = [
         zlib_rs::Strategy::Default,
@@ -513,7 +515,7 @@ fn compressed(text: &[u8], level: i32, kind: u8, window_bits: i32, cut: usize, l
     out
 }
 
-/// Bytes with repetitions.
+/// Generates bytes with repetitions.
 fn text() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         vec(any::<u8>(), 0..300),
@@ -526,7 +528,7 @@ fn text() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn what_zlib_compresses(
+    fn streams_of_zlib_are_inflated(
         text in text(), level in 0..10, kind in any::<u8>(), window_bits in 9..16, cut in 0..3000_usize,
         last in any::<bool>(), piece in 1..500_usize, limit in 1..3000_usize,
     ) {
@@ -534,14 +536,14 @@ proptest! {
         let mut inflater = Inflater::new();
         let bits = window_bits as u8;
         prop_assert_eq!(message(&mut inflater, &bytes, bits, usize::MAX, usize::MAX), Ok(text.clone()));
-        // As the next message, behind what it does not refer to.
+        // As the next message, after what it does not refer to.
         prop_assert_eq!(message(&mut inflater, &bytes, bits, piece, limit), Ok(text));
     }
 
-    /// Both find the same streams valid, and the same bytes in them. One difference is in the code length code: zlib
-    /// finds out later that one without any codes leaves no end of the block.
+    /// Both accept the same streams and decode the same bytes. They differ for a code length code without any code:
+    /// zlib reports later that there is no end of the block.
     #[test]
-    fn what_zlib_refuses(
+    fn corrupt_streams_are_judged_as_by_zlib(
         text in text(), level in 0..10, kind in any::<u8>(), last in any::<bool>(),
         changes in vec((any::<Index>(), any::<u8>(), 0..4_u8), 1..4),
         history in vec(any::<u8>(), 0..40),
@@ -565,8 +567,8 @@ proptest! {
         let ours = ours(3, 1000);
         match zlib(&bytes, &history) {
             Ok((out, true)) => prop_assert_eq!(ours, Ok(out)),
-            Ok((_, false)) => prop_assert!(matches!(ours, Err(Malformed::End | Malformed::Incomplete))),
-            Err(_) => prop_assert!(!matches!(ours, Ok(_) | Err(Malformed::End))),
+            Ok((_, false)) => prop_assert!(matches!(ours, Err(InflateError::End | InflateError::Incomplete))),
+            Err(_) => prop_assert!(!matches!(ours, Ok(_) | Err(InflateError::End))),
         }
     }
 }
