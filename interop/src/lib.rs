@@ -21,3 +21,8 @@ pub use link::{Cost, Link};
 pub use peer::Library;
 pub use talk::{Theirs, talk, talk_securely};
 pub use wire::Usage;
+
+/// The examples of the workspace's README are compiled: here, where they are in no published package.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;

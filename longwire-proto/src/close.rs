@@ -19,6 +19,15 @@ impl CloseFrame {
         Self { code: code.into(), reason: reason.into() }
     }
 
+    /// Like [`new`](Self::new), but shortens the reason to the [`MAX_REASON`] bytes that fit, between two characters.
+    pub fn truncated(code: impl Into<CloseCode>, reason: &str) -> Self {
+        let mut end = reason.len().min(MAX_REASON);
+        while !reason.is_char_boundary(end) {
+            end -= 1;
+        }
+        Self::new(code, &reason[..end])
+    }
+
     /// Whether it may be sent: [`CloseCode::NO_STATUS`] with an empty reason stands for a frame without a body.
     ///
     /// # Errors

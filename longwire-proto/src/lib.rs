@@ -77,3 +77,8 @@ pub use outgoing::outbox::Outbox;
 pub use outgoing::shared::SharedFrame;
 pub use role::Role;
 pub use text::{InvalidUtf8, Utf8Bytes, Utf8State, unmask_text};
+
+/// The examples of the README are compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -190,3 +190,22 @@ fn the_same_origin_or_one_of_a_list() {
     }
     assert!(Origins::same_or(["https://app.example/"]).is_err());
 }
+
+#[test]
+fn origins_from_text() {
+    let rows = [
+        ("*", Origins::Any),
+        ("same", Origins::Same),
+        (" same ", Origins::Same),
+        ("https://app.example", Origins::list(["https://app.example"]).unwrap()),
+        ("https://app.example, null", Origins::list(["https://app.example", "null"]).unwrap()),
+        ("https://app.example,same", Origins::same_or(["https://app.example"]).unwrap()),
+    ];
+    for (text, origins) in rows {
+        assert_eq!(text.parse(), Ok(origins.clone()), "{text}");
+        assert_eq!(Origins::try_from(text), Ok(origins), "{text}");
+    }
+    for text in ["", "any", "*, https://app.example", "https://app.example,", "https://例.example", "👋"] {
+        assert!(text.parse::<Origins>().is_err(), "{text}");
+    }
+}

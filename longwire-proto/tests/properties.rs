@@ -85,9 +85,11 @@ fn payload(kind: Kind, size: usize) -> Vec<u8> {
     match kind {
         Kind::Binary => (0..size).map(|i| (i * 31 / 8) as u8).collect(),
         Kind::Text => {
-            let text = "a你好é👋🏽 ".repeat(size / 18 + 1);
-            let end = text.floor_char_boundary(size);
-            [&text.as_bytes()[..end], &b"......."[..size - end]].concat()
+            let mut text = "a你好é👋🏽 ".repeat(size / 18 + 1);
+            while text.len() > size {
+                text.pop();
+            }
+            [text.as_bytes(), &b"......."[..size - text.len()]].concat()
         }
     }
 }

@@ -1,10 +1,10 @@
-//! What the server `longwire` is made of.
+//! The real-time server of `longwire`, as a library.
 //!
-//! [`hub`] is its heart: channels with positions, history, presence. It is plain state: it never awaits, its time is
-//! an argument, and what it hands out goes through callbacks. [`store`] keeps history on disk. Both speak in the values
-//! of `value`, which know neither. [`config`] reads and checks the settings, [`access`] says yes or no, [`limits`]
-//! says not so fast, and [`pattern`] is how all of them name channels. [`realtime`] joins them: it is what a
-//! connection or a request meets.
+//! [`hub`] manages channels with positions, history and presence. It is plain state: it never awaits, the
+//! time is an argument, and messages are delivered through callbacks. [`store`] keeps history on disk. Both
+//! use the types in `value`. [`config`] reads and checks the settings, [`access`] decides who may do what,
+//! [`limits`] limits rates and connections, and [`pattern`] selects channels by name. [`realtime`] combines
+//! them and serves connections and requests.
 
 pub mod access;
 pub mod config;
@@ -16,3 +16,8 @@ pub mod realtime;
 pub mod store;
 
 mod value;
+
+/// The examples of the README are compiled.
+#[cfg(all(doctest, unix))]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,7 +1,7 @@
-//! What `longwire serve --log` writes to standard error: a line for each event.
+//! The log of `longwire serve --log`: one line per event on standard error.
 //!
-//! Lines are written by a thread of their own, for whoever reads them may be slow, and the loops that serve
-//! must not wait for that. What it is behind by is bounded; lines beyond are dropped, and it says how many.
+//! A separate thread writes the lines, because the reader may be slow and the event loops must not wait. The
+//! queue is bounded; further lines are dropped and counted.
 
 use std::io::{self, IsTerminal, Write};
 use std::net::SocketAddr;
@@ -11,26 +11,26 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::Duration;
 
 use clap::ValueEnum;
-use longwire_server::config::{Config, Log as Wanted};
+use longwire_server::config::{Config, Log as LogFormat};
 use tracing_subscriber::EnvFilter;
 
-/// Lines that may wait to be written.
-const WAITING: usize = 8192;
+/// Maximum number of queued lines.
+const QUEUE_MAX: usize = 8192;
 
-/// How long the end of the program waits for the last lines.
-const FAREWELL: Duration = Duration::from_secs(1);
+/// How long the program waits for the last lines at exit.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// How it is written.
+/// The format of the log.
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum Format {
-    /// For people
+    /// Human-readable lines
     Text,
-    /// An object of JSON in each line
+    /// One JSON object per line
     Json,
 }
 
 impl Format {
-    /// As the settings call it.
+    /// Returns the name used in the settings.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Text => "text",
@@ -39,7 +39,7 @@ impl Format {
     }
 }
 
-/// What is written.
+/// The log level.
 #[derive(Clone, Copy, ValueEnum)]
 pub(crate) enum Level {
     Error,
@@ -50,7 +50,7 @@ pub(crate) enum Level {
 }
 
 impl Level {
-    /// As the settings call it.
+    /// Returns the name used in the settings.
     pub(crate) const fn name(self) -> &'static str {
         match self {
             Self::Error => "error",
@@ -62,36 +62,36 @@ impl Level {
     }
 }
 
-/// Dropped, it waits until the last lines are written.
+/// Flushes the log when dropped.
 pub(crate) struct Log(Option<SyncSender<Command>>);
 
 enum Command {
     Write(Vec<u8>),
-    /// Everything before this is written when the sender in it is dropped.
+    /// The sender in it is dropped when everything before this is written.
     Flush(SyncSender<()>),
 }
 
-/// Where the lines go to.
+/// The queue of the log.
 #[derive(Clone)]
 struct Lines {
     to: SyncSender<Command>,
     dropped: Arc<AtomicU64>,
 }
 
-/// Logs from here on, if that is wanted, to begin with where the server listens.
+/// Starts the log, if enabled, and logs the listening address.
 pub(crate) fn start(config: &Config, address: SocketAddr) -> io::Result<Log> {
     let format = match config.log {
-        Wanted::Off => return Ok(Log(None)),
-        Wanted::Text => Format::Text,
-        Wanted::Json => Format::Json,
+        LogFormat::Off => return Ok(Log(None)),
+        LogFormat::Text => Format::Text,
+        LogFormat::Json => Format::Json,
     };
     let lines = Lines::start(io::stderr(), format)?;
     let to = lines.to.clone();
-    // What others tell, such as hyper, is not for those who run a server.
+    // Events of dependencies, such as hyper, are not logged.
     let is_level = config.log_level.bytes().all(|byte| byte.is_ascii_alphabetic());
-    let only = if is_level { format!("longwire={}", config.log_level) } else { config.log_level.clone() };
-    let only = EnvFilter::try_new(only).map_err(io::Error::other)?;
-    let log = tracing_subscriber::fmt().with_env_filter(only).with_writer(move || lines.clone());
+    let filter = if is_level { format!("longwire={}", config.log_level) } else { config.log_level.clone() };
+    let filter = EnvFilter::try_new(filter).map_err(io::Error::other)?;
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || lines.clone());
     match format {
         Format::Text => log.with_target(false).with_ansi(io::stderr().is_terminal()).init(),
         Format::Json => log.json().with_span_list(false).init(),
@@ -103,7 +103,7 @@ pub(crate) fn start(config: &Config, address: SocketAddr) -> io::Result<Log> {
 impl Lines {
     fn start(to: impl Write + Send + 'static, format: Format) -> io::Result<Self> {
         let dropped = Arc::new(AtomicU64::new(0));
-        let (sender, commands) = sync_channel(WAITING);
+        let (sender, commands) = sync_channel(QUEUE_MAX);
         let lines = Self { to: sender, dropped: Arc::clone(&dropped) };
         std::thread::Builder::new()
             .name("log".into())
@@ -115,7 +115,7 @@ impl Lines {
 fn write_all(mut to: impl Write, commands: &Receiver<Command>, dropped: &AtomicU64, format: Format) {
     for command in commands {
         match command {
-            // Where standard error is closed there is nobody to tell.
+            // If standard error is closed, there is nowhere to report it.
             Command::Write(line) => drop(to.write_all(&line)),
             Command::Flush(done) => drop(done),
         }
@@ -123,7 +123,7 @@ fn write_all(mut to: impl Write, commands: &Receiver<Command>, dropped: &AtomicU
         if count > 0 {
             let _ = match format {
                 Format::Text => {
-                    writeln!(to, "WARN {count} lines of the log were dropped: it is read too slowly")
+                    writeln!(to, "WARN dropped {count} log lines: standard error is read too slowly")
                 }
                 Format::Json => writeln!(
                     to,
@@ -135,7 +135,7 @@ fn write_all(mut to: impl Write, commands: &Receiver<Command>, dropped: &AtomicU
 }
 
 impl Write for Lines {
-    /// A whole line.
+    /// Queues a whole line.
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
         if self.to.try_send(Command::Write(line.to_vec())).is_err() {
             self.dropped.fetch_add(1, Ordering::Relaxed);
@@ -151,11 +151,11 @@ impl Write for Lines {
 impl Drop for Log {
     fn drop(&mut self) {
         let (done, written) = sync_channel(0);
-        // So much waits only where nobody reads.
+        // The queue is only full if nobody reads the log.
         if let Some(to) = &self.0
             && to.try_send(Command::Flush(done)).is_ok()
         {
-            let _ = written.recv_timeout(FAREWELL);
+            let _ = written.recv_timeout(FLUSH_TIMEOUT);
         }
     }
 }
@@ -165,7 +165,7 @@ mod tests {
     use super::*;
     use std::sync::mpsc::channel;
 
-    /// Takes a line whenever it is allowed to.
+    /// Accepts a line when permitted.
     struct Slow {
         allowed: Receiver<()>,
         taken: std::sync::mpsc::Sender<Vec<u8>>,
@@ -184,28 +184,31 @@ mod tests {
     }
 
     #[test]
-    fn who_logs_never_waits_and_what_is_dropped_is_told() {
+    fn logging_never_blocks_and_reports_dropped_lines() {
         let (allow, allowed) = channel();
         let (taken, lines) = channel();
         let mut log = Lines::start(Slow { allowed, taken }, Format::Json).unwrap();
         log.write_all(b"first\n").unwrap();
-        // The first may be with the thread, or not yet.
-        for _ in 0..WAITING + 10 {
+        // The thread may or may not have taken the first line.
+        for _ in 0..QUEUE_MAX + 10 {
             log.write_all("行\n".as_bytes()).unwrap();
         }
         let dropped = log.dropped.load(Ordering::Relaxed);
         assert!((10..=11).contains(&dropped), "{dropped}");
         allow.send(()).unwrap();
         assert_eq!(lines.recv().unwrap(), b"first\n");
-        for _ in 0..WAITING + 10 {
+        for _ in 0..QUEUE_MAX + 10 {
             let _ = allow.send(());
         }
-        let mut told = lines.recv().unwrap();
-        while !told.ends_with(b"\n") {
-            told.extend(lines.recv().unwrap());
+        let mut warning = lines.recv().unwrap();
+        while !warning.ends_with(b"\n") {
+            warning.extend(lines.recv().unwrap());
         }
-        let told = String::from_utf8(told).unwrap();
-        assert!(told.contains("lines dropped") && told.contains(&format!("\"count\":{dropped}")), "{told}");
+        let warning = String::from_utf8(warning).unwrap();
+        assert!(
+            warning.contains("lines dropped") && warning.contains(&format!("\"count\":{dropped}")),
+            "{warning}"
+        );
         assert_eq!(lines.recv().unwrap(), "行\n".as_bytes());
     }
 }

@@ -1,20 +1,22 @@
 //! `longwire`: a ready-to-run WebSocket server and client.
 //!
-//! `cli/` is what a person types; `server` is what the library's engine calls, with each connection on a
-//! channel or at the echo; `serving` and `http` are what else is served. Everything of RFC 6455 is the library's.
+//! `cli` is the command line. `http_server` serves plain HTTP connections with `health` and the library's
+//! channels. The library implements RFC 6455.
 
 mod cli;
 #[cfg(unix)]
-mod http;
+mod health;
+#[cfg(unix)]
+mod http_server;
+// Only `serve` logs, and it needs Unix.
+#[cfg_attr(not(unix), allow(dead_code))]
 mod log;
 #[cfg(unix)]
 mod metrics;
-#[cfg(unix)]
-mod patient;
-#[cfg(unix)]
-mod serving;
-mod stop;
+mod signals;
 mod terminal;
+#[cfg(unix)]
+mod write_timeout;
 
 use std::process::ExitCode;
 

@@ -1,8 +1,8 @@
-//! What the server of this process has done, for all that ask: the metrics, the dashboard.
+//! Counters of the server, for the metrics and the dashboard.
 
 use std::sync::LazyLock;
 
 use longwire::Counters;
 
-/// What the server of this process has done.
+/// The counters of this process.
 pub(crate) static COUNTERS: LazyLock<Counters> = LazyLock::new(Counters::new);

@@ -1,9 +1,8 @@
-//! The names of channels, and patterns that stand for many of them.
+//! Channel names, and patterns that match them.
 //!
-//! A name is made of segments with `.` or `/` between them: `quotes.eur`, `rooms/7/chat`. In a pattern `*`
-//! stands for one whole segment and `>`, at the end, for one or more of them; anything else stands for
-//! itself, upper and lower case apart, and `.` is not `/`. There is no more to it, so that a pattern is
-//! matched in one pass over the name, whatever is in either.
+//! A name consists of segments separated by `.` or `/`: `quotes.eur`, `rooms/7/chat`. In a pattern, `*`
+//! matches one segment, and `>` at the end matches one or more segments. Everything else is literal and
+//! case-sensitive, and `.` differs from `/`. Matching takes a single pass over the name.
 
 use std::fmt;
 use std::str::FromStr;
@@ -11,22 +10,22 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// Bytes of a name, and of a pattern.
+/// Maximum length of a name or pattern, in bytes.
 pub const NAME_MAX: usize = 255;
 
-/// Patterns in one list, such as that of a token.
+/// Maximum number of patterns in a list, such as that of a token.
 pub const PATTERNS_MAX: usize = 256;
 
 fn is_separator(c: char) -> bool {
     c == '.' || c == '/'
 }
 
-/// The name of the channel at the path of a request, which is percent-decoded, once, and loses its first
-/// slash: `/quotes/%E6%AC%A7%E5%85%83` is `quotes/欧元`. A `%2F` is a slash like any other.
+/// Returns the name of the channel at a request path. The path is percent-decoded once and loses its first
+/// slash: `/quotes/%E6%AC%A7%E5%85%83` is `quotes/欧元`. `%2F` is a slash like any other.
 ///
 /// # Errors
 ///
-/// If no channel may have such a name ([`check_name`]), or the path is malformed.
+/// Fails if the path is malformed or the name is invalid ([`check_name`]).
 pub fn name_of_path(path: &str) -> Result<String, InvalidName> {
     let rest = path.strip_prefix('/').ok_or(InvalidName::Path)?.as_bytes();
     let mut decoded = Vec::with_capacity(rest.len().min(NAME_MAX + 1));
@@ -40,12 +39,12 @@ pub fn name_of_path(path: &str) -> Result<String, InvalidName> {
             at += 1;
             continue;
         }
-        // RFC 3986 2.1: two hexadecimal digits, and nothing else.
+        // RFC 3986 2.1: exactly two hexadecimal digits.
         let digit = |at: usize| rest.get(at).and_then(|&byte| char::from(byte).to_digit(16));
         let (Some(high), Some(low)) = (digit(at + 1), digit(at + 2)) else {
             return Err(InvalidName::Escape);
         };
-        // Two digits of four bits make a byte.
+        // Two digits of four bits fit into a byte.
         decoded.push((high << 4 | low) as u8);
         at += 3;
     }
@@ -54,13 +53,13 @@ pub fn name_of_path(path: &str) -> Result<String, InvalidName> {
     Ok(name)
 }
 
-/// Whether a channel may have this name, which is decoded already: 1 to [`NAME_MAX`] bytes, no empty segment (so
-/// that `..` is none), no control character, no `*` and `>`, which only patterns have, and not `-` as the first
-/// segment, for paths under `/-/` are the server's own.
+/// Checks a decoded channel name. It has 1 to [`NAME_MAX`] bytes, no empty segment (and therefore no `..`),
+/// no control characters, and no `*` or `>`. Its first segment is not `-`, because paths under `/-/` are
+/// reserved.
 ///
 /// # Errors
 ///
-/// With the rule that is broken.
+/// Returns the violated rule.
 pub fn check_name(name: &str) -> Result<(), InvalidName> {
     if name.len() > NAME_MAX {
         return Err(InvalidName::TooLong);
@@ -80,50 +79,50 @@ pub fn check_name(name: &str) -> Result<(), InvalidName> {
     Ok(())
 }
 
-/// Why no channel may have a name.
+/// Why a channel name is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InvalidName {
     /// The path does not begin with a slash.
     Path,
-    /// A percent sign without two hexadecimal digits behind it (RFC 3986 2.1).
+    /// A percent sign is not followed by two hexadecimal digits (RFC 3986 2.1).
     Escape,
     /// The bytes are not UTF-8.
     Utf8,
-    /// More than [`NAME_MAX`] bytes.
+    /// It has more than [`NAME_MAX`] bytes.
     TooLong,
-    /// A control character, such as NUL or a line break.
+    /// It has a control character, such as NUL or a line break.
     Control,
-    /// A `*` or `>`, which only patterns have.
+    /// It has a `*` or `>`, which are reserved for patterns.
     Wildcard,
-    /// Two separators in a row, or one at the begin or the end; also an empty name.
+    /// It is empty, has two separators in a row, or begins or ends with a separator.
     EmptySegment,
-    /// The first segment is `-`: those names are the server's own.
+    /// Its first segment is `-`, which is reserved.
     Reserved,
 }
 
 impl fmt::Display for InvalidName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Path => f.write_str("the path of a channel begins with a slash"),
+            Self::Path => f.write_str("the path of a channel must begin with a slash"),
             Self::Escape => f.write_str(
-                "a % in the path needs two hexadecimal digits (RFC 3986 2.1); write %25 for a percent sign",
+                "% in the path must be followed by two hexadecimal digits (RFC 3986 2.1); write %25 for a percent sign",
             ),
-            Self::Utf8 => f.write_str("the name of a channel is UTF-8"),
-            Self::TooLong => write!(f, "the name of a channel has at most {NAME_MAX} bytes"),
-            Self::Control => f.write_str("the name of a channel has no control characters"),
-            Self::Wildcard => f.write_str("the name of a channel has no * and no >: those are for patterns"),
+            Self::Utf8 => f.write_str("a channel name must be UTF-8"),
+            Self::TooLong => write!(f, "a channel name must have at most {NAME_MAX} bytes"),
+            Self::Control => f.write_str("a channel name must not contain control characters"),
+            Self::Wildcard => f.write_str("a channel name must not contain * or >, which are reserved for patterns"),
             Self::EmptySegment => f.write_str(
-                "the name of a channel has something before, between and behind its dots and slashes",
+                "a channel name must not be empty or have empty segments (a dot or slash at the start, at the end, or two in a row)",
             ),
-            Self::Reserved => f.write_str("names whose first segment is - are the server's own"),
+            Self::Reserved => f.write_str("channel names whose first segment is - are reserved"),
         }
     }
 }
 
 impl std::error::Error for InvalidName {}
 
-/// A pattern for names of channels.
+/// A pattern for channel names.
 ///
 /// ```
 /// use longwire_server::pattern::Pattern;
@@ -138,14 +137,14 @@ impl std::error::Error for InvalidName {}
 pub struct Pattern(Arc<str>);
 
 impl Pattern {
-    /// Whether a name is meant. What is no name ([`check_name`]) is meant by no pattern: a caller that forgot to
-    /// check one grants nothing by that.
+    /// Returns whether the pattern matches a name. Invalid names ([`check_name`]) never match, so a caller
+    /// that forgot the check grants nothing.
     pub fn matches(&self, name: &str) -> bool {
-        check_name(name).is_ok() && self.means(name)
+        check_name(name).is_ok() && self.matches_valid_name(name)
     }
 
-    /// The same of what is known to be a name.
-    fn means(&self, name: &str) -> bool {
+    /// Like [`matches`](Self::matches), for a name known to be valid.
+    fn matches_valid_name(&self, name: &str) -> bool {
         let (mut pattern, mut name) = (&*self.0, name);
         loop {
             if pattern == ">" {
@@ -166,13 +165,13 @@ impl Pattern {
         }
     }
 
-    /// The text it was made of.
+    /// Returns the text of the pattern.
     pub fn as_str(&self) -> &str {
         &self.0
     }
 }
 
-/// The first segment, and the separator behind it with the rest, if there is one.
+/// Splits off the first segment, and returns the separator and the rest, if any.
 fn segment(text: &str) -> (&str, Option<(u8, &str)>) {
     match text.find(is_separator) {
         Some(at) => (&text[..at], Some((text.as_bytes()[at], &text[at + 1..]))),
@@ -226,35 +225,35 @@ impl<'de> Deserialize<'de> for Pattern {
     }
 }
 
-/// Why a text is no pattern.
+/// Why a pattern is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum InvalidPattern {
-    /// More than [`NAME_MAX`] bytes.
+    /// It has more than [`NAME_MAX`] bytes.
     TooLong,
-    /// A control character.
+    /// It has a control character.
     Control,
-    /// Two separators in a row, or one at the begin or the end; also an empty pattern.
+    /// It is empty, has two separators in a row, or begins or ends with a separator.
     EmptySegment,
-    /// A `>` that is not at the end.
+    /// It has a `>` that is not the last segment.
     Rest,
-    /// A `*` or `>` that is only a part of its segment.
+    /// It has a `*` or `>` that is only part of a segment.
     Part,
 }
 
 impl fmt::Display for InvalidPattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooLong => write!(f, "a pattern has at most {NAME_MAX} bytes"),
-            Self::Control => f.write_str("a pattern has no control characters"),
+            Self::TooLong => write!(f, "a pattern must have at most {NAME_MAX} bytes"),
+            Self::Control => f.write_str("a pattern must not contain control characters"),
             Self::EmptySegment => {
-                f.write_str("a pattern has something before, between and behind its dots and slashes")
+                f.write_str("a pattern must not be empty or have empty segments (a dot or slash at the start, at the end, or two in a row)")
             }
             Self::Rest => f.write_str(
-                "> stands for the rest of a name: it can only be the last segment, as in quotes.>",
+                "> must be the last segment, such as in quotes.>",
             ),
             Self::Part => {
-                f.write_str("* and > stand for whole segments, as in quotes.* and quotes.>; there is no a*")
+                f.write_str("* and > must be whole segments, such as in quotes.* and quotes.>; a* is not supported")
             }
         }
     }
@@ -262,27 +261,29 @@ impl fmt::Display for InvalidPattern {
 
 impl std::error::Error for InvalidPattern {}
 
-/// Several patterns, in order, at most [`PATTERNS_MAX`].
+/// A list of at most [`PATTERNS_MAX`] patterns.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Patterns(Arc<[Pattern]>);
 
 impl Patterns {
-    /// The pattern `>`: every channel.
+    /// Returns the pattern `>`, which matches every channel.
     pub fn all() -> Self {
         Self([Pattern(">".into())].into())
     }
 
-    /// Whether one of them means this name, as in [`Pattern::matches`].
+    /// Returns whether one of the patterns matches a name, as in [`Pattern::matches`].
     pub fn matches(&self, name: &str) -> bool {
-        !self.is_empty() && check_name(name).is_ok() && self.0.iter().any(|pattern| pattern.means(name))
+        !self.is_empty()
+            && check_name(name).is_ok()
+            && self.0.iter().any(|pattern| pattern.matches_valid_name(name))
     }
 
-    /// Whether there is none.
+    /// Returns whether the list is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// How many there are.
+    /// Returns the number of patterns.
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -314,7 +315,9 @@ impl<'de> Deserialize<'de> for Patterns {
                 let mut patterns = Vec::new();
                 while let Some(pattern) = list.next_element()? {
                     if patterns.len() == PATTERNS_MAX {
-                        return Err(de::Error::custom(format_args!("more than {PATTERNS_MAX} patterns")));
+                        return Err(de::Error::custom(format_args!(
+                            "too many patterns; the maximum is {PATTERNS_MAX}"
+                        )));
                     }
                     patterns.push(pattern);
                 }
@@ -332,7 +335,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_patterns_match() {
+    fn pattern_matching() {
         for (pattern, names, others) in [
             ("a", &["a"][..], &["A", "b", "a.b", "a/b", "aa", ""][..]),
             ("a.b", &["a.b"], &["a/b", "a", "a.b.c", "a.c", "A.b"]),
@@ -343,16 +346,16 @@ mod tests {
             (">", &["a", "a.b", "a/b.c"], &["", ".", "a..b"]),
             ("a.>", &["a.b", "a.b.c", "a.b/c"], &["a", "a.", "a/b", "b.a"]),
             ("*.>", &["a.b", "a.b.c"], &["a", "a/b"]),
-            // Others, however alike they look: full width, Cyrillic, another normal form.
+            // Different names that look alike: full width, Cyrillic, another normal form.
             (
                 "quotes.a",
                 &["quotes.a"],
                 &["quotes.а", "ｑuotes.a", "quotes．a", "quotes.a\u{301}", "quotes.á"],
             ),
-            // A name cannot be a pattern, nor have what is none of a name's.
+            // A pattern is not a valid name, and neither are names with invalid characters.
             ("a.b", &[], &["a.*", "*", ">", "a.>", "a.b\0", "a.b\n", "../a.b", "a.b.", ".a.b"]),
             ("*.*", &["%2e.%2e"], &["..", "*.*", ">.>", "a.\u{85}"]),
-            // Nothing of the server's own, by no pattern.
+            // No pattern matches a reserved name.
             (">", &["a.-"], &["-", "-.metrics", "-/metrics"]),
         ] {
             let parsed: Pattern = pattern.parse().expect(pattern);
@@ -366,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_pattern() {
+    fn invalid_patterns() {
         for (text, error) in [
             ("", InvalidPattern::EmptySegment),
             (".", InvalidPattern::EmptySegment),
@@ -389,7 +392,7 @@ mod tests {
     }
 
     #[test]
-    fn what_paths_name() {
+    fn channel_names_of_paths() {
         for (path, name) in [
             ("/a", "a"),
             ("/quotes.eur", "quotes.eur"),
@@ -398,7 +401,7 @@ mod tests {
             ("/a%2eb", "a.b"),
             ("/%E6%B5%B7", "海"),
             ("/海🌊", "海🌊"),
-            // Decoded once, and a plus is a plus.
+            // Decoded once, and a plus sign is literal.
             ("/a%252e%252e", "a%2e%2e"),
             ("/a+b", "a+b"),
             ("/a%20b", "a b"),
@@ -456,7 +459,7 @@ mod tests {
         assert!(list(PATTERNS_MAX + 1).is_err());
     }
 
-    /// What the documentation says, word for word, and without a thought of speed.
+    /// The documented rules, without regard to speed.
     fn model(pattern: &[(char, String)], name: &[(char, String)]) -> bool {
         match (pattern.split_first(), name.split_first()) {
             (Some(((p, segment), more)), Some(((n, given), rest))) if p == n => match segment.as_str() {
@@ -480,7 +483,7 @@ mod tests {
         text
     }
 
-    /// The first segment has no separator; all agree on that.
+    /// The separator of the first segment is irrelevant.
     fn first_is_neutral(mut segments: Vec<(char, String)>) -> Vec<(char, String)> {
         segments[0].0 = '.';
         segments
@@ -503,7 +506,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_makes_the_parsers_panic(text in any::<String>(), path in "/([a-z./*>%0-9-]|%[0-9a-f]{2}|\\PC){0,300}") {
+        fn no_text_causes_a_panic(text in any::<String>(), path in "/([a-z./*>%0-9-]|%[0-9a-f]{2}|\\PC){0,300}") {
             if let Ok(pattern) = text.parse::<Pattern>() {
                 pattern.matches(&path);
                 prop_assert_eq!(pattern.as_str(), &text);

@@ -1,20 +1,22 @@
-//! A chat in axum: a page, and WebSockets over HTTP/1.1 and HTTP/2, which are told when the server stops.
+//! A chat in axum: a page, and WebSockets over HTTP/1.1 and HTTP/2 that are closed gracefully when the server stops.
 //!
 //!     cargo run -p longwire --example axum_app --features axum,http2
 //!
-//! Open <http://127.0.0.1:8080> in two tabs; Ctrl-C says goodbye to all. With `-- --demo` it talks to itself and ends.
+//! Open <http://127.0.0.1:8080> in two tabs; Ctrl-C closes all connections. With `-- --demo` it runs two clients of its own
+//! and exits.
 
 use std::collections::HashMap;
 use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::extract::State;
+use axum::Router;
+use axum::extract::{FromRef, State};
 use axum::response::{Html, Response};
 use axum::routing::{any, get};
-use axum::{Extension, Router};
+use axum::serve::ListenerExt;
 use longwire::Shutdown;
-use longwire::axum::{WebSocket, WebSocketUpgrade};
+use longwire::axum::{WebSocket, WithAcceptor};
 use longwire::{
     Acceptor, Client, Config, Connections, Deflate, Http2, Message, Sender, SharedFrame, Upgraded,
 };
@@ -37,28 +39,40 @@ document.querySelector("form").onsubmit = event => {
 };
 </script>"#;
 
-#[derive(Clone, Default)]
+#[derive(Clone)]
 struct App {
+    acceptor: Acceptor,
     connections: Connections,
     room: Arc<Mutex<HashMap<u64, Sender<Upgraded>>>>,
 }
 
+/// A state without an acceptor would not compile, so the limits below hold for sure.
+impl FromRef<App> for Acceptor {
+    fn from_ref(app: &App) -> Self {
+        app.acceptor.clone()
+    }
+}
+
 impl App {
-    fn router(&self) -> Router {
-        let acceptor = Acceptor::new().config(Config::server().max_message(4096).deflate(Deflate::new()));
-        Router::new()
-            .route("/", get(Html(PAGE)))
-            .route("/chat", any(chat))
-            .layer(Extension(acceptor))
-            .with_state(self.clone())
+    fn new() -> Self {
+        let config = Config::server().max_message(4096).deflate(Deflate::new());
+        Self {
+            acceptor: Acceptor::new().config(config),
+            connections: Connections::default(),
+            room: Arc::default(),
+        }
     }
 
-    /// Tells everybody: framed and compressed once, and who reads too slowly is shown out.
+    fn router(&self) -> Router {
+        Router::new().route("/", get(Html(PAGE))).route("/chat", any(chat)).with_state(self.clone())
+    }
+
+    /// Sends a message to all members, framed and compressed once. Disconnects slow consumers.
     fn publish(&self, message: Message) {
         let frame = SharedFrame::new(message);
         for sender in self.room.lock().unwrap_or_else(PoisonError::into_inner).values() {
-            if sender.try_send_shared(&frame).is_err() {
-                // Fails when it is closing already.
+            if sender.try_send(&frame).is_err() {
+                // It fails only if the connection is closing already.
                 let _ = sender.start_close(1008, "too slow");
             }
         }
@@ -79,8 +93,8 @@ impl App {
     }
 }
 
-async fn chat(ws: WebSocketUpgrade, State(app): State<App>) -> Response {
-    ws.on_failed_upgrade(|error| eprintln!("lost before it was open: {error}"))
+async fn chat(WithAcceptor(ws): WithAcceptor, State(app): State<App>) -> Response {
+    ws.on_failed_upgrade(|error| eprintln!("lost before the connection was open: {error}"))
         .on_upgrade(move |socket| app.connections.clone().serve(socket, |socket| app.talk(socket)))
 }
 
@@ -89,10 +103,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let is_demo = std::env::args().any(|argument| argument == "--demo");
     let listener = TcpListener::bind(if is_demo { "127.0.0.1:0" } else { "127.0.0.1:8080" }).await?;
     let address = listener.local_addr()?;
+    let listener = listener.tap_io(|stream| {
+        // Without it small messages wait for acknowledgements. It fails only if the client has gone.
+        let _ = stream.set_nodelay(true);
+    });
     println!("http://{address}");
 
-    let app = App::default();
-    // axum takes no new connections from here on, while the sockets say goodbye.
+    let app = App::new();
+    // axum accepts no new connections while the open ones are being closed.
     let server = axum::serve(listener, app.router()).with_graceful_shutdown(app.connections.stopping());
     let stop = async {
         let mut guests = None;
@@ -103,7 +121,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         }
         let shutdown = Shutdown::new(1012, "重启 🔄").spread(Duration::from_secs(1));
         let left = app.connections.shutdown(shutdown).await;
-        println!("{left} had to be dropped");
+        println!("{left} connections had to be dropped");
         if let Some(guests) = guests {
             guests.await?;
         }
@@ -114,7 +132,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     stopped
 }
 
-/// Two who talk, one over HTTP/2 and one over HTTP/1.1, and stay until they are told to go.
+/// Two clients, one over HTTP/2 and one over HTTP/1.1, that stay until the server closes them.
 async fn demo(url: &str) -> Result<JoinHandle<()>, Box<dyn Error>> {
     let connection = Http2::new().connect(url).await?;
     let mut lin = connection.open(&Client::new(), "/chat").await?;

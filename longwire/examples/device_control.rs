@@ -207,7 +207,6 @@ async fn serve(listener: TcpListener, secret: Arc<str>) -> Result<()> {
 }
 
 async fn connected(acceptor: &Acceptor, devices: &Devices, stream: TcpStream) -> Result<()> {
-    stream.set_nodelay(true)?;
     let handshake = acceptor.receive(stream).await?;
     let path = handshake.request().uri().path().to_owned();
     match path.strip_prefix("/device/") {

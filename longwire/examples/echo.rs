@@ -22,7 +22,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
 }
 
 async fn echo(stream: TcpStream) -> Result<(), Box<dyn Error + Send + Sync>> {
-    stream.set_nodelay(true)?;
     let mut ws = Acceptor::new().accept(stream).await?;
     while let Some(message) = ws.recv().await? {
         // Queued here, written together by the next `recv` that has to wait.

@@ -3,9 +3,10 @@
 //! - [Getting started](getting_started): ten lines, and which way to use it
 //! - [The client](client): messages, parts, timeouts, keepalive, and what 1006 means
 //! - [The server](server): async or the engine, origins, backpressure, the end in peace
-//! - Real networks (`networks`): TLS, proxies, reconnection, HTTP/2 and axum, what is seen from outside
+//! - [Real networks](networks): TLS, proxies, reconnection, HTTP/2 and axum, what is seen from outside
 //! - [Production](production): limits, the system, proxies, deploying, and what to look at at 3 a.m.
 //! - [Coming from tokio-tungstenite](coming_from_tokio_tungstenite): pattern by pattern
+//! - Coming from axum's own extractor (`coming_from_axum`, feature `axum`)
 //!
 //! Whole programs are in the examples of the repository: `chat`, `quotes`, `device_control`,
 //! `file_transfer`, `axum_app`, `metrics`.
@@ -18,19 +19,26 @@ pub mod client {
     #![doc = include_str!("../guide/client.md")]
 }
 
+#[cfg(any(not(doctest), all(unix, feature = "engine")))]
 pub mod server {
     #![doc = include_str!("../guide/server.md")]
 }
 
-#[cfg(all(feature = "axum", feature = "http2", feature = "proxy", feature = "tls"))]
+#[cfg(any(not(doctest), all(feature = "axum", feature = "http2", feature = "proxy", feature = "tls")))]
 pub mod networks {
     #![doc = include_str!("../guide/networks.md")]
 }
 
+#[cfg(any(not(doctest), all(unix, feature = "engine")))]
 pub mod production {
     #![doc = include_str!("../guide/production.md")]
 }
 
 pub mod coming_from_tokio_tungstenite {
     #![doc = include_str!("../guide/coming-from-tokio-tungstenite.md")]
+}
+
+#[cfg(feature = "axum")]
+pub mod coming_from_axum {
+    #![doc = include_str!("../guide/coming-from-axum.md")]
 }

@@ -42,9 +42,24 @@
 //! `message` (trace) and, exactly once, `ended` with its `cause`, `code` and totals (warn where somebody should look
 //! at it, else info); `not opened` with `status` or `cause` where there is none. A connection of an engine has no
 //! span; its events have its `id` and its `peer`. No payload, no reason, no query and no value of another header is in them.
+//!
+//! # Features
+//!
+//! A feature adds API; it never changes how other code behaves.
+//!
+//! - `tls` (default): `wss://` in client and server, with rustls
+//! - `proxy` (default): HTTP CONNECT and SOCKS5 proxies
+//! - `engine`: [`engine`], event loops with callbacks and topics for very many connections, on Unix
+//! - `hyper`: [`upgrade()`], WebSockets on requests that hyper has parsed, over HTTP/1.1 and HTTP/2
+//! - `axum`: the extractor [`axum::WebSocketUpgrade`]; includes `hyper`
+//! - `tower`: the layer [`tower::WebSocketLayer`] for any tower service; includes `hyper`
+//! - `http2`: [`Http2`], a client's WebSockets as streams of one HTTP/2 connection (RFC 8441)
+//! - `tracing`: a span for each connection
+
+#![cfg_attr(docsrs, feature(doc_cfg))]
 
 pub mod blocking;
-#[cfg(unix)]
+#[cfg(all(unix, feature = "engine"))]
 pub mod engine;
 pub mod guide;
 pub mod listener;
@@ -62,25 +77,30 @@ pub use client::http2::{H2Stream, Http2, Http2Connection, Http2Error};
 pub use client::{Client, RedirectError, Step, connect};
 #[cfg(feature = "proxy")]
 pub use client::{Proxy, ProxyError};
-pub use connection::{Connections, Receiver, Sender, Shutdown, WebSocket};
-pub use end::{AcceptError, Closed, ConnectError, Error, Phase, Response, Side};
+pub use connection::{
+    Connections, OutgoingPart, RawParts, Receiver, ReuniteError, Sender, Shutdown, WebSocket,
+};
+pub use end::{AcceptError, Closed, ConnectError, Error, Phase, Response, SendError, Side};
+pub use net::peer_addr::PeerAddr;
 #[cfg(feature = "tls")]
-pub use net::tls::{self, Tls, TlsError};
+pub use net::tls::{self, Tls, TlsAlert, TlsError};
 pub use net::transport::{Negotiated, Transport};
 pub use observe::{Counters, Ended, NotOpened, Snapshot, Traffic};
 pub use reconnect::Reconnect;
-#[cfg(all(feature = "hyper", unix))]
-pub use server::upgrade::Adopted;
 #[cfg(feature = "axum")]
 pub use server::upgrade::axum;
+#[cfg(feature = "tower")]
+pub use server::upgrade::tower;
 #[cfg(feature = "hyper")]
-pub use server::upgrade::{Upgrade, Upgraded, is_websocket, upgrade};
+pub use server::upgrade::{PendingUpgrade, Upgrade, Upgraded, is_websocket, upgrade};
 pub use server::{Acceptor, Forwarded, Handshake, InvalidNetwork, TrustedProxies, accept};
 
-pub use longwire_proto::handshake::{HandshakeError, InvalidOrigin, Origins, Refusal};
+pub use longwire_proto::handshake::{
+    HandshakeError, HeadLimits, InvalidOrigin, OriginList, Origins, Refusal,
+};
 pub use longwire_proto::{
-    CloseCode, CloseFrame, Compress, Config, Deflate, DeflateParameters, Kind, Message, Part, ProtocolError,
-    Role, SendError, SharedFrame, Utf8Bytes,
+    Cause, CauseClass, CloseCode, CloseFrame, Compress, Config, Deflate, DeflateParameters, InvalidUtf8,
+    Kind, Message, Outgoing, Part, ProtocolError, Role, SharedFrame, Utf8Bytes,
 };
 
 pub use bytes::Bytes;
@@ -88,5 +108,5 @@ pub use http;
 
 /// The examples of the README are compiled.
 #[cfg(doctest)]
-#[doc = include_str!("../../README.md")]
+#[doc = include_str!("../README.md")]
 struct Readme;

@@ -367,3 +367,19 @@ async fn a_handshake_that_waits_and_cuts_where_it_likes() {
     assert!(poll_times(longwire::accept(wire.clone()), 3).is_none());
     assert!(wire.take_written().is_empty());
 }
+
+/// Without it the second of two small messages waits for the acknowledgement of the first, often for 40 ms.
+#[tokio::test]
+async fn tcp_nodelay_is_set() {
+    let (mut near, far) = sockets().await;
+    far.set_nodelay(false).unwrap();
+    near.write_all(REQUEST.as_bytes()).await.unwrap();
+    let handshake = soon(Acceptor::new().receive(far)).await.unwrap();
+    assert!(handshake.stream().nodelay().unwrap());
+
+    let (mut near, far) = sockets().await;
+    far.set_nodelay(false).unwrap();
+    near.write_all(REQUEST.as_bytes()).await.unwrap();
+    let ws = soon(longwire::accept(far)).await.unwrap();
+    assert!(ws.get_ref().nodelay().unwrap());
+}

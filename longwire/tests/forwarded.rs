@@ -228,7 +228,7 @@ async fn with_an_acceptor() {
         client.write_all(request.as_bytes()).await.unwrap();
         client.shutdown().await.unwrap();
         let mut handshake = Acceptor::new().receive(server).await.unwrap();
-        let address = handshake.behind(&proxies, "127.0.0.1:9".parse().unwrap()).unwrap();
+        let address = handshake.apply_proxies(&proxies, "127.0.0.1:9".parse().unwrap()).unwrap();
         assert_eq!(address.to_string(), if status == "101" { "203.0.113.7:0" } else { "127.0.0.1:9" });
         assert_eq!(handshake.accept().await.is_ok(), status == "101");
     }
@@ -238,4 +238,14 @@ async fn with_an_acceptor() {
     proxies.apply("127.0.0.1:9".parse().unwrap(), &mut request).unwrap();
     // What is no text stands for something that no host is.
     assert_eq!(request.headers()["host"], "?");
+}
+
+#[test]
+fn proxies_from_text() {
+    let expected = TrustedProxies::new(["10.0.0.0/8", "::1"]).unwrap();
+    assert_eq!("10.0.0.0/8, ::1".parse(), Ok(expected.clone()));
+    assert_eq!(TrustedProxies::try_from("10.0.0.0/8,::1"), Ok(expected));
+    for text in ["", "10.0.0.0/8,", "10.0.0.0/8 ::1", "代理", "👋"] {
+        assert!(text.parse::<TrustedProxies>().is_err(), "{text:?}");
+    }
 }

@@ -11,7 +11,7 @@ use std::io;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
-use longwire::tls::{CertificateError, ServerTls, TlsStream};
+use longwire::tls::{CertificateError, ServerTls, TlsAcceptError, TlsStream};
 use longwire::{Acceptor, Client, Config, WebSocket};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -141,7 +141,9 @@ async fn a_handshake_that_does_not_end_is_timed_out() {
     near.write_all(b"\x16\x03\x01").await.unwrap();
     let begun = tokio::time::Instant::now();
     let error = tls.accept(far, Duration::from_secs(7)).await.unwrap_err();
-    assert_eq!((error.kind(), begun.elapsed().as_secs()), (io::ErrorKind::TimedOut, 7));
+    assert!(matches!(error, TlsAcceptError::Timeout), "{error:?}");
+    assert_eq!(begun.elapsed().as_secs(), 7);
+    assert_eq!(io::Error::from(error).kind(), io::ErrorKind::TimedOut);
 }
 
 #[tokio::test]
@@ -150,7 +152,9 @@ async fn what_is_no_tls_is_said_to_be_none() {
     let (mut near, far) = tokio::io::duplex(1000);
     near.write_all(b"GET / HTTP/1.1\r\n\r\n").await.unwrap();
     let error = tls.accept(far, PATIENCE).await.unwrap_err();
-    assert_eq!(error.kind(), io::ErrorKind::InvalidData, "{error}");
+    assert!(matches!(error, TlsAcceptError::NotTls), "{error:?}");
+    assert!(error.to_string().contains("wss://"), "{error}");
+    assert_eq!(io::Error::from(error).kind(), io::ErrorKind::InvalidData);
     let mut said = Vec::new();
     near.read_to_end(&mut said).await.unwrap();
     assert!(said.len() <= 7, "an alert: {said:?}");
@@ -187,11 +191,11 @@ fn certificates_and_keys_of_every_kind() {
         (&*key, &key, "no certificate"),
         (chain, "", "no private key"),
         (chain, chain, "no private key"),
-        (&pem("CERTIFICATE", b"no DER"), &key, "of no use"),
-        (chain, &pem("PRIVATE KEY", b"no DER"), "of no use"),
+        (&pem("CERTIFICATE", b"no DER"), &key, "is invalid"),
+        (chain, &pem("PRIVATE KEY", b"no DER"), "is invalid"),
         (chain, &pem("ENCRYPTED PRIVATE KEY", b"x"), "not encrypted"),
         ("-----BEGIN CERTIFICATE-----\n坏", &key, "-----END"),
-        ("-----BEGIN CERTIFICATE-----\n坏\n-----END CERTIFICATE-----", &key, "of no use"),
+        ("-----BEGIN CERTIFICATE-----\n坏\n-----END CERTIFICATE-----", &key, "is invalid"),
     ] {
         let error = ServerTls::from_pem(chain, key).unwrap_err().to_string();
         assert!(error.contains(wanted), "{error}: {wanted}");
@@ -212,12 +216,112 @@ fn who_is_asked_keeps_what_is_offered() {
     }
 }
 
+/// Each fault of a handshake has its own variant, and its text is a sentence.
+#[tokio::test]
+async fn what_fails_in_a_handshake_is_typed() {
+    let identity = Identity::new();
+    let handshake = async |tls: ServerTls, connector: TlsConnector| {
+        let (near, far) = tokio::io::duplex(100_000);
+        let client = async {
+            // A client of TLS 1.3 reads the server's verdict on its certificate after its own handshake.
+            if let Ok(mut stream) = connect(&connector, near).await {
+                let _ = stream.read_u8().await;
+            }
+        };
+        tokio::join!(tls.accept(far, PATIENCE), client).0.map(drop).unwrap_err()
+    };
+
+    // The client does not trust the certificate.
+    let mut other = rcgen::CertificateParams::new(["localhost".to_owned()]).unwrap();
+    other.distinguished_name.push(rcgen::DnType::CommonName, "别的 🏢");
+    let key = rcgen::KeyPair::generate().unwrap();
+    let other = Identity { certificate: other.self_signed(&key).unwrap().pem(), key };
+    let error = handshake(identity.server(), other.connector(&[&rustls::version::TLS13])).await;
+    assert!(matches!(error, TlsAcceptError::Alert(42 | 46 | 48)), "{error:?}");
+    assert!(error.to_string().contains("does not trust the server's certificate"), "{error}");
+
+    // The server asks for a certificate that the client does not have.
+    let mutual = identity.server().client_roots(&identity.certificate).unwrap();
+    let error = handshake(mutual, identity.connector(&[&rustls::version::TLS13])).await;
+    assert!(matches!(error, TlsAcceptError::CertificateRequired), "{error:?}");
+
+    // The client leaves.
+    let (mut near, far) = tokio::io::duplex(1000);
+    near.write_all(b"\x16\x03\x01").await.unwrap();
+    drop(near);
+    let error = identity.server().accept(far, PATIENCE).await.unwrap_err();
+    assert!(matches!(error, TlsAcceptError::Eof), "{error:?}");
+}
+
+#[tokio::test]
+async fn tcp_nodelay_is_set() {
+    let identity = Identity::new();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+    let (far, peer) = listener.accept().await.unwrap();
+    assert!(!far.nodelay().unwrap());
+    let (connector, tls) = (identity.connector(&[&rustls::version::TLS13]), identity.server());
+    let (accepted, connected) = tokio::join!(tls.accept(far, PATIENCE), connect(&connector, near));
+    let _client = connected.unwrap();
+    let accepted = accepted.unwrap();
+    assert!(accepted.stream().nodelay().unwrap());
+    assert_eq!(accepted.peer_addr().unwrap(), peer);
+}
+
+/// The files change after they were loaded and before anybody watches them.
+#[tokio::test]
+async fn a_change_before_the_watch_is_noticed() {
+    let (one, two) = (Identity::new(), Identity::new());
+    let directory = tempfile::tempdir().unwrap();
+    let (chain, key) = (directory.path().join("链.pem"), directory.path().join("key.pem"));
+    std::fs::write(&chain, &one.certificate).unwrap();
+    std::fs::write(&key, one.key.serialize_pem()).unwrap();
+    let tls = ServerTls::from_files(&chain, &key).unwrap();
+    // Beyond the resolution of the file system's clock, and of another length.
+    std::fs::write(&chain, format!("证书 🔒\n{}", two.certificate)).unwrap();
+    std::fs::write(&key, format!("{}\n", two.key.serialize_pem())).unwrap();
+    shown(&tls, &one).await.unwrap();
+
+    let (report, mut reports) = tokio::sync::mpsc::unbounded_channel();
+    let watched = tls.clone();
+    let watch = tokio::spawn(async move {
+        watched
+            .watch(Duration::from_millis(10), |outcome| report.send(outcome.is_ok()).unwrap_or_default())
+            .await;
+    });
+    assert_eq!(timeout(PATIENCE, reports.recv()).await.expect("a report"), Some(true));
+    shown(&tls, &two).await.unwrap();
+    watch.abort();
+}
+
+/// Files that are moved away and back are in use again, though they are as they were.
+#[tokio::test]
+async fn files_that_come_back_are_reported() {
+    let identity = Identity::new();
+    let directory = tempfile::tempdir().unwrap();
+    let (chain, key) = (directory.path().join("链.pem"), directory.path().join("key.pem"));
+    std::fs::write(&chain, &identity.certificate).unwrap();
+    std::fs::write(&key, identity.key.serialize_pem()).unwrap();
+    let tls = ServerTls::from_files(&chain, &key).unwrap();
+    let (report, mut reports) = tokio::sync::mpsc::unbounded_channel();
+    let watch = tokio::spawn(async move {
+        tls.watch(Duration::from_millis(10), |outcome| report.send(outcome.is_ok()).unwrap_or_default())
+            .await;
+    });
+    let away = directory.path().join("away.pem");
+    std::fs::rename(&key, &away).unwrap();
+    assert_eq!(timeout(PATIENCE, reports.recv()).await.expect("a report"), Some(false));
+    std::fs::rename(&away, &key).unwrap();
+    assert_eq!(timeout(PATIENCE, reports.recv()).await.expect("a report"), Some(true));
+    watch.abort();
+}
+
 async fn shown(tls: &ServerTls, identity: &Identity) -> io::Result<()> {
     let (near, far) = tokio::io::duplex(100_000);
     let connector = identity.connector(&[&rustls::version::TLS13]);
     let (accepted, connected) = tokio::join!(tls.accept(far, PATIENCE), connect(&connector, near));
     connected?;
-    accepted.map(drop)
+    Ok(accepted.map(drop)?)
 }
 
 #[tokio::test]
@@ -246,7 +350,7 @@ async fn files_are_watched() {
     // The other file first: for a moment they do not belong together.
     std::fs::write(&key, two.key.serialize_pem()).unwrap();
     let mismatch = next().await.unwrap_err();
-    assert!(mismatch.contains("not that of the certificate"), "{mismatch}");
+    assert!(mismatch.contains("does not belong to the certificate"), "{mismatch}");
     std::fs::write(&chain, &two.certificate).unwrap();
     next().await.unwrap();
     shown(&tls, &two).await.unwrap();

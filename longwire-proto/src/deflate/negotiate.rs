@@ -181,6 +181,21 @@ pub(crate) fn judge<'a>(
     })
 }
 
+/// What an answer says, whatever was offered.
+pub(crate) fn stated<'a>(answer: impl Iterator<Item = Parameter<'a>>) -> Result<DeflateParameters, Invalid> {
+    let answer = Stated::read(answer)?;
+    let client_max_window_bits = match answer.client_max_window_bits {
+        Some(bits) => bits.ok_or(Invalid::Value(CLIENT_MAX_WINDOW_BITS))?,
+        None => FULL_WINDOW,
+    };
+    Ok(DeflateParameters {
+        server_no_context_takeover: answer.server_no_context_takeover.is_some(),
+        client_no_context_takeover: answer.client_no_context_takeover.is_some(),
+        server_max_window_bits: answer.server_max_window_bits.unwrap_or(FULL_WINDOW),
+        client_max_window_bits,
+    })
+}
+
 fn push(text: &mut String, name: &str, bits: Option<u8>) {
     text.push_str("; ");
     text.push_str(name);

@@ -7,7 +7,8 @@ use std::borrow::Cow;
 
 use http::{HeaderMap, header};
 
-use super::headers::{is_tchar, is_token};
+use super::grammar::{self, is_token, skip_space};
+use crate::deflate::{DeflateParameters, negotiate};
 
 /// A value does not conform to the grammar.
 pub(super) struct Malformed;
@@ -64,6 +65,33 @@ impl<'a> Extension<'a> {
     }
 }
 
+impl DeflateParameters {
+    /// Returns the parameters that the headers of a server's answer have accepted, for a driver whose opening
+    /// handshake was done elsewhere; `None` if they do not accept permessage-deflate, or not validly.
+    ///
+    /// Does not judge whether they were offered: the client that made the offer has to.
+    ///
+    /// ```
+    /// use http::{HeaderMap, HeaderValue, header::SEC_WEBSOCKET_EXTENSIONS};
+    /// use longwire_proto::DeflateParameters;
+    ///
+    /// let mut headers = HeaderMap::new();
+    /// let answer = "permessage-deflate; server_no_context_takeover; client_max_window_bits=12";
+    /// headers.insert(SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(answer));
+    /// let parameters = DeflateParameters::from_headers(&headers).unwrap();
+    /// assert!(parameters.server_no_context_takeover && !parameters.client_no_context_takeover);
+    /// assert_eq!((parameters.server_max_window_bits, parameters.client_max_window_bits), (15, 12));
+    /// ```
+    pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
+        let mut accepted = extensions(headers);
+        let (Some(Ok(only)), None) = (accepted.next(), accepted.next()) else { return None };
+        if only.name != negotiate::NAME {
+            return None;
+        }
+        negotiate::stated(only.parameters()).ok()
+    }
+}
+
 /// `extension = token *( ";" extension-param )`, and what follows: nothing, or a comma.
 fn extension(text: &str) -> Option<(Extension<'_>, &str)> {
     let (name, start) = token(text)?;
@@ -86,31 +114,17 @@ fn parameter(text: &str) -> Option<(Parameter<'_>, &str)> {
     Some(((name, Some(value)), rest))
 }
 
-/// A token with the white space around it, and what follows.
-fn token(text: &str) -> Option<(&str, &str)> {
-    let text = skip_space(text);
-    let end = text.bytes().position(|byte| !is_tchar(byte)).unwrap_or(text.len());
-    let (token, rest) = text.split_at_checked(end)?;
-    (!token.is_empty()).then(|| (token, skip_space(rest)))
-}
-
-/// What a quoted string says whose opening quote is read, and what follows it and white space.
-fn quoted_string(text: &str) -> Option<(String, &str)> {
-    let mut value = String::new();
-    let mut characters = text.chars();
-    loop {
-        match characters.next()? {
-            '"' => break,
-            // RFC 9110 5.6.4: a quoted pair.
-            '\\' => value.push(characters.next()?),
-            character => value.push(character),
-        }
-    }
-    // RFC 6455 9.1: the value after unescaping is a token.
-    is_token(value.as_bytes()).then(|| (value, skip_space(characters.as_str())))
-}
-
+/// A token without the white space around it, and the rest.
+///
 /// RFC 6455 9.1 takes its grammar from RFC 2616, which implies white space between any two of its words.
-fn skip_space(text: &str) -> &str {
-    text.trim_start_matches([' ', '\t'])
+fn token(text: &str) -> Option<(&str, &str)> {
+    let (token, rest) = grammar::token(skip_space(text))?;
+    Some((token, skip_space(rest)))
+}
+
+/// The content of a quoted string whose opening quote has been read, and the rest without white space before it.
+fn quoted_string(text: &str) -> Option<(String, &str)> {
+    let (value, rest) = grammar::quoted_string(text)?;
+    // RFC 6455 9.1: the value after unescaping is a token.
+    is_token(value.as_bytes()).then(|| (value, skip_space(rest)))
 }

@@ -1,65 +1,16 @@
-//! The grammar that header values share (RFC 9110 section 5.6), and header lines as text.
-//!
-//! Hand-written and linear in the length of the value: no pattern matching, no nested search.
+//! Headers that are added to a handshake, and header lines as text.
 
 use std::fmt;
 
-use http::{HeaderMap, HeaderName, HeaderValue, header};
-
-/// RFC 9110 5.6.2: the characters of a token.
-pub(super) fn is_tchar(byte: u8) -> bool {
-    matches!(byte,
-        b'0'..=b'9' | b'a'..=b'z' | b'A'..=b'Z' | b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*'
-        | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
-}
-
-/// RFC 9110 5.6.2: one or more token characters.
-pub(super) fn is_token(text: &[u8]) -> bool {
-    !text.is_empty() && text.iter().copied().all(is_tchar)
-}
-
-/// RFC 9110 5.6.1: the elements of a comma-separated list over all headers called `name`, without
-/// the white space around them; empty elements included. Not for values with quoted strings.
-pub(super) fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a [u8]> {
-    let values = headers.get_all(name).into_iter();
-    // A value holds no control byte but HTAB, so ASCII white space is OWS (RFC 9110 5.6.3) here.
-    values.flat_map(|value| value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii))
-}
-
-/// Whether a list header has this element in any case. Empty elements are passed over, as
-/// RFC 9110 5.6.1.2 asks of recipients.
-pub(super) fn has_element(headers: &HeaderMap, name: &HeaderName, element: &str) -> bool {
-    elements(headers, name).any(|found| found.eq_ignore_ascii_case(element.as_bytes()))
-}
-
-/// A header that may be there once came more than once.
-pub(super) struct Repeated;
-
-/// The value of a header that may be there at most once.
-pub(super) fn single<'a>(
-    headers: &'a HeaderMap,
-    name: &HeaderName,
-) -> Result<Option<&'a HeaderValue>, Repeated> {
-    let mut values = headers.get_all(name).into_iter();
-    match (values.next(), values.next()) {
-        (value, None) => Ok(value),
-        (_, Some(_)) => Err(Repeated),
-    }
-}
-
-/// Whether any two of the names are equal; sorts them, so that many names cost no quadratic search.
-pub(super) fn sort_and_find_repeated<'a>(names: &mut [&'a str]) -> Option<&'a str> {
-    names.sort_unstable();
-    names.windows(2).find(|pair| pair[0] == pair[1]).map(|pair| pair[0])
-}
+use http::{HeaderMap, HeaderName, header};
 
 /// Why headers cannot be added to the opening handshake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ExtraHeaderError {
-    /// The handshake or the framing of HTTP/1.1 owns this header and writes it itself.
+    /// The handshake or the framing of HTTP/1.1 writes this header itself.
     Reserved(HeaderName),
-    /// More headers than a [`HeaderMap`] holds.
+    /// There are more headers than a [`HeaderMap`] holds.
     TooMany,
 }
 
@@ -67,17 +18,27 @@ impl fmt::Display for ExtraHeaderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Reserved(name) => {
-                write!(f, "the header {name} is written by the opening handshake (RFC 6455 4.1 and 4.2.2)")
+                write!(
+                    f,
+                    "the header {name} cannot be set: the opening handshake writes it (RFC 6455 4.1 and 4.2.2)"
+                )
             }
-            Self::TooMany => f.write_str("more headers than a message can hold"),
+            Self::TooMany => f.write_str("there are too many headers"),
         }
     }
 }
 
 impl std::error::Error for ExtraHeaderError {}
 
-/// Appends `extra` to `headers` unless it names what the handshake owns.
-pub(super) fn append_extra(headers: &mut HeaderMap, extra: &HeaderMap) -> Result<(), ExtraHeaderError> {
+/// Appends `extra` to the headers of a handshake.
+///
+/// # Errors
+///
+/// If `extra` names a header that the handshake owns: Upgrade, Connection, Host, Content-Length, Transfer-Encoding or
+/// any that begins with Sec-WebSocket.
+pub fn append_extra(headers: &mut HeaderMap, extra: &HeaderMap) -> Result<(), ExtraHeaderError> {
+    // No more than that: a handshake that waits holds them.
+    headers.try_reserve(extra.len()).map_err(|_| ExtraHeaderError::TooMany)?;
     for (name, value) in extra {
         if is_reserved(name) {
             return Err(ExtraHeaderError::Reserved(name.clone()));
@@ -106,8 +67,8 @@ pub(super) fn encode_line(name: &HeaderName, value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Names are case-insensitive (RFC 9110 5.1), but small clients and servers exist that find only the
-/// spelling of RFC 6455: `Sec-WebSocket-Accept`.
+/// Names are case-insensitive (RFC 9110 5.1), but some small clients and servers accept only the spelling of RFC 6455:
+/// `Sec-WebSocket-Accept`.
 fn encode_name(name: &HeaderName, out: &mut Vec<u8>) {
     const SPELLED: &[u8] = b"Sec-WebSocket-";
     let start = out.len();

@@ -1,7 +1,7 @@
 //! The opening handshake over HTTP/2: the extended CONNECT of RFC 8441, which HTTP/3 took over (RFC 9220).
 //!
-//! Only what differs from HTTP/1.1 is here. Origin, subprotocols, extensions and the version are judged by
-//! [`server`] and the client's offer (RFC 8441 5), and frames, streams and settings are the HTTP library's.
+//! This module has only what differs from HTTP/1.1. [`server`] and the client's [`Offer`] check Origin, subprotocols,
+//! extensions and the version (RFC 8441 5). Frames, streams and settings belong to the HTTP library.
 
 use http::uri::Scheme;
 use http::{
@@ -10,25 +10,24 @@ use http::{
 
 use super::authority::Authority;
 use super::client::{Agreed, HandshakeError, InvalidRequest};
-use super::headers::single;
+use super::grammar::single;
 use super::offer::Offer;
 use super::refusal::Refusal;
-use super::server::{self, Acceptance, Policy};
-use crate::deflate::{Deflate, negotiate};
+use super::server::{self, Acceptance, Policy, ValidRequest};
+use crate::deflate::negotiate;
 
 /// The value of `:protocol` (RFC 8441 5).
 pub const PROTOCOL: &str = "websocket";
 
-/// Whether a request asks for WebSocket by an extended CONNECT whose `:protocol` is `protocol`.
+/// Returns true if a request asks for WebSocket by an extended CONNECT whose `:protocol` is `protocol`.
 ///
-/// Says nothing about whether the rest of the handshake is valid; [`check`] does.
+/// The rest of the handshake may still be invalid; [`check`] decides that.
 pub fn is_websocket<B>(request: &HttpRequest<B>, protocol: Option<&str>) -> bool {
     request.method() == Method::CONNECT && protocol == Some(PROTOCOL)
 }
 
-/// Judges an opening handshake over HTTP/2 or HTTP/3, whose `:protocol` pseudo-header is `protocol`.
-///
-/// `:scheme`, `:authority` and `:path` are taken from the URI of the request.
+/// Checks an opening handshake over HTTP/2 or HTTP/3, whose `:protocol` pseudo-header is `protocol`, and
+/// negotiates: [`validate`], then [`ValidRequest::negotiate`].
 ///
 /// # Errors
 ///
@@ -38,16 +37,28 @@ pub fn check<B>(
     protocol: Option<&str>,
     policy: &Policy,
 ) -> Result<Acceptance, Refusal> {
+    validate(request, protocol)?.negotiate(request, policy)
+}
+
+/// Checks those rules of an opening handshake over HTTP/2 or HTTP/3 that do not depend on the server's policy.
+///
+/// `protocol` is the `:protocol` pseudo-header; `:scheme`, `:authority` and `:path` are taken from the URI of
+/// the request.
+///
+/// # Errors
+///
+/// The response to send, which names the rule that was broken.
+pub fn validate<B>(request: &HttpRequest<B>, protocol: Option<&str>) -> Result<ValidRequest, Refusal> {
     let headers = request.headers();
     check_http_version(request.version())?;
     check_method(request.method())?;
     check_protocol(protocol)?;
-    let host = check_target(request.uri(), headers)?;
+    check_target(request.uri(), headers)?;
     check_no_framing(headers)?;
     // RFC 6455 4.4 has 426 as an example of the answer; RFC 9113 8.6 has no such status in HTTP/2.
     server::check_websocket_version(headers, Refusal::bad_request)?;
     // RFC 8441 5: Sec-WebSocket-Key and Sec-WebSocket-Accept are not used.
-    server::negotiate(headers, host, policy, None)
+    Ok(ValidRequest::without_key())
 }
 
 /// RFC 8441 3: the setting that makes extended CONNECT is one of HTTP/2; RFC 9220 3: of HTTP/3.
@@ -57,7 +68,7 @@ fn check_http_version(version: Version) -> Result<(), Refusal> {
     }
     Err(Refusal::new(
         StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-        "This handshake is that of HTTP/2 and HTTP/3 (RFC 8441 3).",
+        "An extended CONNECT needs HTTP/2 or HTTP/3 (RFC 8441 3).",
     ))
 }
 
@@ -85,13 +96,13 @@ fn check_protocol(protocol: Option<&str>) -> Result<(), Refusal> {
             "The :protocol of the request is not websocket (RFC 8441 5).",
         )),
         None => Err(Refusal::bad_request(
-            "CONNECT without :protocol asks for a tunnel, which this server does not make (RFC 8441 4).",
+            "CONNECT without :protocol asks for a tunnel, which this server does not offer (RFC 8441 4).",
         )),
     }
 }
 
 /// RFC 8441 4 and 5: `:scheme`, `:path` and `:authority` are there; RFC 9113 8.3.1: Host does not contradict.
-fn check_target<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<Authority<'a>, Refusal> {
+fn check_target(uri: &Uri, headers: &HeaderMap) -> Result<(), Refusal> {
     let scheme = uri.scheme_str().unwrap_or_default();
     if !["http", "https"].iter().any(|name| scheme.eq_ignore_ascii_case(name)) {
         return Err(Refusal::bad_request("The :scheme is neither https nor http (RFC 8441 5)."));
@@ -110,31 +121,32 @@ fn check_target<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<Authority<'a
         Err(_) => true,
     };
     if contradicts {
-        return Err(Refusal::bad_request("The Host header is not the :authority (RFC 9113 8.3.1)."));
+        return Err(Refusal::bad_request("The Host header differs from the :authority (RFC 9113 8.3.1)."));
     }
-    Ok(host)
+    Ok(())
 }
 
 /// RFC 9113 8.2.2: the headers of a connection have no place in HTTP/2, RFC 8441 4: so no Upgrade either;
-/// RFC 9110 9.3.6: CONNECT has no content whose length could be told.
+/// RFC 9110 9.3.6: a CONNECT has no content.
 fn check_no_framing(headers: &HeaderMap) -> Result<(), Refusal> {
     let forbidden = [header::CONNECTION, header::UPGRADE, header::TRANSFER_ENCODING, header::CONTENT_LENGTH];
     if forbidden.iter().any(|name| headers.contains_key(name)) {
         return Err(Refusal::bad_request(
-            "Connection, Upgrade, Transfer-Encoding and Content-Length have no place in a WebSocket handshake \
+            "Connection, Upgrade, Transfer-Encoding and Content-Length are not allowed in a WebSocket handshake \
              over HTTP/2 (RFC 9113 8.2.2, RFC 9110 9.3.6).",
         ));
     }
     Ok(())
 }
 
-/// The request that opens a WebSocket over HTTP/2 (RFC 8441 5.1). It stays at hand to judge the answer.
+/// The request that opens a WebSocket over HTTP/2 (RFC 8441 5.1), which later checks the response.
 ///
 /// ```
-/// use longwire_proto::handshake::http2::Request;
+/// use longwire_proto::handshake::{Offer, http2::Request};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let request = Request::new("example.com", "/chat?room=1", true)?.subprotocols(["chat.v2"])?;
+/// let offer = Offer::new("example.com", "/chat?room=1")?.subprotocols(["chat.v2"])?;
+/// let request = Request::new(offer, true)?;
 /// let head = request.head();
 /// assert_eq!(head.method(), "CONNECT");
 /// assert_eq!(head.uri(), "https://example.com/chat?room=1");
@@ -148,58 +160,23 @@ pub struct Request {
 }
 
 impl Request {
-    /// A request for `target`, path and query, on `host`, with the port if it is not the default port of the
-    /// scheme, which is `https` for `wss` and `http` for `ws` (RFC 8441 5).
+    /// The request for `offer`. Its scheme is `https` if `secure` (`wss`), and otherwise `http` (RFC 8441 5).
     ///
     /// # Errors
     ///
-    /// If `host` is not `host` or `host:port`, or `target` does not begin with a slash or has a
-    /// character that must be percent-encoded, or a fragment.
-    pub fn new(host: &str, target: &str, secure: bool) -> Result<Self, InvalidRequest> {
-        let offer = Offer::new(host, target)?;
+    /// [`InvalidRequest::Host`] if the host cannot be the authority of a URI.
+    pub fn new(offer: Offer, secure: bool) -> Result<Self, InvalidRequest> {
         let uri = Uri::builder()
             .scheme(if secure { Scheme::HTTPS } else { Scheme::HTTP })
-            .authority(host)
-            .path_and_query(target)
+            .authority(offer.host.as_str())
+            .path_and_query(offer.target.as_str())
             .build()
             .map_err(|_| InvalidRequest::Host)?;
         Ok(Self { offer, uri })
     }
 
-    /// Offers subprotocols, the preferred one first.
-    ///
-    /// # Errors
-    ///
-    /// If a name is not a token (RFC 9110 5.6.2) or is there twice (RFC 6455 4.1, item 10).
-    pub fn subprotocols<I>(mut self, names: I) -> Result<Self, InvalidRequest>
-    where
-        I: IntoIterator,
-        I::Item: Into<String>,
-    {
-        self.offer.subprotocols(names)?;
-        Ok(self)
-    }
-
-    /// Offers permessage-deflate (RFC 7692) with this configuration, or does not with `None`, the default.
-    #[must_use]
-    pub fn deflate(mut self, deflate: impl Into<Option<Deflate>>) -> Self {
-        self.offer.deflate = deflate.into();
-        self
-    }
-
-    /// Adds headers, such as Authorization, Cookie or Origin.
-    ///
-    /// # Errors
-    ///
-    /// If one of them belongs to the handshake: Host, Upgrade, Connection, Content-Length,
-    /// Transfer-Encoding or any that begins with Sec-WebSocket.
-    pub fn headers(mut self, extra: &HeaderMap) -> Result<Self, InvalidRequest> {
-        self.offer.headers(extra)?;
-        Ok(self)
-    }
-
-    /// The head of the request, but for `:protocol`, which is [`PROTOCOL`]: `http::Request` has no place for
-    /// it, each HTTP library its own.
+    /// The head of the request without `:protocol`, which is [`PROTOCOL`]. `http::Request` has no field for it;
+    /// each HTTP library has its own.
     pub fn head(&self) -> HttpRequest<()> {
         let mut request = HttpRequest::new(());
         *request.method_mut() = Method::CONNECT;
@@ -224,17 +201,17 @@ impl Request {
         request
     }
 
-    /// Judges the final response to this request.
+    /// Checks the final response to this request.
     ///
     /// # Errors
     ///
-    /// [`HandshakeError::Refused`] if its status is not 2xx, otherwise the rule that it breaks. Either way
-    /// the stream must not be used for WebSocket.
+    /// [`HandshakeError::Refused`] if its status is not 2xx, otherwise the rule that it breaks. In both cases the
+    /// stream must not be used for WebSocket.
     pub fn check(&self, response: &Response<()>) -> Result<Agreed, HandshakeError> {
         // RFC 8441 5: 2xx instead of 101. RFC 9110 9.3.6: a Content-Length in it is ignored.
         if !response.status().is_success() {
             return Err(HandshakeError::Refused(response.status()));
         }
-        self.offer.judge(response.headers())
+        self.offer.check(response.headers())
     }
 }

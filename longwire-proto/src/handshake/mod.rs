@@ -1,11 +1,12 @@
-//! The opening handshake as values (RFC 6455 section 4): text in, text out, no input or output.
+//! The opening handshake without I/O (RFC 6455 section 4): bytes in, bytes out.
 //!
-//! A driver collects bytes until [`HeadReader`] says where the head ends, then lets [`server`] or
-//! [`client`] parse and judge it, and writes what they encode. This layer owns every rule of the
-//! handshake and every limit on its text; waiting, deadlines, the nonce and the `Date` header are
-//! the driver's.
+//! A server driver passes the bytes it receives to [`ServerOpening`] until it returns the request; [`server`] checks
+//! the request and encodes the response. A client driver uses [`HeadReader`] and [`client`]. This layer owns every
+//! rule of the handshake and every limit on its text. Reading, writing, waiting, the nonce and the `Date` header
+//! belong to the driver.
 
 pub mod client;
+pub mod grammar;
 pub mod http2;
 pub mod server;
 
@@ -16,21 +17,24 @@ mod headers;
 mod offer;
 mod origin;
 mod refusal;
+mod server_opening;
 
 pub use client::HandshakeError;
 pub use head::{HeadError, HeadLimits, HeadReader};
-pub use headers::ExtraHeaderError;
-pub use origin::{InvalidOrigin, Origins};
+pub use headers::{ExtraHeaderError, append_extra};
+pub use offer::Offer;
+pub use origin::{InvalidOrigin, OriginList, Origins};
 pub use refusal::Refusal;
+pub use server_opening::{MAX_READ_AHEAD, OpeningRequest, ServerOpening};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha1::{Digest as _, Sha1};
 
-/// The value of `Sec-WebSocket-Accept` that answers a `Sec-WebSocket-Key`: always 28 characters.
+/// Returns the value of `Sec-WebSocket-Accept` that answers a `Sec-WebSocket-Key`: always 28 characters.
 ///
-/// `key` is the text of the header, not the nonce that it encodes (RFC 6455 4.2.2, item 5.4). It
-/// is not checked here: the server does so in [`server::check`].
+/// `key` is the text of the header, not the nonce that it encodes (RFC 6455 4.2.2, item 5.4). It is not checked
+/// here but in [`server::check`].
 ///
 /// ```
 /// // The example of RFC 6455 1.3.

@@ -1,46 +1,46 @@
 //! Which web pages may open a connection (RFC 6455 section 10.2; RFC 6454).
 //!
-//! Browsers let any page open a WebSocket to any host and send its cookies along; the Origin header,
-//! which a page cannot forge, is all that tells a server whose page it is.
+//! Browsers let any page open a WebSocket to any host and send the cookies of that host along. A page cannot
+//! forge the Origin header, so the server can tell by it which page is connecting.
 
 use std::fmt;
+use std::str::FromStr;
 
 use super::authority::Authority;
 
 /// The origins from which a server accepts connections.
 ///
-/// A request without an Origin header is not a browser's and passes every policy: whoever can omit
-/// the header can also forge it. The policy protects users of browsers, not the server.
+/// Requests without an Origin header do not come from browsers and are always accepted: a client that can omit the
+/// header can also forge it. The policy protects users of browsers; it is not authentication.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Origins {
     /// Only pages from the host and port that the request is addressed to.
     ///
-    /// The request's port is defaulted by the scheme of the Origin (`http` 80, `https` 443): a proxy
-    /// that ends TLS may stand in front, so that the server does not know the scheme. This compares
-    /// two headers of the request and so does not stop DNS rebinding; a server on a loopback or
-    /// private address should use [`Origins::list`].
+    /// If the request names no port, the default port of the Origin's scheme is assumed (`http` 80, `https` 443),
+    /// because the server does not know the scheme if a proxy terminates TLS. The comparison is between two headers
+    /// of the request and does not stop DNS rebinding; a server on a loopback or private address should use
+    /// [`Origins::list`].
     #[default]
     Same,
     /// Only the listed origins; made by [`Origins::list`].
     List(OriginList),
     /// As [`Same`](Self::Same), and the listed origins; made by [`Origins::same_or`].
     SameOr(OriginList),
-    /// Every origin. The server must tell by other means than cookies who connects.
+    /// Every origin. Do not authenticate by cookies then: any page can connect with the cookies of its user.
     Any,
 }
 
-/// Origins in normal form; made by [`Origins::list`].
+/// Origins in normal form, made by [`Origins::list`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OriginList(Vec<String>);
 
 impl Origins {
-    /// Only these origins, such as `https://example.com` or `http://[::1]:8080`; the server's own is
-    /// not implied.
+    /// Accepts only these origins, such as `https://example.com` or `http://[::1]:8080`; the server's own origin
+    /// is not implied.
     ///
-    /// Upper case, a default port and the spelling of an IPv6 address make no difference. `null`, the
-    /// origin of sandboxed frames and local files, passes only if it is listed; anybody can make such
-    /// a page.
+    /// Upper case, a default port and the spelling of an IPv6 address make no difference. `null`, the origin of
+    /// sandboxed frames and local files, is accepted only if it is listed; any site can create such a page.
     ///
     /// # Errors
     ///
@@ -58,7 +58,7 @@ impl Origins {
         Ok(Self::List(OriginList(origins.into_iter().map(normal).collect::<Result<_, _>>()?)))
     }
 
-    /// The server's own origin, as [`Same`](Self::Same) tells it, and these.
+    /// Accepts the server's own origin, as [`Same`](Self::Same) does, and these.
     ///
     /// # Errors
     ///
@@ -74,42 +74,79 @@ impl Origins {
         })
     }
 
-    /// Whether pages of this origin, as the Origin header says it, may have what a server answers that is asked for as
-    /// `host`, as the Host header says it: for what a server gives by plain HTTP beside its WebSockets.
+    /// Whether a request with this Origin header and this Host header is allowed. For what a server serves over plain
+    /// HTTP beside its WebSockets.
     pub fn allows(&self, origin: &[u8], host: &str) -> bool {
-        Authority::parse(host).is_some_and(|host| self.judge(origin, host).is_ok())
+        Authority::parse(host).is_some_and(|host| self.check(origin, host).is_ok())
     }
 
-    /// Judges the Origin header of a request to `host`; on refusal says why and what to do.
-    pub(super) fn judge(&self, origin: &[u8], host: Authority<'_>) -> Result<(), &'static str> {
+    /// Checks the Origin header of a request to `host`. The error says why it is refused and what to do.
+    pub(super) fn check(&self, origin: &[u8], host: Authority<'_>) -> Result<(), &'static str> {
         match self {
             Self::Any => Ok(()),
-            Self::Same => {
-                let page = Origin::parse_bytes(origin).map_err(|_| INVALID)?;
-                // RFC 6454 5. Only http and https pages share an origin with a WebSocket server.
-                let port = page.default_port().ok_or(NOT_SAME)?;
-                let same = page.authority.host == host.host
-                    && page.authority.port.unwrap_or(port) == host.port.unwrap_or(port);
-                if same { Ok(()) } else { Err(NOT_SAME) }
-            }
-            Self::List(list) => {
-                let text = std::str::from_utf8(origin).map_err(|_| INVALID)?;
-                let origin = normalise(text).map_err(|_| INVALID)?;
-                if list.0.contains(&origin) { Ok(()) } else { Err(NOT_LISTED) }
-            }
-            Self::SameOr(list) => match Self::Same.judge(origin, host) {
-                Ok(()) => Ok(()),
-                Err(_) => Self::List(list.clone()).judge(origin, host),
-            },
+            Self::Same => check_same(origin, host),
+            Self::List(list) => list.check(origin),
+            Self::SameOr(list) => check_same(origin, host).or_else(|_| list.check(origin)),
         }
     }
 }
 
+fn check_same(origin: &[u8], host: Authority<'_>) -> Result<(), &'static str> {
+    let page = Origin::parse_bytes(origin).map_err(|_| INVALID)?;
+    // RFC 6454 5. Only http and https pages share an origin with a WebSocket server.
+    let port = page.default_port().ok_or(NOT_SAME)?;
+    let same =
+        page.authority.host == host.host && page.authority.port.unwrap_or(port) == host.port.unwrap_or(port);
+    if same { Ok(()) } else { Err(NOT_SAME) }
+}
+
+impl OriginList {
+    fn check(&self, origin: &[u8]) -> Result<(), &'static str> {
+        let text = std::str::from_utf8(origin).map_err(|_| INVALID)?;
+        let origin = normalise(text).map_err(|_| INVALID)?;
+        if self.0.contains(&origin) { Ok(()) } else { Err(NOT_LISTED) }
+    }
+}
+
+/// Parses a comma-separated list: `*` is [`Any`](Origins::Any), `same` is [`Same`](Origins::Same), and everything
+/// else is an origin of [`list`](Origins::list) or, beside `same`, of [`same_or`](Origins::same_or).
+///
+/// ```
+/// use longwire_proto::handshake::Origins;
+///
+/// assert_eq!("*".parse(), Ok(Origins::Any));
+/// assert_eq!("same, https://example.com".parse(), Origins::same_or(["https://example.com"]));
+/// ```
+impl FromStr for Origins {
+    type Err = InvalidOrigin;
+
+    fn from_str(text: &str) -> Result<Self, InvalidOrigin> {
+        let parts = || text.split(',').map(str::trim);
+        if parts().eq(["*"]) {
+            return Ok(Self::Any);
+        }
+        let listed: Vec<_> = parts().filter(|part| *part != "same").collect();
+        if listed.is_empty() {
+            return Ok(Self::Same);
+        }
+        if parts().any(|part| part == "same") { Self::same_or(listed) } else { Self::list(listed) }
+    }
+}
+
+impl TryFrom<&str> for Origins {
+    type Error = InvalidOrigin;
+
+    fn try_from(text: &str) -> Result<Self, InvalidOrigin> {
+        text.parse()
+    }
+}
+
 const INVALID: &str = "The Origin header is not a valid origin (RFC 6454 6.2).";
-const NOT_SAME: &str = "This server accepts pages of its own origin only (RFC 6455 10.2). To allow this Origin, \
-     add it to the origins of the server, or let the proxy in front pass the Host header on unchanged.";
-const NOT_LISTED: &str = "The Origin header is not in the list of origins that this server accepts \
-     (RFC 6455 10.2). To allow it, add it to the origins of the server.";
+const NOT_SAME: &str = "This server accepts only pages of its own origin (RFC 6455 10.2). To allow this Origin, \
+     add it to the allowed origins of the server, or configure the proxy in front to forward the Host header \
+     unchanged.";
+const NOT_LISTED: &str = "The Origin header is not in the list of allowed origins (RFC 6455 10.2). To allow it, add \
+     it to the allowed origins of the server.";
 
 /// A text given to [`Origins::list`] that no Origin header can equal.
 #[derive(Clone, Debug, PartialEq, Eq)]

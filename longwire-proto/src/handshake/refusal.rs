@@ -1,4 +1,4 @@
-//! The answer of a server that does not switch protocols (RFC 6455 section 4.2.2).
+//! The response of a server that refuses an opening handshake (RFC 6455 section 4.2.2).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -6,14 +6,13 @@ use std::fmt;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
 use super::head::HeadError;
-use super::headers::encode_line;
+use super::headers::{ExtraHeaderError, encode_line};
 
-/// An HTTP response with a short text that refuses an opening handshake, after which the connection
-/// ends.
+/// An HTTP response with a short text that refuses an opening handshake and closes the connection.
 ///
 /// ```
 /// use http::{HeaderValue, StatusCode, header};
-/// use longwire_proto::handshake::Refusal;
+/// # use longwire_proto::handshake::Refusal;
 ///
 /// let refusal = Refusal::new(StatusCode::UNAUTHORIZED, "Sign in first.")
 ///     .header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -33,10 +32,10 @@ struct Content {
 }
 
 impl Refusal {
-    /// A refusal with this status and body.
+    /// Creates a refusal with this status and body.
     ///
-    /// An informational status (1xx) would leave the client waiting, or let it believe that the
-    /// protocol was switched: it becomes 500.
+    /// An informational status (1xx) becomes 500: it would leave the client waiting, or make it believe that the
+    /// protocol was switched.
     pub fn new(status: StatusCode, text: impl Into<Cow<'static, str>>) -> Self {
         let status = if status.is_informational() { StatusCode::INTERNAL_SERVER_ERROR } else { status };
         Self(Box::new(Content { status, headers: HeaderMap::new(), text: text.into() }))
@@ -46,8 +45,8 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, text)
     }
 
-    /// Adds a header. What [`encode`](Self::encode) writes itself (Content-Length, Transfer-Encoding,
-    /// Connection) is left out there; a Content-Type given here replaces the default.
+    /// Adds a header. [`encode`](Self::encode) writes Content-Length, Transfer-Encoding and Connection itself and
+    /// ignores those given here; a Content-Type given here replaces the default.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         // Fails only beyond 32,768 headers, where one less is no loss.
@@ -55,22 +54,22 @@ impl Refusal {
         self
     }
 
-    /// The status of the response, never informational.
+    /// Returns the status of the response, which is never informational.
     pub fn status(&self) -> StatusCode {
         self.0.status
     }
 
-    /// The headers that were added.
+    /// Returns the headers that were added.
     pub fn headers(&self) -> &HeaderMap {
         &self.0.headers
     }
 
-    /// The headers that were added, for adding more, such as Date.
+    /// Returns the headers that were added, to add more, such as Date.
     pub fn headers_mut(&mut self) -> &mut HeaderMap {
         &mut self.0.headers
     }
 
-    /// The body of the response.
+    /// Returns the body of the response.
     pub fn text(&self) -> &str {
         &self.0.text
     }
@@ -82,7 +81,7 @@ impl Refusal {
     }
 
     /// Appends the complete response: status line, headers, `Connection: close` and the text as
-    /// `text/plain` in UTF-8. A status that has no content (204, 205, 304) goes without the text.
+    /// `text/plain` in UTF-8. A status that allows no content (204, 205, 304) is sent without the text.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let body = if self.has_content() { &*self.0.text } else { "" };
 
@@ -98,7 +97,7 @@ impl Refusal {
         if self.0.status != StatusCode::NO_CONTENT && self.0.status != StatusCode::NOT_MODIFIED {
             encode_line(&header::CONTENT_LENGTH, body.len().to_string().as_bytes(), out);
         }
-        // RFC 9110 7.8: whoever sends Upgrade names it in Connection as well.
+        // RFC 9110 7.8: a sender of Upgrade names it in Connection as well.
         let upgrade = self.0.headers.contains_key(header::UPGRADE);
         let connection: &[u8] = if upgrade { b"Upgrade, close" } else { b"close" };
         encode_line(&header::CONNECTION, connection, out);
@@ -107,11 +106,11 @@ impl Refusal {
     }
 }
 
-/// The response for a server that frames messages itself, such as hyper: the status, the headers that were
-/// added but for those of the framing, and the text.
+/// Converts into a response for a server that frames messages itself, such as hyper: the status, the headers
+/// that were added except those of the framing, and the text.
 ///
 /// ```
-/// use longwire_proto::handshake::Refusal;
+/// # use longwire_proto::handshake::Refusal;
 ///
 /// let refusal = Refusal::new(http::StatusCode::FORBIDDEN, "不行 ✋");
 /// let response: http::Response<String> = refusal.into();
@@ -151,13 +150,24 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
+impl From<ExtraHeaderError> for Refusal {
+    fn from(error: ExtraHeaderError) -> Self {
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            format!("The server cannot add a header to its response: {error}"),
+        )
+    }
+}
+
 impl From<HeadError> for Refusal {
     fn from(error: HeadError) -> Self {
         let status = match error {
             // RFC 9110 15.5.15.
-            HeadError::StartLineTooLong => StatusCode::URI_TOO_LONG,
+            HeadError::StartLineTooLong { .. } => StatusCode::URI_TOO_LONG,
             // RFC 6585 5.
-            HeadError::TooLong | HeadError::TooManyHeaders => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            HeadError::TooLong { .. } | HeadError::TooManyHeaders { .. } => {
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+            }
             // RFC 9110 15.6.6.
             HeadError::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             _ => StatusCode::BAD_REQUEST,

@@ -1,24 +1,35 @@
-//! The server's side of the opening handshake (RFC 6455 section 4.2).
+//! The rules of the server's opening handshake (RFC 6455 section 4.2), each in one function with its section.
 //!
-//! [`parse_request`] applies the rules of HTTP/1.1, [`check`] those of WebSocket; between the two the
-//! caller may look at the request and go another way. Each rule stands in one function with its
-//! section beside it.
+//! [`parse_request`] applies the rules of HTTP/1.1, [`check`] those of WebSocket; between the two the caller can
+//! look at the request, or serve it as plain HTTP. [`ServerOpening`](super::ServerOpening) reads the request.
+
+use std::sync::Arc;
+use std::time::Instant;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::alphabet;
+use base64::engine::{GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 
 use super::authority::Authority;
 use super::extensions::{Malformed, extensions};
+use super::grammar::{elements, has_element, is_token, single, sort_and_find_repeated};
 use super::head::{self, HeadLimits};
-use super::headers::{
-    append_extra, elements, encode_line, has_element, is_token, single, sort_and_find_repeated,
-};
+use super::headers::{append_extra, encode_line};
 use super::origin::Origins;
 use super::refusal::{Refusal, encode_status_line};
 use super::{ExtraHeaderError, accept_key};
+use crate::config::Config;
+use crate::connection::Connection;
 use crate::deflate::{Deflate, DeflateParameters, negotiate as deflate};
+
+/// The base64 of RFC 4648 4, padded. Bits behind the last byte may be set: the example key of RFC 6455 4.1,
+/// `AQIDBAUGBwgJCgsMDQ4PEC==`, has such bits (RFC 4648 3.5 leaves it to the decoder).
+const NONCE: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_allow_trailing_bits(true),
+);
 
 /// What a server accepts: by default no subprotocol, only pages of its own origin, and no compression.
 #[derive(Clone, Debug, Default)]
@@ -34,9 +45,9 @@ impl Policy {
         Self::default()
     }
 
-    /// The subprotocols that the server speaks, the preferred one first.
+    /// Sets the subprotocols that the server supports, the preferred one first.
     ///
-    /// The first that the client offers is selected, and none if it offers none of them. A name that
+    /// The first one that the client offers is selected; the connection has none if it offers none of them. A name that
     /// is not a token (RFC 9110 5.6.2) is never selected, because no valid request offers it.
     #[must_use]
     pub fn subprotocols<I>(mut self, names: I) -> Self
@@ -48,7 +59,7 @@ impl Policy {
         self
     }
 
-    /// The origins of the pages that may connect.
+    /// Sets the origins of the pages that may connect.
     #[must_use]
     pub fn origins(mut self, origins: Origins) -> Self {
         self.origins = origins;
@@ -57,20 +68,28 @@ impl Policy {
 
     /// Accepts permessage-deflate (RFC 7692) with this configuration, or never with `None`.
     ///
-    /// The first offer that can be accepted is. One that cannot is passed over: its parameters are invalid
-    /// (RFC 7692 7.1), or it does not let the server limit the client's window as configured.
+    /// The first acceptable offer is accepted. An offer is not acceptable if its parameters are invalid
+    /// (RFC 7692 7.1), or if it does not let the server limit the client's window as configured.
     #[must_use]
     pub fn deflate(mut self, deflate: impl Into<Option<Deflate>>) -> Self {
         self.deflate = deflate.into();
         self
     }
+
+    /// Returns the subprotocol that a request with these headers gets.
+    ///
+    /// # Errors
+    ///
+    /// 400 if the request does not offer a list of unique tokens (RFC 6455 4.1).
+    pub fn select_subprotocol(&self, headers: &HeaderMap) -> Result<Option<&str>, Refusal> {
+        select_subprotocol(headers, &self.subprotocols)
+    }
 }
 
-/// Parses the head of a request; bytes after the head are not looked at.
+/// Parses the head of a request; bytes after the head are ignored.
 ///
-/// The rules are those of HTTP/1.1 for every request, whether it asks for WebSocket or not, so that a
-/// plain HTTP request can go another way. HTTP/1.0 passes here, without Host as well, and is refused
-/// by [`check`].
+/// The rules are those of HTTP/1.1 for every request, whether it asks for WebSocket or not, so that a plain HTTP
+/// request can be served elsewhere. HTTP/1.0 is accepted here, even without Host, and refused by [`check`].
 ///
 /// # Errors
 ///
@@ -112,6 +131,12 @@ fn parse_target(target: Bytes, method: &Method) -> Result<Uri, Refusal> {
 
 /// The host that the request is addressed to, from the target or the Host header.
 fn effective_host<B>(request: &Request<B>) -> Result<Authority<'_>, Refusal> {
+    // RFC 9113 8.3.1: where the target has an authority, HTTP/2 needs no Host.
+    if request.version() >= Version::HTTP_2
+        && let Some(authority) = request.uri().authority()
+    {
+        return Authority::parse(authority.as_str()).ok_or_else(invalid_authority);
+    }
     // RFC 9112 3.2: exactly one valid Host, whatever the form of the target.
     let value = match single(request.headers(), &header::HOST) {
         Ok(Some(value)) => value.to_str().ok(),
@@ -125,10 +150,12 @@ fn effective_host<B>(request: &Request<B>) -> Result<Authority<'_>, Refusal> {
     // not contain user information.
     match request.uri().authority() {
         None => Ok(host),
-        Some(authority) => Authority::parse(authority.as_str()).ok_or_else(|| {
-            Refusal::bad_request("The authority of the request target is invalid (RFC 9112 3.2.2).")
-        }),
+        Some(authority) => Authority::parse(authority.as_str()).ok_or_else(invalid_authority),
     }
+}
+
+fn invalid_authority() -> Refusal {
+    Refusal::bad_request("The authority of the request target is invalid (RFC 9112 3.2.2).")
 }
 
 /// Whether the request asks to switch to WebSocket: its Upgrade header lists `websocket`.
@@ -138,14 +165,22 @@ pub fn is_websocket<B>(request: &Request<B>) -> bool {
     has_element(request.headers(), &header::UPGRADE, "websocket")
 }
 
-/// Judges an opening handshake.
-///
-/// The body type is of no account: a request that another HTTP/1.1 parser has read will do as well.
+/// Checks an opening handshake, which may come from any HTTP/1.1 parser, and negotiates: [`validate`], then
+/// [`ValidRequest::negotiate`].
 ///
 /// # Errors
 ///
 /// The response to send, which names the rule that was broken.
 pub fn check<B>(request: &Request<B>, policy: &Policy) -> Result<Acceptance, Refusal> {
+    validate(request)?.negotiate(request, policy)
+}
+
+/// Checks those rules of an opening handshake that do not depend on the server's policy.
+///
+/// # Errors
+///
+/// The response to send, which names the rule that was broken.
+pub fn validate<B>(request: &Request<B>) -> Result<ValidRequest, Refusal> {
     let headers = request.headers();
     check_method(request.method())?;
     check_http_version(request.version())?;
@@ -153,20 +188,37 @@ pub fn check<B>(request: &Request<B>, policy: &Policy) -> Result<Acceptance, Ref
     check_no_content(headers)?;
     check_websocket_version(headers, upgrade_required)?;
     let accept = answer_key(headers)?;
-    negotiate(headers, effective_host(request)?, policy, Some(accept))
+    effective_host(request)?;
+    Ok(ValidRequest { accept: Some(accept) })
 }
 
-/// What is judged in the same way whichever version of HTTP carries the request (RFC 8441 5).
-pub(super) fn negotiate(
-    headers: &HeaderMap,
-    host: Authority<'_>,
-    policy: &Policy,
+/// A request that has passed [`validate`] or [`http2::validate`](super::http2::validate).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ValidRequest {
+    /// What answers the key of the request; a request over HTTP/2 has none.
     accept: Option<HeaderValue>,
-) -> Result<Acceptance, Refusal> {
-    check_origin(headers, host, &policy.origins)?;
-    let subprotocol = select_subprotocol(headers, &policy.subprotocols)?;
-    let deflate = negotiate_extensions(headers, policy.deflate.as_ref())?;
-    Ok(Acceptance { accept, subprotocol, deflate })
+}
+
+impl ValidRequest {
+    pub(super) const fn without_key() -> Self {
+        Self { accept: None }
+    }
+
+    /// Applies the server's policy to the same request: origin, subprotocol and extensions, which are the same in
+    /// all versions of HTTP (RFC 8441 5).
+    ///
+    /// # Errors
+    ///
+    /// The response to send, which names the rule that was broken.
+    pub fn negotiate<B>(self, request: &Request<B>, policy: &Policy) -> Result<Acceptance, Refusal> {
+        let headers = request.headers();
+        check_origin(request, &policy.origins)?;
+        // Only a token is ever selected, so this does not fail.
+        let subprotocol =
+            policy.select_subprotocol(headers)?.and_then(|name| HeaderValue::from_str(name).ok());
+        let deflate = negotiate_extensions(headers, policy.deflate.as_ref())?;
+        Ok(Acceptance { accept: self.accept, subprotocol, deflate })
+    }
 }
 
 /// RFC 6455 4.2.1, item 1.
@@ -185,12 +237,12 @@ fn check_http_version(version: Version) -> Result<(), Refusal> {
     match version {
         Version::HTTP_11 => Ok(()),
         Version::HTTP_09 | Version::HTTP_10 => Err(Refusal::bad_request(
-            "WebSocket needs HTTP/1.1 (RFC 6455 4.2.1), and this request is HTTP/1.0. If a proxy stands in \
-             front of the server, let it speak HTTP/1.1; for nginx: proxy_http_version 1.1;",
+            "WebSocket needs HTTP/1.1 (RFC 6455 4.2.1), but this request is HTTP/1.0. If there is a proxy in \
+             front of the server, configure it to use HTTP/1.1; for nginx: proxy_http_version 1.1;",
         )),
         _ => Err(Refusal::new(
             StatusCode::HTTP_VERSION_NOT_SUPPORTED,
-            "This handshake is that of HTTP/1.1 (RFC 6455 4.2.1).",
+            "A GET handshake needs HTTP/1.1 (RFC 6455 4.2.1).",
         )),
     }
 }
@@ -199,8 +251,8 @@ fn check_http_version(version: Version) -> Result<(), Refusal> {
 fn check_upgrade<B>(request: &Request<B>) -> Result<(), Refusal> {
     if !is_websocket(request) {
         return Err(upgrade_required(
-            "This is a WebSocket endpoint: the request needs Upgrade: websocket (RFC 6455 4.2.1). If a proxy \
-             stands in front of the server, let it pass Upgrade and Connection on; for nginx: \
+            "This is a WebSocket endpoint: the request needs Upgrade: websocket (RFC 6455 4.2.1). If there is \
+             a proxy in front of the server, configure it to forward Upgrade and Connection; for nginx: \
              proxy_set_header Upgrade $http_upgrade; proxy_set_header Connection \"upgrade\";",
         ));
     }
@@ -237,7 +289,7 @@ pub(super) fn check_websocket_version(
 ) -> Result<(), Refusal> {
     match single(headers, &header::SEC_WEBSOCKET_VERSION) {
         Ok(Some(version)) if version == "13" => Ok(()),
-        Ok(_) => Err(refuse("This server speaks version 13 of WebSocket (RFC 6455 4.2.1).")
+        Ok(_) => Err(refuse("This server supports only version 13 of WebSocket (RFC 6455 4.2.1).")
             .header(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"))),
         Err(_) => Err(Refusal::bad_request("More than one Sec-WebSocket-Version (RFC 6455 11.3.5).")),
     }
@@ -251,20 +303,20 @@ fn answer_key(headers: &HeaderMap) -> Result<HeaderValue, Refusal> {
         Err(_) => return Err(Refusal::bad_request("More than one Sec-WebSocket-Key (RFC 6455 11.3.1).")),
     };
     let invalid = || Refusal::bad_request("Sec-WebSocket-Key is not 16 bytes in base64 (RFC 6455 4.2.1).");
-    // The decoder wants a little more room than it fills, and refuses any but the canonical encoding.
+    // The decoder needs a little more room than it fills.
     let mut nonce = [0; 18];
-    match STANDARD.decode_slice(key, &mut nonce) {
+    match NONCE.decode_slice(key, &mut nonce) {
         Ok(16) => HeaderValue::try_from(accept_key(key)).map_err(|_| invalid()),
         _ => Err(invalid()),
     }
 }
 
 /// RFC 6455 4.2.1, item 7; 4.2.2, item 4; 10.2.
-fn check_origin(headers: &HeaderMap, host: Authority<'_>, origins: &Origins) -> Result<(), Refusal> {
-    match single(headers, &header::ORIGIN) {
+fn check_origin<B>(request: &Request<B>, origins: &Origins) -> Result<(), Refusal> {
+    match single(request.headers(), &header::ORIGIN) {
         Ok(None) => Ok(()),
         Ok(Some(origin)) => origins
-            .judge(origin.as_bytes(), host)
+            .check(origin.as_bytes(), effective_host(request)?)
             .map_err(|reason| Refusal::new(StatusCode::FORBIDDEN, reason)),
         Err(_) => Err(Refusal::bad_request("There is more than one Origin header (RFC 6454 7.3).")),
     }
@@ -272,7 +324,7 @@ fn check_origin(headers: &HeaderMap, host: Authority<'_>, origins: &Origins) -> 
 
 /// RFC 6455 4.2.1, item 8, whose values follow 4.1, item 10: tokens, each of them once; 4.2.2, item 5
 /// for the selection; 11.3.4 for repeated headers, which are one list.
-fn select_subprotocol(headers: &HeaderMap, ours: &[String]) -> Result<Option<HeaderValue>, Refusal> {
+fn select_subprotocol<'a>(headers: &HeaderMap, ours: &'a [String]) -> Result<Option<&'a str>, Refusal> {
     let invalid =
         || Refusal::bad_request("Sec-WebSocket-Protocol is not a list of unique tokens (RFC 6455 4.1).");
     // RFC 9110 5.6.1.2: empty elements are ignored.
@@ -284,17 +336,17 @@ fn select_subprotocol(headers: &HeaderMap, ours: &[String]) -> Result<Option<Hea
     if sort_and_find_repeated(&mut offered).is_some() {
         return Err(invalid());
     }
-    let selected = ours.iter().find(|name| offered.binary_search(&name.as_str()).is_ok());
-    selected.map(|name| HeaderValue::from_str(name).map_err(|_| invalid())).transpose()
+    Ok(ours.iter().map(String::as_str).find(|name| offered.binary_search(name).is_ok()))
 }
 
-/// RFC 6455 4.2.2, item 5, and 9.1: the first offer that can be accepted is; no other extension is known.
+/// RFC 6455 4.2.2, item 5, and 9.1: accepts the first acceptable offer of permessage-deflate and ignores other
+/// extensions.
 fn negotiate_extensions(
     headers: &HeaderMap,
     ours: Option<&Deflate>,
 ) -> Result<Option<(DeflateParameters, HeaderValue)>, Refusal> {
     let mut accepted = None;
-    // RFC 6455 9.1: a malformed list fails the handshake, whatever is wanted of it.
+    // RFC 6455 9.1: a malformed list fails the handshake, even where the server accepts no extension.
     for extension in extensions(headers) {
         let extension = extension.map_err(|Malformed| {
             Refusal::bad_request("Sec-WebSocket-Extensions is not a list of extensions (RFC 6455 9.1).")
@@ -308,7 +360,7 @@ fn negotiate_extensions(
     Ok(accepted)
 }
 
-/// An opening handshake that [`check`] or [`http2::check`](super::http2::check) has found good.
+/// An opening handshake that [`check`] or [`http2::check`](super::http2::check) has accepted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Acceptance {
     /// What answers the key of the request; a request over HTTP/2 has none.
@@ -318,17 +370,17 @@ pub struct Acceptance {
 }
 
 impl Acceptance {
-    /// The subprotocol that was selected.
+    /// Returns the subprotocol that was selected.
     pub fn subprotocol(&self) -> Option<&str> {
         self.subprotocol.as_ref()?.to_str().ok()
     }
 
-    /// What holds for permessage-deflate, if an offer of it was accepted.
+    /// Returns the negotiated parameters of permessage-deflate, if an offer of it was accepted.
     pub fn deflate(&self) -> Option<DeflateParameters> {
         self.deflate.as_ref().map(|(parameters, _)| *parameters)
     }
 
-    /// The response that opens the connection, with `extra` headers such as Set-Cookie after those of the
+    /// Returns the response that opens the connection, with `extra` headers such as Set-Cookie after those of the
     /// handshake: 101 (RFC 6455 4.2.2, item 5), or 200 to an extended CONNECT (RFC 8441 5).
     ///
     /// # Errors
@@ -354,6 +406,25 @@ impl Acceptance {
         }
         append_extra(headers, extra)?;
         Ok(response)
+    }
+
+    /// Appends the encoded [`response`](Self::response) to `out`.
+    ///
+    /// # Errors
+    ///
+    /// As [`response`](Self::response), as the 500 to send instead; `out` is unchanged.
+    pub fn encode(&self, extra: &HeaderMap, out: &mut Vec<u8>) -> Result<(), Refusal> {
+        encode_response(&self.response(extra)?, out);
+        Ok(())
+    }
+
+    /// Returns the connection that the response opens, with the extensions that were negotiated.
+    pub fn connection(&self, config: Arc<Config>, now: Instant) -> Connection {
+        let connection = Connection::server(config, now);
+        match self.deflate() {
+            Some(parameters) => connection.with_deflate(parameters),
+            None => connection,
+        }
     }
 }
 

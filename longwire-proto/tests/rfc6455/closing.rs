@@ -124,6 +124,20 @@ fn a_close_frame_without_a_code_has_no_body() {
     }
 }
 
+/// A reason that is too long loses its last characters, and never half of one.
+#[test]
+fn a_reason_is_shortened_between_characters() {
+    for (reason, kept) in [
+        ("再见", "再见".to_owned()),
+        (&"a".repeat(123), "a".repeat(123)),
+        (&"a".repeat(124), "a".repeat(123)),
+        (&"见".repeat(42), "见".repeat(41)),
+        (&"a👋".repeat(25), "a👋".repeat(24) + "a"),
+    ] {
+        assert_eq!(CloseFrame::truncated(1000, reason), CloseFrame::new(1000, kept));
+    }
+}
+
 /// The longest reason is 123 bytes; a longer one is refused by `close`.
 #[test]
 fn the_longest_reason() {

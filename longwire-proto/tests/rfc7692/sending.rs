@@ -52,7 +52,9 @@ fn json(size: usize) -> String {
         }
         text += &tick;
     }
-    text.truncate(text.floor_char_boundary(size));
+    while text.len() > size {
+        text.pop();
+    }
     text
 }
 

@@ -1,62 +1,67 @@
-//! The keys of programs: made here, kept as their SHA-256.
+//! API keys of programs: generated here, stored in the configuration as their SHA-256.
 //!
-//! A key is 32 random bytes, so that its hash needs no salt and no work: nobody can guess it.
+//! A key is 32 random bytes, so a plain hash is enough: nobody can guess it, and no salt or slow hash is
+//! needed.
+
+use std::io;
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 
-use super::identity::{Identity, Kind, Known, Rights};
+use super::identity::{Identity, IdentityData, IdentityKind, Rights};
 use crate::config;
 
-/// What every key begins with: it tells a key from a token, and lets searches for leaked secrets find it.
+/// The prefix of every key. It distinguishes a key from a token and lets secret scanners find leaked keys.
 pub(super) const PREFIX: &str = "lwk_";
 
-/// Bytes of a key that is shown; a longer one is none.
-const SHOWN_MAX: usize = 256;
+/// Maximum length of a presented key, in bytes.
+const KEY_MAX: usize = 256;
 
-/// A new key, and what the configuration holds of it.
+/// Generates a key. Returns the key and the hash that the configuration stores.
 ///
 /// # Errors
 ///
-/// If the system gives no random bytes.
-pub fn generate() -> Result<(String, String), getrandom::Error> {
+/// Fails if the operating system provides no random bytes.
+pub fn generate() -> io::Result<(String, String)> {
     let mut random = [0; 32];
     getrandom::fill(&mut random)?;
     let key = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(random));
-    let hash = hexadecimal(&Sha256::digest(&key));
+    let hash = to_hex(&Sha256::digest(&key));
     Ok((key, hash))
 }
 
-/// The keys that are known.
+/// The configured keys.
 pub(super) struct ApiKeys(Vec<([u8; 32], Identity)>);
 
 impl ApiKeys {
     pub(super) fn new(keys: &[config::ApiKey]) -> Result<Self, String> {
-        let known = |key: &config::ApiKey| {
-            let hash =
-                parse(&key.sha256).ok_or_else(|| format!("the sha256 of the key {} is none", key.name))?;
+        let data = |key: &config::ApiKey| {
+            let hash = parse_hash(&key.sha256).ok_or_else(|| {
+                format!("the key {} has an invalid sha256: it must have 64 hexadecimal digits", key.name)
+            })?;
             let rights = Rights { subscribe: key.subscribe.clone(), publish: key.publish.clone() };
-            let known = Known {
+            let data = IdentityData {
                 key: Some(key.name.as_str().into()),
                 operator: key.operator,
-                ..Known::new(Kind::Key, rights)
+                ..IdentityData::new(IdentityKind::Key, rights)
             };
-            Ok((hash, known.into()))
+            Ok((hash, data.into()))
         };
-        keys.iter().map(known).collect::<Result<_, _>>().map(Self)
+        keys.iter().map(data).collect::<Result<_, _>>().map(Self)
     }
 
-    /// Whose key this is. How long it takes says nothing of how near a wrong one is.
+    /// Returns the identity of a key. The comparison takes constant time, so timing does not reveal a near
+    /// miss.
     pub(super) fn find(&self, key: &str) -> Option<&Identity> {
-        if key.len() > SHOWN_MAX {
+        if key.len() > KEY_MAX {
             return None;
         }
-        let shown = Sha256::digest(key);
+        let presented = Sha256::digest(key);
         let mut found = None;
         for (hash, identity) in &self.0 {
-            if bool::from(hash[..].ct_eq(&shown)) {
+            if bool::from(hash[..].ct_eq(&presented)) {
                 found = Some(identity);
             }
         }
@@ -64,16 +69,16 @@ impl ApiKeys {
     }
 }
 
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+pub(super) fn to_hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn parse(hexadecimal: &str) -> Option<[u8; 32]> {
+fn parse_hash(to_hex: &str) -> Option<[u8; 32]> {
     let mut bytes = [0; 32];
-    if hexadecimal.len() != 64 || !hexadecimal.is_ascii() {
+    if to_hex.len() != 64 || !to_hex.is_ascii() {
         return None;
     }
-    for (byte, digits) in bytes.iter_mut().zip(hexadecimal.as_bytes().chunks(2)) {
+    for (byte, digits) in bytes.iter_mut().zip(to_hex.as_bytes().chunks(2)) {
         let digit = |at: usize| char::from(digits[at]).to_digit(16);
         // Two digits of four bits make a byte.
         *byte = (digit(0)? << 4 | digit(1)?) as u8;
@@ -122,7 +127,7 @@ mod tests {
     fn the_hash_is_sha_256() {
         // FIPS 180-4, of "abc".
         let hash = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
-        assert_eq!(hexadecimal(&Sha256::digest("abc")), hash);
-        assert_eq!(parse(hash).map(|bytes| hexadecimal(&bytes)).as_deref(), Some(hash));
+        assert_eq!(to_hex(&Sha256::digest("abc")), hash);
+        assert_eq!(parse_hash(hash).map(|bytes| to_hex(&bytes)).as_deref(), Some(hash));
     }
 }

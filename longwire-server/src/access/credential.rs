@@ -1,37 +1,39 @@
-//! Where a request shows who it is of.
+//! Extracts the credentials from a request.
 
 use hyper::header::{self, HeaderMap, HeaderName};
 use longwire::http::Request;
 
 use super::api_key;
 
-/// What a request shows.
+/// A credential that a request presents.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Credential<'a> {
     Key(&'a str),
     Token(&'a str),
 }
 
-/// Where tokens may stand besides the Authorization header and the subprotocols.
+/// Where a token may appear in addition to the Authorization header and the subprotocols.
 #[derive(Default)]
-pub(super) struct Places {
+pub(super) struct CredentialSources {
     pub(super) cookie: Option<String>,
     pub(super) query: bool,
 }
 
-/// What begins a subprotocol that is a token: browsers can set no header, but this one. It is never selected.
+/// The prefix of a subprotocol that carries a token. It is the only header that browsers let a page set. This
+/// subprotocol is never selected.
 const SUBPROTOCOL: &[u8] = b"bearer.";
 
-impl Places {
-    /// What the request shows: what was put there on purpose first, and a cookie, which comes by itself, last.
+impl CredentialSources {
+    /// Returns the credential of a request. Explicit credentials come first; the cookie comes last, because
+    /// browsers send it automatically.
     pub(super) fn find<'a>(&self, request: &'a Request<()>) -> Option<Credential<'a>> {
         let headers = request.headers();
         if let Some(key) = headers.get("x-api-key") {
             return Some(Credential::Key(text(key.as_bytes())));
         }
-        if let Some(shown) = bearer(headers) {
-            let is_key = shown.starts_with(api_key::PREFIX);
-            return Some(if is_key { Credential::Key(shown) } else { Credential::Token(shown) });
+        if let Some(presented) = bearer(headers) {
+            let is_key = presented.starts_with(api_key::PREFIX);
+            return Some(if is_key { Credential::Key(presented) } else { Credential::Token(presented) });
         }
         let token = subprotocol(headers)
             .or_else(|| self.query.then(|| request.uri().query()).flatten().and_then(query))
@@ -40,19 +42,20 @@ impl Places {
     }
 }
 
-/// What is no text is nothing that is good, but it was shown.
+/// Returns an empty text for bytes that are not UTF-8: the credential was presented, and it is invalid.
 fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap_or_default().trim()
 }
 
-/// RFC 6750 2.1. Other schemes are for others, such as a webhook. Where there are several headers, the first counts.
+/// RFC 6750 2.1. Other schemes are ignored; a webhook may use them. If there are several headers, the first
+/// one counts.
 fn bearer(headers: &HeaderMap) -> Option<&str> {
     let (scheme, token) = headers.get(header::AUTHORIZATION)?.as_bytes().trim_ascii().split_at_checked(6)?;
     (scheme.eq_ignore_ascii_case(b"bearer") && token.first().is_none_or(|&byte| byte == b' '))
         .then(|| text(token))
 }
 
-/// The items of all lists of a header.
+/// Returns the items of all lists in the headers of this name.
 fn items(headers: &HeaderMap, name: HeaderName, separator: u8) -> impl Iterator<Item = &[u8]> {
     let lists = headers.get_all(name).into_iter();
     lists.flat_map(move |list| list.as_bytes().split(move |&byte| byte == separator)).map(<[u8]>::trim_ascii)
@@ -64,7 +67,7 @@ fn subprotocol(headers: &HeaderMap) -> Option<&str> {
         .map(text)
 }
 
-/// A token needs no escapes, so one that has some is none.
+/// A token contains no characters that need escaping, so the value is not percent-decoded.
 fn query(query: &str) -> Option<&str> {
     query.split('&').find_map(|pair| pair.strip_prefix("token="))
 }
@@ -85,27 +88,27 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_bytes_in_headers_make_it_panic(
+        fn no_header_bytes_cause_a_panic(
             name in prop::sample::select(vec!["authorization", "x-api-key", "cookie", "sec-websocket-protocol"]),
             begin in prop::sample::select(vec!["", "Bearer", "bearer ", "bearer.", "session=", "a=b; session=\""]),
             bytes in prop::collection::vec(any::<u8>(), 0..40),
         ) {
-            let places = Places { cookie: Some("session".into()), query: true };
+            let credential_sources = CredentialSources { cookie: Some("session".into()), query: true };
             let value = [begin.as_bytes(), &bytes].concat();
             if let Ok(value) = HeaderValue::from_bytes(&value) {
                 let request = Request::builder().uri("/a").header(name, value).body(()).expect("a request");
-                let shown = places.find(&request);
-                // What was shown, however garbled, was shown.
-                prop_assert!(shown.is_some() || name != "x-api-key");
+                let presented = credential_sources.find(&request);
+                // An invalid credential still counts as presented.
+                prop_assert!(presented.is_some() || name != "x-api-key");
             }
         }
     }
 
     #[test]
-    fn where_a_token_may_stand() {
-        let places = Places { cookie: Some("session".into()), query: true };
-        let none = Places::default();
-        for (uri, headers, shown, without) in [
+    fn credentials_are_found_in_each_source() {
+        let credential_sources = CredentialSources { cookie: Some("session".into()), query: true };
+        let none = CredentialSources::default();
+        for (uri, headers, presented, without) in [
             ("/a", &[][..], None, None),
             (
                 "/a",
@@ -160,7 +163,7 @@ mod tests {
                 request = request.header(*name, *value);
             }
             let request = request.body(()).expect("a request");
-            assert_eq!(places.find(&request), shown, "{uri} {headers:?}");
+            assert_eq!(credential_sources.find(&request), presented, "{uri} {headers:?}");
             assert_eq!(none.find(&request), without, "{uri} {headers:?}");
         }
     }

@@ -1,4 +1,5 @@
-//! One request to another server and its answer, with bounds on the time and on the bytes. No redirects.
+//! An HTTP client for JWKS and webhooks: one request and its response, with limits on time and size.
+//! Redirects are not followed.
 
 use std::fmt;
 use std::path::Path;
@@ -17,15 +18,15 @@ use rustls::pki_types::pem::PemObject;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_platform_verifier::Verifier;
 
-/// Connections that are kept for the next request, and for how long.
-const IDLE: usize = 16;
+/// Maximum number of idle connections per host, and how long they stay open.
+const MAX_IDLE_PER_HOST: usize = 16;
 const IDLE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Asks other servers.
+/// Sends requests to other servers.
 #[derive(Clone)]
 pub(super) struct Http(Client<HttpsConnector<HttpConnector>, Full<Bytes>>);
 
-/// Why there is no answer.
+/// Why a request failed.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum FetchError {
     Timeout,
@@ -36,15 +37,16 @@ pub(super) enum FetchError {
 impl fmt::Display for FetchError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Timeout => f.write_str("no answer in time"),
-            Self::TooLarge => f.write_str("the answer is too large"),
+            Self::Timeout => f.write_str("the request timed out"),
+            Self::TooLarge => f.write_str("the response is too large"),
             Self::Failed(reason) => f.write_str(reason),
         }
     }
 }
 
 impl Http {
-    /// For these URLs. Certificates are those that the system believes, and those that `ca` is the file of.
+    /// Creates a client for these URLs. It trusts the platform's root certificates and those in the file
+    /// `ca`.
     pub(super) fn new(urls: &[&str], ca: Option<&Path>) -> Result<Self, String> {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let versions = ClientConfig::builder_with_provider(provider.clone())
@@ -66,12 +68,12 @@ impl Http {
         let client = Client::builder(TokioExecutor::new())
             .pool_timer(TokioTimer::new())
             .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_max_idle_per_host(IDLE)
+            .pool_max_idle_per_host(MAX_IDLE_PER_HOST)
             .build(connector);
         Ok(Self(client))
     }
 
-    /// The answer, whole. Dropped, it is given up.
+    /// Sends a request and returns the complete response. Dropping the future cancels the request.
     pub(super) async fn send(
         &self,
         request: Request<Full<Bytes>>,
@@ -91,7 +93,7 @@ impl Http {
     }
 }
 
-/// The outer errors only say that there are inner ones.
+/// Returns the innermost error, because the outer ones only wrap it.
 fn innermost(error: &dyn std::error::Error) -> String {
     let mut inner = error;
     while let Some(source) = inner.source() {
@@ -103,5 +105,5 @@ fn innermost(error: &dyn std::error::Error) -> String {
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let list = CertificateDer::pem_file_iter(path).map_err(|error| error.to_string())?;
     let list: Vec<_> = list.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
-    if list.is_empty() { Err("there is no certificate in it".into()) } else { Ok(list) }
+    if list.is_empty() { Err("the file contains no certificate".into()) } else { Ok(list) }
 }

@@ -1,45 +1,46 @@
-//! By which names a server that only this machine reaches may be asked for.
+//! Checks the Host of requests, as a protection against DNS rebinding.
 
 use std::net::IpAddr;
 
 use longwire::http::uri::Authority;
 
-/// Whether a request for this host, as its Host header or `:authority` says it, may be answered by a server that listens on
-/// `listening`.
+/// Returns whether a server that listens on `listening` may answer a request for this host (the Host header
+/// or `:authority`).
 ///
-/// A page can have its own name turned to another address while it is open, and is then of the server's own origin to the
-/// browser (DNS rebinding). Names of this machine and addresses cannot be turned (RFC 6761 6.3). So:
+/// An attacker's page can change the address of its own host name while the page is open. The browser then
+/// treats this server as the same origin (DNS rebinding). Addresses and `localhost` names cannot be
+/// redirected this way (RFC 6761 6.3). The rules are:
 ///
-/// - on a loopback address only `localhost`, what ends in `.localhost`, 127.0.0.0/8 and `[::1]` are taken, and what is in
-///   `allowed` (names without a port);
-/// - on any other address the server cannot know its names: where `allowed` is empty every host is taken, else those, every
-///   address, and what ends in `localhost`;
-/// - `any` in `allowed` is every host.
+/// - On a loopback address, only `localhost`, `*.localhost`, 127.0.0.0/8, `[::1]` and the names in `allowed`
+///   (without a port) are accepted.
+/// - On any other address, every host is accepted if `allowed` is empty. Otherwise only addresses,
+///   `localhost` names and the names in `allowed` are accepted.
+/// - `any` in `allowed` accepts every host.
 ///
-/// What does not hold is 403.
+/// Other hosts get 403.
 pub fn host_allowed(host: Option<&[u8]>, listening: IpAddr, allowed: &[String]) -> bool {
     let loopback = listening.to_canonical().is_loopback();
     if (!loopback && allowed.is_empty()) || allowed.iter().any(|name| name.eq_ignore_ascii_case("any")) {
         return true;
     }
     let Some(authority) = host.and_then(|host| Authority::try_from(host).ok()) else { return false };
-    // RFC 9110 4.2.4: user information has no business here.
+    // RFC 9110 4.2.4: user information is not allowed here.
     if authority.as_str().contains('@') {
         return false;
     }
     let host = authority.host();
-    // RFC 3986 3.2.3: a port is digits.
+    // RFC 3986 3.2.3: a port consists of digits.
     let port = authority.as_str().strip_prefix(host).and_then(|rest| rest.strip_prefix(':')).unwrap_or("");
     if !port.bytes().all(|byte| byte.is_ascii_digit()) {
         return false;
     }
     let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     if let Ok(address) = bare.parse::<IpAddr>() {
-        // RFC 3986 3.2.2: brackets are what an IPv6 address has, and no other.
+        // RFC 3986 3.2.2: an IPv6 address, and only an IPv6 address, is enclosed in brackets.
         return address.is_ipv6() == host.starts_with('[')
             && (!loopback || address.to_canonical().is_loopback());
     }
-    // One dot at the end is the root, and changes nothing.
+    // A trailing dot denotes the DNS root and does not change the name.
     let name = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
     let is = |allowed: &String| allowed.eq_ignore_ascii_case(&name);
     name == "localhost" || name.ends_with(".localhost") || allowed.iter().any(is)
@@ -52,9 +53,9 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// Whatever is taken on a loopback address is one, or ends in a name that cannot be turned.
+        /// Every host that is accepted on a loopback address is a loopback address or a localhost name.
         #[test]
-        fn nothing_else_is_taken(host in "(localhost|127\\.[0-9.]{1,8}|[a-z.]{0,6}|\\[[0-9a-f:.]{0,12}\\]|[@:. /]|\\PC){0,4}") {
+        fn other_hosts_are_rejected_on_loopback(host in "(localhost|127\\.[0-9.]{1,8}|[a-z.]{0,6}|\\[[0-9a-f:.]{0,12}\\]|[@:. /]|\\PC){0,4}") {
             if host_allowed(Some(host.as_bytes()), [127, 0, 0, 1].into(), &[]) {
                 let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
                 let name = name.map_or(&*host, |(name, _)| name).trim_end_matches('.').to_ascii_lowercase();
@@ -66,12 +67,12 @@ mod tests {
     }
 
     #[test]
-    fn names_that_nobody_can_turn_to_this_machine() {
+    fn names_that_cannot_be_rebound_to_this_machine() {
         let allowed = ["Example.org".to_owned()];
         let ask_of = |host: &str, listening: &str, allowed: &[String]| {
             host_allowed(Some(host.as_bytes()), listening.parse().expect("an address"), allowed)
         };
-        let ask = |host: &str, listening: &str| ask_of(host, listening, &allowed);
+        let ask_webhook = |host: &str, listening: &str| ask_of(host, listening, &allowed);
         for own in [
             "localhost",
             "localhost:8080",
@@ -89,7 +90,7 @@ mod tests {
             "example.org",
             "EXAMPLE.ORG:80",
         ] {
-            assert!(ask(own, "127.0.0.1") && ask(own, "::1"), "{own}");
+            assert!(ask_webhook(own, "127.0.0.1") && ask_webhook(own, "::1"), "{own}");
         }
         for foreign in [
             "",
@@ -118,17 +119,17 @@ mod tests {
             "www.example.org",
             "example.org.evil.example",
         ] {
-            assert!(!ask(foreign, "127.0.0.1") && !ask(foreign, "::1"), "{foreign}");
+            assert!(!ask_webhook(foreign, "127.0.0.1") && !ask_webhook(foreign, "::1"), "{foreign}");
             assert!(ask_of(foreign, "0.0.0.0", &[]) && ask_of(foreign, "192.168.1.2", &[]), "{foreign}");
         }
-        // Elsewhere than on a loopback address names count once some are listed, and addresses are taken.
+        // On other addresses, names are checked once some are listed, and addresses are accepted.
         for (host, taken) in [
             ("192.168.1.2:80", true),
             ("[2001:db8::1]", true),
             ("example.org", true),
             ("evil.example", false),
         ] {
-            assert_eq!(ask(host, "0.0.0.0"), taken, "{host}");
+            assert_eq!(ask_webhook(host, "0.0.0.0"), taken, "{host}");
         }
         let loopback = [127, 0, 0, 1].into();
         assert!(!host_allowed(None, loopback, &[]));

@@ -1,4 +1,4 @@
-//! Who somebody is, as far as is known, and what they may do.
+//! The identity of a client, and its rights.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -7,56 +7,64 @@ use std::time::SystemTime;
 use crate::config::Publishers;
 use crate::pattern::{Pattern, Patterns};
 
-/// Bytes of the name of a user.
+/// Maximum length of a user name, in bytes.
 pub const USER_MAX: usize = 255;
 
-/// Who a connection or a request is of, and what they may do. A pointer: cloning costs nothing.
+/// The identity of a connection or request, and its rights. Cloning copies a pointer.
 #[derive(Clone, Debug)]
-pub struct Identity(Arc<Known>);
+pub struct Identity(Arc<IdentityData>);
 
-/// What is known of somebody.
+/// The contents of an [`Identity`].
 #[derive(Clone, Debug)]
-pub(super) struct Known {
-    pub(super) kind: Kind,
+pub(super) struct IdentityData {
+    pub(super) kind: IdentityKind,
     pub(super) user: Option<Arc<str>>,
     pub(super) key: Option<Arc<str>>,
     pub(super) rights: Rights,
-    /// They may see what is told of the server.
+    /// May see the dashboard, the statistics and the metrics.
     pub(super) operator: bool,
     pub(super) expires: Option<SystemTime>,
-    /// What the webhook will be told again.
-    pub(super) asked: Option<Arc<Asked>>,
+    /// What the webhook is sent about the request.
+    pub(super) context: Option<Arc<RequestContext>>,
 }
 
-impl Known {
-    pub(super) fn new(kind: Kind, rights: Rights) -> Self {
-        Self { kind, user: None, key: None, rights, operator: kind == Kind::Open, expires: None, asked: None }
+impl IdentityData {
+    pub(super) fn new(kind: IdentityKind, rights: Rights) -> Self {
+        Self {
+            kind,
+            user: None,
+            key: None,
+            rights,
+            operator: kind == IdentityKind::Open,
+            expires: None,
+            context: None,
+        }
     }
 }
 
-impl From<Known> for Identity {
-    fn from(known: Known) -> Self {
-        Self(Arc::new(known))
+impl From<IdentityData> for Identity {
+    fn from(data: IdentityData) -> Self {
+        Self(Arc::new(data))
     }
 }
 
-/// By what somebody is known.
+/// How a client was identified.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
-pub enum Kind {
-    /// By nothing: there are no rules.
+pub enum IdentityKind {
+    /// There are no access rules.
     Open,
-    /// By nothing: they have shown nothing.
+    /// The client presented no credential.
     Anonymous,
     /// By a token.
     Token,
-    /// By the key of a program.
+    /// By an API key.
     Key,
     /// By the webhook.
     Webhook,
 }
 
-/// The channels that somebody may hear, and those that they may speak on.
+/// The channels that a client may subscribe to, and those it may publish to.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Rights {
     pub(super) subscribe: Patterns,
@@ -68,9 +76,9 @@ impl Rights {
         Self { subscribe: Patterns::all(), publish: Patterns::all() }
     }
 
-    /// Of one channel only.
+    /// Returns the rights to one channel only.
     pub(super) fn of(channel: &str) -> Self {
-        // What may be a name is a pattern that stands for itself.
+        // A valid channel name is a pattern that matches only itself.
         let channel: Patterns = channel.parse::<Pattern>().into_iter().collect();
         Self { subscribe: channel.clone(), publish: channel }
     }
@@ -80,9 +88,9 @@ impl Rights {
     }
 }
 
-/// What is known of a request.
+/// The parts of a request that the webhook is sent.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(super) struct RequestContext {
     pub(super) path: String,
     pub(super) query: Option<String>,
     pub(super) headers: Vec<(String, String)>,
@@ -90,58 +98,62 @@ pub(super) struct Asked {
 }
 
 impl Identity {
-    pub(super) fn known(&self) -> &Known {
+    pub(super) fn data(&self) -> &IdentityData {
         &self.0
     }
 
-    /// By what they are known.
-    pub fn kind(&self) -> Kind {
+    /// Returns how the client was identified.
+    pub fn kind(&self) -> IdentityKind {
         self.0.kind
     }
 
-    /// Their name: a token's `sub`, or what the webhook says. At most [`USER_MAX`] bytes without control characters.
+    /// Returns the user name: a token's `sub`, or the name that the webhook returned. It has at most
+    /// [`USER_MAX`] bytes and no control characters.
     pub fn user(&self) -> Option<&Arc<str>> {
         self.0.user.as_ref()
     }
 
-    /// What the key of a program is called in the configuration.
+    /// Returns the name of the API key in the configuration.
     pub fn key(&self) -> Option<&str> {
         self.0.key.as_deref()
     }
 
-    /// When it ends: close with [`EXPIRED`](super::EXPIRED) then, unless it was renewed.
+    /// Returns when the identity expires. Close the connection with [`EXPIRED`](super::EXPIRED) at that time,
+    /// unless the identity was renewed.
     pub fn expires(&self) -> Option<SystemTime> {
         self.0.expires
     }
 
-    /// Whether they may hear a channel.
+    /// Returns whether the client may subscribe to a channel.
     pub fn may_subscribe(&self, channel: &str) -> bool {
         self.0.rights.subscribe.matches(channel)
     }
 
-    /// Whether they may speak on a channel, as far as the channel itself lets them ([`is_among`](Self::is_among)).
+    /// Returns whether the client may publish to a channel, provided that the channel accepts it as a
+    /// publisher ([`is_publisher`](Self::is_publisher)).
     pub fn may_publish(&self, channel: &str) -> bool {
         self.0.rights.publish.matches(channel)
     }
 
-    /// Whether they may see the dashboard, the statistics and the metrics: everybody where there are no rules.
+    /// Returns whether the client may see the dashboard, the statistics and the metrics. Without access
+    /// rules, everybody may.
     pub fn is_operator(&self) -> bool {
         self.0.operator
     }
 
-    /// Whether they are among those that a channel lets speak.
-    pub fn is_among(&self, publishers: Publishers) -> bool {
+    /// Returns whether a channel that accepts these publishers accepts this client.
+    pub fn is_publisher(&self, publishers: Publishers) -> bool {
         match publishers {
             Publishers::Anyone => true,
             Publishers::Users => self.0.user.is_some(),
-            Publishers::Tokens => matches!(self.0.kind, Kind::Token | Kind::Key),
+            Publishers::Tokens => matches!(self.0.kind, IdentityKind::Token | IdentityKind::Key),
             Publishers::Nobody => false,
         }
     }
 }
 
-/// Whether a text can be the name of a user.
-pub(super) fn is_user(text: &str) -> bool {
+/// Returns whether a text is a valid user name.
+pub(super) fn is_valid_user(text: &str) -> bool {
     !text.is_empty() && text.len() <= USER_MAX && !text.contains(char::is_control)
 }
 
@@ -150,21 +162,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_may_speak() {
-        let known = |kind, user: Option<&str>| {
-            Identity::from(Known { user: user.map(Into::into), ..Known::new(kind, Rights::all()) })
+    fn publishers_by_kind_of_identity() {
+        let data = |kind, user: Option<&str>| {
+            Identity::from(IdentityData {
+                user: user.map(Into::into),
+                ..IdentityData::new(kind, Rights::all())
+            })
         };
         for (identity, users, tokens) in [
-            (known(Kind::Open, None), false, false),
-            (known(Kind::Anonymous, None), false, false),
-            (known(Kind::Token, None), false, true),
-            (known(Kind::Token, Some("李雷")), true, true),
-            (known(Kind::Key, None), false, true),
-            (known(Kind::Webhook, Some("李雷")), true, false),
+            (data(IdentityKind::Open, None), false, false),
+            (data(IdentityKind::Anonymous, None), false, false),
+            (data(IdentityKind::Token, None), false, true),
+            (data(IdentityKind::Token, Some("李雷")), true, true),
+            (data(IdentityKind::Key, None), false, true),
+            (data(IdentityKind::Webhook, Some("李雷")), true, false),
         ] {
-            assert!(identity.is_among(Publishers::Anyone) && !identity.is_among(Publishers::Nobody));
+            assert!(identity.is_publisher(Publishers::Anyone) && !identity.is_publisher(Publishers::Nobody));
             assert_eq!(
-                (identity.is_among(Publishers::Users), identity.is_among(Publishers::Tokens)),
+                (identity.is_publisher(Publishers::Users), identity.is_publisher(Publishers::Tokens)),
                 (users, tokens),
                 "{identity:?}"
             );
@@ -173,7 +188,9 @@ mod tests {
 
     #[test]
     fn names_of_users_are_bounded() {
-        assert!(is_user(&"a".repeat(USER_MAX)) && !is_user(&"a".repeat(USER_MAX + 1)));
-        assert!(is_user("李雷 🌊") && !is_user("") && !is_user("a\nb") && !is_user("a\0"));
+        assert!(is_valid_user(&"a".repeat(USER_MAX)) && !is_valid_user(&"a".repeat(USER_MAX + 1)));
+        assert!(
+            is_valid_user("李雷 🌊") && !is_valid_user("") && !is_valid_user("a\nb") && !is_valid_user("a\0")
+        );
     }
 }

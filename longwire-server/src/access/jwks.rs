@@ -1,4 +1,5 @@
-//! Keys that are fetched from a URL, kept, and fetched again when they grow old or a token names one that is not there.
+//! Token keys that are fetched from a URL. They are cached, and fetched again when they are too old or a
+//! token refers to an unknown key.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,14 +14,15 @@ use tokio::time::Instant;
 use super::fetch::Http;
 use super::keys::Keys;
 
-/// How long a set of keys may take to come, and how large it may be.
+/// Timeout and maximum size for fetching a key set.
 const TIMEOUT: Duration = Duration::from_secs(5);
 const SET_MAX: usize = 256 * 1024;
 
-/// How soon it is tried again after a failure, while there are no keys at all.
+/// Delay before the next attempt after a failure, while there are no keys.
 const RETRY: Duration = Duration::from_secs(2);
 
-/// Keys that could not be fetched again hold for so long: who signs may be down, but not for ever.
+/// How long old keys stay valid if they cannot be fetched again. An identity provider may be down for a
+/// while, but not forever.
 const STALE_MAX: Duration = Duration::from_secs(24 * 3600);
 
 /// The keys of a URL.
@@ -34,30 +36,30 @@ struct Inner {
     max_age: Duration,
     refresh: Duration,
     state: Mutex<State>,
-    /// One fetches, others wait for it.
+    /// Held by the task that fetches; other tasks wait for it.
     fetching: Arc<tokio::sync::Mutex<()>>,
 }
 
 #[derive(Default)]
 struct State {
     keys: Option<(Arc<Keys>, Instant)>,
-    /// When it was tried last, and what came of it if nothing did.
-    tried: Option<Instant>,
+    /// When the last fetch started or ended, and why it failed.
+    last_attempt: Option<Instant>,
     fetching: bool,
     failure: Option<String>,
 }
 
 impl State {
-    /// The keys, and how old they are, unless that is too old.
+    /// Returns the keys and their age, unless they are too old.
     fn usable(&self, now: Instant) -> Option<(&Arc<Keys>, Duration)> {
         let (keys, at) = self.keys.as_ref()?;
         let age = now.saturating_duration_since(*at);
         (age < STALE_MAX).then_some((keys, age))
     }
 
-    /// Whether it was tried within this time.
+    /// Returns whether the last attempt was within this time.
     fn tried_within(&self, time: Duration, now: Instant) -> bool {
-        self.tried.is_some_and(|tried| now.saturating_duration_since(tried) < time)
+        self.last_attempt.is_some_and(|last_attempt| now.saturating_duration_since(last_attempt) < time)
     }
 }
 
@@ -67,7 +69,7 @@ pub(super) struct Unavailable(pub(super) String);
 
 impl fmt::Display for Unavailable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the keys for tokens cannot be fetched: {}", self.0)
+        write!(f, "cannot fetch the token keys: {}", self.0)
     }
 }
 
@@ -83,25 +85,26 @@ impl Jwks {
         Self(Arc::new(Inner { http, url, default, max_age, refresh, state, fetching }))
     }
 
-    /// The keys that are there, if they are good enough for a token that names this one. Does not wait.
-    pub(super) fn at_hand(&self, id: Option<&str>) -> Option<Arc<Keys>> {
-        self.0.at_hand(id, Instant::now())
+    /// Returns the cached keys if they suffice for a token with this key ID. Does not wait.
+    pub(super) fn cached(&self, id: Option<&str>) -> Option<Arc<Keys>> {
+        self.0.cached(id, Instant::now())
     }
 
-    /// The same, and if need be it waits for them to be fetched. Cancel-safe: what is being fetched is fetched to its end.
+    /// Returns the keys for a token with this key ID, and fetches them if necessary. Cancel-safe: a fetch
+    /// that has started runs to completion.
     pub(super) async fn keys(&self, id: Option<&str>) -> Result<Arc<Keys>, Unavailable> {
-        let one = self.0.fetching.clone().lock_owned().await;
-        if let Some(keys) = self.0.at_hand(id, Instant::now()) {
+        let guard = self.0.fetching.clone().lock_owned().await;
+        if let Some(keys) = self.0.cached(id, Instant::now()) {
             return Ok(keys);
         }
-        // In a task of its own: a client that goes away does not stop it, and so cannot keep others from the keys.
+        // In a separate task, so that a client that disconnects cannot interrupt the fetch for other clients.
         let inner = self.0.clone();
         let fetched = tokio::spawn(async move {
             inner.fetch().await;
-            drop(one);
+            drop(guard);
         });
         if fetched.await.is_err() {
-            return Err(Unavailable("fetching failed".into()));
+            return Err(Unavailable("the fetch was aborted".into()));
         }
         let state = self.0.state();
         match state.usable(Instant::now()) {
@@ -116,13 +119,14 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn at_hand(&self, id: Option<&str>, now: Instant) -> Option<Arc<Keys>> {
+    fn cached(&self, id: Option<&str>, now: Instant) -> Option<Arc<Keys>> {
         let state = self.state();
         let (keys, age) = state.usable(now)?;
-        // Whether they are old or the key is not there: so often it is tried, and not more often.
-        let good = age < self.max_age && keys.know(id);
-        let tried = !state.fetching && state.tried_within(self.refresh, now);
-        (good || tried).then(|| keys.clone())
+        // Keys that are old or lack the ID are still returned if an attempt was made recently: this limits
+        // the request rate.
+        let good = age < self.max_age && keys.can_verify(id);
+        let last_attempt = !state.fetching && state.tried_within(self.refresh, now);
+        (good || last_attempt).then(|| keys.clone())
     }
 
     async fn fetch(&self) {
@@ -132,25 +136,21 @@ impl Inner {
             if state.usable(now).is_none() && state.failure.is_some() && state.tried_within(RETRY, now) {
                 return;
             }
-            (state.fetching, state.tried) = (true, Some(now));
+            (state.fetching, state.last_attempt) = (true, Some(now));
         }
-        let fetched = self.set().await;
+        let fetched = self.fetch_set().await;
         let mut state = self.state();
-        (state.fetching, state.tried) = (false, Some(Instant::now()));
+        (state.fetching, state.last_attempt) = (false, Some(Instant::now()));
         match fetched {
             Ok(keys) => (state.keys, state.failure) = (Some((Arc::new(keys), Instant::now())), None),
             Err(failure) => {
-                tracing::warn!(
-                    host = self.url.host(),
-                    reason = failure,
-                    "the keys for tokens cannot be fetched"
-                );
+                tracing::warn!(host = self.url.host(), reason = failure, "cannot fetch the token keys");
                 state.failure = Some(failure);
             }
         }
     }
 
-    async fn set(&self) -> Result<Keys, String> {
+    async fn fetch_set(&self) -> Result<Keys, String> {
         let request = Request::get(&self.url)
             .header(header::ACCEPT, "application/jwk-set+json, application/json")
             .header(header::USER_AGENT, "longwire")
@@ -158,7 +158,7 @@ impl Inner {
             .map_err(|error| error.to_string())?;
         let answer = self.http.send(request, SET_MAX, TIMEOUT).await.map_err(|error| error.to_string())?;
         if answer.status() != StatusCode::OK {
-            return Err(format!("the answer is {}", answer.status()));
+            return Err(format!("the server responded with {}", answer.status()));
         }
         Keys::jwks(answer.body(), self.default, false)
     }

@@ -1,8 +1,8 @@
-//! Who may do what: one type that says yes or no.
+//! Access control: decides who may connect, subscribe and publish.
 //!
-//! Where there is no rule at all everybody may do everything. Else somebody is known by a token (JWT), by the key of a program,
-//! or by a backend that is asked, and may do what that says; whoever shows nothing may do what the configuration grants.
-//! What is shown and is wrong is refused, and never taken for nothing.
+//! Without access rules, everything is allowed. Otherwise a client is identified by a token (JWT), an API key
+//! or a webhook, and gets the rights that these grant. A client without credentials gets the rights of
+//! `anonymous`. Invalid credentials are always rejected; they are never treated as anonymous.
 
 mod api_key;
 mod credential;
@@ -28,63 +28,64 @@ use longwire::http::{HeaderValue, Request, StatusCode};
 use crate::config;
 use crate::pattern::name_of_path;
 use api_key::ApiKeys;
-use credential::{Credential, Places};
+use credential::{Credential, CredentialSources};
 use fetch::Http;
-use identity::{Known, Rights};
+use identity::{IdentityData, Rights};
 use jwks::Jwks;
 use keys::Keys;
 use token::{Checks, Unverified};
-use webhook::{Question, Verdict, Webhook};
+use webhook::{Decision, Webhook, WebhookRequest};
 
 pub use api_key::generate as generate_key;
 pub use host::host_allowed;
-pub use identity::{Identity, Kind, USER_MAX};
+pub use identity::{Identity, IdentityKind, USER_MAX};
 pub use token::{TOKEN_MAX, TokenError};
 
-/// The close code of a connection whose identity has expired: of the range that RFC 6455 7.4.2 leaves to applications,
-/// after the 401 of HTTP. A client that connects again needs a new token.
+/// The close code of a connection whose identity has expired. It is in the range that RFC 6455 7.4.2 leaves
+/// to applications, and resembles HTTP's 401. A client needs a new token to reconnect.
 pub const EXPIRED: u16 = 4401;
 
-/// When to come again where nobody knows, in seconds.
-const LATER: u16 = 5;
+/// Default Retry-After, in seconds.
+const RETRY_AFTER: u16 = 5;
 
-/// The rules of a server.
+/// The access rules of a server.
 pub struct Access {
-    /// Who everybody is, where there are none.
+    /// The identity of every client if there are no rules.
     open: Option<Identity>,
-    places: Places,
-    tokens: Option<(Source, Checks)>,
+    credential_sources: CredentialSources,
+    tokens: Option<(KeySource, Checks)>,
     keys: ApiKeys,
     webhook: Option<Webhook>,
-    asks_connect: bool,
-    asks_subscribe: bool,
-    asks_publish: bool,
+    webhook_on_connect: bool,
+    webhook_on_subscribe: bool,
+    webhook_on_publish: bool,
     anonymous: Rights,
 }
 
-/// Where the keys for tokens come from.
-enum Source {
+/// Where token keys come from.
+enum KeySource {
     File(Arc<Keys>),
     Url(Jwks),
 }
 
 impl Access {
-    /// Reads the files that the configuration names. The URL of keys is asked when the first token comes, if
-    /// [`fetch_keys`](Self::fetch_keys) was not called before.
+    /// Reads the files that the configuration names. A JWKS URL is fetched when the first token arrives,
+    /// unless [`fetch_keys`](Self::fetch_keys) was called before.
     ///
     /// # Errors
     ///
-    /// In words, if a file cannot be read or holds no key, if a URL is none, or the certificates of the system cannot be found.
+    /// Returns a description if a file cannot be read or contains no key, if a URL is invalid, or if the
+    /// platform's certificates cannot be loaded.
     pub fn new(config: &config::Access) -> Result<Self, String> {
         let urls: Vec<&str> =
             [&config.token.jwks_url, &config.webhook.url].into_iter().flatten().map(String::as_str).collect();
         let http = if urls.is_empty() { None } else { Some(Http::new(&urls, config.ca.as_deref())?) };
-        let uri = |url: &str| url.parse().map_err(|_| format!("{url} is no URL"));
+        let uri = |url: &str| url.parse().map_err(|_| format!("invalid URL: {url}"));
         let source = match (&config.token.jwks_url, &http) {
             (Some(url), Some(http)) => {
                 let (max_age, refresh) =
                     (config.token.jwks_max_age.duration(), config.token.jwks_refresh.duration());
-                Some(Source::Url(Jwks::new(
+                Some(KeySource::Url(Jwks::new(
                     http.clone(),
                     uri(url)?,
                     algorithm(&config.token)?,
@@ -92,22 +93,25 @@ impl Access {
                     refresh,
                 )))
             }
-            _ => keys_at_hand(&config.token)?.map(|keys| Source::File(Arc::new(keys))),
+            _ => configured_keys(&config.token)?.map(|keys| KeySource::File(Arc::new(keys))),
         };
         let webhook = match (&config.webhook.url, http) {
             (Some(url), Some(http)) => Some(Webhook::new(http, uri(url)?, &config.webhook)),
             _ => None,
         };
-        let asked = webhook.is_some();
+        let has_webhook = webhook.is_some();
         Ok(Self {
-            open: (!config.has_rules()).then(|| Known::new(Kind::Open, Rights::all()).into()),
-            places: Places { cookie: config.token.cookie.clone(), query: config.token.query },
+            open: (!config.has_rules()).then(|| IdentityData::new(IdentityKind::Open, Rights::all()).into()),
+            credential_sources: CredentialSources {
+                cookie: config.token.cookie.clone(),
+                query: config.token.query,
+            },
             tokens: source.map(|source| (source, Checks::new(&config.token))),
             keys: ApiKeys::new(&config.key)?,
             webhook,
-            asks_connect: asked && config.webhook.connect,
-            asks_subscribe: asked && config.webhook.subscribe,
-            asks_publish: asked && config.webhook.publish,
+            webhook_on_connect: has_webhook && config.webhook.connect,
+            webhook_on_subscribe: has_webhook && config.webhook.subscribe,
+            webhook_on_publish: has_webhook && config.webhook.publish,
             anonymous: Rights {
                 subscribe: config.anonymous.subscribe.clone(),
                 publish: config.anonymous.publish.clone(),
@@ -115,94 +119,97 @@ impl Access {
         })
     }
 
-    /// Fetches the keys for tokens, if they come from a URL: so no client has to wait for them, and it shows at the start if
-    /// they do not come. Cancel-safe.
+    /// Fetches the token keys if they come from a URL. This avoids a delay for the first client and reveals a
+    /// wrong URL at startup. Cancel-safe.
     ///
     /// # Errors
     ///
-    /// In words, why there are none. They will be fetched when a token comes.
+    /// Returns a description of the failure. The keys are fetched again when a token arrives.
     pub async fn fetch_keys(&self) -> Result<(), String> {
         match &self.tokens {
-            Some((Source::Url(jwks), _)) => {
+            Some((KeySource::Url(jwks), _)) => {
                 jwks.keys(None).await.map(drop).map_err(|error| error.to_string())
             }
             _ => Ok(()),
         }
     }
 
-    /// Who a request is of: the opening handshake of a WebSocket, or any other. `from` is the client's address, whatever
-    /// proxies there are. Waits only where keys have to be fetched or the backend is asked, and for a bounded time. Cancel-safe.
+    /// Identifies the client of a request, such as a WebSocket handshake. `from` is the client's address
+    /// behind all trusted proxies. Waits for a bounded time if keys must be fetched or the webhook decides.
+    /// Cancel-safe.
     ///
     /// # Errors
     ///
-    /// 401 if it has to show something, or what it shows is wrong; 403 if the backend says no; 429 if the backend says so;
-    /// 503 if there are no keys or no answer.
+    /// Returns 401 if credentials are missing or invalid, 403 if the webhook denies, 429 if the webhook
+    /// limits the rate, and 503 if keys or the webhook are unavailable.
     pub async fn connect(
         &self,
         request: &Request<()>,
         from: IpAddr,
         now: SystemTime,
     ) -> Result<Identity, Refusal> {
-        if let Some(everybody) = &self.open {
-            return Ok(everybody.clone());
+        if let Some(identity) = &self.open {
+            return Ok(identity.clone());
         }
-        let mut known = match self.places.find(request) {
+        let mut data = match self.credential_sources.find(request) {
             Some(Credential::Key(key)) => {
-                // A program needs nobody who vouches for it.
+                // The webhook is not consulted for API keys.
                 let found = self.keys.find(key).cloned();
-                return found.ok_or_else(|| unauthorized(Some("the key is not known")));
+                return found.ok_or_else(|| unauthorized(Some("unknown API key")));
             }
             Some(Credential::Token(token)) if self.tokens.is_some() => self.token(token, now).await?,
-            // What is of no use here may be to the backend, which is told.
-            Some(Credential::Token(_)) if !self.asks_connect => {
-                return Err(unauthorized(Some("tokens are not taken here")));
+            // Without token keys, a token may still be meant for the webhook.
+            Some(Credential::Token(_)) if !self.webhook_on_connect => {
+                return Err(unauthorized(Some("this server does not accept tokens")));
             }
-            None if self.anonymous.is_empty() && !self.asks_connect => return Err(unauthorized(None)),
-            _ => Known::new(Kind::Anonymous, self.anonymous.clone()),
+            None if self.anonymous.is_empty() && !self.webhook_on_connect => return Err(unauthorized(None)),
+            _ => IdentityData::new(IdentityKind::Anonymous, self.anonymous.clone()),
         };
         if let Some(webhook) = &self.webhook {
-            known.asked = Some(Arc::new(webhook.asked(request, from)));
-            self.vouched(&mut known, now).await?;
+            data.context = Some(Arc::new(webhook.context(request, from)));
+            self.ask_connect(&mut data, now).await?;
         }
-        Ok(known.into())
+        Ok(data.into())
     }
 
-    /// Lets the backend say who it is, and what they may. What it leaves out stays as it was; where nothing was, it is the
-    /// channel that was asked for, and no other.
-    async fn vouched(&self, known: &mut Known, now: SystemTime) -> Result<(), Refusal> {
-        let (true, Some(webhook), Some(asked)) = (self.asks_connect, &self.webhook, &known.asked) else {
+    /// Asks the webhook about a connection. Its response replaces the user and the rights that it contains.
+    /// If there were no rights before, the default is the requested channel only.
+    async fn ask_connect(&self, data: &mut IdentityData, now: SystemTime) -> Result<(), Refusal> {
+        let (true, Some(webhook), Some(context)) = (self.webhook_on_connect, &self.webhook, &data.context)
+        else {
             return Ok(());
         };
-        let channel = name_of_path(&asked.path).ok();
-        let question = Question::new("connect", asked, known.user.as_deref(), channel.as_deref());
-        let answer = match webhook.ask(question, now).await {
-            Verdict::Yes(answer) => answer,
-            Verdict::No(refusal) => return Err(refusal),
+        let channel = name_of_path(&context.path).ok();
+        let webhook_request =
+            WebhookRequest::new("connect", context, data.user.as_deref(), channel.as_deref());
+        let response = match webhook.ask(webhook_request, now).await {
+            Decision::Allow(response) => response,
+            Decision::Deny(refusal) => return Err(refusal),
         };
-        let mut rights = std::mem::take(&mut known.rights);
-        if rights.is_empty() && known.kind == Kind::Anonymous {
+        let mut rights = std::mem::take(&mut data.rights);
+        if rights.is_empty() && data.kind == IdentityKind::Anonymous {
             rights = channel.as_deref().map(Rights::of).unwrap_or_default();
         }
-        known.rights = Rights {
-            subscribe: answer.subscribe.unwrap_or(rights.subscribe),
-            publish: answer.publish.unwrap_or(rights.publish),
+        data.rights = Rights {
+            subscribe: response.subscribe.unwrap_or(rights.subscribe),
+            publish: response.publish.unwrap_or(rights.publish),
         };
-        if let Some(user) = answer.user {
-            known.user = Some(user.into());
+        if let Some(user) = response.user {
+            data.user = Some(user.into());
         }
-        if known.kind == Kind::Anonymous {
-            known.kind = Kind::Webhook;
+        if data.kind == IdentityKind::Anonymous {
+            data.kind = IdentityKind::Webhook;
         }
-        // None is later than any.
-        known.expires = [known.expires, answer.expires].into_iter().flatten().min();
+        // The earlier expiry counts; `None` means that there is none.
+        data.expires = [data.expires, response.expires].into_iter().flatten().min();
         Ok(())
     }
 
-    /// Takes a new token for somebody who is connected, before their own expires. Cancel-safe.
+    /// Accepts a new token for a connected client, before its identity expires. Cancel-safe.
     ///
     /// # Errors
     ///
-    /// As [`connect`](Self::connect), and 403 if it is a token of somebody else.
+    /// Like [`connect`](Self::connect), and 403 if the token belongs to another user.
     pub async fn renew(
         &self,
         identity: &Identity,
@@ -210,24 +217,24 @@ impl Access {
         now: SystemTime,
     ) -> Result<Identity, Refusal> {
         let mut renewed = self.token(token, now).await?;
-        renewed.asked.clone_from(&identity.known().asked);
-        // Else a token would give back what the backend took from it.
-        self.vouched(&mut renewed, now).await?;
-        if renewed.user == identity.known().user {
+        renewed.context.clone_from(&identity.data().context);
+        // Otherwise a new token would restore rights that the webhook took away.
+        self.ask_connect(&mut renewed, now).await?;
+        if renewed.user == identity.data().user {
             return Ok(renewed.into());
         }
-        Err(Refusal::new(StatusCode::FORBIDDEN, "the token is of another user: connect anew\n"))
+        Err(Refusal::new(StatusCode::FORBIDDEN, "the token belongs to another user; open a new connection\n"))
     }
 
-    async fn token(&self, token: &str, now: SystemTime) -> Result<Known, Refusal> {
+    async fn token(&self, token: &str, now: SystemTime) -> Result<IdentityData, Refusal> {
         let Some((source, checks)) = &self.tokens else {
-            return Err(unauthorized(Some("tokens are not taken here")));
+            return Err(unauthorized(Some("this server does not accept tokens")));
         };
         let wrong = |error: TokenError| unauthorized(Some(error.text()));
         let token = Unverified::parse(token).map_err(wrong)?;
         let keys = match source {
-            Source::File(keys) => keys.clone(),
-            Source::Url(jwks) => match jwks.at_hand(token.key()) {
+            KeySource::File(keys) => keys.clone(),
+            KeySource::Url(jwks) => match jwks.cached(token.key()) {
                 Some(keys) => keys,
                 None => jwks.keys(token.key()).await.map_err(|error| unavailable(format!("{error}\n")))?,
             },
@@ -235,11 +242,12 @@ impl Access {
         checks.verify(&token, &keys, now).map_err(wrong)
     }
 
-    /// Whether a channel may be heard. Asks the backend, where nothing else allows it. Cancel-safe.
+    /// Checks whether a client may subscribe to a channel. Asks the webhook if nothing else allows it.
+    /// Cancel-safe.
     ///
     /// # Errors
     ///
-    /// 403 if not, 429 or 503 as the backend has it.
+    /// Returns 403 if not, or the webhook's 429 or 503.
     pub async fn subscribe(
         &self,
         identity: &Identity,
@@ -249,18 +257,18 @@ impl Access {
         if identity.may_subscribe(channel) {
             return Ok(());
         }
-        let denied = format!("you may not hear {channel}\n");
-        self.ask(self.asks_subscribe, "subscribe", identity, channel, None, now)
+        let denied = format!("not allowed to subscribe to {channel}\n");
+        self.ask(self.webhook_on_subscribe, "subscribe", identity, channel, None, now)
             .await
             .unwrap_or_else(|| Err(forbidden(denied)))
     }
 
-    /// Whether this message may be published on a channel. Asks the backend, where nothing else allows it. What the channel says of
-    /// [publishers](Identity::is_among) holds besides. Cancel-safe.
+    /// Checks whether a client may publish this message. Asks the webhook if nothing else allows it. The
+    /// channel's own restriction ([`is_publisher`](Identity::is_publisher)) applies in addition. Cancel-safe.
     ///
     /// # Errors
     ///
-    /// 403 if not, 429 or 503 as the backend has it.
+    /// Returns 403 if not, or the webhook's 429 or 503.
     pub async fn publish(
         &self,
         identity: &Identity,
@@ -271,40 +279,40 @@ impl Access {
         if identity.may_publish(channel) {
             return Ok(());
         }
-        let denied = format!("you may not speak on {channel}\n");
-        self.ask(self.asks_publish, "publish", identity, channel, Some(message), now)
+        let denied = format!("not allowed to publish to {channel}\n");
+        self.ask(self.webhook_on_publish, "publish", identity, channel, Some(message), now)
             .await
             .unwrap_or_else(|| Err(forbidden(denied)))
     }
 
-    /// Whether [`subscribe`](Self::subscribe), and whether [`publish`](Self::publish), may have to wait: else
-    /// [`Identity::may_subscribe`] and [`Identity::may_publish`] say it all.
-    pub fn asks(&self) -> (bool, bool) {
-        (self.asks_subscribe, self.asks_publish)
+    /// Returns whether [`subscribe`](Self::subscribe) and [`publish`](Self::publish) may consult the webhook.
+    /// If not, [`Identity::may_subscribe`] and [`Identity::may_publish`] decide alone.
+    pub fn webhook_decides(&self) -> (bool, bool) {
+        (self.webhook_on_subscribe, self.webhook_on_publish)
     }
 
-    /// `None` is that there is nobody to ask, or nothing to ask about.
+    /// Returns `None` if there is no webhook for this event, or the channel name is invalid.
     async fn ask(
         &self,
-        asks: bool,
+        webhook_decides: bool,
         event: &'static str,
         identity: &Identity,
         channel: &str,
         message: Option<&[u8]>,
         now: SystemTime,
     ) -> Option<Result<(), Refusal>> {
-        let known = identity.known();
-        let (Some(webhook), Some(asked)) = (&self.webhook, &known.asked) else { return None };
-        if !asks || crate::pattern::check_name(channel).is_err() {
+        let data = identity.data();
+        let (Some(webhook), Some(context)) = (&self.webhook, &data.context) else { return None };
+        if !webhook_decides || crate::pattern::check_name(channel).is_err() {
             return None;
         }
-        let mut question = Question::new(event, asked, known.user.as_deref(), Some(channel));
+        let mut webhook_request = WebhookRequest::new(event, context, data.user.as_deref(), Some(channel));
         if let Some(message) = message {
-            webhook.tell(&mut question, message);
+            webhook.add_message(&mut webhook_request, message);
         }
-        Some(match webhook.ask(question, now).await {
-            Verdict::Yes(_) => Ok(()),
-            Verdict::No(refusal) => Err(refusal),
+        Some(match webhook.ask(webhook_request, now).await {
+            Decision::Allow(_) => Ok(()),
+            Decision::Deny(refusal) => Err(refusal),
         })
     }
 }
@@ -319,11 +327,11 @@ impl fmt::Debug for Access {
     }
 }
 
-/// Bytes of a file of keys.
+/// Maximum size of a key file, in bytes.
 const KEY_FILE_MAX: u64 = 256 * 1024;
 
-/// The keys of a token that the configuration holds, or names the file of.
-fn keys_at_hand(config: &config::Token) -> Result<Option<Keys>, String> {
+/// Returns the token keys from the configuration or the file that it names.
+fn configured_keys(config: &config::Token) -> Result<Option<Keys>, String> {
     let algorithm = algorithm(config)?;
     let checked = |secret: &[u8]| config::check_secret(secret).map(|()| Keys::secret(secret, algorithm));
     if let Some(secret) = &config.secret {
@@ -331,7 +339,7 @@ fn keys_at_hand(config: &config::Token) -> Result<Option<Keys>, String> {
     }
     if let Some(path) = &config.secret_file {
         let text = read(path)?;
-        // Editors end a file with a line break, which nobody means.
+        // Editors add a final line break; it is not part of the secret.
         return checked(text.trim_end_matches(['\r', '\n']).as_bytes())
             .map(Some)
             .map_err(|error| format!("{}: {error}", path.display()));
@@ -354,11 +362,11 @@ fn read(path: &Path) -> Result<String, String> {
 }
 
 fn algorithm(config: &config::Token) -> Result<Option<Algorithm>, String> {
-    let parse = |name: &String| name.parse().map_err(|_| format!("{name} is no algorithm that is known"));
+    let parse = |name: &String| name.parse().map_err(|_| format!("unsupported algorithm: {name}"));
     config.algorithm.as_ref().map(parse).transpose()
 }
 
-/// RFC 6750 3: without a reason where nothing was shown.
+/// RFC 6750 3: the challenge has no error if no credential was presented.
 fn unauthorized(reason: Option<&'static str>) -> Refusal {
     let challenge = match reason {
         Some(reason) => {
@@ -366,7 +374,7 @@ fn unauthorized(reason: Option<&'static str>) -> Refusal {
         }
         None => "Bearer realm=\"longwire\"".into(),
     };
-    let text = reason.unwrap_or("show a token: Authorization: Bearer TOKEN");
+    let text = reason.unwrap_or("credentials required; send a token as `Authorization: Bearer TOKEN`");
     let refusal = Refusal::new(StatusCode::UNAUTHORIZED, format!("{text}\n"));
     match HeaderValue::try_from(challenge) {
         Ok(challenge) => refusal.header(header::WWW_AUTHENTICATE, challenge),
@@ -379,5 +387,5 @@ fn forbidden(text: String) -> Refusal {
 }
 
 fn unavailable(text: String) -> Refusal {
-    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text).header(header::RETRY_AFTER, LATER.into())
+    Refusal::new(StatusCode::SERVICE_UNAVAILABLE, text).header(header::RETRY_AFTER, RETRY_AFTER.into())
 }

@@ -1,4 +1,4 @@
-//! What makes a token (JWT) good: its signature, its times, for whom it is and of whom, and what it claims.
+//! Verification of tokens (JWT): signature, validity period, audience, issuer and claims.
 
 use std::fmt;
 use std::time::{Duration, SystemTime};
@@ -8,63 +8,66 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
-use super::identity::{Kind, Known, Rights, is_user};
+use super::identity::{IdentityData, IdentityKind, Rights, is_valid_user};
 use super::keys::Keys;
 use crate::config;
 use crate::pattern::Patterns;
 
-/// Bytes of a token. A head of HTTP has not much more.
+/// Maximum length of a token, in bytes. It roughly matches the usual limit for HTTP headers.
 pub const TOKEN_MAX: usize = 8 * 1024;
 
-/// Why a token is not good.
+/// Why a token is invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum TokenError {
-    /// More than [`TOKEN_MAX`] bytes.
+    /// It is longer than [`TOKEN_MAX`] bytes.
     TooLong,
-    /// Not three parts in base64url with JSON in two of them (RFC 7515 7.1), or a member is of the wrong type.
+    /// It is not three base64url parts with JSON in the first two (RFC 7515 7.1), or a claim has the wrong
+    /// type.
     Malformed,
-    /// Its header demands what is not known (RFC 7515 4.1.11).
+    /// Its header requires an unknown extension (RFC 7515 4.1.11).
     Critical,
-    /// No key is of its name (`kid`).
+    /// There is no key with its ID (`kid`).
     UnknownKey,
-    /// Its key is for another algorithm; `none` is nobody's.
+    /// Its algorithm does not match its key; `none` never does.
     Algorithm,
-    /// The signature is wrong.
+    /// The signature is invalid.
     Signature,
     /// It has expired (RFC 7519 4.1.4).
     Expired,
-    /// It does not say when it expires, and has to.
+    /// It has no expiry time, but one is required.
     NoExpiry,
-    /// It is not good yet (RFC 7519 4.1.5).
+    /// It is not valid yet (RFC 7519 4.1.5).
     NotYet,
-    /// It is not for this server (RFC 7519 4.1.3).
+    /// Its audience is another service (RFC 7519 4.1.3).
     Audience,
-    /// It is of somebody else (RFC 7519 4.1.1).
+    /// Its issuer is not accepted (RFC 7519 4.1.1).
     Issuer,
-    /// `sub` is no name of a user: empty, longer than 255 bytes, or with control characters.
+    /// `sub` is not a valid user name: it is empty, longer than 255 bytes, or has control characters.
     User,
-    /// The patterns in `longwire` are none.
+    /// The claim `longwire` contains an invalid pattern.
     Rights,
 }
 
 impl TokenError {
-    /// In ASCII and without quotes, as RFC 6750 3 wants it.
+    /// Returns the reason in ASCII without quotes, as RFC 6750 3 requires.
     pub const fn text(self) -> &'static str {
         match self {
             Self::TooLong => "the token is longer than 8 KiB",
-            Self::Malformed => "this is no token (RFC 7519 7.2)",
-            Self::Critical => "the token demands an extension that is not known (RFC 7515 4.1.11)",
-            Self::UnknownKey => "the key of the token (kid) is not known",
-            Self::Algorithm => "the algorithm of the token is not that of its key",
-            Self::Signature => "the signature of the token is wrong",
+            Self::Malformed => "malformed token (RFC 7519 7.2)",
+            Self::Critical => "the token requires an unsupported extension (RFC 7515 4.1.11)",
+            Self::UnknownKey => "unknown token key (kid)",
+            Self::Algorithm => "the algorithm of the token does not match its key",
+            Self::Signature => "the signature of the token is invalid",
             Self::Expired => "the token has expired (exp)",
-            Self::NoExpiry => "the token does not say when it expires (exp)",
-            Self::NotYet => "the token is not good yet (nbf)",
-            Self::Audience => "the token is for somebody else (aud)",
-            Self::Issuer => "the token is of somebody else (iss)",
-            Self::User => "the token names no user (sub) of 1 to 255 bytes",
-            Self::Rights => "the token holds what is no pattern (longwire)",
+            Self::NoExpiry => "the token has no expiry time (exp)",
+            Self::NotYet => "the token is not valid yet (nbf)",
+            Self::Audience => "the token is for another audience (aud)",
+            Self::Issuer => "the token has an unaccepted issuer (iss)",
+            Self::User => {
+                "the user name in the token (sub) must have 1 to 255 bytes and no control characters"
+            }
+            Self::Rights => "the token has an invalid pattern (longwire)",
         }
     }
 }
@@ -77,7 +80,7 @@ impl fmt::Display for TokenError {
 
 impl std::error::Error for TokenError {}
 
-/// A token of which nothing is known to be true.
+/// A parsed token whose signature has not been verified.
 pub(super) struct Unverified<'a> {
     header: Header,
     claims: &'a str,
@@ -85,7 +88,7 @@ pub(super) struct Unverified<'a> {
     signature: &'a str,
 }
 
-/// RFC 7515 4.1; what is not named here is not used.
+/// RFC 7515 4.1; other parameters are ignored.
 #[derive(Deserialize)]
 struct Header {
     alg: String,
@@ -108,7 +111,7 @@ impl<'a> Unverified<'a> {
         Ok(Self { header, claims, message, signature })
     }
 
-    /// The name of its key.
+    /// Returns the key ID.
     pub(super) fn key(&self) -> Option<&str> {
         self.header.kid.as_deref()
     }
@@ -116,31 +119,31 @@ impl<'a> Unverified<'a> {
 
 fn decode<T: for<'de> Deserialize<'de>>(part: &str) -> Result<T, TokenError> {
     let json = URL_SAFE_NO_PAD.decode(part).map_err(|_| TokenError::Malformed)?;
-    object(&json).map_err(|_| TokenError::Malformed)
+    parse_object(&json).map_err(|_| TokenError::Malformed)
 }
 
-/// Reads an object: serde would take a list for one as well, in the order of its members.
-pub(super) fn object<T: for<'de> Deserialize<'de>>(json: &[u8]) -> serde_json::Result<T> {
+/// Parses a JSON object. serde would also accept an array with the fields in order.
+pub(super) fn parse_object<T: for<'de> Deserialize<'de>>(json: &[u8]) -> serde_json::Result<T> {
     match json.trim_ascii_start().first() {
         Some(b'{') => serde_json::from_slice(json),
-        _ => Err(serde::de::Error::custom("this is no object")),
+        _ => Err(serde::de::Error::custom("expected a JSON object")),
     }
 }
 
-/// RFC 7519 4.1, and ours.
+/// RFC 7519 4.1, and the claim `longwire`.
 #[derive(Deserialize)]
 struct Claims {
     sub: Option<String>,
-    #[serde(default, deserialize_with = "date")]
+    #[serde(default, deserialize_with = "deserialize_date")]
     exp: Option<SystemTime>,
-    #[serde(default, deserialize_with = "date")]
+    #[serde(default, deserialize_with = "deserialize_date")]
     nbf: Option<SystemTime>,
     iss: Option<String>,
     aud: Option<Audience>,
     longwire: Option<Value>,
 }
 
-/// One, or several.
+/// One audience, or several.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Audience {
@@ -148,27 +151,29 @@ enum Audience {
     Several(Vec<String>),
 }
 
-/// What is missing is nothing.
+/// Rights that are missing are not granted.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-struct Granted {
+struct Grants {
     subscribe: Patterns,
     publish: Patterns,
     operator: bool,
 }
 
-/// Seconds since 1970, perhaps with a fraction (RFC 7519 2).
-pub(super) fn date<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<SystemTime>, D::Error> {
+/// Parses seconds since 1970, possibly with a fraction (RFC 7519 2).
+pub(super) fn deserialize_date<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<SystemTime>, D::Error> {
     let Some(seconds) = Option::<f64>::deserialize(deserializer)? else { return Ok(None) };
-    let since = Duration::try_from_secs_f64(seconds).ok().filter(|&since| since <= LAST);
+    let since = Duration::try_from_secs_f64(seconds).ok().filter(|&since| since <= MAX_DATE);
     let time = since.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since));
-    time.map(Some).ok_or_else(|| serde::de::Error::custom("this is no date"))
+    time.map(Some).ok_or_else(|| serde::de::Error::custom("invalid date"))
 }
 
-/// The end of the year 9999: beyond that clocks differ in what they can say.
-const LAST: Duration = Duration::from_secs(253_402_300_799);
+/// The end of the year 9999. Later times cannot be represented on every platform.
+const MAX_DATE: Duration = Duration::from_secs(253_402_300_799);
 
-/// What is asked of a token beside its signature.
+/// The checks of a token besides its signature.
 pub(super) struct Checks {
     audience: Vec<String>,
     issuer: Vec<String>,
@@ -186,13 +191,13 @@ impl Checks {
         }
     }
 
-    /// Who the token is of, if it is good. Nothing it claims is looked at before its signature.
+    /// Verifies a token and returns its identity. No claim is read before the signature is verified.
     pub(super) fn verify(
         &self,
         token: &Unverified<'_>,
         keys: &Keys,
         now: SystemTime,
-    ) -> Result<Known, TokenError> {
+    ) -> Result<IdentityData, TokenError> {
         keys.verify(token.key(), &token.header.alg, token.message.as_bytes(), token.signature)?;
         let claims: Claims = decode(token.claims)?;
         let expires = match claims.exp {
@@ -209,29 +214,34 @@ impl Checks {
         if !self.issuer.is_empty() && !claims.iss.is_some_and(|iss| self.issuer.contains(&iss)) {
             return Err(TokenError::Issuer);
         }
-        // Only where it is known who is meant: elsewhere the audience cannot be judged.
-        let is_meant = |aud: &String| self.audience.contains(aud);
-        let meant = match &claims.aud {
+        // The audience is only checked if one is configured.
+        let is_accepted = |aud: &String| self.audience.contains(aud);
+        let accepted = match &claims.aud {
             _ if self.audience.is_empty() => true,
-            Some(Audience::One(aud)) => is_meant(aud),
-            Some(Audience::Several(list)) => list.iter().any(is_meant),
+            Some(Audience::One(aud)) => is_accepted(aud),
+            Some(Audience::Several(list)) => list.iter().any(is_accepted),
             None => false,
         };
-        if !meant {
+        if !accepted {
             return Err(TokenError::Audience);
         }
-        if claims.sub.as_deref().is_some_and(|sub| !is_user(sub)) {
+        if claims.sub.as_deref().is_some_and(|sub| !is_valid_user(sub)) {
             return Err(TokenError::User);
         }
-        let granted = match claims.longwire {
-            Some(granted @ Value::Object(_)) => {
-                serde_json::from_value(granted).map_err(|_| TokenError::Rights)?
+        let grants = match claims.longwire {
+            Some(grants @ Value::Object(_)) => {
+                serde_json::from_value(grants).map_err(|_| TokenError::Rights)?
             }
             Some(_) => return Err(TokenError::Rights),
-            None => Granted::default(),
+            None => Grants::default(),
         };
-        let rights = Rights { subscribe: granted.subscribe, publish: granted.publish };
+        let rights = Rights { subscribe: grants.subscribe, publish: grants.publish };
         let user = claims.sub.map(Into::into);
-        Ok(Known { user, expires, operator: granted.operator, ..Known::new(Kind::Token, rights) })
+        Ok(IdentityData {
+            user,
+            expires,
+            operator: grants.operator,
+            ..IdentityData::new(IdentityKind::Token, rights)
+        })
     }
 }

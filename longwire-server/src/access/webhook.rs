@@ -1,4 +1,4 @@
-//! The backend that is asked by HTTP: about connections, subscriptions and messages.
+//! The webhook: asks an HTTP backend about connections, subscriptions and messages.
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::IpAddr;
@@ -18,46 +18,46 @@ use sha2::{Digest, Sha256};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use super::api_key::hexadecimal;
+use super::api_key::to_hex;
 use super::fetch::Http;
-use super::identity::{Asked, is_user};
-use super::token::{date, object};
+use super::identity::{RequestContext, is_valid_user};
+use super::token::{deserialize_date, parse_object};
 use crate::config::{self, WhenDown};
 use crate::pattern::Patterns;
 
-/// Bytes of an answer.
-const ANSWER_MAX: usize = 64 * 1024;
+/// Maximum size of a response, in bytes.
+const RESPONSE_MAX: usize = 64 * 1024;
 
-/// Answers that are remembered.
+/// Maximum number of cached responses.
 const CACHE_MAX: usize = 10_000;
 
-/// That it gives no answer is told of at most this often.
-const REPORT: Duration = Duration::from_secs(10);
+/// Minimum interval between warnings about an unavailable webhook.
+const REPORT_INTERVAL: Duration = Duration::from_secs(10);
 
-/// The signature of the body, where there is a secret.
+/// The header with the signature of the body, if a secret is configured.
 const SIGNATURE: &str = "x-longwire-signature";
 
-/// Asks the backend.
+/// Sends requests to the webhook.
 pub(super) struct Webhook {
     http: Http,
     url: Uri,
     headers: Vec<String>,
-    tells_body: bool,
+    sends_body: bool,
     timeout: Duration,
-    open: Semaphore,
+    slots: Semaphore,
     when_down: WhenDown,
     cache: Duration,
     secret: Option<config::Secret>,
-    answers: Mutex<HashMap<[u8; 32], (Instant, Verdict)>>,
-    /// When it was told of.
-    reported: Mutex<Option<Instant>>,
+    cached_responses: Mutex<HashMap<[u8; 32], (Instant, Decision)>>,
+    /// When the last warning was logged.
+    last_report: Mutex<Option<Instant>>,
 }
 
-/// What the backend is asked.
+/// The body of a webhook request.
 #[derive(Clone, Serialize)]
-pub(super) struct Question<'a> {
+pub(super) struct WebhookRequest<'a> {
     event: &'static str,
-    /// Seconds since 1970, so that nobody can ask the same again later: it is signed with the rest.
+    /// Seconds since 1970. It is part of the signed body, so a request cannot be replayed later.
     #[serde(skip_serializing_if = "Option::is_none")]
     time: Option<u64>,
     path: &'a str,
@@ -70,26 +70,26 @@ pub(super) struct Question<'a> {
     size: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<&'a str>,
-    /// What is not text.
+    /// For a message that is not text.
     #[serde(skip_serializing_if = "Option::is_none")]
     body_base64: Option<String>,
 }
 
-impl<'a> Question<'a> {
+impl<'a> WebhookRequest<'a> {
     pub(super) fn new(
         event: &'static str,
-        asked: &'a Asked,
+        context: &'a RequestContext,
         user: Option<&'a str>,
         channel: Option<&'a str>,
     ) -> Self {
         Self {
             event,
             time: None,
-            path: &asked.path,
-            query: asked.query.as_deref(),
-            headers: asked.headers.iter().map(|(name, value)| (&**name, &**value)).collect(),
+            path: &context.path,
+            query: context.query.as_deref(),
+            headers: context.headers.iter().map(|(name, value)| (&**name, &**value)).collect(),
             user,
-            address: asked.address,
+            address: context.address,
             channel,
             size: None,
             body: None,
@@ -98,32 +98,32 @@ impl<'a> Question<'a> {
     }
 }
 
-/// What the backend says.
+/// The body of a webhook response.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(default)]
-pub(super) struct Answer {
+pub(super) struct WebhookResponse {
     allow: bool,
     pub(super) user: Option<String>,
     pub(super) subscribe: Option<Patterns>,
     pub(super) publish: Option<Patterns>,
-    #[serde(deserialize_with = "date")]
+    #[serde(deserialize_with = "deserialize_date")]
     pub(super) expires: Option<SystemTime>,
 }
 
-/// What comes of a question.
+/// The decision about a request.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Verdict {
-    Yes(Answer),
-    No(Refusal),
+pub(super) enum Decision {
+    Allow(WebhookResponse),
+    Deny(Refusal),
 }
 
-/// What became of asking.
+/// The result of a webhook request.
 enum Outcome {
-    Said(Verdict),
-    /// For now, and for no other question.
-    Later(Refusal),
-    /// No answer, or none that is understood: why.
-    Down(String),
+    Decided(Decision),
+    /// The webhook limits the rate. This result is not cached.
+    Throttled(Refusal),
+    /// There is no valid response, for this reason.
+    Failed(String),
 }
 
 impl Webhook {
@@ -132,22 +132,24 @@ impl Webhook {
             http,
             url,
             headers: config.headers.iter().map(|name| name.to_ascii_lowercase()).collect(),
-            tells_body: config.body,
+            sends_body: config.body,
             timeout: config.timeout.duration(),
-            open: Semaphore::new(config.concurrency.into()),
+            slots: Semaphore::new(config.concurrency.into()),
             when_down: config.when_down,
             cache: config.cache.duration(),
             secret: config.secret.clone(),
-            answers: Mutex::default(),
-            reported: Mutex::default(),
+            cached_responses: Mutex::default(),
+            last_report: Mutex::default(),
         }
     }
 
-    /// What it will be told of a request.
-    pub(super) fn asked(&self, request: &Request<()>, address: IpAddr) -> Asked {
-        let headers =
-            self.headers.iter().filter_map(|name| Some((name.clone(), joined(request.headers(), name)?)));
-        Asked {
+    /// Collects the parts of a request that the webhook is sent.
+    pub(super) fn context(&self, request: &Request<()>, address: IpAddr) -> RequestContext {
+        let headers = self
+            .headers
+            .iter()
+            .filter_map(|name| Some((name.clone(), joined_values(request.headers(), name)?)));
+        RequestContext {
             path: request.uri().path().to_owned(),
             query: request.uri().query().map(str::to_owned),
             headers: headers.collect(),
@@ -155,58 +157,65 @@ impl Webhook {
         }
     }
 
-    /// Adds what a message says, if it is told.
-    pub(super) fn tell<'a>(&self, question: &mut Question<'a>, message: &'a [u8]) {
-        question.size = Some(message.len());
-        if self.tells_body {
+    /// Adds the size of a message, and its content if configured.
+    pub(super) fn add_message<'a>(&self, webhook_request: &mut WebhookRequest<'a>, message: &'a [u8]) {
+        webhook_request.size = Some(message.len());
+        if self.sends_body {
             match std::str::from_utf8(message) {
-                Ok(text) => question.body = Some(text),
-                Err(_) => question.body_base64 = Some(STANDARD.encode(message)),
+                Ok(text) => webhook_request.body = Some(text),
+                Err(_) => webhook_request.body_base64 = Some(STANDARD.encode(message)),
             }
         }
     }
 
-    /// Asks, or remembers what was answered. Cancel-safe: a question that is given up is not remembered.
-    pub(super) async fn ask(&self, question: Question<'_>, now: SystemTime) -> Verdict {
-        let key = self.key(&question);
-        if let Some(verdict) = key.and_then(|key| self.remembered(&key)) {
-            return still_good(verdict, now);
+    /// Asks the webhook, or returns the cached decision. Cancel-safe: a cancelled request is not cached.
+    pub(super) async fn ask(&self, webhook_request: WebhookRequest<'_>, now: SystemTime) -> Decision {
+        let key = self.key(&webhook_request);
+        if let Some(decision) = key.and_then(|key| self.cached(&key)) {
+            return check_expiry(decision, now);
         }
         let deadline = Instant::now() + self.timeout;
-        // Half of the time at most is spent on waiting for a turn, so that who has one may hope for an answer.
-        let Ok(Ok(_turn)) = tokio::time::timeout(self.timeout / 2, self.open.acquire()).await else {
-            // A flood of questions is no reason to let anybody in.
-            return Verdict::No(busy("too many questions are open"));
+        // Waits for a free slot for at most half of the timeout, so that there is time left for the response.
+        let Ok(Ok(_slot)) = tokio::time::timeout(self.timeout / 2, self.slots.acquire()).await else {
+            // A flood of requests must not grant access, even with `when_down = "allow"`.
+            return Decision::Deny(unavailable("too many webhook requests are waiting; try again later"));
         };
         let left = deadline.saturating_duration_since(Instant::now());
-        match self.exchange(question, left, now).await {
-            Outcome::Said(verdict) => {
+        match self.exchange(webhook_request, left, now).await {
+            Outcome::Decided(decision) => {
                 if let Some(key) = key {
-                    self.remember(key, &verdict);
+                    self.store_in_cache(key, &decision);
                 }
-                still_good(verdict, now)
+                check_expiry(decision, now)
             }
-            Outcome::Later(refusal) => Verdict::No(refusal),
-            Outcome::Down(reason) => match self.report(&reason) {
-                WhenDown::Allow => Verdict::Yes(Answer { allow: true, ..Answer::default() }),
-                WhenDown::Deny => Verdict::No(busy("the backend that decides does not answer")),
+            Outcome::Throttled(refusal) => Decision::Deny(refusal),
+            Outcome::Failed(reason) => match self.apply_failure_policy(&reason) {
+                WhenDown::Allow => {
+                    Decision::Allow(WebhookResponse { allow: true, ..WebhookResponse::default() })
+                }
+                WhenDown::Deny => Decision::Deny(unavailable("the webhook is unavailable; try again later")),
             },
         }
     }
 
-    async fn exchange(&self, mut question: Question<'_>, timeout: Duration, now: SystemTime) -> Outcome {
-        question.time = Some(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs());
-        let Some(request) = self.request(&question) else {
-            return Outcome::Down("the question cannot be written".into());
+    async fn exchange(
+        &self,
+        mut webhook_request: WebhookRequest<'_>,
+        timeout: Duration,
+        now: SystemTime,
+    ) -> Outcome {
+        webhook_request.time = Some(now.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default().as_secs());
+        let Some(request) = self.request(&webhook_request) else {
+            return Outcome::Failed("cannot serialise the webhook request".into());
         };
-        match self.http.send(request, ANSWER_MAX, timeout).await {
-            Ok(answer) => judge(&answer),
-            Err(error) => Outcome::Down(error.to_string()),
+        match self.http.send(request, RESPONSE_MAX, timeout).await {
+            Ok(response) => interpret(&response),
+            Err(error) => Outcome::Failed(error.to_string()),
         }
     }
 
-    fn request(&self, question: &Question<'_>) -> Option<Request<Full<Bytes>>> {
-        let body = serde_json::to_vec(question).ok()?;
+    fn request(&self, webhook_request: &WebhookRequest<'_>) -> Option<Request<Full<Bytes>>> {
+        let body = serde_json::to_vec(webhook_request).ok()?;
         let mut request = Request::post(&self.url)
             .header(header::CONTENT_TYPE, "application/json")
             .header(header::USER_AGENT, "longwire");
@@ -217,90 +226,100 @@ impl Webhook {
         request.body(Full::new(body.into())).ok()
     }
 
-    /// Tells the operator that there was no answer, and says what holds then.
-    fn report(&self, reason: &str) -> WhenDown {
-        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
-        if reported.is_none_or(|last| last.elapsed() >= REPORT) {
-            *reported = Some(Instant::now());
-            tracing::warn!(host = self.url.host(), reason, policy = ?self.when_down, "the webhook gives no answer");
+    /// Logs that the webhook is unavailable, and returns the configured policy.
+    fn apply_failure_policy(&self, reason: &str) -> WhenDown {
+        let mut last_report = self.last_report.lock().unwrap_or_else(PoisonError::into_inner);
+        if last_report.is_none_or(|last| last.elapsed() >= REPORT_INTERVAL) {
+            *last_report = Some(Instant::now());
+            tracing::warn!(host = self.url.host(), reason, policy = ?self.when_down, "the webhook is unavailable");
         }
         self.when_down
     }
 
-    /// What an answer is remembered by: the question without its time and the size of a message. With a body in it nothing is
-    /// remembered, for hardly anything is said twice.
-    fn key(&self, question: &Question<'_>) -> Option<[u8; 32]> {
-        if self.cache.is_zero() || (question.size.is_some() && self.tells_body) {
+    /// Returns the cache key: the request without its time and message size. Requests with a message body are
+    /// not cached, because they rarely repeat.
+    fn key(&self, webhook_request: &WebhookRequest<'_>) -> Option<[u8; 32]> {
+        if self.cache.is_zero() || (webhook_request.size.is_some() && self.sends_body) {
             return None;
         }
-        let question = Question { size: None, ..question.clone() };
-        Some(Sha256::digest(serde_json::to_vec(&question).ok()?).into())
+        let webhook_request = WebhookRequest { size: None, ..webhook_request.clone() };
+        Some(Sha256::digest(serde_json::to_vec(&webhook_request).ok()?).into())
     }
 
-    fn remembered(&self, key: &[u8; 32]) -> Option<Verdict> {
-        let answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        let (until, verdict) = answers.get(key)?;
-        (Instant::now() < *until).then(|| verdict.clone())
+    fn cached(&self, key: &[u8; 32]) -> Option<Decision> {
+        let cached_responses = self.cached_responses.lock().unwrap_or_else(PoisonError::into_inner);
+        let (until, decision) = cached_responses.get(key)?;
+        (Instant::now() < *until).then(|| decision.clone())
     }
 
-    fn remember(&self, key: [u8; 32], verdict: &Verdict) {
-        let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
+    fn store_in_cache(&self, key: [u8; 32], decision: &Decision) {
+        let mut cached_responses = self.cached_responses.lock().unwrap_or_else(PoisonError::into_inner);
         let now = Instant::now();
-        if answers.len() >= CACHE_MAX {
-            answers.retain(|_, (until, _)| now < *until);
+        if cached_responses.len() >= CACHE_MAX {
+            cached_responses.retain(|_, (until, _)| now < *until);
         }
-        if answers.len() < CACHE_MAX {
-            answers.insert(key, (now + self.cache, verdict.clone()));
+        if cached_responses.len() < CACHE_MAX {
+            cached_responses.insert(key, (now + self.cache, decision.clone()));
         }
     }
 }
 
-/// What was allowed until a time is not allowed after it, remembered or not.
-fn still_good(verdict: Verdict, now: SystemTime) -> Verdict {
-    match &verdict {
-        Verdict::Yes(answer) if answer.expires.is_some_and(|expires| now >= expires) => {
-            Verdict::No(Refusal::new(StatusCode::FORBIDDEN, "what the backend allowed has expired\n"))
+/// Denies a decision whose validity has expired.
+fn check_expiry(decision: Decision, now: SystemTime) -> Decision {
+    match &decision {
+        Decision::Allow(response) if response.expires.is_some_and(|expires| now >= expires) => {
+            Decision::Deny(Refusal::new(
+                StatusCode::FORBIDDEN,
+                "the access granted by the webhook has expired\n",
+            ))
         }
-        _ => verdict,
+        _ => decision,
     }
 }
 
-fn judge(response: &Response<Bytes>) -> Outcome {
-    let no = |status, text| Refusal::new(status, text);
-    let refused = || Outcome::Said(Verdict::No(no(StatusCode::FORBIDDEN, "the backend does not allow it\n")));
+fn interpret(response: &Response<Bytes>) -> Outcome {
+    let refusal = |status, text| Refusal::new(status, text);
+    let denied =
+        || Outcome::Decided(Decision::Deny(refusal(StatusCode::FORBIDDEN, "the webhook denied access\n")));
     match response.status() {
-        StatusCode::OK => match object::<Answer>(response.body()) {
-            Ok(answer) if answer.user.as_deref().is_some_and(|user| !is_user(user)) => {
-                Outcome::Down("the user that it names is empty, too long or has control characters".into())
+        StatusCode::OK => match parse_object::<WebhookResponse>(response.body()) {
+            Ok(response) if response.user.as_deref().is_some_and(|user| !is_valid_user(user)) => {
+                Outcome::Failed(
+                    "its response names an invalid user: empty, too long, or with control characters".into(),
+                )
             }
-            Ok(answer) if answer.allow => Outcome::Said(Verdict::Yes(answer)),
-            Ok(_) => refused(),
-            Err(error) => Outcome::Down(format!("its answer is not understood: {error}")),
+            Ok(response) if response.allow => Outcome::Decided(Decision::Allow(response)),
+            Ok(_) => denied(),
+            Err(error) => Outcome::Failed(format!("its response is invalid: {error}")),
         },
-        StatusCode::FORBIDDEN => refused(),
-        StatusCode::UNAUTHORIZED => Outcome::Said(Verdict::No(super::unauthorized(None))),
+        StatusCode::FORBIDDEN => denied(),
+        StatusCode::UNAUTHORIZED => Outcome::Decided(Decision::Deny(super::unauthorized(None))),
         StatusCode::TOO_MANY_REQUESTS => {
-            let refusal = no(StatusCode::TOO_MANY_REQUESTS, "the backend says: too often\n");
+            let refusal =
+                refusal(StatusCode::TOO_MANY_REQUESTS, "the webhook limits the rate; try again later\n");
             let wait = response.headers().get(header::RETRY_AFTER).cloned();
-            Outcome::Later(refusal.header(header::RETRY_AFTER, wait.unwrap_or(HeaderValue::from_static("1"))))
+            Outcome::Throttled(
+                refusal.header(header::RETRY_AFTER, wait.unwrap_or(HeaderValue::from_static("1"))),
+            )
         }
-        status => Outcome::Down(format!("its answer is {status}")),
+        status => Outcome::Failed(format!("it responded with {status}")),
     }
 }
 
-fn busy(text: &'static str) -> Refusal {
+fn unavailable(text: &'static str) -> Refusal {
     super::unavailable(format!("{text}\n"))
 }
 
-/// In hexadecimal; keys of any length make an HMAC (RFC 2104 2).
+/// Returns the signature in hexadecimal. HMAC accepts keys of any length (RFC 2104 2).
 fn signature(secret: &[u8], body: &[u8]) -> Option<String> {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret).ok()?;
     mac.update(body);
-    Some(hexadecimal(&mac.finalize().into_bytes()))
+    Some(to_hex(&mac.finalize().into_bytes()))
 }
 
-/// Several lines of one header are a list (RFC 9110 5.3), but for cookies, which are separated otherwise (RFC 9113 8.2.3).
-fn joined(headers: &HeaderMap, name: &str) -> Option<String> {
+/// Joins several headers of one name into a list (RFC 9110 5.3). Cookies use another separator (RFC 9113
+/// 8.2.3).
+fn joined_values(headers: &HeaderMap, name: &str) -> Option<String> {
     let lines: Vec<_> = headers.get_all(name).iter().filter_map(|line| line.to_str().ok()).collect();
     (!lines.is_empty()).then(|| lines.join(if name == "cookie" { "; " } else { ", " }))
 }
@@ -313,10 +332,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_answer_makes_it_panic(status in 100_u16..1000, body in "\\{(\"(allow|user|subscribe|expires)\":(true|-?[0-9.e]{1,6}|\"\\PC{0,6}\"|\\[\"[a*.>]{0,4}\"\\]|null),?){0,4}\\}|\\PC{0,30}") {
+        fn no_response_causes_a_panic(status in 100_u16..1000, body in "\\{(\"(allow|user|subscribe|expires)\":(true|-?[0-9.e]{1,6}|\"\\PC{0,6}\"|\\[\"[a*.>]{0,4}\"\\]|null),?){0,4}\\}|\\PC{0,30}") {
             let response = Response::builder().status(status).body(body.into()).expect("a response");
-            if let Outcome::Said(Verdict::Yes(answer)) = judge(&response) {
-                prop_assert!(status == 200 && answer.allow);
+            if let Outcome::Decided(Decision::Allow(response)) = interpret(&response) {
+                prop_assert!(status == 200 && response.allow);
             }
         }
     }
@@ -331,31 +350,31 @@ mod tests {
     }
 
     #[test]
-    fn what_is_remembered_is_bounded() {
-        let config = config::Webhook { cache: config::Age::seconds(3600), ..config::Webhook::default() };
+    fn the_cache_is_bounded() {
+        let config = config::Webhook { cache: config::TimeSpan::seconds(3600), ..config::Webhook::default() };
         let http = Http::new(&["http://127.0.0.1/"], None).expect("no files are needed");
         let webhook = Webhook::new(http, Uri::from_static("http://127.0.0.1/"), &config);
         let key = |index: usize| Sha256::digest(index.to_be_bytes()).into();
-        let verdict = Verdict::Yes(Answer { allow: true, ..Answer::default() });
+        let decision = Decision::Allow(WebhookResponse { allow: true, ..WebhookResponse::default() });
         for index in 0..=CACHE_MAX {
-            webhook.remember(key(index), &verdict);
+            webhook.store_in_cache(key(index), &decision);
         }
-        assert_eq!(webhook.remembered(&key(CACHE_MAX - 1)), Some(verdict));
-        assert_eq!(webhook.remembered(&key(CACHE_MAX)), None);
+        assert_eq!(webhook.cached(&key(CACHE_MAX - 1)), Some(decision));
+        assert_eq!(webhook.cached(&key(CACHE_MAX)), None);
     }
 
     #[test]
-    fn what_answers_mean() {
+    fn responses_are_interpreted() {
         let judged = |status: u16, body: &str| {
-            judge(&Response::builder().status(status).body(body.to_owned().into()).expect("a response"))
+            interpret(&Response::builder().status(status).body(body.to_owned().into()).expect("a response"))
         };
-        let yes = |body| matches!(judged(200, body), Outcome::Said(Verdict::Yes(_)));
+        let yes = |body| matches!(judged(200, body), Outcome::Decided(Decision::Allow(_)));
         assert!(yes(r#"{"allow": true}"#));
         assert!(yes(
             r#"{"allow": true, "user": "李雷", "subscribe": ["a.*"], "expires": 4102444800, "more": 1}"#
         ));
         for body in [r#"{"allow": false}"#, "{}"] {
-            assert!(matches!(judged(200, body), Outcome::Said(Verdict::No(_))), "{body}");
+            assert!(matches!(judged(200, body), Outcome::Decided(Decision::Deny(_))), "{body}");
         }
         let long = format!(r#"{{"allow": true, "user": "{}"}}"#, "a".repeat(256));
         for body in [
@@ -372,18 +391,18 @@ mod tests {
             r#"{"allow": true, "expires": 1e300}"#,
             &long,
         ] {
-            assert!(matches!(judged(200, body), Outcome::Down(_)), "{body}");
+            assert!(matches!(judged(200, body), Outcome::Failed(_)), "{body}");
         }
-        for (status, said) in [(401, 401), (403, 403)] {
+        for (status, expected) in [(401, 401), (403, 403)] {
             assert!(
-                matches!(judged(status, ""), Outcome::Said(Verdict::No(refusal)) if refusal.status() == said)
+                matches!(judged(status, ""), Outcome::Decided(Decision::Deny(refusal)) if refusal.status() == expected)
             );
         }
         assert!(
-            matches!(judged(429, ""), Outcome::Later(refusal) if refusal.headers().contains_key(header::RETRY_AFTER))
+            matches!(judged(429, ""), Outcome::Throttled(refusal) if refusal.headers().contains_key(header::RETRY_AFTER))
         );
         for status in [201, 204, 301, 302, 400, 404, 500, 503] {
-            assert!(matches!(judged(status, r#"{"allow": true}"#), Outcome::Down(_)), "{status}");
+            assert!(matches!(judged(status, r#"{"allow": true}"#), Outcome::Failed(_)), "{status}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! `longwire config`: checks the settings, shows what holds, and makes keys for programs.
+//! `longwire config`: checks the settings, shows the effective values, and generates API keys.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use longwire_server::pattern::Pattern;
 use super::Failure;
 use crate::terminal;
 
-/// Check the settings of the server, and make keys for programs.
+/// Check the server's settings, or generate API keys
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Config {
@@ -25,35 +25,39 @@ enum Command {
     Key(Key),
 }
 
-/// Say what is wrong with the settings, or what holds and where each value comes from.
+/// Check the settings and show the effective values.
 ///
-/// The settings are those of the file and of the environment (LONGWIRE_LISTEN and so on). Secrets are not shown. Files of keys
-/// for tokens are read as well; nothing is fetched and nobody is asked. The exit status is 0 if all is well.
+/// Reads the file and the environment (LONGWIRE_LISTEN and so on), and shows where each value comes from.
+/// Secrets are masked. Key files for tokens are read; nothing is fetched over the network. The exit status is
+/// 0 if the settings are valid.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 struct Check {
-    /// The file, as docs/longwire.toml describes it; without it, the defaults and the environment
+    /// Settings file in TOML (see docs/longwire.toml)
+    ///
+    /// Without a file, only the defaults and the environment are checked.
+    #[arg(value_name = "PATH")]
     file: Option<PathBuf>,
 
-    /// Write what holds as JSON
+    /// Print the settings as JSON
     #[arg(long)]
     json: bool,
 }
 
-/// Make a key for a program, and print the section of the file that lets it in.
+/// Generate an API key and print its section for the settings file.
 ///
-/// The key is shown here and nowhere else: the file holds its SHA-256.
+/// The key is printed once, on standard error. The settings file contains only its SHA-256.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 struct Key {
-    /// What it is called in the file
+    /// Name of the key in the settings file
     name: String,
 
-    /// A pattern of channels that it may hear. May be given several times
+    /// Channels that the key may subscribe to (repeatable)
     #[arg(long, value_name = "PATTERN")]
     subscribe: Vec<Pattern>,
 
-    /// A pattern of channels that it may speak on. May be given several times
+    /// Channels that the key may publish to (repeatable)
     #[arg(long, value_name = "PATTERN")]
     publish: Vec<Pattern>,
 }
@@ -61,13 +65,13 @@ struct Key {
 const EXAMPLES: &str = "\
 Examples:
   longwire config check longwire.toml
-      What is wrong, with line and column; or what holds, and where it comes from.
+      Check a file; shows errors with line and column, or the effective settings.
 
   LONGWIRE_MAX_MESSAGE=4M longwire config check --json
-      The same of the environment alone, for programs.
+      Check the environment only, and print JSON.
 
   longwire config key backend --publish 'quotes.>' >> longwire.toml
-      Let a program publish; its key is shown on standard error.";
+      Add an API key that may publish; prints the key on standard error.";
 
 impl Config {
     pub(super) fn run(self) -> Result<(), Failure> {
@@ -93,11 +97,11 @@ impl Check {
 
     fn load(&self) -> Result<Loaded, String> {
         let mut sources = Sources::new();
-        let said = match &self.file {
+        let settings = match &self.file {
             Some(path) => sources.file(path),
             None => Ok(()),
         };
-        let loaded = said
+        let loaded = settings
             .and_then(|()| sources.environment(std::env::vars_os()))
             .and_then(|()| sources.load())
             .map_err(|error| error.to_string())?;
@@ -109,12 +113,12 @@ impl Check {
 impl Key {
     fn run(self) -> Result<String, Failure> {
         let (key, sha256) = generate_key()
-            .map_err(|error| Failure::new(format!("the system gives no random bytes: {error}")))?;
+            .map_err(|error| Failure::new(format!("cannot get random bytes from the system: {error}")))?;
         let list = |patterns: &[Pattern]| {
             toml::Value::from(patterns.iter().map(Pattern::as_str).collect::<Vec<_>>())
         };
         let name = toml::Value::from(self.name);
-        terminal::warn(&format!("the key, which is shown only now: {key}"));
+        terminal::warn(&format!("the API key, which is not shown again: {key}"));
         Ok(format!(
             "\n[[access.key]]\nname = {name}\nsha256 = \"{sha256}\"\nsubscribe = {}\npublish = {}\n",
             list(&self.subscribe),

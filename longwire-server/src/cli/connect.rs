@@ -1,4 +1,4 @@
-//! `longwire connect`: its options, the talk, and what its end means.
+//! `longwire connect`: its options, the exchange of messages, and the exit status.
 
 use std::future::pending;
 use std::io;
@@ -7,110 +7,112 @@ use std::time::Duration;
 
 use clap::Args;
 use longwire::http::{HeaderName, HeaderValue};
-use longwire::{CloseCode, Closed, Config, ConnectError, Error, Receiver, Sender};
+use longwire::{CloseCode, Closed, Config, ConnectError, Error, Receiver, SendError, Sender};
 use tokio::sync::mpsc;
 
 use super::Failure;
-use super::lines::{self, Batch};
+use super::client_options::{self, ClientOptions};
 use super::output::Output;
-use super::reach::{self, Reach};
-use crate::stop::Signals;
+use super::stdin::{self, Batch};
+use crate::signals::Signals;
 use crate::terminal;
 
 /// How long Ctrl-C waits for the closing handshake.
-pub(super) const INTERRUPTED: Duration = Duration::from_secs(2);
+pub(super) const INTERRUPT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Connect to a WebSocket server and talk: lines in, messages out.
+/// Connect to a WebSocket server and exchange messages.
 ///
-/// Each line of standard input is sent as a text message; each text message received is a line on
-/// standard output, and a binary one is a hex dump. The end of the input closes with 1000.
+/// Each line of standard input is sent as a text message. Each received text message is printed as a line,
+/// and each binary message as a hex dump. The end of input closes the connection with 1000.
 ///
-/// The exit status is 0 after a closing handshake with 1000 or 1001, and 1 otherwise, with one line on
-/// standard error that says what happened: refused, timed out, a broken rule of the protocol, closed
-/// with another code or with none (1005), or ended without a closing handshake (1006).
+/// The exit status is 0 if the connection is closed with 1000 or 1001, and 1 otherwise. In case of failure,
+/// one line on standard error states the reason.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Connect {
-    /// The server and its path, as in ws://127.0.0.1:8080/lobby or wss://example.org/feed
+    /// Server URL, such as ws://127.0.0.1:8080/lobby or wss://example.org/feed
     pub(super) url: String,
 
-    /// A header of the opening handshake. May be given several times
+    /// Add a header to the opening handshake (repeatable)
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE", value_parser = header)]
     headers: Vec<(String, String)>,
 
-    /// A subprotocol to offer, the preferred one first. May be given several times
+    /// Offer a subprotocol, the preferred one first (repeatable)
     #[arg(long, value_name = "NAME", value_parser = super::subprotocol)]
     subprotocol: Vec<String>,
 
-    /// Do not read standard input: receive until the server closes
+    /// Do not read standard input; receive until the server closes
     #[arg(long)]
     pub(super) no_input: bool,
 
-    /// Send back every message that is received
+    /// Send every received message back
     #[arg(long)]
     pub(super) echo: bool,
 
-    /// Write binary messages as they are instead of as a hex dump
+    /// Print binary messages unchanged instead of as a hex dump
     #[arg(long)]
     pub(super) binary: bool,
 
-    /// Do not offer to compress messages (permessage-deflate, RFC 7692)
+    /// Do not offer compression (permessage-deflate, RFC 7692)
     #[arg(long)]
     no_deflate: bool,
 
-    /// Connect again when the connection is lost: after 0.5 s at most, then twice as long each time, up to 30 s.
-    /// Not after a close with 1000 or a refusal such as 403. Lines wait for a connection; the end of the
-    /// input ends it all, once they are sent
+    /// Reconnect automatically when the connection is lost
+    ///
+    /// The delay is at most 0.5 s at first and doubles each time, up to 30 s. It does not reconnect after a
+    /// close with 1000 or a rejection such as 403. Input lines wait for a connection. After the end of input,
+    /// the remaining lines are sent and the connection is closed.
     #[arg(long)]
     reconnect: bool,
 
     #[command(flatten)]
-    reach: Reach,
+    options: ClientOptions,
 }
 
 const EXAMPLES: &str = "\
 Examples:
   longwire connect ws://127.0.0.1:8080/lobby
-      Talk on a channel. Ctrl-D, the end of input, closes; so does Ctrl-C.
+      Join a channel. Ctrl-D (end of input) or Ctrl-C closes the connection.
 
   echo '你好 🌊' | longwire connect ws://127.0.0.1:8080/lobby
-      Say one thing and leave.
+      Send one message and close.
 
   longwire connect --no-input ws://127.0.0.1:8080/lobby >> lobby.txt
-      Write down what is said until the server closes.
+      Append received messages to a file until the server closes.
 
   longwire connect --no-input --reconnect ws://127.0.0.1:8080/lobby >> lobby.txt
-      The same, also over restarts of the server and of the network.
+      The same, and reconnect after interruptions.
 
   longwire connect --no-input --echo ws://127.0.0.1:8080/lobby
-      Answer every message with itself.
+      Send every message back.
 
   longwire connect -H 'Authorization: Bearer TOKEN' --subprotocol chat.v2 ws://example.org/feed
-      Add a header, and offer a subprotocol.
+      Send a header and offer a subprotocol.
 
   longwire connect -v --cacert company.pem -u me:secret wss://inner.example.org/feed
-      Over TLS with roots of your own, as a user, and show how it is reached.
+      Use a private CA and Basic credentials, and show each step.
 
   longwire connect --proxy socks5://127.0.0.1:1080 wss://example.org/feed
-      Through a proxy.";
+      Connect through a proxy.";
 
 impl Connect {
     pub(super) fn run(self) -> Result<(), Failure> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
-            .map_err(|error| Failure::new(format!("cannot start: {error}")))?;
+            .map_err(|error| Failure::new(format!("cannot start the runtime: {error}")))?;
         let ended = runtime.block_on(self.connect());
-        // A write to standard output that is stuck does not keep the program.
+        // A blocked write to standard output must not keep the program running.
         runtime.shutdown_background();
         ended
     }
 
     async fn connect(self) -> Result<(), Failure> {
-        let mut signals =
-            Signals::listen().map_err(|error| Failure::new(format!("cannot listen for signals: {error}")))?;
+        let mut signals = Signals::listen()
+            .map_err(|error| Failure::new(format!("cannot register signal handlers: {error}")))?;
         let config = if self.no_deflate { Config::client().no_deflate() } else { Config::client() };
-        let mut client = self.reach.client(config)?.subprotocols(self.subprotocol.iter().map(String::as_str));
+        let mut client =
+            self.options.client(config)?.subprotocols(self.subprotocol.iter().map(String::as_str));
         for (name, value) in &self.headers {
             client = client.header(name, value);
         }
@@ -118,111 +120,114 @@ impl Connect {
             return super::reconnect::run(&self, client, &mut signals).await;
         }
         let socket = tokio::select! {
-            connected = client.connect(&self.url) => connected.map_err(|error| self.refused(&error))?,
+            connected = client.connect(&self.url) => connected.map_err(|error| self.connect_failure(&error))?,
             status = signals.next() => return Err(Failure::signal(status)),
         };
         let subprotocol =
             socket.subprotocol().map(|name| format!(", subprotocol {name}")).unwrap_or_default();
         let deflate = if socket.deflate().is_some() { ", compressed" } else { "" };
-        let url = terminal::excerpt(&reach::shown(&self.url));
+        let url = terminal::excerpt(&client_options::without_credentials(&self.url));
         terminal::event("connected", &format!(" to {url}{subprotocol}{deflate}"));
 
         let (sender, receiver) = socket.split();
-        let mut listening = pin!(listen(receiver, Output::new(self.binary), self.echo));
-        let input = if self.no_input { None } else { Some(lines::read()) };
-        let (talked, patience) = tokio::select! {
-            end = &mut listening => return judge(end),
-            talked = talk(input, &sender) => (talked, Duration::MAX),
-            _ = signals.next() => (Ok(()), INTERRUPTED),
+        let mut receiving = pin!(receive(receiver, Output::new(self.binary), self.echo));
+        let input = if self.no_input { None } else { Some(stdin::read()) };
+        let (input_result, close_timeout) = tokio::select! {
+            end = &mut receiving => return report_end(end),
+            input_result = send_input(input, &sender) => (input_result, Duration::MAX),
+            _ = signals.next() => (Ok(()), INTERRUPT_TIMEOUT),
         };
 
-        // What is queued goes first; then the closing handshake, which `listening` sees through within
-        // the connection's own deadline. That it is closing already is no error.
+        // Queued messages are sent first, then the closing handshake, which `receiving` completes within the
+        // connection's own deadline. An error means that the connection is closing already.
         let _ = sender.start_close(CloseCode::NORMAL, "");
         let end = tokio::select! {
-            end = listening => end,
-            () = tokio::time::sleep(patience) => End::Failed(Error::CloseTimeout),
+            end = receiving => end,
+            () = tokio::time::sleep(close_timeout) => ConnectionEnd::Failed(Error::CloseTimeout),
             status = signals.next() => return Err(Failure::signal(status)),
         };
-        talked.and_then(|()| judge(end))
+        input_result.and_then(|()| report_end(end))
     }
 
-    pub(super) fn refused(&self, error: &ConnectError) -> Failure {
+    pub(super) fn connect_failure(&self, error: &ConnectError) -> Failure {
         let text = match error {
-            ConnectError::Io(error) => format!("cannot connect to {}: {error}", reach::shown(&self.url)),
-            other => other.to_string(),
+            ConnectError::Io(error) => {
+                format!("cannot connect to {}: {error}", client_options::without_credentials(&self.url))
+            }
+            other => format!("{other:#}"),
         };
         Failure::new(terminal::excerpt(&text))
     }
 }
 
-/// How the listening ended.
-pub(super) enum End {
-    /// By a closing handshake.
+/// How receiving ended.
+pub(super) enum ConnectionEnd {
+    /// With a closing handshake.
     Closed(Option<Closed>),
     Failed(Error),
-    /// Standard output takes no more.
+    /// Standard output failed.
     Output(io::Error),
 }
 
-/// Sends each line. Returns at the end of the input, or with what is wrong about it.
-async fn talk(input: Option<mpsc::Receiver<Batch>>, sender: &Sender) -> Result<(), Failure> {
+/// Sends each line. Returns at the end of the input, or with the reason why it cannot be read.
+async fn send_input(input: Option<mpsc::Receiver<Batch>>, sender: &Sender) -> Result<(), Failure> {
     let Some(mut batches) = input else { return pending().await };
-    while let Some(Batch { lines, trouble }) = batches.recv().await {
+    while let Some(Batch { lines, error }) = batches.recv().await {
         if send(lines, sender).await.is_err() {
-            // The connection is ending; how, the receiver knows.
+            // The connection is ending; the receiver reports why.
             return pending().await;
         }
-        if let Some(trouble) = trouble {
-            return Err(Failure::new(trouble));
+        if let Some(error) = error {
+            return Err(Failure::new(error));
         }
     }
     Ok(())
 }
 
-/// Sends lines in as few writes as they take.
-async fn send(lines: Vec<String>, sender: &Sender) -> Result<(), Error> {
+/// Sends lines in as few writes as possible.
+async fn send(lines: Vec<String>, sender: &Sender) -> Result<(), SendError> {
     for line in lines {
         sender.feed(line).await?;
     }
     sender.flush().await
 }
 
-/// Shows what comes until the connection ends, also when nobody looks any more.
-async fn listen(mut receiver: Receiver, mut output: Output, echo: bool) -> End {
+/// Prints messages until the connection ends. If the reader of standard output is gone, keeps receiving
+/// silently.
+async fn receive(mut receiver: Receiver, mut output: Output, echo: bool) -> ConnectionEnd {
     let ended = match show(&mut receiver, &mut output, echo).await {
         Ok(ended) => ended,
-        // Whoever read has seen enough, as `head` does: leave quietly.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => leave(&mut receiver).await,
-        Err(error) => return End::Output(error),
+        // The reader, such as `head`, has closed the pipe: close without an error.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => close_quietly(&mut receiver).await,
+        Err(error) => return ConnectionEnd::Output(error),
     };
     match ended {
-        Ok(()) => End::Closed(receiver.closed()),
-        Err(error) => End::Failed(error),
+        Ok(()) => ConnectionEnd::Closed(receiver.closed()),
+        Err(error) => ConnectionEnd::Failed(error),
     }
 }
 
-/// Writes down each message until the connection ends; fails when standard output does.
+/// Prints each message until the connection ends. Fails if standard output does.
 async fn show(receiver: &mut Receiver, output: &mut Output, echo: bool) -> io::Result<Result<(), Error>> {
     let sender = receiver.sender();
-    let mut unseen = false;
+    let mut has_unflushed = false;
     let ended = loop {
-        // What came together is written together, and nothing waits for what has not come yet.
+        // Prints messages that arrive together in one write, and flushes before it waits.
         let received = tokio::select! {
             biased;
             received = receiver.recv() => received,
-            flushed = output.flush(), if unseen => {
+            flushed = output.flush(), if has_unflushed => {
                 flushed?;
-                unseen = false;
+                has_unflushed = false;
                 continue;
             }
         };
         match received {
             Ok(Some(message)) => {
                 output.write(&message).await?;
-                unseen = true;
+                has_unflushed = true;
                 if echo {
-                    // Of an error the next `recv` knows more.
+                    // The next `recv` reports the error with more detail.
                     let _ = sender.feed(message).await;
                 }
             }
@@ -234,20 +239,22 @@ async fn show(receiver: &mut Receiver, output: &mut Output, echo: bool) -> io::R
     Ok(ended)
 }
 
-/// Closes, unless that has begun, and waits for the end.
-async fn leave(receiver: &mut Receiver) -> Result<(), Error> {
-    // The code may be sent, and closing what is closing is no error.
+/// Closes the connection, unless it is closing already, and waits for the end.
+async fn close_quietly(receiver: &mut Receiver) -> Result<(), Error> {
+    // 1000 is a valid code, and closing twice is not an error.
     let _ = receiver.sender().start_close(CloseCode::NORMAL, "");
     while receiver.recv().await?.is_some() {}
     Ok(())
 }
 
-/// Success is a closing handshake with 1000 or 1001; all else is told.
-pub(super) fn judge(end: End) -> Result<(), Failure> {
+/// Success is a closing handshake with 1000 or 1001. Everything else is reported as a failure.
+pub(super) fn report_end(end: ConnectionEnd) -> Result<(), Failure> {
     let closed = match end {
-        End::Closed(closed) => closed,
-        End::Failed(error) => return Err(Failure::new(terminal::excerpt(&error.to_string()))),
-        End::Output(error) => return Err(Failure::new(format!("cannot write to standard output: {error}"))),
+        ConnectionEnd::Closed(closed) => closed,
+        ConnectionEnd::Failed(error) => return Err(Failure::new(terminal::excerpt(&format!("{error:#}")))),
+        ConnectionEnd::Output(error) => {
+            return Err(Failure::new(format!("cannot write to standard output: {error}")));
+        }
     };
     let (code, reason) = match closed.and_then(|closed| closed.frame) {
         Some(frame) => (frame.code, frame.reason),
@@ -261,36 +268,36 @@ pub(super) fn judge(end: End) -> Result<(), Failure> {
     Err(Failure::new(format!("closed by the server with {code} ({}){reason}", meaning(code))))
 }
 
-/// RFC 6455 7.4.1 and the registry of 11.7, in a few words.
+/// Short descriptions of the close codes of RFC 6455 7.4.1 and 11.7.
 fn meaning(code: CloseCode) -> &'static str {
     match u16::from(code) {
         1000 => "normal closure",
         1001 => "going away",
         1002 => "protocol error",
         1003 => "unsupported data",
-        1005 => "no code given",
+        1005 => "no status code",
         1007 => "invalid payload",
         1008 => "policy violation",
         1009 => "message too big",
         1010 => "extension missing",
         1011 => "internal error",
-        1012 => "restart",
+        1012 => "service restart",
         1013 => "try again later",
         1014 => "bad gateway",
-        3000..=3999 => "of a library or framework",
-        _ => "of the application",
+        3000..=3999 => "library code",
+        _ => "application code",
     }
 }
 
-/// A header as `curl` takes it; whether a client may set it, the library knows.
+/// Parses a header as `curl` does. The library checks whether a client may set it.
 fn header(text: &str) -> Result<(String, String), String> {
-    let (name, value) = text.split_once(':').ok_or("write it as 'Name: value'")?;
+    let (name, value) = text.split_once(':').ok_or("invalid header; write 'Name: value'")?;
     let (name, value) = (name.trim(), value.trim());
     if name.parse::<HeaderName>().is_err() {
-        return Err(format!("`{name}` is no name of a header; write 'Name: value'"));
+        return Err(format!("invalid header name `{name}`; write 'Name: value'"));
     }
     if HeaderValue::from_str(value).is_err() {
-        return Err("the value holds characters that no header may".into());
+        return Err("the header value has invalid characters".into());
     }
     Ok((name.to_owned(), value.to_owned()))
 }

@@ -1,15 +1,17 @@
-//! The command line: which command, and how its end becomes an exit status.
+//! The command line: parses the command, runs it, and returns the exit status.
 
+mod client_options;
 mod config;
 mod connect;
-mod lines;
+// Its checks of a request are for `serve`, which needs Unix.
+#[cfg_attr(not(unix), allow(dead_code))]
 mod origin;
 mod output;
-mod reach;
 mod reconnect;
 mod serve;
 #[cfg(unix)]
 mod start;
+mod stdin;
 #[cfg(unix)]
 mod tls;
 
@@ -21,7 +23,7 @@ use clap::{Parser, Subcommand};
 
 use crate::terminal;
 
-/// A WebSocket server and client in one program.
+/// A WebSocket server and client in one program
 #[derive(Parser)]
 #[command(name = "longwire", version, after_help = EXAMPLES, max_term_width = 100)]
 struct Cli {
@@ -39,22 +41,22 @@ enum Command {
 const EXAMPLES: &str = "\
 Examples:
   longwire serve
-      Serve on http://127.0.0.1:8080: a page for browsers, and a channel on every path.
+      Serve a chat page on http://127.0.0.1:8080, and a channel at every path.
 
   longwire connect ws://127.0.0.1:8080/lobby
-      Join the channel /lobby: what you type is sent, what others say is shown.
+      Join the channel /lobby; sends your input and shows messages of others.
 
   longwire config check longwire.toml
-      Say what is wrong with the settings, or what holds.
+      Check a settings file.
 
   longwire help serve
-      All about a command.";
+      Show all options of a command.";
 
-/// Why a command did not succeed.
+/// Why a command failed.
 struct Failure {
-    /// Its exit status.
+    /// The exit status.
     status: u8,
-    /// What happened, in one line; empty where there is nothing to say.
+    /// The message in one line; empty if there is nothing to print.
     text: String,
 }
 
@@ -63,19 +65,18 @@ impl Failure {
         Self { status: 1, text: text.into() }
     }
 
-    /// The options do not go together.
-    #[cfg(unix)]
+    /// The options contradict each other.
     fn usage(text: impl Into<String>) -> Self {
         Self { status: 2, text: text.into() }
     }
 
-    /// Ended by a signal for the second time: at once and without a word.
+    /// A second signal: exits immediately and silently.
     fn signal(status: u8) -> Self {
         Self { status, text: String::new() }
     }
 }
 
-/// Runs what the command line asks for.
+/// Runs the command of the command line.
 pub(crate) fn run() -> ExitCode {
     let ended = match Cli::try_parse() {
         Ok(Cli { command: Command::Serve(serve) }) => run_server(serve),
@@ -100,15 +101,17 @@ fn run_server(serve: serve::Serve) -> Result<(), Failure> {
 }
 
 #[cfg(not(unix))]
-fn run_server(_: serve::Serve) -> Result<(), Failure> {
-    Err(Failure::new("serve needs a Unix system, such as Linux or macOS"))
+fn run_server(serve: serve::Serve) -> Result<(), Failure> {
+    // Invalid options are reported on every system.
+    serve.settings()?;
+    Err(Failure::new("`serve` requires a Unix system, such as Linux or macOS"))
 }
 
-/// Help and version are no failures. A value that was refused is one line, for its reason holds the
-/// advice; all else is said as clap says it.
+/// Prints help, the version or a usage error. An invalid value is reported in one line, because its reason
+/// contains the advice; everything else is printed as clap does.
 fn usage(error: &clap::Error) -> ExitCode {
     let text = match (error.get(ContextKind::InvalidArg), error.source()) {
-        // Its value may be a secret, which clap would repeat.
+        // The value may be a secret, and clap would print it.
         (Some(ContextValue::String(name)), Some(reason)) if name.starts_with("--header") => {
             format!("invalid value for '{name}': {reason}")
         }
@@ -118,7 +121,7 @@ fn usage(error: &clap::Error) -> ExitCode {
         Some(line) if error.kind() == ErrorKind::ValueValidation => {
             terminal::failure(line.strip_prefix("error: ").unwrap_or(line));
         }
-        // Nobody is left to read it where even this cannot be printed.
+        // If this fails as well, there is nowhere to report it.
         _ => drop(error.print()),
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
@@ -128,7 +131,9 @@ fn usage(error: &clap::Error) -> ExitCode {
 fn subprotocol(text: &str) -> Result<String, String> {
     let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if text.is_empty() || !text.bytes().all(is_token) {
-        return Err("a subprotocol is one word of letters, digits and !#$%&'*+-.^_`|~, as in chat.v2".into());
+        return Err(
+            "invalid subprotocol; use letters, digits and !#$%&'*+-.^_`|~ only, such as chat.v2".into()
+        );
     }
     Ok(text.to_owned())
 }

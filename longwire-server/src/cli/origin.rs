@@ -1,4 +1,4 @@
-//! Which pages may connect: what `--allow-origin` takes, and what holds without it.
+//! Which web pages may connect: the values of `--allow-origin`, and the default.
 
 use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
@@ -7,7 +7,7 @@ use longwire::http::{HeaderMap, Request, StatusCode, header};
 use longwire::{Forwarded, Origins, Refusal};
 use longwire_server::access::host_allowed;
 
-/// One `--allow-origin`.
+/// A value of `--allow-origin`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum AllowedOrigin {
     Any,
@@ -24,21 +24,22 @@ impl FromStr for AllowedOrigin {
         match Origins::list([text]) {
             Ok(_) => Ok(Self::One(text.to_owned())),
             Err(error) => Err(format!(
-                "{error}; write scheme, host and port only, as in https://example.org or http://localhost:3000, or `any`"
+                "{error}; write scheme, host and port only, such as https://example.org or http://localhost:3000, or `any`"
             )),
         }
     }
 }
 
-/// One `--allow-origin`, as it is written.
-pub(super) fn checked(text: &str) -> Result<String, String> {
+/// Validates a value of `--allow-origin` and returns it unchanged.
+pub(super) fn validate(text: &str) -> Result<String, String> {
     text.parse::<AllowedOrigin>()?;
     Ok(text.to_owned())
 }
 
-/// The pages that may connect to a server that listens on `address`, in TLS or not: those that are allowed, and its own.
+/// Returns the origins that may connect to a server that listens on `address`, with or without TLS: the
+/// allowed ones and the server's own.
 pub(super) fn origins(allowed: &[String], address: SocketAddr, secure: bool) -> Origins {
-    // Each was checked when the settings were read.
+    // Each value was validated when the settings were read.
     let allowed: Vec<AllowedOrigin> = allowed.iter().filter_map(|origin| origin.parse().ok()).collect();
     if allowed.contains(&AllowedOrigin::Any) {
         return Origins::Any;
@@ -62,28 +63,28 @@ pub(super) fn origins(allowed: &[String], address: SocketAddr, secure: bool) -> 
     } else {
         Origins::same_or(listed)
     };
-    // The stricter policy, where one is none after all.
+    // If a value is invalid after all, the strict policy applies.
     origins.unwrap_or(Origins::Same)
 }
 
-/// Refuses those who ask for a server on the loopback address by a name that is not this machine's own: a page may have had
-/// its name turned to that address (DNS rebinding).
-pub(super) fn known_by_own_name(
-    listening: IpAddr,
+/// Returns a check that rejects requests to a loopback address for a foreign host name, as a protection
+/// against DNS rebinding.
+pub(super) fn check_host(
+    receiving: IpAddr,
     allowed: Vec<String>,
 ) -> impl Fn(&Request<()>, &mut HeaderMap) -> Result<(), Refusal> + Send + Sync {
     move |request, _| {
-        // A host that a trusted proxy has passed on is none that a page could have chosen: it cannot set such headers.
+        // A host from a trusted proxy is safe: a page could not have set that header.
         let forwarded = request.extensions().get::<Forwarded>();
         let host = request.headers().get(header::HOST).map(|host| host.as_bytes());
         let host = host.or_else(|| request.uri().authority().map(|authority| authority.as_str().as_bytes()));
         if forwarded.is_some_and(|forwarded| forwarded.host.is_some())
-            || host_allowed(host, listening, &allowed)
+            || host_allowed(host, receiving, &allowed)
         {
             return Ok(());
         }
-        let text = "This server is asked for by a name that is not this machine's own. If that is meant, allow it with \
-                    --allow-host; if a proxy passes it on, name the proxy with --trust-proxy.\n";
+        let text = "The requested host is not a name of this machine. To accept it, use --allow-host; behind a reverse \
+                    proxy, use --trust-proxy.\n";
         Err(Refusal::new(StatusCode::FORBIDDEN, text))
     }
 }
@@ -93,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_taken() {
+    fn valid_and_invalid_origins() {
         for text in ["https://example.org", "http://localhost:3000", "http://[::1]:8080", "null"] {
             assert_eq!(text.parse(), Ok(AllowedOrigin::One(text.to_owned())));
         }

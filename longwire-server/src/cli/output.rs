@@ -1,4 +1,4 @@
-//! Messages on standard output: text as lines, binary as a hex dump or as it is.
+//! Prints messages on standard output: text as lines, binary as a hex dump or unchanged.
 
 use std::fmt::Write as _;
 use std::io::{self, IsTerminal};
@@ -8,25 +8,25 @@ use tokio::io::{AsyncWriteExt, BufWriter, Stdout};
 
 use crate::terminal;
 
-/// Bytes in a row of a hex dump.
+/// Bytes per row of a hex dump.
 const ROW: usize = 16;
 
-/// Bytes whose rows are made at once; a multiple of [`ROW`].
+/// Bytes that are formatted at once; a multiple of [`ROW`].
 const CHUNK: usize = 16 * 1024;
 
-/// Bytes that are written at once, if so many are there.
+/// Size of the output buffer, in bytes.
 const BLOCK: usize = 64 * 1024;
 
 /// Standard output.
 pub(super) struct Output {
     stdout: BufWriter<Stdout>,
     raw: bool,
-    /// A person looks at it: control characters in text are escaped.
+    /// Standard output is a terminal: escape control characters in text.
     terminal: bool,
 }
 
 impl Output {
-    /// With `raw`, binary messages are written as they are.
+    /// With `raw`, binary messages are printed unchanged.
     pub(super) fn new(raw: bool) -> Self {
         Self {
             stdout: BufWriter::with_capacity(BLOCK, tokio::io::stdout()),
@@ -35,8 +35,8 @@ impl Output {
         }
     }
 
-    /// Writes one message, to be seen at the latest after [`flush`](Self::flush). Not cancel-safe: a
-    /// part of it may have been written.
+    /// Writes one message; it is visible at the latest after [`flush`](Self::flush). Not cancel-safe: a part
+    /// of it may have been written.
     pub(super) async fn write(&mut self, message: &Message) -> io::Result<()> {
         match message {
             Message::Text(text) => {
@@ -53,20 +53,20 @@ impl Output {
                 for (index, chunk) in bytes.chunks(CHUNK).enumerate() {
                     self.stdout.write_all(hex_rows(index * CHUNK, chunk).as_bytes()).await?;
                 }
-                // As `hexdump -C` has it: the length ends the dump, also of an empty message.
+                // Like `hexdump -C`, the dump ends with the length, even for an empty message.
                 self.stdout.write_all(format!("{:08x}\n", bytes.len()).as_bytes()).await?;
             }
         }
         Ok(())
     }
 
-    /// Makes visible what was written. Cancel-safe: the next call goes on.
+    /// Flushes the output. Cancel-safe: the next call continues.
     pub(super) async fn flush(&mut self) -> io::Result<()> {
         self.stdout.flush().await
     }
 }
 
-/// Rows of offset, bytes in hexadecimal, and what of them is ASCII.
+/// Formats rows with the offset, the bytes in hexadecimal, and their ASCII characters.
 fn hex_rows(offset: usize, bytes: &[u8]) -> String {
     let mut rows = String::with_capacity(bytes.len() * 5 + 80);
     for (index, row) in bytes.chunks(ROW).enumerate() {

@@ -1,118 +1,142 @@
-//! `longwire serve`: its options, and the settings that come of them, of the environment and of a file.
+//! `longwire serve`: its options, and the settings from options, environment and file.
 
 use std::path::PathBuf;
 
 use clap::Args;
 use longwire::TrustedProxies;
-use longwire_server::config::{ConfigError, Listen, Loaded, Log, Size, Sources};
+use longwire_server::config::{ConfigError, ListenAddr, Loaded, Log, Size, Sources, TimeSpan};
 
 use super::{Failure, origin};
 use crate::log;
 
-/// Serve channels over WebSocket, SSE, long polling and POST, and a page that talks on them.
+/// Serve channels over WebSocket, SSE, long polling and POST.
 ///
-/// The path is the channel: who connects to ws://HOST/anything hears what all others there send, text
-/// as text and binary as binary. With the subprotocol longwire.v1 a connection has many channels, and resumes where it
-/// was (docs/protocol.md). `GET /` is a page to talk with, /-/raw one to watch a connection with, /-/ the dashboard. Paths
-/// under /-/ are the server's own: /-/echo sends back what it gets, /-/healthy answers 200, /-/ready too while
-/// connections are taken, /-/metrics says what was done, as Prometheus reads it.
+/// Connecting to a path joins the channel of that name. Each message is delivered to everyone else on the
+/// channel, as text or binary, as it was sent. With the subprotocol longwire.v1, one connection subscribes to
+/// many channels and resumes after an interruption (docs/protocol.md).
 ///
-/// Settings come from a file, then from the environment (LONGWIRE_LISTEN and so on), then from these flags; what comes
-/// later wins. `longwire config check` shows what holds.
+/// `GET /` serves a chat page, /-/raw a page that shows a single connection, and /-/ the dashboard. Other
+/// paths under /-/ are reserved as well. /-/echo returns each message. /-/healthy responds with 200; so does
+/// /-/ready while the server accepts connections. /-/metrics serves metrics for Prometheus.
 ///
-/// Ctrl-C or SIGTERM closes every connection with 1001 and ends with status 0; a second one ends at once.
+/// Settings come from a file, the environment (LONGWIRE_LISTEN and so on) and these options; later sources
+/// override earlier ones. Use `longwire config check` to show the effective settings.
+///
+/// Ctrl-C or SIGTERM closes all connections with 1001 and exits with status 0. A second signal exits
+/// immediately.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub(super) struct Serve {
-    /// A file of settings, as docs/longwire.toml describes it
-    #[arg(long, value_name = "FILE")]
+    /// Read settings from this TOML file (see docs/longwire.toml)
+    #[arg(long, value_name = "PATH")]
     config: Option<PathBuf>,
 
-    /// Where to listen; port 0 takes a free one, 0.0.0.0 or [::] is every interface [default: 127.0.0.1:8080]
-    #[arg(long, value_name = "HOST:PORT")]
-    listen: Option<Listen>,
+    /// Listen on this address [default: 127.0.0.1:8080]
+    ///
+    /// Port 0 selects a free port. 0.0.0.0 and [::] listen on all interfaces.
+    #[arg(long, value_name = "ADDR")]
+    listen: Option<ListenAddr>,
 
     #[cfg(unix)]
     #[command(flatten)]
     pub(super) tls: super::tls::Tls,
 
-    /// A proxy before this server, or a network of them, as 10.0.0.0/8: what it says of the client is believed
-    /// (X-Forwarded-For, -Proto and -Host). May be given several times
-    #[arg(long, value_name = "ADDRESS", value_parser = network)]
+    /// Trust a reverse proxy or network, such as 10.0.0.0/8 (repeatable)
+    ///
+    /// The headers X-Forwarded-For, -Proto and -Host of trusted proxies determine the client's address,
+    /// scheme and host.
+    #[arg(long, value_name = "ADDR", value_parser = network)]
     trust_proxy: Vec<String>,
 
-    /// The trusted proxies write Forwarded (RFC 7239) instead
+    /// Read Forwarded (RFC 7239) from the trusted proxies instead
     #[arg(long)]
     pub(super) forwarded: bool,
 
-    /// How many WebSockets may be open at once; one more is answered 503 [default: any number]
+    /// Limit the number of open WebSockets [default: unlimited]
+    ///
+    /// Further requests get 503.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     max_connections: Option<u32>,
 
-    /// How many threads serve [default: one per core]
+    /// Use this many threads [default: one per core]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     threads: Option<u16>,
 
-    /// Which pages may connect besides the server's own, as https://example.org; `any` allows all.
-    /// May be given several times
-    #[arg(long, value_name = "ORIGIN", value_parser = origin::checked)]
+    /// Allow web pages of another origin, or `any` (repeatable)
+    ///
+    /// Write the origin as https://example.org. Pages of the server's own origin may always connect.
+    #[arg(long, value_name = "ORIGIN", value_parser = origin::validate)]
     allow_origin: Vec<String>,
 
-    /// Names besides localhost by which a server on the loopback address may be asked for; `any` allows all. May be
-    /// given several times
+    /// Accept another host name on a loopback address (repeatable)
+    ///
+    /// By default, only localhost and loopback addresses are accepted. `any` accepts all names.
     #[arg(long, value_name = "HOST")]
     allow_host: Vec<String>,
 
-    /// Everybody may do everything, and others than this machine reach the server: that is meant
+    /// Confirm that anyone who can reach the server may do anything
+    ///
+    /// Required to listen on a non-loopback address without access rules.
     #[arg(long)]
     open: bool,
 
-    /// A subprotocol that the server speaks besides longwire.v1; of those that a client offers, the first one here is
-    /// chosen. May be given several times
+    /// Support a subprotocol in addition to longwire.v1 (repeatable)
+    ///
+    /// The first subprotocol in this order that a client offers is selected.
     #[arg(long, value_name = "NAME", value_parser = super::subprotocol)]
     subprotocol: Vec<String>,
 
-    /// The largest message that is taken, in bytes, or with K, M or G; a larger one closes its sender
-    /// with 1009 [default: 1M]
-    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    /// Limit the size of a message, such as 64K or 4M [default: 1M]
+    ///
+    /// A larger message closes its sender's connection with 1009.
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
     max_message: Option<Size>,
 
-    /// Keep the history of channels in this folder: what was acknowledged survives the end of the process
-    #[arg(long, value_name = "FOLDER")]
+    /// Store the history of channels in this directory
+    ///
+    /// Acknowledged messages survive a restart of the process.
+    #[arg(long, value_name = "PATH")]
     data: Option<PathBuf>,
 
-    /// Serve this folder of pages beside the channels, its index.html at /; it is read once, at the start
-    #[arg(long, value_name = "FOLDER")]
+    /// Serve the static files in this directory, index.html at /
+    ///
+    /// The files are read once, at startup.
+    #[arg(long, value_name = "PATH")]
     pages: Option<PathBuf>,
 
-    /// When what is kept reaches the disk: os, always, or a time, as in 1s [default: os]
+    /// Sync history to disk: os, always, or every 1s [default: os]
+    ///
+    /// `os` leaves it to the operating system, `always` syncs before each acknowledgement, and a duration
+    /// syncs at that interval.
     #[arg(long, value_name = "WHEN")]
     sync: Option<String>,
 
-    /// Compress messages for clients that offer it (permessage-deflate, RFC 7692)
+    /// Compress messages if the client offers it (RFC 7692)
     #[arg(long)]
     deflate: bool,
 
-    /// Send smaller messages as they are, in bytes, or with K, M or G [default: 256]
-    #[arg(long, value_name = "BYTES", value_parser = bytes)]
+    /// Compress only messages of at least this size [default: 256]
+    #[arg(long, value_name = "SIZE", value_parser = bytes)]
     deflate_threshold: Option<Size>,
 
-    /// When the server is to end, close the connections one after the other over this many seconds, so
-    /// that those who come again elsewhere do not come all at once [default: 0]
-    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(0..=3600))]
-    drain: Option<u32>,
+    /// Spread the closing of connections over this time [default: 0s]
+    ///
+    /// Up to 1h. On shutdown, this prevents all clients from reconnecting at once.
+    #[arg(long, value_name = "DURATION")]
+    drain: Option<TimeSpan>,
 
-    /// When the server is to end, close with 1012 (restart: come again) instead of 1001 (going away)
+    /// Close with 1012 (service restart) instead of 1001 on shutdown
     #[arg(long)]
     restarts: bool,
 
-    /// Log to standard error, a line for each event: connections that end and why, requests that are
-    /// refused [default: off]
+    /// Log to standard error, one line per event [default: off]
     #[arg(long, value_name = "FORMAT")]
     log: Option<log::Format>,
 
-    /// What is logged: `warn` is what somebody should look at, `info` each end and refusal, `debug` each
-    /// beginning too [default: info]
+    /// Set the log level [default: info]
+    ///
+    /// `warn`: problems that need attention; `info`: every closed or rejected connection; `debug`: every
+    /// opened connection as well.
     #[arg(long, value_name = "LEVEL")]
     log_level: Option<log::Level>,
 }
@@ -120,40 +144,40 @@ pub(super) struct Serve {
 const EXAMPLES: &str = "\
 Examples:
   longwire serve
-      Serve this machine only, on http://127.0.0.1:8080.
+      Serve only this machine, on http://127.0.0.1:8080.
 
   longwire serve --listen 0.0.0.0:8080 --open --threads 4
-      Serve everybody on every interface, with four threads.
+      Serve all interfaces without access rules, with four threads.
 
   longwire serve --config longwire.toml --data /var/lib/longwire
-      Serve as a file says, and keep the history of channels.
+      Use a settings file, and store the history of channels.
 
   longwire serve --allow-origin https://example.org --allow-origin http://localhost:3000
-      Let the scripts of these pages connect as well.
+      Allow pages of these origins to connect.
 
   longwire serve --subprotocol chat.v2 --subprotocol chat.v1 --max-message 16M
-      Agree on a subprotocol, and take messages of up to 16 MiB.
+      Support two subprotocols, and accept messages of up to 16 MiB.
 
   longwire serve --deflate --deflate-threshold 1K
       Compress messages of 1 KiB and more.
 
   longwire serve --listen 0.0.0.0:443 --open --tls-cert chain.pem --tls-key key.pem
-      Serve https:// and wss://; a certificate that is renewed is noticed.
+      Serve https:// and wss://, and reload a renewed certificate.
 
   longwire serve --tls-self-signed
-      Try the same on this machine, without a certificate of one's own.
+      Try TLS on this machine with a generated certificate.
 
   longwire serve --trust-proxy 127.0.0.1
-      Stand behind a proxy on this machine that ends TLS.
+      Run behind a TLS-terminating proxy on this machine.
 
   longwire serve --log json --log-level info
-      Write a line of JSON for each connection that ends, with its cause.
+      Log each closed connection and its cause as JSON.
 
-  longwire serve --drain 20 --restarts
-      When it is asked to end, tell everyone within 20 seconds to come again.";
+  longwire serve --drain 20s --restarts
+      On shutdown, close all connections within 20 seconds; clients reconnect.";
 
 impl Serve {
-    /// What holds.
+    /// Returns the effective settings.
     pub(super) fn settings(&self) -> Result<Loaded, Failure> {
         let wrong = |error: ConfigError| Failure::usage(error.to_string());
         let mut sources = Sources::new();
@@ -166,22 +190,22 @@ impl Serve {
         }
         let loaded = sources.load().map_err(wrong)?;
         let config = &loaded.config;
-        let needs = |flag: &str, other: &str| {
-            Err(Failure::usage(format!("{flag} says nothing alone: give {other} as well")))
+        let requires = |flag: &str, other: &str| {
+            Err(Failure::usage(format!("{flag} has no effect without {other}; add {other}")))
         };
         if self.deflate_threshold.is_some() && !config.deflate {
-            return needs("--deflate-threshold", "--deflate");
+            return requires("--deflate-threshold", "--deflate");
         }
         if self.forwarded && config.trust_proxy.is_empty() {
-            return needs("--forwarded", "--trust-proxy");
+            return requires("--forwarded", "--trust-proxy");
         }
         if self.log_level.is_some() && config.log == Log::Off {
-            return needs("--log-level", "--log");
+            return requires("--log-level", "--log");
         }
         Ok(loaded)
     }
 
-    /// The flags that were given: their keys, their names and what they say.
+    /// Returns the given options: setting, option and value.
     fn flags(&self) -> Vec<(&'static str, &'static str, String)> {
         let text = |value: &dyn ToString| Some(value.to_string());
         let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
@@ -202,7 +226,7 @@ impl Serve {
             ("sync", "--sync", self.sync.clone()),
             ("deflate", "--deflate", switch(self.deflate)),
             ("deflate_threshold", "--deflate-threshold", self.deflate_threshold.and_then(|size| text(&size))),
-            ("drain", "--drain", self.drain.map(|seconds| format!("{seconds}s"))),
+            ("drain", "--drain", self.drain.and_then(|drain| text(&drain))),
             ("restarts", "--restarts", switch(self.restarts)),
             ("log", "--log", self.log.map(|format| format.name().to_owned())),
             ("log_level", "--log-level", self.log_level.map(|level| level.name().to_owned())),
@@ -213,16 +237,16 @@ impl Serve {
     }
 }
 
-/// A network, as it is written.
+/// Validates a network and returns it unchanged.
 fn network(text: &str) -> Result<String, String> {
     TrustedProxies::new([text]).map_err(|error| error.to_string())?;
     Ok(text.to_owned())
 }
 
-/// A number of bytes, with K, M or G for the powers of 1024; at least one.
+/// Parses a number of bytes, at least one, optionally with K, M or G for powers of 1024.
 fn bytes(text: &str) -> Result<Size, String> {
     match text.parse::<Size>()? {
-        size if size.bytes() == 0 => Err("at least one byte is needed".into()),
+        size if size.bytes() == 0 => Err("the size must be at least 1 byte".into()),
         size => Ok(size),
     }
 }

@@ -1,4 +1,4 @@
-//! What `longwire serve` shows in TLS: a certificate from files, which is watched, or one that is made for the run.
+//! The TLS options of `longwire serve`: a certificate from watched files, or a generated one.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -12,36 +12,39 @@ use longwire_server::config;
 use super::Failure;
 use crate::terminal;
 
-/// How often the files are looked at.
-const LOOK: Duration = Duration::from_secs(2);
+/// How often the certificate files are checked for changes.
+const WATCH_INTERVAL: Duration = Duration::from_secs(2);
 
-/// How long a certificate holds that is made for a run, and from when: the clocks of others may be behind.
-const MADE_FOR: Duration = Duration::from_secs(90 * 86_400);
-const MADE_BEFORE: Duration = Duration::from_secs(86_400);
+/// Validity of a generated certificate. It starts in the past, because clocks of clients may be behind.
+const VALID_FOR: Duration = Duration::from_secs(90 * 86_400);
+const VALID_SINCE: Duration = Duration::from_secs(86_400);
 
 #[derive(Args)]
 pub(super) struct Tls {
-    /// Serve https:// and wss:// with this certificate, and those that it is signed by, in PEM. When the file
-    /// changes it is read again
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    /// Serve https:// and wss:// with this certificate chain (PEM)
+    ///
+    /// The file is reloaded when it changes.
+    #[arg(long, value_name = "PATH", requires = "tls_key")]
     tls_cert: Option<PathBuf>,
 
-    /// The private key of the certificate, in PEM
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    /// Use this private key for --tls-cert (PEM)
+    #[arg(long, value_name = "PATH", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
 
-    /// Serve https:// and wss:// with a certificate for this machine that is made for this run, and may be written to
-    /// FILE for clients to trust
-    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, conflicts_with = "tls_cert")]
+    /// Serve https:// and wss:// with a generated certificate
+    ///
+    /// The certificate is valid for this machine and this run. It is written to <PATH>, if given, so that
+    /// clients can trust it.
+    #[arg(long, value_name = "PATH", num_args = 0..=1, require_equals = true, conflicts_with = "tls_cert")]
     tls_self_signed: Option<Option<PathBuf>>,
 
-    /// Take only clients that show a certificate which one of these, in PEM, has signed
-    #[arg(long, value_name = "FILE")]
+    /// Require client certificates signed by one of these CAs (PEM)
+    #[arg(long, value_name = "PATH")]
     tls_client_ca: Option<PathBuf>,
 }
 
 impl Tls {
-    /// The flags as settings.
+    /// Returns the options as settings.
     pub(super) fn flags(&self) -> [(&'static str, &'static str, Option<String>); 4] {
         let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.display().to_string());
         [
@@ -56,20 +59,22 @@ impl Tls {
         ]
     }
 
-    /// What the settings ask for, for a server that is reached as `host`.
+    /// Returns the TLS configuration for a server that is reached as `host`.
     pub(super) fn server(&self, config: &config::Tls, host: &str) -> Result<Option<ServerTls>, Failure> {
         let tls = match (&config.cert, &config.key) {
             (Some(certificates), Some(key)) => ServerTls::from_files(certificates, key).map_err(|error| {
                 let certificates = certificates.display();
                 Failure::new(format!("cannot serve TLS with {certificates} and {}: {error}", key.display()))
             })?,
-            _ if config.self_signed => make(host, self.tls_self_signed.as_ref().and_then(Option::as_ref))?,
+            _ if config.self_signed => {
+                generate(host, self.tls_self_signed.as_ref().and_then(Option::as_ref))?
+            }
             _ => return Ok(None),
         };
         let tls = match &config.client_ca {
             Some(path) => {
                 let failed = |error: &dyn std::fmt::Display| {
-                    Failure::new(format!("cannot verify clients by {}: {error}", path.display()))
+                    Failure::new(format!("cannot verify clients with {}: {error}", path.display()))
                 };
                 let roots = std::fs::read(path).map_err(|error| failed(&error))?;
                 tls.client_roots(roots).map_err(|error| failed(&error))?
@@ -80,21 +85,21 @@ impl Tls {
     }
 }
 
-/// Reads the files again when they change, and says so.
+/// Reloads the files when they change, and reports it.
 pub(super) async fn watch(tls: ServerTls) {
-    tls.watch(LOOK, |reloaded: Result<(), CertificateError>| match reloaded {
-        Ok(()) => terminal::notice("the certificate has changed: new connections see the new one"),
-        Err(error) => terminal::warn(&format!(
-            "the certificate has changed, and cannot be used: {error}; the one before stays"
-        )),
+    tls.watch(WATCH_INTERVAL, |reloaded: Result<(), CertificateError>| match reloaded {
+        Ok(()) => terminal::notice("reloaded the certificate; new connections use it"),
+        Err(error) => {
+            terminal::warn(&format!("cannot reload the certificate: {error}; the previous one stays in use"))
+        }
     })
     .await;
 }
 
-/// Makes a certificate for this machine and `host`, and says how clients come to trust it.
-fn make(host: &str, file: Option<&PathBuf>) -> Result<ServerTls, Failure> {
+/// Generates a certificate for this machine and `host`, and prints how clients can trust it.
+fn generate(host: &str, file: Option<&PathBuf>) -> Result<ServerTls, Failure> {
     let failed = |error: &dyn std::fmt::Display| {
-        Failure::new(format!("cannot make a certificate for {host}: {error}"))
+        Failure::new(format!("cannot generate a certificate for {host}: {error}"))
     };
     let mut names: Vec<String> = ["localhost", "127.0.0.1", "::1"].map(str::to_owned).into();
     let is_everywhere = ["0.0.0.0", "::"].contains(&host);
@@ -104,8 +109,8 @@ fn make(host: &str, file: Option<&PathBuf>) -> Result<ServerTls, Failure> {
     let shown = names.join(", ");
     let mut params = rcgen::CertificateParams::new(names).map_err(|error| failed(&error))?;
     let now = SystemTime::now();
-    params.not_before = now.checked_sub(MADE_BEFORE).unwrap_or(now).into();
-    params.not_after = now.checked_add(MADE_FOR).unwrap_or(now).into();
+    params.not_before = now.checked_sub(VALID_SINCE).unwrap_or(now).into();
+    params.not_after = now.checked_add(VALID_FOR).unwrap_or(now).into();
     params.distinguished_name.push(rcgen::DnType::CommonName, "longwire");
     params.key_usages = vec![rcgen::KeyUsagePurpose::DigitalSignature];
     params.extended_key_usages = vec![rcgen::ExtendedKeyUsagePurpose::ServerAuth];
@@ -120,16 +125,16 @@ fn make(host: &str, file: Option<&PathBuf>) -> Result<ServerTls, Failure> {
             written.map_err(|error| Failure::new(format!("cannot write {}: {error}", path.display())))?;
             format!("longwire connect --cacert {} wss://...", path.display())
         }
-        None => "longwire connect --insecure wss://..., or --tls-self-signed=FILE and --cacert FILE".into(),
+        None => "longwire connect --insecure wss://..., or --tls-self-signed=PATH and --cacert PATH".into(),
     };
     terminal::notice(&format!(
-        "made a certificate for {shown}; clients trust it with {advice}; its SHA-256 is {}",
+        "generated a certificate for {shown}; clients can trust it with {advice}; its SHA-256 fingerprint is {}",
         fingerprint(certificate.der())
     ));
     Ok(tls)
 }
 
-/// As browsers show it.
+/// Formats a SHA-256 fingerprint as browsers do.
 fn fingerprint(der: &[u8]) -> String {
     let suite = rustls::crypto::ring::cipher_suite::TLS13_AES_128_GCM_SHA256;
     let Some(suite) = suite.tls13() else { return String::new() };
@@ -137,7 +142,7 @@ fn fingerprint(der: &[u8]) -> String {
     let mut text = String::new();
     for (at, byte) in hash.as_ref().iter().enumerate() {
         let colon = if at == 0 { "" } else { ":" };
-        // Writing to a text cannot fail.
+        // Writing to a String cannot fail.
         let _ = write!(text, "{colon}{byte:02X}");
     }
     text

@@ -1,4 +1,4 @@
-//! What only shows when all settings are there: what is out of its bounds, and what contradicts something else.
+//! Checks that need all settings: ranges, and settings that contradict each other.
 
 use std::time::Duration;
 
@@ -6,15 +6,15 @@ use hyper::Uri;
 use longwire::Origins;
 use longwire::http::HeaderName;
 
-use super::{Age, ApiKey, Config, Token, Webhook};
+use super::{ApiKey, Config, TimeSpan, Token, Webhook};
 
-/// Sections of channels, and keys of programs: each is looked at for every name, or key.
+/// Maximum number of channel sections and of API keys. All of them are searched for each channel or key.
 const SECTIONS_MAX: usize = 1000;
 
-/// RFC 7518 3.2: a secret is at least as long as what its hash gives.
+/// RFC 7518 3.2: a secret is at least as long as the output of its hash.
 const SECRET_MIN: usize = 32;
 
-/// What was found, by key.
+/// The problems found, by setting.
 #[derive(Default)]
 pub(super) struct Problems {
     pub(super) errors: Vec<(String, String)>,
@@ -26,9 +26,9 @@ impl Problems {
         self.errors.push((key.into(), text.into()));
     }
 
-    fn within(&mut self, key: &str, value: Age, min: Duration, max: Duration) {
+    fn within(&mut self, key: &str, value: TimeSpan, min: Duration, max: Duration) {
         if value.duration() < min || value.duration() > max {
-            self.error(key, format!("it is at least {} and at most {}", Age::from(min), Age::from(max)));
+            self.error(key, format!("must be from {} to {}", TimeSpan::from(min), TimeSpan::from(max)));
         }
     }
 }
@@ -40,10 +40,10 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 pub(super) fn check(config: &Config, problems: &mut Problems) {
     if config.threads > 1024 {
-        problems.error("threads", "at most 1024; 0 is one per core");
+        problems.error("threads", "must be at most 1024; 0 means one per core");
     }
     if config.max_message.bytes() == 0 {
-        problems.error("max_message", "at least one byte is needed");
+        problems.error("max_message", "must be at least 1 byte");
     }
     problems.within("drain", config.drain, Duration::ZERO, HOUR);
     for (index, origin) in config.allow_origin.iter().enumerate() {
@@ -52,7 +52,7 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
         {
             problems.error(
                 format!("allow_origin.{index}"),
-                format!("{error}; write https://example.org, or any"),
+                format!("{error}; write an origin such as https://example.org, or any"),
             );
         }
     }
@@ -60,13 +60,13 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
         if host.is_empty() || host.contains(['/', ':', '@', ' ']) {
             problems.error(
                 format!("allow_host.{index}"),
-                "write the name of a host without a port, as in example.org, or any",
+                "invalid host; write a name without a port, such as example.org, or any",
             );
         }
     }
     for (index, name) in config.subprotocol.iter().enumerate() {
         if !is_token(name) {
-            let advice = "a subprotocol is one word of letters, digits and !#$%&'*+-.^_`|~, as in chat.v2";
+            let advice = "invalid subprotocol; use letters, digits and !#$%&'*+-.^_`|~ only, such as chat.v2";
             problems.error(format!("subprotocol.{index}"), advice);
         }
     }
@@ -78,17 +78,20 @@ pub(super) fn check(config: &Config, problems: &mut Problems) {
 fn tls(config: &Config, problems: &mut Problems) {
     let tls = &config.tls;
     match (&tls.cert, &tls.key) {
-        (Some(_), None) => problems.error("tls.cert", "the certificate needs its key: set tls.key"),
-        (None, Some(_)) => problems.error("tls.key", "the key needs its certificate: set tls.cert"),
+        (Some(_), None) => {
+            problems.error("tls.cert", "the certificate requires its private key; set tls.key")
+        }
+        (None, Some(_)) => {
+            problems.error("tls.key", "the private key requires its certificate; set tls.cert")
+        }
         (Some(_), Some(_)) if tls.self_signed => {
             problems.error(
                 "tls.self_signed",
-                "there is a certificate already: drop this, or tls.cert and tls.key",
+                "conflicts with tls.cert; remove tls.self_signed, or tls.cert and tls.key",
             );
         }
         (None, None) if tls.client_ca.is_some() && !tls.self_signed => {
-            problems
-                .error("tls.client_ca", "clients show certificates over TLS only: set tls.cert and tls.key");
+            problems.error("tls.client_ca", "client certificates require TLS; set tls.cert and tls.key");
         }
         _ => {}
     }
@@ -97,21 +100,17 @@ fn tls(config: &Config, problems: &mut Problems) {
 fn access(config: &Config, problems: &mut Problems) {
     let access = &config.access;
     if access.open && access.has_rules() {
-        problems.error(
-            "access.open",
-            "it says that everybody may do everything, yet there are rules: drop one or the other",
-        );
+        problems.error("access.open", "conflicts with the access rules; remove access.open or the rules");
     }
     let anonymous = &access.anonymous;
     if !(access.has_rules() || anonymous.subscribe.is_empty() && anonymous.publish.is_empty()) {
-        let advice =
-            "nobody could show anything, so there is nobody else: add a token, a key or a webhook as well";
+        let advice = "has no effect without access rules; add a token, a key or a webhook";
         problems.error("access.anonymous", advice);
     }
     if !access.has_rules() && !access.open && !config.listen.is_loopback() {
         let advice = format!(
-            "everybody who reaches {} could do everything; set access.token, access.key or access.webhook, or say that it is \
-             meant: --open, access.open = true",
+            "without access rules, anyone who can reach {} may do anything; set access.token, access.key or access.webhook, or \
+             confirm that this is intended with --open or access.open = true",
             config.listen
         );
         problems.error("listen", advice);
@@ -120,23 +119,23 @@ fn access(config: &Config, problems: &mut Problems) {
         && config.allow_origin.iter().any(|origin| origin.eq_ignore_ascii_case("any"))
     {
         problems.warnings.push(
-            "with access.token.cookie and allow_origin = [\"any\"] every page acts as whoever looks at it, for browsers send \
-             cookies along; name the origins"
+            "with access.token.cookie and allow_origin = [\"any\"], any website can act as its visitor, because browsers send \
+             the cookie; list the allowed origins"
                 .into(),
         );
     }
     token(&access.token, problems);
     webhook(&access.webhook, problems);
     if access.key.len() > SECTIONS_MAX {
-        problems.error("access.key", format!("at most {SECTIONS_MAX} keys"));
+        problems.error("access.key", format!("too many keys; the maximum is {SECTIONS_MAX}"));
     }
     for (index, ApiKey { name, sha256, .. }) in access.key.iter().enumerate() {
         if sha256.len() != 64 || !sha256.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            let advice = "the SHA-256 of the key in 64 hexadecimal digits; `longwire config key` makes a key and prints it";
+            let advice = "invalid hash; write the SHA-256 of the key as 64 hexadecimal digits (`longwire config key` generates both)";
             problems.error(format!("access.key.{index}.sha256"), advice);
         }
         if access.key.iter().take(index).any(|other| other.name == *name) {
-            problems.error(format!("access.key.{index}.name"), "another key has this name");
+            problems.error(format!("access.key.{index}.name"), "another key has the same name");
         }
     }
 }
@@ -150,7 +149,7 @@ fn token(token: &Token, problems: &mut Problems) {
     ];
     let mut given = sources.iter().filter(|(_, given)| *given);
     if let (Some((first, _)), Some((second, _))) = (given.next(), given.next()) {
-        problems.error(*second, format!("there is {first} as well: keys come from one place"));
+        problems.error(*second, format!("conflicts with {first}; keep one of them"));
     }
     if let Some(secret) = &token.secret
         && let Err(advice) = check_secret(secret.reveal().as_bytes())
@@ -160,7 +159,7 @@ fn token(token: &Token, problems: &mut Problems) {
     if let Some(url) = &token.jwks_url {
         check_url("access.token.jwks_url", url, problems);
         if url.starts_with("http:") {
-            let text = "access.token.jwks_url is fetched without TLS: whoever is on the way can put in another key; say https";
+            let text = "access.token.jwks_url is fetched without TLS, so others on the network can replace the keys; use https";
             problems.warnings.push(text.into());
         }
     }
@@ -174,7 +173,7 @@ fn token(token: &Token, problems: &mut Problems) {
         if !allowed.contains(&algorithm.as_str()) {
             problems.error(
                 "access.token.algorithm",
-                format!("with this kind of key it is one of {}", allowed.join(", ")),
+                format!("invalid algorithm for this kind of key; use one of {}", allowed.join(", ")),
             );
         }
     }
@@ -182,17 +181,19 @@ fn token(token: &Token, problems: &mut Problems) {
     problems.within("access.token.jwks_refresh", token.jwks_refresh, SECOND, HOUR);
     problems.within("access.token.jwks_max_age", token.jwks_max_age, token.jwks_refresh.duration(), DAY);
     if token.cookie.as_deref().is_some_and(|name| !is_token(name)) {
-        problems.error("access.token.cookie", "this is no name of a cookie (RFC 6265 4.1.1)");
+        problems.error("access.token.cookie", "invalid cookie name (RFC 6265 4.1.1)");
     }
 }
 
-/// What every secret must be, wherever it comes from.
+/// Checks a secret, whatever its source.
 pub(crate) fn check_secret(secret: &[u8]) -> Result<(), &'static str> {
     if secret.starts_with(b"-----BEGIN") {
-        return Err("this is a PEM file and not a secret: say access.token.key_file");
+        return Err("this is a PEM file, not a secret; use access.token.key_file");
     }
     if secret.len() < SECRET_MIN {
-        return Err("a secret has at least 32 bytes (RFC 7518 3.2); `openssl rand -base64 32` makes one");
+        return Err(
+            "a secret must have at least 32 bytes (RFC 7518 3.2); generate one with `openssl rand -base64 32`",
+        );
     }
     Ok(())
 }
@@ -201,24 +202,24 @@ fn webhook(webhook: &Webhook, problems: &mut Problems) {
     match &webhook.url {
         Some(url) => check_url("access.webhook.url", url, problems),
         None if webhook.subscribe || webhook.publish || webhook.secret.is_some() => {
-            problems.error("access.webhook", "nobody is asked without access.webhook.url");
+            problems.error("access.webhook", "has no effect without access.webhook.url; set it");
         }
         None => {}
     }
     if webhook.url.is_some() && !(webhook.connect || webhook.subscribe || webhook.publish) {
         problems.error(
             "access.webhook.url",
-            "it is asked about nothing: set connect, subscribe or publish to true",
+            "the webhook is never asked; set connect, subscribe or publish to true",
         );
     }
     problems.within("access.webhook.timeout", webhook.timeout, MILLI * 50, SECOND * 60);
     problems.within("access.webhook.cache", webhook.cache, Duration::ZERO, HOUR);
     if !(1..=4096).contains(&webhook.concurrency) {
-        problems.error("access.webhook.concurrency", "it is at least 1 and at most 4096");
+        problems.error("access.webhook.concurrency", "must be from 1 to 4096");
     }
     for (index, name) in webhook.headers.iter().enumerate() {
         if name.parse::<HeaderName>().is_err() {
-            problems.error(format!("access.webhook.headers.{index}"), "this is no name of a header");
+            problems.error(format!("access.webhook.headers.{index}"), "invalid header name");
         }
     }
 }
@@ -228,41 +229,43 @@ fn check_url(key: &str, url: &str, problems: &mut Problems) {
     if !uri.is_some_and(|uri| {
         matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some_and(|host| !host.is_empty())
     }) {
-        problems.error(key, "write a URL, as in https://example.org/path");
+        problems.error(key, "invalid URL; write one such as https://example.org/path");
     } else if url.contains('@') {
-        problems.error(key, "a URL holds no user and no password here");
+        problems.error(key, "the URL must not contain a user or password");
     }
 }
 
 fn channels(config: &Config, problems: &mut Problems) {
     if config.channel.len() > SECTIONS_MAX {
-        problems.error("channel", format!("at most {SECTIONS_MAX} sections"));
+        problems.error("channel", format!("too many sections; the maximum is {SECTIONS_MAX}"));
         return;
     }
     for (index, channel) in config.channel.iter().enumerate() {
         let key = format!("channel.{index}");
         let Some(pattern) = &channel.pattern else {
-            problems.error(key, "it needs a pattern, as in pattern = \"quotes.*\"");
+            problems.error(key, "the pattern is missing; add one, such as pattern = \"quotes.*\"");
             continue;
         };
         if config.channel.iter().take(index).any(|other| other.pattern.as_ref() == Some(pattern)) {
-            problems
-                .error(format!("{key}.pattern"), "an earlier section has this pattern, and the first counts");
+            problems.error(
+                format!("{key}.pattern"),
+                "an earlier section has the same pattern and takes precedence; remove one",
+            );
         }
         if channel.max_message.is_some_and(|max| max.bytes() == 0 || max > config.max_message) {
             let advice = format!(
-                "at least one byte, and at most the max_message of the server, {}",
+                "must be at least 1 byte and at most the server's max_message, {}",
                 config.max_message
             );
             problems.error(format!("{key}.max_message"), advice);
         }
         if channel.slow.bytes.bytes() == 0 {
-            problems.error(format!("{key}.slow.bytes"), "at least one byte is needed");
+            problems.error(format!("{key}.slow.bytes"), "must be at least 1 byte");
         }
     }
 }
 
-/// A token of HTTP (RFC 9110 5.6.2).
+/// Returns whether a text is an HTTP token (RFC 9110 5.6.2).
 fn is_token(text: &str) -> bool {
     !text.is_empty()
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
@@ -281,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn what_contradicts_itself() {
+    fn contradicting_settings_are_rejected() {
         let secret = "a".repeat(SECRET_MIN);
         let hash = "a".repeat(64);
         for (text, keys) in [
@@ -357,7 +360,7 @@ mod tests {
     }
 
     #[test]
-    fn open_doors_are_warned_of() {
+    fn risky_settings_yield_warnings() {
         for (text, warned) in [
             ("", false),
             ("listen = '0.0.0.0:80'\naccess.open = true", false),

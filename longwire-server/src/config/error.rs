@@ -1,45 +1,45 @@
-//! How a configuration is wrong: where, and what to write instead.
+//! Configuration errors: where they are, and how to fix them.
 
 use std::fmt;
 use std::ops::Range;
 
-/// All that is wrong, one problem after the other.
+/// All errors of a configuration.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError(pub Vec<Problem>);
 
-/// One thing that is wrong.
+/// One error.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Where.
-    pub place: Place,
-    /// What, and what to do.
+    /// Where it is.
+    pub location: Location,
+    /// What is wrong, and how to fix it.
     pub text: String,
 }
 
-/// Where a setting stands.
+/// The location of a setting.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Location {
     /// In a file.
     File {
-        /// Its name.
+        /// The file name.
         name: String,
-        /// From 1.
+        /// The line, counted from 1.
         line: usize,
-        /// From 1, in characters.
+        /// The column in characters, counted from 1.
         column: usize,
-        /// The line itself, without what is secret.
+        /// The line without secrets.
         text: String,
-        /// How many characters are meant.
+        /// The number of characters to mark.
         width: usize,
     },
     /// The file as a whole.
     Name(String),
-    /// In a variable of the environment, or a flag.
+    /// An environment variable or an option.
     Given(String),
 }
 
-impl Place {
-    /// The place of some bytes in the text of a file.
+impl Location {
+    /// Returns the location of a byte range in the text of a file.
     pub(super) fn in_file(name: &str, text: &str, span: Range<usize>) -> Self {
         let start = floor(text, span.start.min(text.len()));
         let end = floor(text, span.end.clamp(start, text.len()));
@@ -64,22 +64,23 @@ fn floor(text: &str, mut at: usize) -> usize {
     at
 }
 
-/// A line of which nothing is shown behind a key that holds a secret: errors end up in logs.
+/// Masks everything after a key that contains a secret, because errors end up in logs.
 fn without_secrets(line: &str) -> String {
     let ends = line.match_indices("secret").map(|(at, word)| at + word.len());
     let visible = match ends.into_iter().find(|&end| !line[end..].starts_with("_file")) {
         Some(end) if line[end..].contains('=') => format!("{} = …", &line[..end]),
         _ => line.to_owned(),
     };
-    // One column each, so that the caret stands where it should, and no escape sequence reaches a terminal.
+    // Each control character becomes one space, which keeps the caret aligned and escape sequences out of the
+    // terminal.
     visible.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect()
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.place {
-            Place::Name(name) | Place::Given(name) => write!(f, "{name}: {}", self.text),
-            Place::File { name, line, column, text, width } => {
+        match &self.location {
+            Location::Name(name) | Location::Given(name) => write!(f, "{name}: {}", self.text),
+            Location::File { name, line, column, text, width } => {
                 let gutter = " ".repeat(line.to_string().len());
                 let shown = text.chars().count();
                 let (indent, width) =
@@ -110,9 +111,9 @@ impl fmt::Display for ConfigError {
 
 impl std::error::Error for ConfigError {}
 
-/// What serde says, in fewer words and with what was meant: its own begin with ``unknown field `x`, expected `` and the names
-/// that there are, each between backticks.
-pub(super) fn reworded(message: &str) -> String {
+/// Rewords an error of serde, and suggests the nearest name. Errors of serde begin with ``unknown field `x`,
+/// expected``, followed by the valid names between backticks.
+pub(super) fn reword(message: &str) -> String {
     let message = message.trim();
     for (begin, what) in [("unknown field `", "key"), ("unknown variant `", "value")] {
         let Some((given, rest)) = message.strip_prefix(begin).and_then(|rest| rest.split_once('`')) else {
@@ -120,21 +121,21 @@ pub(super) fn reworded(message: &str) -> String {
         };
         let allowed: Vec<&str> = rest.split('`').skip(1).step_by(2).collect();
         let hint = match nearest(given, allowed.iter().copied()) {
-            Some(name) => format!("did you mean `{name}`? Allowed here"),
-            None => "allowed here".into(),
+            Some(name) => format!("did you mean `{name}`? Valid {what}s"),
+            None => format!("valid {what}s"),
         };
         return format!("unknown {what} `{given}`; {hint}: {}", allowed.join(", "));
     }
     message.replace('\n', " ")
 }
 
-/// The name that is like another one, if any is: off by a third of its letters at most.
+/// Returns the most similar name if it differs in at most a third of its letters.
 pub(super) fn nearest<'a>(given: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let near = names.map(|name| (distance(given, name), name)).min()?;
     (near.0 <= near.1.chars().count().div_ceil(3)).then_some(near.1)
 }
 
-/// Insertions, deletions and replacements from one text to another (Levenshtein), of texts that are not long.
+/// Returns the Levenshtein distance of two short texts.
 fn distance(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().take(64).collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();
@@ -155,7 +156,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_meant() {
+    fn typing_errors_get_suggestions() {
         let names = ["listen", "threads", "max_message", "log"];
         for (given, meant) in [
             ("lisen", Some("listen")),
@@ -167,20 +168,21 @@ mod tests {
             assert_eq!(nearest(given, names.into_iter()), meant, "{given}");
         }
         assert_eq!(
-            reworded("unknown field `lisen`, expected one of `listen`, `log`\n"),
-            "unknown key `lisen`; did you mean `listen`? Allowed here: listen, log"
+            reword("unknown field `lisen`, expected one of `listen`, `log`\n"),
+            "unknown key `lisen`; did you mean `listen`? Valid keys: listen, log"
         );
         assert_eq!(
-            reworded("unknown variant `x`, expected `text` or `json`"),
-            "unknown value `x`; allowed here: text, json"
+            reword("unknown variant `x`, expected `text` or `json`"),
+            "unknown value `x`; valid values: text, json"
         );
     }
 
     #[test]
-    fn the_caret_stands_under_what_is_meant() {
+    fn the_caret_marks_the_value() {
         let text = "a = 1\n海 = \"x\" # 🌊\r\nsecret = \"hunter2\"\n";
-        let problem =
-            |span| Problem { place: Place::in_file("f.toml", text, span), text: "wrong".into() }.to_string();
+        let problem = |span| {
+            Problem { location: Location::in_file("f.toml", text, span), text: "wrong".into() }.to_string()
+        };
         let at = text.find("\"x\"").expect("there");
         assert_eq!(problem(at..at + 3), "f.toml:2:5: wrong\n  |\n2 | 海 = \"x\" # 🌊\n  |     ^^^");
         let at = text.find("\"hunter2\"").expect("there");
@@ -194,7 +196,7 @@ mod tests {
         ] {
             assert_eq!(without_secrets(line), shown);
         }
-        // Beyond the end, and in the middle of a character.
+        // Beyond the end of the text, and within a character.
         assert!(problem(1000..2000).starts_with("f.toml:4:1: wrong"));
         assert!(problem(7..9).starts_with("f.toml:2:1: wrong"));
     }

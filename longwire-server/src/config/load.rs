@@ -1,4 +1,4 @@
-//! Puts the settings together: a file, the environment, flags; what comes later wins.
+//! Loads the settings from a file, the environment and options. Later sources override earlier ones.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -11,107 +11,32 @@ use serde::Deserialize;
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
 
-use super::error::{nearest, reworded};
-use super::{Config, ConfigError, Place, Problem, check};
+use super::error::{nearest, reword};
+use super::keys::{KEYS, PREFIX, ValueKind, variable};
+use super::{Config, ConfigError, Location, Problem, check};
 
-/// Bytes of a file of settings.
+/// Maximum size of a settings file, in bytes.
 const FILE_MAX: u64 = 1 << 20;
 
-/// What names of variables begin with.
-const PREFIX: &str = "LONGWIRE_";
-
-/// How the text of a variable or a flag becomes a value of TOML.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
-    Text,
-    Number,
-    Switch,
-    /// Separated by commas.
-    List,
-}
-
-/// Every setting but those in `[[channel]]` and `[[access.key]]`, which only a file can hold.
-pub(super) const KEYS: &[(&str, Kind)] = &[
-    ("listen", Kind::Text),
-    ("threads", Kind::Number),
-    ("allow_origin", Kind::List),
-    ("allow_host", Kind::List),
-    ("subprotocol", Kind::List),
-    ("trust_proxy", Kind::List),
-    ("max_connections", Kind::Number),
-    ("max_message", Kind::Text),
-    ("deflate", Kind::Switch),
-    ("deflate_threshold", Kind::Text),
-    ("drain", Kind::Text),
-    ("restarts", Kind::Switch),
-    ("log", Kind::Text),
-    ("log_level", Kind::Text),
-    ("data", Kind::Text),
-    ("pages", Kind::Text),
-    ("sync", Kind::Text),
-    ("tls.cert", Kind::Text),
-    ("tls.key", Kind::Text),
-    ("tls.client_ca", Kind::Text),
-    ("tls.self_signed", Kind::Switch),
-    ("access.open", Kind::Switch),
-    ("access.ca", Kind::Text),
-    ("access.anonymous.subscribe", Kind::List),
-    ("access.anonymous.publish", Kind::List),
-    ("access.token.secret", Kind::Text),
-    ("access.token.secret_file", Kind::Text),
-    ("access.token.key_file", Kind::Text),
-    ("access.token.jwks_url", Kind::Text),
-    ("access.token.jwks_max_age", Kind::Text),
-    ("access.token.jwks_refresh", Kind::Text),
-    ("access.token.algorithm", Kind::Text),
-    ("access.token.audience", Kind::List),
-    ("access.token.issuer", Kind::List),
-    ("access.token.require_exp", Kind::Switch),
-    ("access.token.leeway", Kind::Text),
-    ("access.token.cookie", Kind::Text),
-    ("access.token.query", Kind::Switch),
-    ("access.webhook.url", Kind::Text),
-    ("access.webhook.connect", Kind::Switch),
-    ("access.webhook.subscribe", Kind::Switch),
-    ("access.webhook.publish", Kind::Switch),
-    ("access.webhook.headers", Kind::List),
-    ("access.webhook.body", Kind::Switch),
-    ("access.webhook.timeout", Kind::Text),
-    ("access.webhook.concurrency", Kind::Number),
-    ("access.webhook.when_down", Kind::Text),
-    ("access.webhook.cache", Kind::Text),
-    ("access.webhook.secret", Kind::Text),
-    ("limits.connection.messages", Kind::Text),
-    ("limits.connection.bytes", Kind::Text),
-    ("limits.address.connections", Kind::Number),
-    ("limits.address.connects", Kind::Text),
-    ("limits.address.messages", Kind::Text),
-    ("limits.address.bytes", Kind::Text),
-    ("limits.user.connections", Kind::Number),
-    ("limits.user.connects", Kind::Text),
-    ("limits.user.messages", Kind::Text),
-    ("limits.user.bytes", Kind::Text),
-];
-
-/// Where a value comes from.
+/// The source of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
-    /// Nobody has said otherwise.
+pub enum Source {
+    /// The default.
     Default,
     /// A line of a file.
     File {
-        /// The name of the file.
+        /// The file name.
         name: String,
-        /// From 1.
+        /// The line, counted from 1.
         line: usize,
     },
-    /// A variable of the environment, of this name.
+    /// The environment variable of this name.
     Environment(String),
-    /// A flag, of this name.
+    /// The command-line option of this name.
     Flag(String),
 }
 
-impl fmt::Display for Origin {
+impl fmt::Display for Source {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Default => f.write_str("default"),
@@ -121,24 +46,24 @@ impl fmt::Display for Origin {
     }
 }
 
-/// The settings that hold, and where they come from.
+/// The effective settings and their sources.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// What holds.
+    /// The effective settings.
     pub config: Config,
-    /// What is allowed, and yet not what somebody will have meant.
+    /// Settings that are valid but probably not intended.
     pub warnings: Vec<String>,
-    pub(super) origins: BTreeMap<String, Origin>,
+    pub(super) sources: BTreeMap<String, Source>,
 }
 
 impl Loaded {
-    /// Where the value of a key, such as `tls.cert` or `channel.0.pattern`, comes from.
-    pub fn origin(&self, key: &str) -> &Origin {
-        self.origins.get(key).unwrap_or(&Origin::Default)
+    /// Returns the source of a setting, such as `tls.cert` or `channel.0.pattern`.
+    pub fn source(&self, key: &str) -> &Source {
+        self.sources.get(key).unwrap_or(&Source::Default)
     }
 }
 
-/// What the settings are made of.
+/// Collects settings from several sources.
 ///
 /// ```
 /// use longwire_server::config::Sources;
@@ -148,55 +73,56 @@ impl Loaded {
 /// sources.flag("max_message", "--max-message", "4M")?;
 /// let loaded = sources.load()?;
 /// assert_eq!(loaded.config.max_message.bytes(), 4 << 20);
-/// assert_eq!(loaded.origin("max_message").to_string(), "--max-message");
+/// assert_eq!(loaded.source("max_message").to_string(), "--max-message");
 /// # Ok::<_, longwire_server::config::ConfigError>(())
 /// ```
 #[derive(Default)]
 pub struct Sources {
-    /// All that was said, later over earlier.
+    /// The merged settings.
     table: Table,
-    origins: BTreeMap<String, Origin>,
-    /// The file's text, and where its values stand, to show them when they turn out to be wrong.
+    sources: BTreeMap<String, Source>,
+    /// The text of the file and the byte ranges of its values, for error messages.
     file: Option<(String, String)>,
     spans: BTreeMap<String, std::ops::Range<usize>>,
     warnings: Vec<String>,
 }
 
 impl Sources {
-    /// Nothing yet: the defaults.
+    /// Creates an empty collection, which yields the defaults.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Reads a file, to be called first.
+    /// Reads a file. Call this first.
     ///
     /// # Errors
     ///
-    /// If it cannot be read, is larger than 1 MiB, or holds what no file may.
+    /// Fails if the file cannot be read, is larger than 1 MiB, or contains invalid settings.
     pub fn file(&mut self, path: &Path) -> Result<(), ConfigError> {
         let name = path.display().to_string();
-        let failed = |text: String| ConfigError(vec![Problem { place: Place::Name(name.clone()), text }]);
+        let failed =
+            |text: String| ConfigError(vec![Problem { location: Location::Name(name.clone()), text }]);
         let mut text = String::new();
         File::open(path)
             .and_then(|file| file.take(FILE_MAX + 1).read_to_string(&mut text))
-            .map_err(|error| failed(format!("cannot read it: {error}")))?;
+            .map_err(|error| failed(format!("cannot read the file: {error}")))?;
         if text.len() as u64 > FILE_MAX {
-            return Err(failed("it is larger than 1 MiB".into()));
+            return Err(failed("the file is larger than 1 MiB".into()));
         }
         self.text(&name, &text)
     }
 
-    /// The same with the text of a file of this name.
+    /// Like [`file`](Self::file), but takes the text of the file. The name is used in error messages.
     ///
     /// # Errors
     ///
-    /// If the text holds what no file may.
+    /// Fails if the text contains invalid settings.
     pub fn text(&mut self, name: &str, text: &str) -> Result<(), ConfigError> {
         let failed = |error: toml::de::Error| {
-            let place = Place::in_file(name, text, error.span().unwrap_or_default());
-            ConfigError(vec![Problem { place, text: reworded(error.message()) }])
+            let location = Location::in_file(name, text, error.span().unwrap_or_default());
+            ConfigError(vec![Problem { location, text: reword(error.message()) }])
         };
-        // First as it will be used in the end, for it knows what is wrong, and where.
+        // Deserialise first, because these errors are the most precise.
         toml::from_str::<Config>(text).map_err(failed)?;
         self.table = toml::from_str(text).map_err(failed)?;
         let parsed = DeTable::parse(text).map_err(failed)?;
@@ -205,19 +131,21 @@ impl Sources {
         }
         for (key, span) in &self.spans {
             let line = text[..span.start].matches('\n').count() + 1;
-            self.origins.insert(key.clone(), Origin::File { name: name.to_owned(), line });
+            self.sources.insert(key.clone(), Source::File { name: name.to_owned(), line });
         }
         self.file = Some((name.to_owned(), text.to_owned()));
         Ok(())
     }
 
-    /// Takes what begins with `LONGWIRE_` from the environment: `LONGWIRE_TLS_CERT` is `tls.cert`. Empty ones are none.
-    /// Lists are separated by commas. Unknown ones are no errors, for a cluster may set such for reasons of its own
-    /// (Kubernetes does, for a service called longwire); what looks like a slip is warned of.
+    /// Reads the variables that begin with `LONGWIRE_`; `LONGWIRE_TLS_CERT` sets `tls.cert`. Empty variables
+    /// are ignored. Lists are separated by commas.
+    ///
+    /// Unknown variables are not errors: Kubernetes, for example, sets some for a service named longwire. A
+    /// probable typing error yields a warning.
     ///
     /// # Errors
     ///
-    /// If one holds what its setting may not.
+    /// Fails if a variable has an invalid value.
     pub fn environment(
         &mut self,
         variables: impl IntoIterator<Item = (OsString, OsString)>,
@@ -229,120 +157,118 @@ impl Sources {
                 if let Some(meant) =
                     nearest(&name[PREFIX.len()..], known.iter().map(|known| &known[PREFIX.len()..]))
                 {
-                    self.warnings.push(format!("{name} sets nothing; did you mean {PREFIX}{meant}?"));
+                    self.warnings.push(format!("unknown variable {name}; did you mean {PREFIX}{meant}?"));
                 }
                 continue;
             };
             let Some(value) = value.to_str() else {
-                return Err(given(name, "it is not UTF-8".into()));
+                return Err(error_at(name, "the value is not UTF-8".into()));
             };
             if !value.is_empty() {
-                self.set(key, kind, name, value, Origin::Environment(name.to_owned()))?;
+                self.set(key, kind, name, value, Source::Environment(name.to_owned()))?;
             }
         }
         Ok(())
     }
 
-    /// Takes the value of a flag for a setting, such as `--max-message` for `max_message`. Lists are separated by commas, a
-    /// switch is `true` or `false`.
+    /// Sets the value of an option, such as `--max-message` for `max_message`. Lists are separated by commas;
+    /// a switch is `true` or `false`.
     ///
     /// # Errors
     ///
-    /// If it is what its setting may not be, or if there is no such setting.
+    /// Fails if the value is invalid or there is no such setting.
     pub fn flag(&mut self, key: &str, flag: &str, value: &str) -> Result<(), ConfigError> {
         match KEYS.iter().find(|(known, _)| *known == key) {
-            Some(&(key, kind)) => self.set(key, kind, flag, value, Origin::Flag(flag.to_owned())),
-            None => Err(given(flag, format!("there is no setting `{key}`"))),
+            Some(&(key, kind)) => self.set(key, kind, flag, value, Source::Flag(flag.to_owned())),
+            None => Err(error_at(flag, format!("unknown setting `{key}`"))),
         }
     }
 
     fn set(
         &mut self,
         key: &'static str,
-        kind: Kind,
+        kind: ValueKind,
         name: &str,
         text: &str,
-        origin: Origin,
+        source: Source,
     ) -> Result<(), ConfigError> {
         let value = match kind {
-            Kind::Text => Value::String(text.to_owned()),
-            Kind::Number => match text.parse() {
+            ValueKind::Text => Value::String(text.to_owned()),
+            ValueKind::Number => match text.parse() {
                 Ok(number) => Value::Integer(number),
-                Err(_) => return Err(given(name, format!("`{}` is no number", text.escape_debug()))),
+                Err(_) => return Err(error_at(name, format!("`{}` is not a number", text.escape_debug()))),
             },
-            Kind::Switch => match text {
+            ValueKind::Switch => match text {
                 "true" | "1" | "yes" | "on" => Value::Boolean(true),
                 "false" | "0" | "no" | "off" => Value::Boolean(false),
                 other => {
-                    return Err(given(name, format!("`{}` is neither true nor false", other.escape_debug())));
+                    return Err(error_at(
+                        name,
+                        format!("`{}` is neither true nor false", other.escape_debug()),
+                    ));
                 }
             },
-            Kind::List => {
+            ValueKind::List => {
                 let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
                 Value::Array(items.map(|item| Value::String(item.to_owned())).collect())
             }
         };
-        let mut alone = Table::new();
-        insert(&mut alone, key, value.clone());
-        if let Err(error) = Config::deserialize(alone) {
-            return Err(given(name, reworded(error.message())));
+        let mut single = Table::new();
+        insert(&mut single, key, value.clone());
+        if let Err(error) = Config::deserialize(single) {
+            return Err(error_at(name, reword(error.message())));
         }
         insert(&mut self.table, key, value);
-        // What stood in a list that is no longer there stands nowhere.
+        // The elements of the replaced list no longer have a location.
         let within = format!("{key}.");
-        self.origins.retain(|other, _| !other.starts_with(&within));
+        self.sources.retain(|other, _| !other.starts_with(&within));
         self.spans.retain(|other, _| !other.starts_with(&within));
-        self.origins.insert(key.to_owned(), origin);
+        self.sources.insert(key.to_owned(), source);
         Ok(())
     }
 
-    /// Puts it all together, and checks what only shows then.
+    /// Merges the settings and checks them as a whole.
     ///
     /// # Errors
     ///
-    /// With everything that is wrong.
+    /// Returns all problems.
     pub fn load(mut self) -> Result<Loaded, ConfigError> {
         let config = Config::deserialize(std::mem::take(&mut self.table))
-            .map_err(|error| given("configuration", reworded(error.message())))?;
+            .map_err(|error| error_at("configuration", reword(error.message())))?;
         let mut problems = check::Problems::default();
         check::check(&config, &mut problems);
         if !problems.errors.is_empty() {
-            let place = |(key, text): (String, String)| Problem { place: self.place(&key), text };
-            return Err(ConfigError(problems.errors.into_iter().map(place).collect()));
+            let location = |(key, text): (String, String)| Problem { location: self.location(&key), text };
+            return Err(ConfigError(problems.errors.into_iter().map(location).collect()));
         }
         self.warnings.extend(problems.warnings);
-        Ok(Loaded { config, warnings: self.warnings, origins: self.origins })
+        Ok(Loaded { config, warnings: self.warnings, sources: self.sources })
     }
 
-    /// Where a key stands, or the next one around it that stands anywhere.
-    fn place(&self, key: &str) -> Place {
-        let mut around = key;
+    /// Returns the location of a setting, or of the nearest enclosing one that has a location.
+    fn location(&self, key: &str) -> Location {
+        let mut parent = key;
         loop {
-            match (self.origins.get(around), self.spans.get(around), &self.file) {
-                (Some(Origin::Environment(name) | Origin::Flag(name)), ..) => {
-                    return Place::Given(name.clone());
+            match (self.sources.get(parent), self.spans.get(parent), &self.file) {
+                (Some(Source::Environment(name) | Source::Flag(name)), ..) => {
+                    return Location::Given(name.clone());
                 }
-                (_, Some(span), Some((name, text))) => return Place::in_file(name, text, span.clone()),
+                (_, Some(span), Some((name, text))) => return Location::in_file(name, text, span.clone()),
                 _ => {}
             }
-            match around.rsplit_once('.') {
-                Some((outer, _)) => around = outer,
-                None => return Place::Given(key.to_owned()),
+            match parent.rsplit_once('.') {
+                Some((outer, _)) => parent = outer,
+                None => return Location::Given(key.to_owned()),
             }
         }
     }
 }
 
-fn given(name: &str, text: String) -> ConfigError {
-    ConfigError(vec![Problem { place: Place::Given(name.to_owned()), text }])
+fn error_at(name: &str, text: String) -> ConfigError {
+    ConfigError(vec![Problem { location: Location::Given(name.to_owned()), text }])
 }
 
-/// The variable for a key.
-fn variable(key: &str) -> String {
-    format!("{PREFIX}{}", key.to_ascii_uppercase().replace('.', "_"))
-}
-
-/// Puts a value where its key says; what was a value there before becomes a table.
+/// Inserts a value at a dotted path.
 fn insert(table: &mut Table, key: &str, value: Value) {
     match key.split_once('.') {
         None => {
@@ -357,7 +283,7 @@ fn insert(table: &mut Table, key: &str, value: Value) {
     }
 }
 
-/// Where everything stands, by its key: `channel.0.pattern`.
+/// Records the byte range of each value by its dotted path, such as `channel.0.pattern`.
 fn locate(
     key: &str,
     value: &DeValue<'_>,
@@ -381,7 +307,7 @@ fn locate(
 mod tests {
     use proptest::prelude::*;
 
-    use super::super::{Age, OnSlow, Publishers, Size};
+    use super::super::{Publishers, Size, SlowPolicy, TimeSpan};
     use super::*;
 
     fn from_text(text: &str) -> Result<Loaded, ConfigError> {
@@ -394,9 +320,9 @@ mod tests {
         sources.environment(variables.iter().map(|(name, value)| (name.into(), value.into())))
     }
 
-    /// `docs/longwire.toml` as it is, and with what it holds as comments switched on.
+    /// Returns `docs/longwire.toml` unchanged, and with its commented settings enabled.
     fn example() -> (String, String) {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/longwire.toml");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/longwire.toml");
         let text = std::fs::read_to_string(path).expect("the example");
         let full = text.lines().map(|line| match line.strip_prefix('#') {
             Some(rest) if rest.starts_with(|c: char| c == '[' || c.is_ascii_lowercase()) => rest,
@@ -407,10 +333,10 @@ mod tests {
     }
 
     #[test]
-    fn the_example_is_the_defaults() {
+    fn the_example_equals_the_defaults() {
         let (text, full) = example();
         assert_eq!(from_text(&text).expect("valid").config, Config::default());
-        // With everything on it contradicts itself here and there; but each key is one.
+        // With all settings enabled, some contradict each other, but each key is valid.
         let config: Config = toml::from_str(&full).unwrap_or_else(|error| panic!("{error}"));
         assert_eq!(config.channel.len(), 1);
         let channel =
@@ -436,7 +362,8 @@ mod tests {
         }
         for key in documented {
             let of_list = key.starts_with("channel.") || key.starts_with("access.key.");
-            let known = |(known, _): &(&str, Kind)| key == known || key.starts_with(&format!("{known}."));
+            let known =
+                |(known, _): &(&str, ValueKind)| key == known || key.starts_with(&format!("{known}."));
             assert!(of_list || KEYS.iter().any(known), "{key} cannot be set by the environment");
         }
     }
@@ -445,8 +372,8 @@ mod tests {
     fn every_key_can_be_set_by_the_environment() {
         for (key, kind) in KEYS {
             let text = match (key, kind) {
-                (_, Kind::Number) => "7",
-                (_, Kind::Switch) => "true",
+                (_, ValueKind::Number) => "7",
+                (_, ValueKind::Switch) => "true",
                 (&"trust_proxy", _) => "10.0.0.0/8,::1",
                 (&"listen", _) => "[::1]:7",
                 (&"log", _) => "json",
@@ -456,7 +383,7 @@ mod tests {
             };
             let mut sources = Sources::new();
             set(&mut sources, &[(&variable(key), text)]).unwrap_or_else(|error| panic!("{error}"));
-            assert_eq!(sources.origins.keys().collect::<Vec<_>>(), [key]);
+            assert_eq!(sources.sources.keys().collect::<Vec<_>>(), [key]);
             let config = Config::deserialize(sources.table).expect("valid");
             assert!(
                 config != Config::default()
@@ -470,7 +397,7 @@ mod tests {
     }
 
     #[test]
-    fn later_wins() {
+    fn later_sources_override_earlier_ones() {
         let text = "max_message = '2M'\nallow_origin = ['https://a.example']\ndrain = 5\n[limits.address]\nconnects = '5/s'\n";
         let mut sources = Sources::new();
         sources.text("f.toml", text).expect("valid");
@@ -493,47 +420,50 @@ mod tests {
         let config = &loaded.config;
         assert_eq!(
             (config.max_message, config.drain, config.deflate),
-            (Size::new(4 << 20), Age::seconds(5), true)
+            (Size::new(4 << 20), TimeSpan::seconds(5), true)
         );
         assert_eq!(config.allow_origin, ["https://b.example", "https://c.example"]);
         assert!(config.limits.address.connects.is_some() && config.limits.address.bytes.is_some());
-        let origin = |key| loaded.origin(key).to_string();
-        assert_eq!(origin("max_message"), "--max-message");
-        assert_eq!(origin("drain"), "f.toml:3");
-        assert_eq!(origin("limits.address.connects"), "f.toml:5");
-        assert_eq!(origin("deflate"), "LONGWIRE_DEFLATE");
-        assert_eq!(origin("listen"), "default");
-        assert_eq!(loaded.warnings, ["LONGWIRE_MAX_MESAGE sets nothing; did you mean LONGWIRE_MAX_MESSAGE?"]);
+        let source = |key| loaded.source(key).to_string();
+        assert_eq!(source("max_message"), "--max-message");
+        assert_eq!(source("drain"), "f.toml:3");
+        assert_eq!(source("limits.address.connects"), "f.toml:5");
+        assert_eq!(source("deflate"), "LONGWIRE_DEFLATE");
+        assert_eq!(source("listen"), "default");
+        assert_eq!(
+            loaded.warnings,
+            ["unknown variable LONGWIRE_MAX_MESAGE; did you mean LONGWIRE_MAX_MESSAGE?"]
+        );
     }
 
     #[test]
-    fn what_is_wrong_is_shown() {
+    fn errors_show_their_location() {
         for (text, expected) in [
             (
                 "lisen = '1'",
-                "f.toml:1:1: unknown key `lisen`; did you mean `listen`? Allowed here: listen, threads,",
+                "f.toml:1:1: unknown key `lisen`; did you mean `listen`? Valid keys: listen, threads,",
             ),
             (
                 "\n[tls]\ncret = ''",
-                "f.toml:3:1: unknown key `cret`; did you mean `cert`? Allowed here: cert, key, client_ca, self_signed\n  |\n3 | cret = ''\n  | ^^^^",
+                "f.toml:3:1: unknown key `cret`; did you mean `cert`? Valid keys: cert, key, client_ca, self_signed\n  |\n3 | cret = ''\n  | ^^^^",
             ),
             (
                 "max_message = '1T'",
-                "f.toml:1:15: write a number of bytes, as in 65536, 64K, 16M or 1G\n  |\n1 | max_message = '1T'\n  |               ^^^^",
+                "f.toml:1:15: invalid size; write a number of bytes, such as 65536, 64K, 16M or 1G\n  |\n1 | max_message = '1T'\n  |               ^^^^",
             ),
             ("threads = -1", "f.toml:1:11: "),
             ("threads = 'four'", "f.toml:1:11: invalid type: string \"four\", expected u16"),
-            ("log = 'xml'", "f.toml:1:7: unknown value `xml`; allowed here: off, text, json"),
+            ("log = 'xml'", "f.toml:1:7: unknown value `xml`; valid values: off, text, json"),
             ("listen = ", "f.toml:1:10: "),
             ("listen = 'a'\nlisten = 'b'", "f.toml:"),
-            ("sync = 'often'", "f.toml:1:8: write os, always, or a time, as in 1s"),
-            ("trust_proxy = ['10.0.0.0/40']", "f.toml:1:16: write an address or a network"),
-            ("[[channel]]\npattern = 'a*'", "f.toml:2:11: `a*`: * and > stand for whole segments"),
+            ("sync = 'often'", "f.toml:1:8: invalid value; write os, always, or a duration such as 1s"),
+            ("trust_proxy = ['10.0.0.0/40']", "f.toml:1:16: invalid address or network"),
+            ("[[channel]]\npattern = 'a*'", "f.toml:2:11: `a*`: * and > must be whole segments"),
             ("[[channel]]\npattern = 'a'\nslow = { policy = 'drop' }", "f.toml:3:19: unknown value `drop`; "),
-            ("[[channel]]\npattern = 'a'\nrate = '5'", "f.toml:3:8: write how many in a second"),
+            ("[[channel]]\npattern = 'a'\nrate = '5'", "f.toml:3:8: invalid rate"),
             ("[[access.key]]\nname = 'a'", "f.toml:1:1: missing field `sha256`"),
-            ("[access.token]\nsecret = 'short'", "f.toml:2:10: a secret has at least 32 bytes"),
-            ("[[channel]]\nhistory = { messages = 1 }", "f.toml:1:1: it needs a pattern"),
+            ("[access.token]\nsecret = 'short'", "f.toml:2:10: a secret must have at least 32 bytes"),
+            ("[[channel]]\nhistory = { messages = 1 }", "f.toml:1:1: the pattern is missing"),
         ] {
             let error = from_text(text).expect_err(text).to_string();
             assert!(error.starts_with(expected), "{text}\n{error}");
@@ -541,18 +471,18 @@ mod tests {
         }
         let name =
             |name: &str, value: &str| set(&mut Sources::new(), &[(name, value)]).expect_err(name).to_string();
-        assert_eq!(name("LONGWIRE_THREADS", "four"), "LONGWIRE_THREADS: `four` is no number");
+        assert_eq!(name("LONGWIRE_THREADS", "four"), "LONGWIRE_THREADS: `four` is not a number");
         assert_eq!(name("LONGWIRE_DEFLATE", "maybe"), "LONGWIRE_DEFLATE: `maybe` is neither true nor false");
         assert!(
             name("LONGWIRE_LOG", "xml")
-                .starts_with("LONGWIRE_LOG: unknown value `xml`; allowed here: off, text, json")
+                .starts_with("LONGWIRE_LOG: unknown value `xml`; valid values: off, text, json")
         );
         assert!(name("LONGWIRE_LISTEN", "80").starts_with("LONGWIRE_LISTEN: the port is missing"));
         assert!(Sources::new().flag("nothing", "--nothing", "1").is_err());
     }
 
     #[test]
-    fn what_contradicts_itself_is_shown_where_it_was_said() {
+    fn contradictions_are_reported_with_their_source() {
         let mut sources = Sources::new();
         sources
             .text("f.toml", "allow_origin = ['https://a.example', 'b']\n[tls]\ncert = 'c.pem'\n")
@@ -573,11 +503,11 @@ mod tests {
     }
 
     #[test]
-    fn the_first_pattern_counts() {
+    fn the_first_matching_section_applies() {
         let text = "[[channel]]\npattern = 'a.b'\npublish = 'nobody'\n[[channel]]\npattern = 'a.*'\nslow = { policy = 'keep_latest' }\n";
         let config = from_text(text).expect("valid").config;
         assert_eq!(config.channel("a.b").map(|channel| channel.publish), Some(Publishers::Nobody));
-        assert_eq!(config.channel("a.c").map(|channel| channel.slow.policy), Some(OnSlow::KeepLatest));
+        assert_eq!(config.channel("a.c").map(|channel| channel.slow.policy), Some(SlowPolicy::KeepLatest));
         assert_eq!(config.channel("b"), None);
     }
 
@@ -601,20 +531,20 @@ mod tests {
                 .file(&folder.path().join("none"))
                 .expect_err("none")
                 .to_string()
-                .contains("cannot read it")
+                .contains("cannot read the file")
         );
     }
 
     proptest! {
         #[test]
-        fn nothing_makes_it_panic(text in "([a-z_.]{1,8} ?= ?['\"]?[0-9a-zA-Z:*>/]{0,8}['\"]?\n?|\\[\\[?[a-z.]{1,8}\\]?\\]\n|\\PC|\n){0,12}") {
+        fn no_file_causes_a_panic(text in "([a-z_.]{1,8} ?= ?['\"]?[0-9a-zA-Z:*>/]{0,8}['\"]?\n?|\\[\\[?[a-z.]{1,8}\\]?\\]\n|\\PC|\n){0,12}") {
             if let Err(error) = from_text(&text) {
                 prop_assert!(!error.to_string().is_empty());
             }
         }
 
         #[test]
-        fn nothing_of_the_environment_makes_it_panic(index in 0..KEYS.len(), text in "[0-9a-z/:,*> ]{0,10}|\\PC{0,20}") {
+        fn no_environment_causes_a_panic(index in 0..KEYS.len(), text in "[0-9a-z/:,*> ]{0,10}|\\PC{0,20}") {
             let mut sources = Sources::new();
             if set(&mut sources, &[(&variable(KEYS[index].0), &text)]).is_ok()
                 && let Err(error) = sources.load()

@@ -1,20 +1,22 @@
-//! The settings of `longwire serve`: one TOML file, then the environment, then flags; what comes later wins.
+//! The settings of `longwire serve`: a TOML file, then the environment, then options. Later sources override
+//! earlier ones.
 //!
-//! Nothing is guessed. A key that does not exist, a value that is none and settings that contradict each other are
-//! errors that say where and what is allowed instead.
+//! Nothing is guessed. Unknown keys, invalid values and contradicting settings are errors. The message states
+//! the location and the allowed values.
 
 mod check;
 mod error;
+mod keys;
 mod load;
 mod settings;
 mod show;
 mod value;
 
 pub(crate) use check::check_secret;
-pub use error::{ConfigError, Place, Problem};
-pub use load::{Loaded, Origin, Sources};
+pub use error::{ConfigError, Location, Problem};
+pub use load::{Loaded, Source, Sources};
 pub use settings::{
-    Access, Anonymous, ApiKey, Channel, Config, History, Log, OnSlow, Presence, Publishers, Show, Slow, Sync,
-    Tls, Token, Webhook, WhenDown,
+    Access, Anonymous, ApiKey, Channel, Config, History, Log, Presence, PresenceDetail, Publishers,
+    SlowConsumers, SlowPolicy, Sync, Tls, Token, Webhook, WhenDown,
 };
-pub use value::{Age, Listen, Network, Secret, Size, off};
+pub use value::{ListenAddr, Network, Secret, Size, TimeSpan, off};

@@ -1,4 +1,4 @@
-//! What can be set, and what holds where it is not.
+//! All settings and their defaults.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,57 +6,57 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Age, Listen, Network, Secret, Size};
-use crate::limits::{Rate, Rules};
+use super::{ListenAddr, Network, Secret, Size, TimeSpan};
+use crate::limits::{LimitRules, Rate};
 use crate::pattern::{Pattern, Patterns};
 
-/// All settings of a server. `docs/longwire.toml` says what each of them does.
+/// All settings of a server. `docs/longwire.toml` documents each of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// Where to listen.
-    pub listen: Listen,
-    /// How many threads serve; 0 is one per core.
+    /// The address to listen on.
+    pub listen: ListenAddr,
+    /// Number of threads; 0 means one per core.
     pub threads: u16,
-    /// Pages that may connect besides the server's own; `any` is all of them.
+    /// Origins whose pages may connect, in addition to the server's own; `any` allows all.
     pub allow_origin: Vec<String>,
-    /// Names by which the server may be asked for ([`host_allowed`](crate::access::host_allowed)); `any` is all.
+    /// Host names that the server accepts ([`host_allowed`](crate::access::host_allowed)); `any` accepts all.
     pub allow_host: Vec<String>,
-    /// Subprotocols that are spoken; of those that a client offers, the first one here is chosen.
+    /// Supported subprotocols, in order of preference.
     pub subprotocol: Vec<String>,
-    /// Proxies that are believed when they say whom they speak for.
+    /// Reverse proxies whose forwarding headers are trusted.
     pub trust_proxy: Vec<Network>,
-    /// Connections at a time; 0 is as many as the system gives.
+    /// Maximum number of open connections; 0 means unlimited.
     pub max_connections: u32,
-    /// The largest message that is taken, in bytes of payload.
+    /// Maximum size of a message, in bytes of payload.
     pub max_message: Size,
     /// Whether messages are compressed for clients that offer it (RFC 7692).
     pub deflate: bool,
-    /// Smaller messages are sent as they are.
+    /// Minimum size of a message to compress.
     pub deflate_threshold: Size,
-    /// Over how long connections are closed when the server is to end.
-    pub drain: Age,
-    /// Whether they are closed with 1012 (come again) instead of 1001.
+    /// The time over which the closing of connections is spread on shutdown.
+    pub drain: TimeSpan,
+    /// Whether connections are closed with 1012 (service restart) instead of 1001.
     pub restarts: bool,
-    /// How the log is written.
+    /// The format of the log.
     pub log: Log,
-    /// What is logged: `error`, `warn`, `info`, `debug`, `trace`, or a filter of `tracing`.
+    /// The log level: `error`, `warn`, `info`, `debug`, `trace`, or a filter of `tracing`.
     pub log_level: String,
-    /// Where history is kept; without it, in memory only.
+    /// The directory for history; without it, history is kept in memory only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<PathBuf>,
-    /// A folder of pages that is served, `index.html` at `/`; it is read at the start.
+    /// A directory of static files, with `index.html` served at `/`. It is read at startup.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pages: Option<PathBuf>,
-    /// When what is kept reaches the disk.
+    /// When history is synced to disk.
     pub sync: Sync,
     /// TLS.
     pub tls: Tls,
-    /// Who may do what.
+    /// Access rules.
     pub access: Access,
-    /// How much of it.
-    pub limits: Rules,
-    /// What holds on which channels; the first whose pattern matches.
+    /// Rate limits and connection limits.
+    pub limits: LimitRules,
+    /// Settings of channels; the first section whose pattern matches applies.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub channel: Vec<Channel>,
 }
@@ -64,7 +64,7 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         Self {
-            listen: Listen { host: "127.0.0.1".into(), port: 8080 },
+            listen: ListenAddr { host: "127.0.0.1".into(), port: 8080 },
             threads: 0,
             allow_origin: Vec::new(),
             allow_host: Vec::new(),
@@ -74,7 +74,7 @@ impl Default for Config {
             max_message: Size::new(1 << 20),
             deflate: false,
             deflate_threshold: Size::new(256),
-            drain: Age::seconds(0),
+            drain: TimeSpan::seconds(0),
             restarts: false,
             log: Log::Off,
             log_level: "info".into(),
@@ -83,19 +83,19 @@ impl Default for Config {
             sync: Sync::Os,
             tls: Tls::default(),
             access: Access::default(),
-            limits: Rules::default(),
+            limits: LimitRules::default(),
             channel: Vec::new(),
         }
     }
 }
 
 impl Config {
-    /// What holds on the channel of this name: of the sections in their order the first whose pattern matches.
-    /// `None` is a channel for which no section was written: [`Channel::default`] holds.
+    /// Returns the settings of a channel: the first section whose pattern matches. `None` means that
+    /// [`Channel::default`] applies.
     pub fn channel(&self, name: &str) -> Option<&Channel> {
         self.channel.iter().find(|channel| {
             channel.pattern.as_ref().is_some_and(|pattern| {
-                // The channel at `/` has no segments: what means every channel means it too.
+                // The channel at `/` has no segments, but `>` is meant to match every channel.
                 pattern.matches(name) || (name == "/" && pattern.as_str() == ">")
             })
         })
@@ -109,36 +109,36 @@ pub struct Tls {
     /// The certificate chain, as PEM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cert: Option<PathBuf>,
-    /// Its key, as PEM.
+    /// The private key, as PEM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<PathBuf>,
-    /// Whose certificates clients must show, as PEM.
+    /// The CAs whose client certificates are required, as PEM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client_ca: Option<PathBuf>,
-    /// Whether a certificate is made up at each start, for trying things out.
+    /// Whether a certificate is generated at each start, for development.
     pub self_signed: bool,
 }
 
-/// How the log is written.
+/// The format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Log {
-    /// Not at all.
+    /// No log.
     Off,
     /// For people.
     Text,
-    /// For programs: an object on each line.
+    /// For programs: one JSON object per line.
     Json,
 }
 
-/// When what is kept reaches the disk.
+/// When history is synced to disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sync {
-    /// When the operating system likes: it survives the end of the process, not of the machine.
+    /// When the operating system does. History survives a crash of the process, but not of the machine.
     Os,
-    /// At least this often.
-    Every(Age),
-    /// Before it is acknowledged.
+    /// At this interval.
+    Every(TimeSpan),
+    /// Before each message is acknowledged.
     Always,
 }
 
@@ -149,9 +149,9 @@ impl FromStr for Sync {
         match text {
             "os" => Ok(Self::Os),
             "always" => Ok(Self::Always),
-            other => match other.parse::<Age>() {
-                Ok(every) if every > Age::seconds(0) => Ok(Self::Every(every)),
-                _ => Err("write os, always, or a time, as in 1s".into()),
+            other => match other.parse::<TimeSpan>() {
+                Ok(every) if every > TimeSpan::seconds(0) => Ok(Self::Every(every)),
+                _ => Err("invalid value; write os, always, or a duration such as 1s".into()),
             },
         }
     }
@@ -167,41 +167,40 @@ impl fmt::Display for Sync {
     }
 }
 
-/// Who may do what. Without any rule everybody may do everything.
+/// Access rules. Without any rule, everything is allowed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Access {
-    /// That everybody may do everything is meant, also where others than this machine reach the server.
+    /// Confirms that access without rules is intended on an address that other machines can reach.
     pub open: bool,
-    /// Whose certificates are believed besides those that the system believes, when keys are fetched and webhooks are
-    /// asked; as PEM.
+    /// Additional root certificates for fetching keys and for webhooks, as PEM.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ca: Option<PathBuf>,
-    /// What those may who show nothing.
+    /// Rights of clients without credentials.
     pub anonymous: Anonymous,
     /// Tokens (JWT).
     pub token: Token,
-    /// The backend that is asked.
+    /// The webhook.
     pub webhook: Webhook,
-    /// Keys of programs.
+    /// API keys of programs.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub key: Vec<ApiKey>,
 }
 
 impl Access {
-    /// Whether there is any rule.
+    /// Returns whether there are access rules.
     pub fn has_rules(&self) -> bool {
         self.token.is_on() || self.webhook.url.is_some() || !self.key.is_empty()
     }
 }
 
-/// What those may who show neither token nor key, where there are rules.
+/// Rights of clients without a token or key, if there are access rules.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Anonymous {
-    /// The channels that they may hear.
+    /// The channels that they may subscribe to.
     pub subscribe: Patterns,
-    /// The channels that they may speak on.
+    /// The channels that they may publish to.
     pub publish: Patterns,
 }
 
@@ -209,37 +208,37 @@ pub struct Anonymous {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Token {
-    /// The secret of HS256, HS384 or HS512.
+    /// The secret for HS256, HS384 or HS512.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret: Option<Secret>,
-    /// A file that holds the secret.
+    /// A file with the secret.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret_file: Option<PathBuf>,
-    /// A file of public keys: PEM, JWK or JWKS (RFC 7517).
+    /// A file with public keys: PEM, JWK or JWKS (RFC 7517).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub key_file: Option<PathBuf>,
-    /// Where to fetch public keys (JWKS).
+    /// The URL of public keys (JWKS).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub jwks_url: Option<String>,
-    /// After how long fetched keys are fetched again.
-    pub jwks_max_age: Age,
-    /// How often they are fetched at most, when tokens come with keys that are not known.
-    pub jwks_refresh: Age,
-    /// The algorithm of keys that do not say theirs.
+    /// The age at which fetched keys are fetched again.
+    pub jwks_max_age: TimeSpan,
+    /// Minimum interval between fetches caused by unknown keys.
+    pub jwks_refresh: TimeSpan,
+    /// The algorithm of keys that do not state one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub algorithm: Option<String>,
-    /// For whom a token must be (`aud`): one of these.
+    /// Accepted audiences (`aud`).
     pub audience: Vec<String>,
-    /// Of whom it must be (`iss`): one of these.
+    /// Accepted issuers (`iss`).
     pub issuer: Vec<String>,
-    /// Whether a token without `exp` is refused.
+    /// Whether tokens without `exp` are rejected.
     pub require_exp: bool,
-    /// By how much clocks may differ.
-    pub leeway: Age,
-    /// The cookie in which a token may come.
+    /// The tolerated difference between clocks.
+    pub leeway: TimeSpan,
+    /// The cookie that may contain a token.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cookie: Option<String>,
-    /// Whether a token may come as `?token=`.
+    /// Whether a token may be passed as `?token=`.
     pub query: bool,
 }
 
@@ -250,13 +249,13 @@ impl Default for Token {
             secret_file: None,
             key_file: None,
             jwks_url: None,
-            jwks_max_age: Age::seconds(600),
-            jwks_refresh: Age::seconds(60),
+            jwks_max_age: TimeSpan::seconds(600),
+            jwks_refresh: TimeSpan::seconds(60),
             algorithm: None,
             audience: Vec::new(),
             issuer: Vec::new(),
             require_exp: true,
-            leeway: Age::seconds(30),
+            leeway: TimeSpan::seconds(30),
             cookie: None,
             query: true,
         }
@@ -264,7 +263,7 @@ impl Default for Token {
 }
 
 impl Token {
-    /// Whether there is a key to check tokens with.
+    /// Returns whether there is a key that verifies tokens.
     pub fn is_on(&self) -> bool {
         self.secret.is_some()
             || self.secret_file.is_some()
@@ -273,18 +272,18 @@ impl Token {
     }
 }
 
-/// The key of a program, for POST above all.
+/// The API key of a program, mainly for POST.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ApiKey {
-    /// For the log.
+    /// Its name, for the log.
     pub name: String,
     /// The SHA-256 of the key, in hexadecimal.
     pub sha256: String,
-    /// The channels that it may hear.
+    /// The channels that it may subscribe to.
     #[serde(default)]
     pub subscribe: Patterns,
-    /// The channels that it may speak on.
+    /// The channels that it may publish to.
     #[serde(default)]
     pub publish: Patterns,
     /// Whether it may see the dashboard, the statistics and the metrics.
@@ -292,32 +291,32 @@ pub struct ApiKey {
     pub operator: bool,
 }
 
-/// The backend that is asked by HTTP.
+/// The webhook: an HTTP backend that decides about access.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Webhook {
-    /// Where.
+    /// Its URL.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
-    /// Whether it is asked about connections.
+    /// Whether it decides about connections.
     pub connect: bool,
-    /// Whether it is asked about subscriptions that nothing else allows.
+    /// Whether it decides about subscriptions that nothing else allows.
     pub subscribe: bool,
-    /// Whether it is asked about messages that nothing else allows.
+    /// Whether it decides about messages that nothing else allows.
     pub publish: bool,
-    /// Which headers of the request it is told.
+    /// The request headers that it is sent.
     pub headers: Vec<String>,
-    /// Whether it is told what a message says.
+    /// Whether it is sent the content of messages.
     pub body: bool,
-    /// How long an answer may take.
-    pub timeout: Age,
-    /// How many questions may be open at a time.
+    /// Timeout of a request.
+    pub timeout: TimeSpan,
+    /// Maximum number of concurrent requests.
     pub concurrency: u16,
-    /// What holds when there is no answer.
+    /// The decision when the webhook is unavailable.
     pub when_down: WhenDown,
-    /// How long an answer is remembered; 0 is not at all.
-    pub cache: Age,
-    /// Signs the questions.
+    /// How long a decision is cached; 0 disables the cache.
+    pub cache: TimeSpan,
+    /// The secret that signs the requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secret: Option<Secret>,
 }
@@ -331,136 +330,136 @@ impl Default for Webhook {
             publish: false,
             headers: vec!["authorization".into(), "cookie".into()],
             body: false,
-            timeout: Age::seconds(2),
+            timeout: TimeSpan::seconds(2),
             concurrency: 64,
             when_down: WhenDown::Deny,
-            cache: Age::seconds(0),
+            cache: TimeSpan::seconds(0),
             secret: None,
         }
     }
 }
 
-/// What holds when the webhook gives no answer.
+/// The decision when the webhook is unavailable.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum WhenDown {
-    /// No.
+    /// Deny.
     Deny,
-    /// Yes: whoever can keep it from answering gets in.
+    /// Allow. Anyone who can make the webhook unavailable gets access.
     Allow,
 }
 
-/// What holds on some channels.
+/// Settings of a group of channels.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Channel {
-    /// On which; required in a section of the file.
+    /// The pattern of the channels; required in a section of the file.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pattern: Option<Pattern>,
-    /// What is kept for those who come later.
+    /// How much history is kept.
     pub history: History,
-    /// What is told of who is there.
+    /// What subscribers learn about other subscribers.
     pub presence: Presence,
-    /// Who may speak, of those whom access lets.
+    /// Who may publish, in addition to the access rules.
     pub publish: Publishers,
-    /// What becomes of subscribers that read too slowly.
-    pub slow: Slow,
-    /// The largest message; without it, that of the server.
+    /// What happens to slow consumers.
+    pub slow: SlowConsumers,
+    /// Maximum size of a message; by default, that of the server.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_message: Option<Size>,
-    /// How many messages are taken, of all who speak together.
+    /// Maximum rate of messages from all publishers together.
     #[serde(with = "super::off")]
     pub rate: Option<Rate>,
 }
 
-/// What is kept: as many, as much and as old as all of these allow.
+/// Limits of the history; all of them apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct History {
-    /// Messages; 0 keeps nothing.
+    /// Number of messages; 0 keeps no history.
     pub messages: u32,
     /// Bytes of payload.
     pub bytes: Size,
-    /// The oldest.
-    pub age: Age,
+    /// Age of the oldest message.
+    pub age: TimeSpan,
 }
 
 impl Default for History {
     fn default() -> Self {
-        Self { messages: 100, bytes: Size::new(1 << 20), age: Age::seconds(300) }
+        Self { messages: 100, bytes: Size::new(1 << 20), age: TimeSpan::seconds(300) }
     }
 }
 
-/// What is told of who is there.
+/// What subscribers learn about other subscribers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Presence {
-    /// Nothing, how many, or who.
-    pub show: Show,
-    /// Above so many members only how many they are.
+    /// The level of detail.
+    pub show: PresenceDetail,
+    /// Maximum number of members that are listed; above it, only their number is reported.
     pub max: u32,
 }
 
 impl Default for Presence {
     fn default() -> Self {
-        Self { show: Show::Members, max: 1000 }
+        Self { show: PresenceDetail::Members, max: 1000 }
     }
 }
 
-/// Nothing, how many, or who.
+/// The level of detail of presence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Show {
+pub enum PresenceDetail {
     /// Nothing.
     Off,
-    /// How many.
+    /// The number of members.
     Counts,
-    /// Who.
+    /// The members by name.
     Members,
 }
 
-/// Who may speak, of those whom access lets.
+/// Who may publish, in addition to the access rules.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Publishers {
-    /// All of them.
+    /// Everyone whom the access rules allow.
     #[default]
     Anyone,
-    /// Who is known by name.
+    /// Clients with a user name.
     Users,
-    /// Who has shown a token or a key.
+    /// Clients with a token or an API key.
     Tokens,
-    /// None of them.
+    /// Nobody.
     Nobody,
 }
 
-/// What becomes of subscribers that read too slowly.
+/// What happens to slow consumers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Slow {
-    /// What becomes of them.
-    pub policy: OnSlow,
-    /// As soon as more waits than this.
+pub struct SlowConsumers {
+    /// The policy.
+    pub policy: SlowPolicy,
+    /// Maximum size of a subscriber's queue.
     pub bytes: Size,
-    /// Or anything has waited for so long.
+    /// Maximum age of a message in a subscriber's queue.
     #[serde(with = "super::off")]
-    pub age: Option<Age>,
+    pub age: Option<TimeSpan>,
 }
 
-impl Default for Slow {
+impl Default for SlowConsumers {
     fn default() -> Self {
-        Self { policy: OnSlow::Close, bytes: Size::new(4 << 20), age: None }
+        Self { policy: SlowPolicy::Close, bytes: Size::new(4 << 20), age: None }
     }
 }
 
-/// What becomes of a subscriber that reads too slowly.
+/// What happens to a subscriber that reads too slowly.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum OnSlow {
-    /// It is closed with 1013.
+pub enum SlowPolicy {
+    /// It is disconnected with 1013.
     Close,
-    /// It misses the oldest messages.
+    /// The oldest messages in its queue are dropped.
     DropOldest,
-    /// It gets the latest message only.
+    /// Only the latest message is kept in its queue.
     KeepLatest,
 }

@@ -1,4 +1,4 @@
-//! Shows the settings that hold, and where each of them comes from. Secrets are masked.
+//! Shows the effective settings and their sources. Secrets are masked.
 
 use std::fmt::Write;
 
@@ -8,7 +8,8 @@ use toml::{Table, Value};
 use super::Loaded;
 
 impl Loaded {
-    /// As TOML, with the origin of each value behind it. But for its secrets it could be read again.
+    /// Returns the settings as TOML, with the source of each value as a comment. Except for the secrets, it
+    /// can be read back.
     pub fn to_toml(&self) -> String {
         let mut text = String::new();
         if let Ok(table) = Table::try_from(&self.config) {
@@ -17,27 +18,28 @@ impl Loaded {
         text
     }
 
-    /// As JSON: a list of `key`, `value` and `from`.
+    /// Returns the settings as JSON: a list of `key`, `value` and `from`.
     pub fn to_json(&self) -> serde_json::Value {
         let mut settings = Vec::new();
         if let Ok(table) = Table::try_from(&self.config) {
             self.each("", &Value::Table(table), &mut |key, value| {
-                settings.push(json!({ "key": key, "value": value, "from": self.origin(key).to_string() }));
+                settings.push(json!({ "key": key, "value": value, "from": self.source(key).to_string() }));
             });
         }
         json!({ "settings": settings, "warnings": self.warnings })
     }
 
-    /// The values of a table first, for what stands behind a header belongs to it.
+    /// Writes the values of a table before its sections, because everything after a section header belongs to
+    /// that section.
     fn section(&self, path: &str, table: &Table, text: &mut String) {
         let is_section = |value: &Value| match value {
             Value::Table(_) => true,
             Value::Array(list) => !list.is_empty() && list.iter().all(Value::is_table),
             _ => false,
         };
-        // Writing to a text does not fail.
+        // Writing to a String cannot fail.
         for (key, value) in table.iter().filter(|(_, value)| !is_section(value)) {
-            let _ = writeln!(text, "{key} = {value}  # {}", self.origin(&joined(path, key)));
+            let _ = writeln!(text, "{key} = {value}  # {}", self.source(&joined(path, key)));
         }
         for (key, value) in table.iter().filter(|(_, value)| is_section(value)) {
             let path = joined(path, key);
@@ -78,7 +80,7 @@ fn joined(path: &str, key: &str) -> String {
     if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
 }
 
-/// Without the numbers of a list: `[channel.history]` belongs to the last `[[channel]]`.
+/// Returns a section header without list indices: `[channel.history]` belongs to the last `[[channel]]`.
 fn header(path: &str) -> String {
     path.split('.').filter(|part| part.parse::<usize>().is_err()).collect::<Vec<_>>().join(".")
 }
@@ -116,7 +118,7 @@ pattern = '>'
     }
 
     #[test]
-    fn what_is_shown_is_what_holds() {
+    fn shown_settings_can_be_read_back() {
         let loaded = loaded();
         let (text, mut expected) = (loaded.to_toml(), loaded.config);
         let again: Config = toml::from_str(&text).unwrap_or_else(|error| panic!("{error}\n{text}"));
@@ -136,7 +138,7 @@ pattern = '>'
     }
 
     #[test]
-    fn as_json_too() {
+    fn settings_as_json() {
         let json = loaded().to_json();
         let settings = json["settings"].as_array().expect("a list");
         let found = |key: &str| settings.iter().find(|setting| setting["key"] == key).expect("there");

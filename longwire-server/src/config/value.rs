@@ -1,4 +1,4 @@
-//! Values as people write them: sizes, times, addresses, secrets.
+//! Types of settings: sizes, durations, addresses, secrets.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -8,22 +8,22 @@ use std::time::Duration;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-/// A number, of bytes mostly: `65536`, `64K`, `16M`, `1G`, with the powers of 1024.
+/// A number of bytes, such as `65536`, `64K`, `16M` or `1G`. The units are powers of 1024.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(u64);
 
 impl Size {
-    /// This many.
+    /// Creates a size from a number of bytes.
     pub const fn new(bytes: u64) -> Self {
         Self(bytes)
     }
 
-    /// How many they are.
+    /// Returns the number of bytes.
     pub const fn bytes(self) -> u64 {
         self.0
     }
 
-    /// The same for what is in memory; what no memory can hold is as much as can be.
+    /// Returns the number of bytes as a `usize`, saturating.
     pub fn in_memory(self) -> usize {
         usize::try_from(self.0).unwrap_or(usize::MAX)
     }
@@ -33,7 +33,7 @@ impl FromStr for Size {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let advice = "write a number of bytes, as in 65536, 64K, 16M or 1G";
+        let advice = "invalid size; write a number of bytes, such as 65536, 64K, 16M or 1G";
         let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (number, unit) = text.split_at(digits);
         let unit: u64 = match unit.to_ascii_uppercase().as_str() {
@@ -43,7 +43,7 @@ impl FromStr for Size {
             "G" | "GIB" => 1 << 30,
             _ => return Err(advice.into()),
         };
-        // Beyond what TOML can write (2^63 - 1) nothing is meant.
+        // TOML integers end at 2^63 - 1.
         let size = number.parse::<u64>().ok().and_then(|number| number.checked_mul(unit));
         size.filter(|&size| i64::try_from(size).is_ok()).map(Self).ok_or_else(|| advice.into())
     }
@@ -62,33 +62,33 @@ impl fmt::Display for Size {
     }
 }
 
-/// A length of time: `500ms`, `30s`, `5m`, `2h`, `7d`; a number alone is seconds.
+/// A duration, such as `500ms`, `30s`, `5m`, `2h` or `7d`; a plain number means seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Age(Duration);
+pub struct TimeSpan(Duration);
 
-impl Age {
-    /// So many seconds.
+impl TimeSpan {
+    /// Creates a duration from seconds.
     pub const fn seconds(seconds: u64) -> Self {
         Self(Duration::from_secs(seconds))
     }
 
-    /// As a duration.
+    /// Returns the duration.
     pub const fn duration(self) -> Duration {
         self.0
     }
 }
 
-impl From<Duration> for Age {
+impl From<Duration> for TimeSpan {
     fn from(duration: Duration) -> Self {
         Self(duration)
     }
 }
 
-impl FromStr for Age {
+impl FromStr for TimeSpan {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let advice = "write a time, as in 500ms, 30s, 5m, 2h or 7d, of at most 100 years";
+        let advice = "invalid duration; write one such as 500ms, 30s, 5m, 2h or 7d, up to 100 years";
         let digits = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (number, unit) = text.split_at(digits);
         let unit: u64 = match unit {
@@ -105,7 +105,7 @@ impl FromStr for Age {
     }
 }
 
-impl fmt::Display for Age {
+impl fmt::Display for TimeSpan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let millis = self.0.as_millis();
         let (unit, name) = match millis {
@@ -120,17 +120,17 @@ impl fmt::Display for Age {
     }
 }
 
-/// Where to listen: a name or an address, and a port.
+/// An address to listen on: a host name or IP address, and a port.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Listen {
-    /// Without brackets.
+pub struct ListenAddr {
+    /// The host, without brackets.
     pub host: String,
-    /// 0 is a free one.
+    /// The port; 0 selects a free one.
     pub port: u16,
 }
 
-impl Listen {
-    /// Whether it is reached from this machine only, as far as its name tells.
+impl ListenAddr {
+    /// Returns whether only this machine can reach the address, as far as the name shows.
     pub fn is_loopback(&self) -> bool {
         match self.host.parse::<IpAddr>() {
             Ok(address) => address.to_canonical().is_loopback(),
@@ -139,47 +139,47 @@ impl Listen {
     }
 }
 
-impl FromStr for Listen {
+impl FromStr for ListenAddr {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let advice = "write HOST:PORT, as in 127.0.0.1:8080, localhost:8080, 0.0.0.0:80 or [::]:8080";
-        let (host, port) = text.rsplit_once(':').ok_or_else(|| format!("the port is missing: {advice}"))?;
+        let advice = "write HOST:PORT, such as 127.0.0.1:8080, localhost:8080, 0.0.0.0:80 or [::]:8080";
+        let (host, port) = text.rsplit_once(':').ok_or_else(|| format!("the port is missing; {advice}"))?;
         let port = match port.parse() {
             Ok(number) if port.bytes().all(|byte| byte.is_ascii_digit()) => number,
-            _ => return Err(format!("`{port}` is no port (0 to 65535): {advice}")),
+            _ => return Err(format!("invalid port `{port}` (0 to 65535); {advice}")),
         };
         let bare = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
         match bare {
             Some(bare) if bare.parse::<std::net::Ipv6Addr>().is_ok() => {
                 Ok(Self { host: bare.to_owned(), port })
             }
-            Some(bare) => Err(format!("`{bare}` is no IPv6 address: {advice}")),
-            None if host.is_empty() => Err(format!("the host is missing: {advice}")),
-            None if host.contains(':') => Err(format!("an IPv6 address stands in brackets: {advice}")),
-            None if host.contains('/') => Err(format!("this is a URL: {advice}")),
+            Some(bare) => Err(format!("invalid IPv6 address `{bare}`; {advice}")),
+            None if host.is_empty() => Err(format!("the host is missing; {advice}")),
+            None if host.contains(':') => Err(format!("an IPv6 address must be in brackets; {advice}")),
+            None if host.contains('/') => Err(format!("this is a URL, not an address; {advice}")),
             None => Ok(Self { host: host.to_owned(), port }),
         }
     }
 }
 
-impl fmt::Display for Listen {
+impl fmt::Display for ListenAddr {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { host, port } = self;
         if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
     }
 }
 
-/// An address, or a network of them: `10.0.0.1`, `10.0.0.0/8`, `fd00::/8`.
+/// An IP address or a network: `10.0.0.1`, `10.0.0.0/8`, `fd00::/8`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Network {
     address: IpAddr,
-    /// Leading bits that count.
+    /// Number of significant leading bits.
     prefix: u8,
 }
 
 impl Network {
-    /// Whether the address is in it. An IPv4 address that is written as IPv6 is IPv4.
+    /// Returns whether the network contains the address. An IPv4-mapped IPv6 address counts as IPv4.
     pub fn contains(&self, address: IpAddr) -> bool {
         let differs = match (self.address, address.to_canonical()) {
             (IpAddr::V4(ours), IpAddr::V4(theirs)) => u128::from(ours.to_bits() ^ theirs.to_bits()) << 96,
@@ -194,7 +194,7 @@ impl FromStr for Network {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let advice = "write an address or a network, as in 10.0.0.1, 10.0.0.0/8 or fd00::/8";
+        let advice = "invalid address or network; write one such as 10.0.0.1, 10.0.0.0/8 or fd00::/8";
         let (address, prefix) = match text.split_once('/') {
             Some((address, prefix)) => (address, Some(prefix)),
             None => (text, None),
@@ -216,13 +216,13 @@ impl fmt::Display for Network {
     }
 }
 
-/// What nobody is shown.
+/// A value that is never displayed.
 #[derive(Clone, PartialEq, Eq, Deserialize)]
 #[serde(from = "String")]
 pub struct Secret(Arc<str>);
 
 impl Secret {
-    /// What it is, for whoever uses it.
+    /// Returns the value.
     pub fn reveal(&self) -> &str {
         &self.0
     }
@@ -246,14 +246,14 @@ impl Serialize for Secret {
     }
 }
 
-/// What is written as text, or as the number that the text would be.
-struct Written<T>(std::marker::PhantomData<T>);
+/// A value that is written as text, or as a number with the same digits.
+struct FromText<T>(std::marker::PhantomData<T>);
 
-impl<T: FromStr<Err = String>> de::Visitor<'_> for Written<T> {
+impl<T: FromStr<Err = String>> de::Visitor<'_> for FromText<T> {
     type Value = T;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a text or a number")
+        f.write_str("a string or a number")
     }
 
     fn visit_str<E: de::Error>(self, text: &str) -> Result<T, E> {
@@ -269,7 +269,7 @@ impl<T: FromStr<Err = String>> de::Visitor<'_> for Written<T> {
     }
 }
 
-macro_rules! written {
+macro_rules! impl_text_serde {
     ($($type:ty)*) => {$(
         impl Serialize for $type {
             fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
@@ -279,24 +279,24 @@ macro_rules! written {
 
         impl<'de> Deserialize<'de> for $type {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                deserializer.deserialize_any(Written(std::marker::PhantomData))
+                deserializer.deserialize_any(FromText(std::marker::PhantomData))
             }
         }
     )*};
 }
 
-written!(Size Age Listen Network super::Sync);
+impl_text_serde!(Size TimeSpan ListenAddr Network super::Sync);
 
-/// `off`, or a value: how an `Option` is written that has no other way to say none.
+/// Serialises an `Option` as its value or `off`.
 pub mod off {
     use serde::de::value::StringDeserializer;
     use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-    /// None is `off`.
+    /// Serialises `None` as `off`.
     ///
     /// # Errors
     ///
-    /// Those of the serializer.
+    /// Returns the errors of the serializer.
     pub fn serialize<T: Serialize, S: Serializer>(
         value: &Option<T>,
         serializer: S,
@@ -307,11 +307,11 @@ pub mod off {
         }
     }
 
-    /// `off` is none.
+    /// Deserialises `off` as `None`.
     ///
     /// # Errors
     ///
-    /// Those of the value.
+    /// Returns the errors of the value.
     pub fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
         deserializer: D,
     ) -> Result<Option<T>, D::Error> {
@@ -368,11 +368,11 @@ mod tests {
             ("48h", 172_800_000, "2d"),
             ("36525d", 36_525 * 86_400_000, "36525d"),
         ] {
-            let age: Age = text.parse().expect(text);
+            let age: TimeSpan = text.parse().expect(text);
             assert_eq!((age.duration().as_millis(), age.to_string().as_str()), (millis, shown));
         }
         for text in ["", "s", "5 m", "-1s", "1.5h", "1w", "36526d", "99999999999999999999"] {
-            assert!(text.parse::<Age>().is_err(), "{text}");
+            assert!(text.parse::<TimeSpan>().is_err(), "{text}");
         }
     }
 
@@ -389,11 +389,11 @@ mod tests {
             ("example.org:80", false),
             ("localhost.example.org:80", false),
         ] {
-            let listen: Listen = text.parse().expect(text);
+            let listen: ListenAddr = text.parse().expect(text);
             assert_eq!((listen.to_string().as_str(), listen.is_loopback()), (text, loopback));
         }
         for text in ["", "8080", ":8080", "h", "h:", "h:70000", "h:+1", "::1:80", "[x]:80", "http://h:80"] {
-            assert!(text.parse::<Listen>().is_err(), "{text}");
+            assert!(text.parse::<ListenAddr>().is_err(), "{text}");
         }
     }
 
@@ -427,14 +427,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_read_is_shown_so_that_it_is_read_again(text in "[0-9a-zA-Z.:/\\[\\] -]{0,12}|\\PC{0,20}") {
+        fn parsed_values_round_trip(text in "[0-9a-zA-Z.:/\\[\\] -]{0,12}|\\PC{0,20}") {
             if let Ok(size) = text.parse::<Size>() {
                 prop_assert_eq!(size.to_string().parse(), Ok(size));
             }
-            if let Ok(age) = text.parse::<Age>() {
+            if let Ok(age) = text.parse::<TimeSpan>() {
                 prop_assert_eq!(age.to_string().parse(), Ok(age));
             }
-            if let Ok(listen) = text.parse::<Listen>() {
+            if let Ok(listen) = text.parse::<ListenAddr>() {
                 prop_assert_eq!(listen.to_string().parse(), Ok(listen));
             }
             if let Ok(network) = text.parse::<Network>() {

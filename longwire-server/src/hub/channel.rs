@@ -1,4 +1,4 @@
-//! The state of one channel. Who calls holds its lock.
+//! The state of one channel. The caller holds its lock.
 
 use std::sync::Arc;
 
@@ -9,13 +9,13 @@ use super::history::History;
 use super::keys::Keys;
 use super::options::{CURSOR_BACKLOG, ChannelOptions, History as Bounds, Limits, Presence as Mode};
 use super::presence::Presence;
-use super::{Page, Publish, Receipt, Recovery, Refused};
+use super::{HubError, Page, PublishOptions, PublishReceipt, Recovery};
 use crate::store::{Log, Store, StoreError};
 use crate::value::{ChannelName, Epoch, Position, Published, Time, User};
 
-/// What a channel is counted with in the accounts of all.
+/// What a channel contributes to the limits over all channels.
 #[derive(Clone, Copy, Default)]
-pub(super) struct Weight {
+pub(super) struct Usage {
     /// Bytes of history.
     pub(super) bytes: usize,
     pub(super) keys: usize,
@@ -25,29 +25,29 @@ pub(super) struct Channel {
     pub(super) name: ChannelName,
     options: Arc<ChannelOptions>,
     epoch: Epoch,
-    /// The offset of the last message.
+    /// The offset of the latest message.
     head: u64,
-    /// The latest time that was heard: it does not go back.
+    /// The latest time seen; it never goes back.
     latest: Time,
-    /// When it was last used, for what is cut and what is dropped first.
+    /// The time of last use, which decides what is evicted or dropped first.
     pub(super) used: Time,
     subscribers: u32,
-    /// Its place among the histories of its shard.
-    pub(super) before: u32,
-    pub(super) behind: u32,
-    /// The history was cut and is still in the store.
-    cut: bool,
+    /// The neighbours in the shard's list of histories.
+    pub(super) older: u32,
+    pub(super) newer: u32,
+    /// The history was evicted from memory and is still in the store.
+    evict: bool,
     history: History,
-    // What most channels do not have is a pointer to it.
+    // Boxed, because most channels have none of these.
     keys: Option<Box<Keys>>,
     presence: Option<Box<Presence>>,
-    /// Tells cursors of the head.
+    /// Notifies cursors of a new offset.
     wake: Option<watch::Sender<u64>>,
     log: Option<Box<Log>>,
 }
 
 impl Channel {
-    /// A channel that nothing is known of.
+    /// Creates a channel without history.
     pub(super) fn fresh(name: ChannelName, options: Arc<ChannelOptions>, now: Time) -> Self {
         Self {
             name,
@@ -57,9 +57,9 @@ impl Channel {
             latest: now,
             used: now,
             subscribers: 0,
-            before: u32::MAX,
-            behind: u32::MAX,
-            cut: false,
+            older: u32::MAX,
+            newer: u32::MAX,
+            evict: false,
             history: History::default(),
             keys: None,
             presence: None,
@@ -68,7 +68,7 @@ impl Channel {
         }
     }
 
-    /// Takes what the store has of it; `false` if that is nothing.
+    /// Loads the channel from the store. Returns `false` if it is not stored.
     pub(super) fn load(&mut self, store: &Store, now: Time) -> Result<bool, StoreError> {
         if !self.is_stored() {
             return Ok(false);
@@ -78,7 +78,7 @@ impl Channel {
         let loaded = store.load(&self.name, &mut |published, key| {
             latest = latest.max(published.at);
             if let Some(key) = key {
-                // As it went when it was published: a key that had expired may have come again.
+                // Repeat the expiry of that moment: an expired key may have been used again.
                 keys.expire(&self.options.keys, published.at);
                 keys.insert(&key, published.position.offset, published.at);
                 keys.expire(&self.options.keys, published.at);
@@ -86,9 +86,9 @@ impl Channel {
             history.push(published);
             history.expire(&bounds, Time::default());
         })?;
-        self.cut = false;
+        self.evict = false;
         let Some((log, epoch)) = loaded else {
-            // It had none, or somebody has taken the files away.
+            // The store had none, or the files were removed.
             self.log = None;
             return Ok(false);
         };
@@ -103,12 +103,12 @@ impl Channel {
         Ok(true)
     }
 
-    /// Its history has to be loaded before it is looked at.
-    pub(super) const fn is_cut(&self) -> bool {
-        self.cut
+    /// Returns whether the history must be loaded before it is read.
+    pub(super) const fn is_evicted(&self) -> bool {
+        self.evict
     }
 
-    /// The store keeps it. A channel without history is as fleeting as the process.
+    /// Returns whether the channel is stored. A channel without history lives as long as the process.
     fn is_stored(&self) -> bool {
         self.options.history.messages > 0
     }
@@ -118,7 +118,7 @@ impl Channel {
             return self.options.history;
         }
         let mut bounds = self.options.history.or(CURSOR_BACKLOG);
-        // However large the latest message is: what was published is there to be read once.
+        // Keep the latest message, whatever its size, so that every cursor can read it once.
         bounds.bytes = bounds.bytes.max(self.history.latest_len());
         bounds
     }
@@ -127,17 +127,17 @@ impl Channel {
         self.wake.as_ref().is_some_and(|wake| wake.receiver_count() > 0)
     }
 
-    /// Where it stands.
+    /// Returns the position of the latest message.
     pub(super) const fn position(&self) -> Position {
         Position { epoch: self.epoch, offset: self.head }
     }
 
-    /// The offset of the first message that is kept, or of the next one.
+    /// Returns the offset of the oldest kept message, or of the next one.
     fn first(&self) -> u64 {
         self.history.first().unwrap_or_else(|| self.head.saturating_add(1))
     }
 
-    /// Drops what has expired.
+    /// Drops expired messages and keys.
     pub(super) fn expire(&mut self, now: Time) {
         self.latest = self.latest.max(now);
         let bounds = self.bounds();
@@ -150,38 +150,39 @@ impl Channel {
         }
     }
 
-    /// Appends a message: stores it, keeps it, wakes the cursors, delivers it. `room` is for a key that is new.
+    /// Stores, keeps and delivers a message, and wakes the cursors. `room` is the error for a new key if
+    /// there is no room for it.
     pub(super) fn publish(
         &mut self,
         message: Message,
-        how: Publish<'_>,
-        room: Result<(), Refused>,
+        options: PublishOptions<'_>,
+        room: Result<(), HubError>,
         store: Option<&Store>,
         deliver: &mut dyn FnMut(&Published),
-    ) -> Result<Receipt, Refused> {
-        self.expire(how.now);
-        if let Some(key) = how.key
+    ) -> Result<PublishReceipt, HubError> {
+        self.expire(options.now);
+        if let Some(key) = options.key
             && let Some(offset) = self.keys.as_ref().and_then(|keys| keys.offset(key))
         {
             let position = Position { epoch: self.epoch, offset };
-            return Ok(Receipt { position, duplicate: true });
+            return Ok(PublishReceipt { position, duplicate: true });
         }
-        if how.key.is_some() {
+        if options.key.is_some() {
             room?;
         }
-        let offset = self.head.checked_add(1).ok_or(Refused::Exhausted)?;
+        let offset = self.head.checked_add(1).ok_or(HubError::Exhausted)?;
         let position = Position { epoch: self.epoch, offset };
-        let published = Published { position, at: self.latest, from: how.from, message };
+        let published = Published { position, at: self.latest, from: options.from, message };
         if self.is_stored()
             && let Some(store) = store
         {
             let keyed = self.keys.as_ref().and_then(|keys| keys.first());
             let wanted = keyed.map_or(self.first(), |keyed| keyed.min(self.first()));
             let log = self.log.get_or_insert_with(|| Box::new(Log::fresh(self.head)));
-            log.append(store, &self.name, &published, how.key, wanted)?;
+            log.append(store, &self.name, &published, options.key, wanted)?;
         }
         self.head = offset;
-        if let Some(key) = how.key {
+        if let Some(key) = options.key {
             let keys = self.keys.get_or_insert_default();
             keys.insert(key, offset, self.latest);
             keys.expire(&self.options.keys, self.latest);
@@ -193,16 +194,16 @@ impl Channel {
             wake.send_replace(offset);
         }
         deliver(&published);
-        Ok(Receipt { position, duplicate: false })
+        Ok(PublishReceipt { position, duplicate: false })
     }
 
-    /// What came after a position can be told.
+    /// Returns whether all messages after a position are kept.
     fn continues(&self, after: Position) -> bool {
-        // Without overflow: an offset of 2^64 - 1 is beyond every head that a message can follow.
+        // Subtract on the left side to avoid an overflow at offset 2^64 - 1.
         after.epoch == self.epoch && after.offset <= self.head && self.first() - 1 <= after.offset
     }
 
-    /// What a subscriber has missed.
+    /// Returns the messages that a subscriber has missed.
     pub(super) fn recover(&self, after: Option<Position>, limits: &Limits) -> Recovery {
         let Some(after) = after else { return Recovery::New };
         if !self.continues(after) {
@@ -217,10 +218,10 @@ impl Channel {
                 return Recovery::Lost;
             }
         }
-        Recovery::Whole(missed.cloned().collect())
+        Recovery::Complete(missed.cloned().collect())
     }
 
-    /// What came after a position, as far as it goes into a page.
+    /// Returns one page of messages after a position.
     pub(super) fn page(&self, after: Option<Position>, limit: usize, limits: &Limits) -> Page {
         let oldest = Position { epoch: self.epoch, offset: self.first() - 1 };
         let recovered = after.is_none_or(|after| self.continues(after));
@@ -241,10 +242,10 @@ impl Channel {
         Page { messages, position: Some(self.position()), more: reached < self.head, recovered }
     }
 
-    /// The last messages, as far as they are kept and go into a page.
+    /// Returns the latest messages, as far as they are kept and fit into a page.
     pub(super) fn latest(&self, limit: usize, limits: &Limits) -> Page {
-        let behind = self.head.saturating_sub(limit as u64).max(self.first() - 1);
-        self.page(Some(Position { epoch: self.epoch, offset: behind }), limit, limits)
+        let oldest_wanted = self.head.saturating_sub(limit as u64).max(self.first() - 1);
+        self.page(Some(Position { epoch: self.epoch, offset: oldest_wanted }), limit, limits)
     }
 
     pub(super) fn join(&mut self, user: Option<&User>) {
@@ -261,62 +262,62 @@ impl Channel {
         }
     }
 
-    /// Who is there, and how that is told; `None` where it is not.
+    /// Returns the presence state and its mode; `None` without any.
     pub(super) fn presence(&self) -> Option<(&Presence, Mode)> {
         Some((self.presence.as_deref()?, self.options.presence))
     }
 
-    /// As [`presence`](Self::presence), to tell of changes.
+    /// Like [`presence`](Self::presence), to report changes.
     pub(super) fn presence_mut(&mut self) -> Option<(&mut Presence, Mode)> {
         Some((self.presence.as_deref_mut()?, self.options.presence))
     }
 
-    /// Presence is told of, even if nobody has come yet.
-    pub(super) fn tells_presence(&self) -> bool {
+    /// Returns whether presence is enabled.
+    pub(super) fn has_presence(&self) -> bool {
         self.options.presence != Mode::Off
     }
 
-    /// Forgets presence that all know to be none.
+    /// Drops the presence state if there are no members left to report.
     pub(super) fn forget_presence(&mut self) {
         if self.presence.as_ref().is_some_and(|presence| presence.is_empty()) {
             self.presence = None;
         }
     }
 
-    /// A receiver of the head for one more cursor.
+    /// Returns a receiver of the latest offset for another cursor.
     pub(super) fn watch(&mut self) -> watch::Receiver<u64> {
         self.wake.get_or_insert_with(|| watch::Sender::new(self.head)).subscribe()
     }
 
-    pub(super) fn weight(&self) -> Weight {
-        Weight { bytes: self.history.cost(), keys: self.keys.as_ref().map_or(0, |keys| keys.len()) }
+    pub(super) fn usage(&self) -> Usage {
+        Usage { bytes: self.history.cost(), keys: self.keys.as_ref().map_or(0, |keys| keys.len()) }
     }
 
-    /// Gives up its history, in memory.
-    pub(super) fn cut(&mut self) {
+    /// Drops the history from memory.
+    pub(super) fn evict(&mut self) {
         self.history = History::default();
-        self.cut = self.log.is_some();
+        self.evict = self.log.is_some();
     }
 
-    /// Nobody is here.
+    /// Returns whether the channel has no subscribers and no cursors.
     pub(super) fn is_idle(&self) -> bool {
         self.subscribers == 0
             && !self.has_cursors()
             && self.presence.as_ref().is_none_or(|presence| presence.is_empty())
     }
 
-    /// Nothing would be lost with it but its epoch.
+    /// Returns whether dropping the channel would lose nothing but its epoch.
     pub(super) fn keeps_nothing(&self) -> bool {
-        !self.cut && self.history.is_empty() && self.keys.is_none()
+        !self.evict && self.history.is_empty() && self.keys.is_none()
     }
 
-    /// It is in the store.
+    /// Returns whether the channel is in the store.
     pub(super) const fn has_log(&self) -> bool {
         self.log.is_some()
     }
 
-    /// Gives back what it can get again.
-    pub(super) fn rest(&mut self) {
+    /// Releases resources that can be acquired again.
+    pub(super) fn release_resources(&mut self) {
         if !self.has_cursors() {
             self.wake = None;
         }

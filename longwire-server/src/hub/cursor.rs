@@ -1,12 +1,12 @@
-//! Reading a channel at one's own pace.
+//! Cursors: read a channel at the reader's own pace.
 
 use tokio::sync::watch;
 
-use super::{Hub, Refused};
+use super::{Hub, HubError};
 use crate::value::{ChannelName, Position, Published, Time};
 
-/// A place in a channel, for who reads in batches: server-sent events, long polling. It holds no messages. While
-/// there are cursors a channel keeps at least [`CURSOR_BACKLOG`](super::CURSOR_BACKLOG).
+/// A position in a channel for clients that read in batches: server-sent events and long polling. It holds no
+/// messages. A channel with cursors keeps at least [`CURSOR_BACKLOG`](super::CURSOR_BACKLOG).
 #[derive(Debug)]
 pub struct Cursor {
     hub: Hub,
@@ -15,14 +15,15 @@ pub struct Cursor {
     head: watch::Receiver<u64>,
 }
 
-/// What a cursor has found.
+/// The result of reading from a cursor.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Batch {
     /// The next messages, at least one.
     Messages(Vec<Published>),
-    /// There is nothing yet.
+    /// There are no new messages.
     Nothing,
-    /// What came next is gone: it has expired, was cut, or was of another epoch. The cursor goes on from this position.
+    /// The next messages are lost: they expired, were evicted, or belong to another epoch. The cursor
+    /// continues from this position.
     Gap(Position),
 }
 
@@ -31,20 +32,20 @@ impl Cursor {
         Self { hub, name, at, head }
     }
 
-    /// Behind which message it stands.
+    /// Returns the position of the last message that was read.
     pub const fn position(&self) -> Position {
         self.at
     }
 
-    /// Where the channel stands, and whether nothing between the cursor and that is missing: if something is, the cursor
-    /// goes on from there.
+    /// Returns the latest position of the channel, and whether the cursor can continue without a gap. If not,
+    /// the cursor moves to the latest position.
     ///
     /// # Errors
     ///
-    /// As [`read`](Self::read).
-    pub fn look(&mut self, now: Time) -> Result<(Position, bool), Refused> {
+    /// Like [`read`](Self::read).
+    pub fn resume(&mut self, now: Time) -> Result<(Position, bool), HubError> {
         let page = self.hub.history(&self.name, Some(self.at), 1, now)?;
-        // The channel lives while it has a cursor.
+        // The channel exists while it has a cursor.
         let Some(head) = page.position else { return Ok((self.at, true)) };
         if !page.recovered {
             self.at = head;
@@ -52,19 +53,20 @@ impl Cursor {
         Ok((head, page.recovered))
     }
 
-    /// There is something to read. Look before the first time: a position of another epoch is not told from one of this.
+    /// Returns whether there are unread messages. Call [`resume`](Self::resume) first: this method does not
+    /// detect another epoch.
     pub fn is_behind(&self) -> bool {
         *self.head.borrow() > self.at.offset
     }
 
-    /// The next messages: at most `limit`, and as many and as large as a page may be.
+    /// Reads the next messages: at most `limit`, and at most one page.
     ///
     /// # Errors
     ///
-    /// [`Refused::Store`] where they are to be read from a store that fails; the cursor stands where it stood.
-    pub fn read(&mut self, limit: usize, now: Time) -> Result<Batch, Refused> {
+    /// Returns [`HubError::Store`] if the store fails. The cursor does not move.
+    pub fn read(&mut self, limit: usize, now: Time) -> Result<Batch, HubError> {
         let page = self.hub.history(&self.name, Some(self.at), limit.max(1), now)?;
-        // The channel lives while it has a cursor.
+        // The channel exists while it has a cursor.
         let Some(head) = page.position else { return Ok(Batch::Nothing) };
         if !page.recovered {
             self.at = head;
@@ -75,12 +77,13 @@ impl Cursor {
         Ok(Batch::Messages(page.messages))
     }
 
-    /// Waits until there is something to read. Read before the first time: only that tells of a gap.
+    /// Waits until there are unread messages. Call [`read`](Self::read) first, because only that detects a
+    /// gap.
     ///
-    /// Cancel-safe: what has come stays to be read.
+    /// Cancel-safe: unread messages remain.
     pub async fn changed(&mut self) {
         let at = self.at.offset;
-        // It fails only without the channel, which lives while it has a cursor.
+        // This fails only without the channel, which exists while it has a cursor.
         let _ = self.head.wait_for(|head| *head > at).await;
     }
 }

@@ -1,46 +1,49 @@
-//! Why the hub refuses.
+//! Errors of the hub.
 
 use std::fmt;
 
 use crate::store::StoreError;
 use crate::value::InvalidName;
 
-/// Nothing was done; the channel is as it was.
+/// An operation failed. The channel is unchanged.
 #[derive(Debug)]
 #[non_exhaustive]
-pub enum Refused {
-    /// The idempotency key breaks the rule for names.
+pub enum HubError {
+    /// The idempotency key is invalid.
     Key(InvalidName),
-    /// There are [`Limits::channels`](super::Limits::channels) in memory.
+    /// The limit [`Limits::channels`](super::Limits::channels) is reached.
     TooManyChannels(usize),
-    /// There are [`Limits::keys`](super::Limits::keys) in memory.
+    /// The limit [`Limits::keys`](super::Limits::keys) is reached.
     TooManyKeys(usize),
-    /// The channel has had 2^64 messages.
+    /// The channel has reached the offset 2^64 - 1.
     Exhausted,
-    /// The store could not do its part.
+    /// The store failed.
     Store(StoreError),
 }
 
-impl fmt::Display for Refused {
+impl fmt::Display for HubError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Key(why) => write!(f, "not an idempotency key: {why}"),
+            Self::Key(why) => write!(f, "invalid idempotency key: {why}"),
             Self::TooManyChannels(most) => {
-                write!(f, "there are {most} channels, and no more may be; use one that exists, or come later")
+                write!(
+                    f,
+                    "the limit of {most} channels is reached; use an existing channel, or try again later"
+                )
             }
             Self::TooManyKeys(most) => {
                 write!(
                     f,
-                    "{most} idempotency keys are remembered, and no more may be; come later, or publish without"
+                    "the limit of {most} idempotency keys is reached; try again later, or publish without a key"
                 )
             }
-            Self::Exhausted => f.write_str("the channel has no further offsets; use another"),
+            Self::Exhausted => f.write_str("the channel has used all offsets; use another channel"),
             Self::Store(error) => error.fmt(f),
         }
     }
 }
 
-impl std::error::Error for Refused {
+impl std::error::Error for HubError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Key(why) => Some(why),
@@ -50,7 +53,7 @@ impl std::error::Error for Refused {
     }
 }
 
-impl From<StoreError> for Refused {
+impl From<StoreError> for HubError {
     fn from(error: StoreError) -> Self {
         Self::Store(error)
     }

@@ -1,4 +1,4 @@
-//! The latest messages of a channel, without a hole.
+//! The latest messages of a channel, without gaps.
 
 use std::collections::VecDeque;
 
@@ -13,13 +13,13 @@ pub(super) struct History {
 }
 
 impl History {
-    /// Appends the next message. The caller expires afterwards.
+    /// Appends the next message. The caller expires old ones afterwards.
     pub(super) fn push(&mut self, published: Published) {
         self.bytes += published.message.len();
         self.kept.push_back(published);
     }
 
-    /// Drops what is beyond the bounds: in all as many steps as messages were pushed.
+    /// Drops messages beyond the limits. The total number of steps is the number of messages pushed.
     pub(super) fn expire(&mut self, bounds: &Bounds, now: Time) {
         while let Some(oldest) = self.kept.front()
             && (self.kept.len() > bounds.messages
@@ -34,23 +34,23 @@ impl History {
         }
     }
 
-    /// Bytes of the latest message.
+    /// Returns the size of the latest message, in bytes.
     pub(super) fn latest_len(&self) -> usize {
         self.kept.back().map_or(0, |published| published.message.len())
     }
 
-    /// The offset of the oldest message.
+    /// Returns the offset of the oldest message.
     pub(super) fn first(&self) -> Option<u64> {
         self.kept.front().map(|published| published.position.offset)
     }
 
-    /// The messages behind an offset that is at least the one before the first.
+    /// Returns the messages after an offset, which must be at least the one before the first.
     pub(super) fn after(&self, offset: u64) -> impl Iterator<Item = &Published> + Clone {
         let skipped = self.first().map_or(0, |first| offset.saturating_add(1).saturating_sub(first));
         self.kept.iter().skip(usize::try_from(skipped).unwrap_or(usize::MAX))
     }
 
-    /// Bytes that it is counted with.
+    /// Returns the accounted size, in bytes.
     pub(super) fn cost(&self) -> usize {
         self.bytes + self.kept.len() * MESSAGE_COST
     }

@@ -1,4 +1,4 @@
-//! Idempotency keys of a channel, and the offsets they stand for.
+//! Idempotency keys of a channel, and the offsets of their messages.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::options::Keys as Bounds;
 use crate::value::Time;
 
-/// Keys in the order in which they came.
+/// Keys in order of arrival.
 #[derive(Debug, Default)]
 pub(super) struct Keys {
     offsets: HashMap<Arc<str>, u64>,
@@ -14,14 +14,14 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// Remembers a key that is not known.
+    /// Stores a new key.
     pub(super) fn insert(&mut self, key: &str, offset: u64, at: Time) {
         let key: Arc<str> = key.into();
         self.order.push_back((at, key.clone()));
         self.offsets.insert(key, offset);
     }
 
-    /// Forgets what is beyond the bounds.
+    /// Drops keys beyond the limits.
     pub(super) fn expire(&mut self, bounds: &Bounds, now: Time) {
         while let Some((at, key)) = self.order.front()
             && (self.order.len() > bounds.count || at.after(bounds.window) <= now)
@@ -31,12 +31,12 @@ impl Keys {
         }
     }
 
-    /// The offset of the message that came with this key.
+    /// Returns the offset of the message that was published with this key.
     pub(super) fn offset(&self, key: &str) -> Option<u64> {
         self.offsets.get(key).copied()
     }
 
-    /// The offset of the oldest key.
+    /// Returns the offset of the oldest key's message.
     pub(super) fn first(&self) -> Option<u64> {
         self.order.front().and_then(|(_, key)| self.offset(key))
     }

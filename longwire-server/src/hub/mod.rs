@@ -1,28 +1,29 @@
-//! Channels: who publishes what to whom, what is kept of it, and who is there. State without sockets.
+//! Channels: publishing, subscriptions, history and presence. It is plain state without sockets.
 //!
-//! The hub never waits (but for a [`Store`], in the calls that say so), its time is an argument, and what it hands out
-//! goes to callbacks that run under the lock of the channel. So what a subscriber is handed at first, and what is
-//! delivered later, is one stream: each message once, in the order of offsets, or it is said that some are lost.
+//! The hub never waits, except for a [`Store`] in the calls that say so. The current time is an argument.
+//! Messages are delivered through callbacks that run under the lock of the channel. A subscriber's replay and
+//! its later deliveries therefore form one stream: each message once, in the order of offsets, or a notice
+//! that messages were lost.
 //!
-//! **A callback must not call the hub, nor drop a [`Subscription`]**: the lock it runs under is not its own. It hands
-//! on, and returns.
+//! **A callback must not call the hub or drop a [`Subscription`]**, because it runs under the hub's lock. It
+//! enqueues the message and returns.
 //!
 //! ```
 //! use std::sync::Arc;
-//! use longwire_server::hub::{ChannelName, ChannelOptions, Clock, Hub, Limits, Publish, Recovery};
+//! use longwire_server::hub::{ChannelName, ChannelOptions, Clock, Hub, Limits, PublishOptions, Recovery};
 //!
 //! let options = Arc::new(ChannelOptions::default());
 //! let hub = Hub::new(Limits::default(), move |_| options.clone());
 //! let (clock, room) = (Clock::start(), ChannelName::new("房间")?);
 //!
 //! let (alice, position) = hub.subscribe(&room, None, None, clock.now(), |subscribed| subscribed.position)?;
-//! hub.publish(&room, "你好 👋".into(), Publish::at(clock.now()), &mut |published| {
+//! hub.publish(&room, "你好 👋".into(), PublishOptions::at(clock.now()), &mut |published| {
 //!     println!("{}: {:?}", published.position, published.message);
 //! })?;
 //! drop(alice);
 //!
 //! let (_again, missed) = hub.subscribe(&room, None, Some(position), clock.now(), |subscribed| subscribed.recovery)?;
-//! assert!(matches!(missed, Recovery::Whole(messages) if messages.len() == 1));
+//! assert!(matches!(missed, Recovery::Complete(messages) if messages.len() == 1));
 //! # Ok::<_, Box<dyn std::error::Error>>(())
 //! ```
 
@@ -46,7 +47,7 @@ use std::thread;
 use longwire::Message;
 
 pub use cursor::{Batch, Cursor};
-pub use error::Refused;
+pub use error::HubError;
 pub use options::{CURSOR_BACKLOG, ChannelOptions, History, Keys, Limits, MESSAGE_COST, Presence};
 pub use presence::{Counts, Members, PresenceChange};
 
@@ -55,17 +56,17 @@ pub use crate::value::{
 };
 
 use crate::store::Store;
-use channel::{Channel, Weight};
+use channel::{Channel, Usage};
 use shard::Shard;
 
-/// Locks for all channels: so many that threads seldom meet.
+/// Number of locks for all channels; enough that threads rarely contend.
 const SHARDS: usize = 256;
 
-/// All channels. It clones into further handles of the same.
+/// All channels. Cloning creates another handle to the same hub.
 #[derive(Clone)]
 pub struct Hub(Arc<Inner>);
 
-/// Tells how a channel behaves, by its name.
+/// Returns the options of a channel by its name.
 type Options = Box<dyn Fn(&str) -> Arc<ChannelOptions> + Send + Sync>;
 
 struct Inner {
@@ -74,100 +75,101 @@ struct Inner {
     options: Options,
     limits: Limits,
     store: Option<Store>,
-    /// Bytes of all histories in memory, the number of keys, and of channels.
+    /// Totals: bytes of history in memory, number of keys, number of channels.
     bytes: AtomicUsize,
     keys: AtomicUsize,
     channels: AtomicUsize,
-    /// The latest time that was heard, in milliseconds.
+    /// The latest time seen, in milliseconds.
     latest: AtomicU64,
-    /// Held by who cuts histories.
-    cutting: Mutex<()>,
+    /// Held by the thread that evicts histories.
+    evicting: Mutex<()>,
     sweep: Mutex<upkeep::Sweep>,
 }
 
 #[derive(Default)]
 struct Slot {
     shard: Mutex<Shard>,
-    /// When its history was used that was used least recently; [`NEVER`] without any.
+    /// When the least recently used history was used; [`NEVER`] if there is none.
     oldest: AtomicU64,
 }
 
 const NEVER: u64 = u64::MAX;
 
-/// How a message is published.
+/// Options of a publication.
 #[derive(Clone, Debug)]
-pub struct Publish<'a> {
-    /// Who does.
+pub struct PublishOptions<'a> {
+    /// The publishing user.
     pub from: Option<User>,
-    /// Names the message: published again with the same key, within [`Keys`], it is not delivered again.
+    /// The idempotency key. A message with the same key is not delivered again within the limits of [`Keys`].
     pub key: Option<&'a str>,
-    /// The present moment.
+    /// The current time.
     pub now: Time,
 }
 
-impl Publish<'_> {
-    /// By nobody who is told, without a key.
+impl PublishOptions<'_> {
+    /// Options without a user and a key.
     pub const fn at(now: Time) -> Self {
         Self { from: None, key: None, now }
     }
 }
 
-/// What became of a message.
+/// The result of publishing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Receipt {
-    /// Where it stands.
+pub struct PublishReceipt {
+    /// The position of the message.
     pub position: Position,
-    /// It was published before with the same key, and stands there.
+    /// A message with the same key was published before, at this position.
     pub duplicate: bool,
 }
 
-/// What a subscriber is told first.
+/// The state of a channel at the moment of subscribing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subscribed {
-    /// Where the channel stands. What is delivered from now on comes directly behind it.
+    /// The position of the latest message. Deliveries begin directly after it.
     pub position: Position,
-    /// What came before that.
+    /// The messages before that.
     pub recovery: Recovery,
-    /// Who is there, as it was told last; `None` where presence is off.
+    /// The number of members as last reported; `None` if presence is off.
     pub counts: Option<Counts>,
 }
 
-/// What came between the position that a subscriber gave and the present one.
+/// The messages between the subscriber's position and the latest one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Recovery {
-    /// It gave none.
+    /// The subscriber gave no position.
     New,
-    /// These, and no other.
-    Whole(Vec<Published>),
-    /// It cannot be told: some of it is gone or too much, or the position is of another epoch.
+    /// All of them.
+    Complete(Vec<Published>),
+    /// Unknown: some have expired, there are too many, or the position belongs to another epoch.
     Lost,
 }
 
-/// A part of a channel's history.
+/// A page of a channel's history.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// Messages without a hole, the oldest first.
+    /// Messages without gaps, oldest first.
     pub messages: Vec<Published>,
-    /// Where the channel stands; `None` if there is no such channel.
+    /// The latest position of the channel; `None` if there is no such channel.
     pub position: Option<Position>,
-    /// There are messages behind these.
+    /// There are more messages after these.
     pub more: bool,
-    /// They continue the position that was given. Otherwise they begin with the oldest that is kept.
+    /// The page continues the given position. Otherwise it begins with the oldest kept message.
     pub recovered: bool,
 }
 
-/// Who is in a channel, as it was told last.
+/// The members of a channel, as last reported.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Present {
-    /// How many.
+pub struct PresenceSnapshot {
+    /// Their number.
     pub counts: Counts,
-    /// The users, sorted; `None` where they are not listed.
+    /// The users, sorted; `None` if they are not listed.
     pub members: Option<Vec<User>>,
 }
 
-/// One subscriber of one channel. It leaves when this is dropped, which must not happen within a callback of the hub.
+/// A subscription to one channel. Dropping it unsubscribes; it must not be dropped within a callback of the
+/// hub.
 #[derive(Debug)]
-#[must_use = "it leaves the channel when it is dropped"]
+#[must_use = "dropping it unsubscribes"]
 pub struct Subscription {
     hub: Hub,
     name: ChannelName,
@@ -175,12 +177,12 @@ pub struct Subscription {
 }
 
 impl Subscription {
-    /// The channel.
+    /// Returns the channel.
     pub const fn channel(&self) -> &ChannelName {
         &self.name
     }
 
-    /// Who subscribed.
+    /// Returns the user who subscribed.
     pub const fn user(&self) -> Option<&User> {
         self.user.as_ref()
     }
@@ -190,24 +192,25 @@ impl Drop for Subscription {
     fn drop(&mut self) {
         let now = Time::from_millis(self.hub.0.latest.load(Ordering::Relaxed));
         let user = self.user.as_ref();
-        // It is there while it has a subscriber, and nothing is read for this.
-        let _ = self.hub.visit(&self.name, Visit::Present, now, |channel, _| channel.leave(user));
+        // The channel exists while it has a subscriber, so nothing is loaded here.
+        let _ = self.hub.visit(&self.name, IfAbsent::Skip, now, |channel, _| channel.leave(user));
     }
 }
 
-/// What to do with a channel that is not in memory, or whose history is not.
+/// What to do if a channel or its history is not in memory.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Visit {
+enum IfAbsent {
     /// Nothing.
-    Present,
+    Skip,
     /// Load it from the store.
-    Stored,
-    /// Make it if it is not there.
-    Made,
+    Load,
+    /// Load it, or create it.
+    Create,
 }
 
 impl Hub {
-    /// A hub without a store. `options` is asked once for each channel that comes to be; it must not call the hub.
+    /// Creates a hub without a store. `options` is called once for each new channel; it must not call the
+    /// hub.
     pub fn new(
         limits: Limits,
         options: impl Fn(&str) -> Arc<ChannelOptions> + Send + Sync + 'static,
@@ -215,7 +218,7 @@ impl Hub {
         Self::build(limits, Box::new(options), None)
     }
 
-    /// A hub whose channels with a history are kept in a store. Publishing and loading wait for it.
+    /// Creates a hub that stores all channels with a history. Publishing and loading wait for the store.
     pub fn with_store(
         limits: Limits,
         store: Store,
@@ -236,166 +239,171 @@ impl Hub {
             keys: AtomicUsize::new(0),
             channels: AtomicUsize::new(0),
             latest: AtomicU64::new(0),
-            cutting: Mutex::new(()),
+            evicting: Mutex::new(()),
             sweep: Mutex::default(),
         }))
     }
 
-    /// Publishes a message. `deliver` gets it under the lock of the channel, after it was stored, unless it is a
-    /// duplicate. A payload that is part of a larger buffer keeps all of that in memory, as long as it is kept. What `now` says, no later call takes back: a channel's time does not go backwards.
+    /// Publishes a message. `deliver` is called under the channel's lock after the message was stored, unless
+    /// it is a duplicate. A payload that is part of a larger buffer keeps the whole buffer alive. A channel's
+    /// time never goes back, even if a later call has an earlier `now`.
     ///
     /// # Errors
     ///
-    /// [`Refused`]: then it has no place and was not delivered.
+    /// Returns [`HubError`] if the message was not published.
     pub fn publish(
         &self,
         name: &ChannelName,
         message: Message,
-        how: Publish<'_>,
+        options: PublishOptions<'_>,
         deliver: &mut dyn FnMut(&Published),
-    ) -> Result<Receipt, Refused> {
-        if let Some(key) = how.key {
-            crate::value::validate(key).map_err(Refused::Key)?;
+    ) -> Result<PublishReceipt, HubError> {
+        if let Some(key) = options.key {
+            crate::value::validate(key).map_err(HubError::Key)?;
         }
-        let (inner, now) = (&*self.0, how.now);
+        let (inner, now) = (&*self.0, options.now);
         let most = inner.limits.keys;
         let full = inner.keys.load(Ordering::Relaxed) >= most;
-        let room = if full { Err(Refused::TooManyKeys(most)) } else { Ok(()) };
+        let room = if full { Err(HubError::TooManyKeys(most)) } else { Ok(()) };
         let store = inner.store.as_ref();
-        unwound(self.made(name, now, |channel, _| channel.publish(message, how, room, store, deliver))?)
+        resume_panic(self.visit_or_create(name, now, |channel, _| {
+            channel.publish(message, options, room, store, deliver)
+        })?)
     }
 
-    /// Subscribes: `seat` is told what was missed and where the channel stands, under the lock that what is delivered
-    /// later is handed on under. So who enqueues the subscription in `seat`, and messages in `deliver`, has them in order.
+    /// Subscribes to a channel. `on_subscribed` receives the replay and the latest position. It runs under
+    /// the same lock as later deliveries. Enqueueing the replay there, and messages in `deliver`, therefore
+    /// keeps them in order.
     ///
     /// # Errors
     ///
-    /// [`Refused`]: then `seat` was not called.
+    /// Returns [`HubError`]; `on_subscribed` was not called.
     pub fn subscribe<R>(
         &self,
         name: &ChannelName,
         user: Option<User>,
         after: Option<Position>,
         now: Time,
-        seat: impl FnOnce(Subscribed) -> R,
-    ) -> Result<(Subscription, R), Refused> {
-        self.subscribe_and_see(name, user, after, now, |subscribed, _| seat(subscribed))
+        on_subscribed: impl FnOnce(Subscribed) -> R,
+    ) -> Result<(Subscription, R), HubError> {
+        self.subscribe_with_presence(name, user, after, now, |subscribed, _| on_subscribed(subscribed))
     }
 
-    /// As [`subscribe`](Self::subscribe), and `seat` may see who is there, as [`presence`](Self::presence) tells it.
+    /// Like [`subscribe`](Self::subscribe), and `on_subscribed` can read the members, as
+    /// [`presence`](Self::presence) returns them.
     ///
     /// # Errors
     ///
-    /// As [`subscribe`](Self::subscribe).
-    pub fn subscribe_and_see<R>(
+    /// Like [`subscribe`](Self::subscribe).
+    pub fn subscribe_with_presence<R>(
         &self,
         name: &ChannelName,
         user: Option<User>,
         after: Option<Position>,
         now: Time,
-        seat: impl FnOnce(Subscribed, &dyn Fn() -> Option<Present>) -> R,
-    ) -> Result<(Subscription, R), Refused> {
-        let seated = self.made(name, now, |channel, limits| {
+        on_subscribed: impl FnOnce(Subscribed, &dyn Fn() -> Option<PresenceSnapshot>) -> R,
+    ) -> Result<(Subscription, R), HubError> {
+        let subscribed_result = self.visit_or_create(name, now, |channel, limits| {
             channel.expire(now);
             let counts = channel
-                .tells_presence()
+                .has_presence()
                 .then(|| channel.presence().map_or_else(Counts::default, |(presence, _)| presence.counts()));
             channel.join(user.as_ref());
             let recovery = channel.recover(after, limits);
             let present = || {
                 let (presence, mode) = channel.presence()?;
-                Some(Present { counts: presence.counts(), members: presence.members(mode) })
+                Some(PresenceSnapshot { counts: presence.counts(), members: presence.members(mode) })
             };
-            seat(Subscribed { position: channel.position(), recovery, counts }, &present)
+            on_subscribed(Subscribed { position: channel.position(), recovery, counts }, &present)
         })?;
-        // It leaves, too, if `seat` has panicked.
+        // If `on_subscribed` has panicked, dropping this unsubscribes.
         let subscription = Subscription { hub: self.clone(), name: name.clone(), user };
-        Ok((subscription, unwound(seated)))
+        Ok((subscription, resume_panic(subscribed_result)))
     }
 
-    /// A page of history, from the oldest message or behind a position: at most `limit` messages, and no more than
-    /// [`Limits`] allow.
+    /// Returns a page of history, from the oldest message or after a position. It has at most `limit`
+    /// messages, and no more than [`Limits`] allow.
     ///
     /// # Errors
     ///
-    /// [`Refused::Store`].
+    /// Returns [`HubError::Store`].
     pub fn history(
         &self,
         name: &ChannelName,
         after: Option<Position>,
         limit: usize,
         now: Time,
-    ) -> Result<Page, Refused> {
+    ) -> Result<Page, HubError> {
         self.page(name, now, after.is_none(), |channel, limits| channel.page(after, limit, limits))
     }
 
-    /// The last `limit` messages, as far as they are kept, as a page: of what is more than a page may be, its beginning.
-    /// To go on from there as a subscriber, subscribe behind the last of them.
+    /// Returns the latest `limit` messages as a page, as far as they are kept. If they exceed a page, the
+    /// page has the oldest of them. To continue as a subscriber, subscribe after the last one.
     ///
     /// # Errors
     ///
-    /// [`Refused::Store`].
-    pub fn latest(&self, name: &ChannelName, limit: usize, now: Time) -> Result<Page, Refused> {
+    /// Returns [`HubError::Store`].
+    pub fn latest(&self, name: &ChannelName, limit: usize, now: Time) -> Result<Page, HubError> {
         self.page(name, now, true, |channel, limits| channel.latest(limit, limits))
     }
 
-    /// Reads a page, or one of a channel that there is not.
+    /// Reads a page; an empty one if there is no such channel.
     fn page(
         &self,
         name: &ChannelName,
         now: Time,
         recovered: bool,
         read: impl FnOnce(&Channel, &Limits) -> Page,
-    ) -> Result<Page, Refused> {
-        let page = self.visit(name, Visit::Stored, now, |channel, limits| {
+    ) -> Result<Page, HubError> {
+        let page = self.visit(name, IfAbsent::Load, now, |channel, limits| {
             channel.expire(now);
             read(channel, limits)
         })?;
         let none = || Page { messages: Vec::new(), position: None, more: false, recovered };
-        Ok(page.map_or_else(none, unwound))
+        Ok(page.map_or_else(none, resume_panic))
     }
 
-    /// A cursor behind a position, or behind the last message.
+    /// Creates a cursor after a position, or after the latest message.
     ///
     /// # Errors
     ///
-    /// [`Refused`].
-    pub fn cursor(&self, name: &ChannelName, after: Option<Position>, now: Time) -> Result<Cursor, Refused> {
-        let visited = self.made(name, now, |channel, _| {
+    /// Returns [`HubError`].
+    pub fn cursor(&self, name: &ChannelName, after: Option<Position>, now: Time) -> Result<Cursor, HubError> {
+        let visited = self.visit_or_create(name, now, |channel, _| {
             channel.expire(now);
             (channel.position(), channel.watch())
         })?;
-        let (position, head) = unwound(visited);
+        let (position, head) = resume_panic(visited);
         Ok(Cursor::new(self.clone(), name.clone(), after.unwrap_or(position), head))
     }
 
-    /// Who is in a channel, as it was told last, so that the next change continues it. `None` where there is no such
-    /// channel, nobody in it, or presence is off.
-    pub fn presence(&self, name: &ChannelName) -> Option<Present> {
+    /// Returns the members of a channel as last reported, so that the next change continues them. Returns
+    /// `None` if there is no such channel, it has no members, or presence is off.
+    pub fn presence(&self, name: &ChannelName) -> Option<PresenceSnapshot> {
         self.presence_with(name, |present| present)
     }
 
-    /// As [`presence`](Self::presence), and `see` runs under the lock that changes are told under.
-    pub fn presence_with<R>(&self, name: &ChannelName, see: impl FnOnce(Option<Present>) -> R) -> R {
+    /// Like [`presence`](Self::presence), but `see` runs under the lock under which changes are reported.
+    pub fn presence_with<R>(&self, name: &ChannelName, see: impl FnOnce(Option<PresenceSnapshot>) -> R) -> R {
         let mut shard = self.lock(name);
-        let present = shard.place(name).and_then(|place| {
-            let (presence, mode) = shard.channel(place)?.presence()?;
-            Some(Present { counts: presence.counts(), members: presence.members(mode) })
+        let present = shard.index(name).and_then(|index| {
+            let (presence, mode) = shard.channel(index)?.presence()?;
+            Some(PresenceSnapshot { counts: presence.counts(), members: presence.members(mode) })
         });
         see(present)
     }
 
-    /// Bytes of all histories in memory, as [`Limits::history_memory`] counts them.
+    /// Returns the bytes of history in memory, as [`Limits::history_memory`] counts them.
     pub fn history_memory(&self) -> usize {
         self.0.bytes.load(Ordering::Relaxed)
     }
 
-    /// Channels in memory.
+    /// Returns the number of channels in memory.
     pub fn channels(&self) -> usize {
         self.0.channels.load(Ordering::Relaxed)
     }
 
-    /// The store, to [sync](Store::sync) it.
+    /// Returns the store, to [sync](Store::sync) it.
     pub fn store(&self) -> Option<&Store> {
         self.0.store.as_ref()
     }
@@ -405,44 +413,44 @@ impl Hub {
     }
 
     fn lock(&self, name: &ChannelName) -> MutexGuard<'_, Shard> {
-        held(&self.slot(name).shard)
+        lock_unpoisoned(&self.slot(name).shard)
     }
 
-    /// Visits a channel, which is made if need be.
-    fn made<R>(
+    /// Visits a channel, and creates it if necessary.
+    fn visit_or_create<R>(
         &self,
         name: &ChannelName,
         now: Time,
         visit: impl FnOnce(&mut Channel, &Limits) -> R,
-    ) -> Result<thread::Result<R>, Refused> {
-        let visited = self.visit(name, Visit::Made, now, visit)?;
-        // It is there, or the visit was refused.
-        visited.ok_or(Refused::TooManyChannels(self.0.limits.channels))
+    ) -> Result<thread::Result<R>, HubError> {
+        let visited = self.visit(name, IfAbsent::Create, now, visit)?;
+        // With `Create`, a channel is absent only because the limit is reached.
+        visited.ok_or(HubError::TooManyChannels(self.0.limits.channels))
     }
 
-    /// The one way to a channel: finds, loads or makes it, and keeps the accounts of what the visit has changed.
-    /// A panic of the visitor is handed over when they are settled.
+    /// The only access to a channel: finds, loads or creates it, and updates the totals afterwards. A panic
+    /// of the visitor is returned after the totals are updated.
     fn visit<R>(
         &self,
         name: &ChannelName,
-        how: Visit,
+        if_absent: IfAbsent,
         now: Time,
         visit: impl FnOnce(&mut Channel, &Limits) -> R,
-    ) -> Result<Option<thread::Result<R>>, Refused> {
+    ) -> Result<Option<thread::Result<R>>, HubError> {
         let inner = &*self.0;
         inner.latest.fetch_max(now.as_millis(), Ordering::Relaxed);
         let slot = self.slot(name);
-        let mut shard = held(&slot.shard);
-        let place = match shard.place(name) {
-            Some(place) => place,
-            None if how == Visit::Present => return Ok(None),
+        let mut shard = lock_unpoisoned(&slot.shard);
+        let index = match shard.index(name) {
+            Some(index) => index,
+            None if if_absent == IfAbsent::Skip => return Ok(None),
             None => {
                 let mut channel = Channel::fresh(name.clone(), (inner.options)(name), now);
                 let loaded = match &inner.store {
                     Some(store) => channel.load(store, now)?,
                     None => false,
                 };
-                if !loaded && how != Visit::Made {
+                if !loaded && if_absent != IfAbsent::Create {
                     return Ok(None);
                 }
                 let most = inner.limits.channels;
@@ -450,42 +458,42 @@ impl Hub {
                     .channels
                     .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |n| (n < most).then_some(n + 1));
                 if counted.is_err() {
-                    return Err(Refused::TooManyChannels(most));
+                    return Err(HubError::TooManyChannels(most));
                 }
-                let place = shard.insert(channel);
-                self.settle(slot, &mut shard, place, Weight::default());
-                place
+                let index = shard.insert(channel);
+                self.update_accounts(slot, &mut shard, index, Usage::default());
+                index
             }
         };
-        let Some(channel) = shard.channel(place) else { return Ok(None) };
-        let before = channel.weight();
+        let Some(channel) = shard.channel(index) else { return Ok(None) };
+        let before = channel.usage();
         let mut loaded = Ok(());
-        if channel.is_cut()
-            && how != Visit::Present
+        if channel.is_evicted()
+            && if_absent != IfAbsent::Skip
             && let Some(store) = &inner.store
         {
             loaded = channel.load(store, now).map(drop);
         }
         channel.used = channel.used.max(now);
         let visited = loaded.map(|()| catch_unwind(AssertUnwindSafe(|| visit(channel, &inner.limits))));
-        self.settle(slot, &mut shard, place, before);
+        self.update_accounts(slot, &mut shard, index, before);
         drop(shard);
-        self.cut();
+        self.evict();
         Ok(Some(visited?))
     }
 
-    /// Keeps the accounts after a channel has changed, which weighed `before`.
-    fn settle(&self, slot: &Slot, shard: &mut Shard, place: u32, before: Weight) {
-        let Some(channel) = shard.channel(place) else { return };
-        self.account(before, channel.weight());
-        if channel.presence_mut().is_some_and(|(presence, _)| presence.is_news()) {
-            shard.presence_changed(place);
+    /// Updates the totals after a channel has changed. `before` is its previous usage.
+    fn update_accounts(&self, slot: &Slot, shard: &mut Shard, index: u32, before: Usage) {
+        let Some(channel) = shard.channel(index) else { return };
+        self.account(before, channel.usage());
+        if channel.presence_mut().is_some_and(|(presence, _)| presence.needs_report()) {
+            shard.presence_changed(index);
         }
-        shard.used(place);
-        slot.note(shard);
+        shard.used(index);
+        slot.record_oldest_use(shard);
     }
 
-    fn account(&self, before: Weight, after: Weight) {
+    fn account(&self, before: Usage, after: Usage) {
         let change = |count: &AtomicUsize, before: usize, after: usize| match after.checked_sub(before) {
             Some(0) => {}
             Some(more) => drop(count.fetch_add(more, Ordering::Relaxed)),
@@ -497,7 +505,7 @@ impl Hub {
 }
 
 impl Slot {
-    fn note(&self, shard: &mut Shard) {
+    fn record_oldest_use(&self, shard: &mut Shard) {
         self.oldest.store(shard.oldest_use().map_or(NEVER, Time::as_millis), Ordering::Relaxed);
     }
 }
@@ -511,12 +519,12 @@ impl fmt::Debug for Hub {
     }
 }
 
-/// A lock that no panic of another thread takes away: every visit leaves its channel whole.
-fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+/// Locks a mutex even if another thread has panicked: every visit leaves its channel consistent.
+fn lock_unpoisoned<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
     lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// What a visitor has returned; goes on with its panic.
-fn unwound<R>(visited: thread::Result<R>) -> R {
+/// Returns the result of a visitor, or resumes its panic.
+fn resume_panic<R>(visited: thread::Result<R>) -> R {
     visited.unwrap_or_else(|panic| resume_unwind(panic))
 }

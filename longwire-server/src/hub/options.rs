@@ -1,20 +1,20 @@
-//! What a channel keeps and tells, and the bounds over all channels.
+//! Options of channels, and limits over all channels.
 
 use std::time::Duration;
 
-/// How a channel behaves. It is asked for when the channel's state is made, and stays while that lives.
+/// Options of a channel. They are read when its state is created, and do not change afterwards.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChannelOptions {
-    /// What is kept of its messages.
+    /// How much history is kept.
     pub history: History,
-    /// What is told of who is there.
+    /// What subscribers learn about other subscribers.
     pub presence: Presence,
-    /// How idempotency keys are remembered.
+    /// How many idempotency keys are kept.
     pub keys: Keys,
 }
 
 impl Default for ChannelOptions {
-    /// 100 messages, 1 MiB, 5 minutes; up to 1,000 members are told of; 1,000 keys are remembered for 2 minutes.
+    /// 100 messages, 1 MiB, 5 minutes; up to 1,000 listed members; 1,000 keys for 2 minutes.
     fn default() -> Self {
         Self {
             history: History { messages: 100, bytes: 1 << 20, age: Duration::from_secs(300) },
@@ -24,22 +24,22 @@ impl Default for ChannelOptions {
     }
 }
 
-/// The latest messages that keep within all three bounds are kept, without a hole.
+/// Limits of the history. The latest messages within all three limits are kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct History {
-    /// How many. With 0 nothing is kept, nor stored: the channel's epoch ends with the process.
+    /// Number of messages. With 0, nothing is kept or stored, and the channel's epoch ends with the process.
     pub messages: usize,
-    /// Bytes of payload. A message that has more is delivered, and the history empty behind it.
+    /// Bytes of payload. A larger message is delivered, but leaves an empty history.
     pub bytes: usize,
-    /// How long. Zero is the same as no messages.
+    /// Maximum age. Zero keeps no messages.
     pub age: Duration,
 }
 
 impl History {
-    /// Nothing is kept.
+    /// No history.
     pub const OFF: Self = Self { messages: 0, bytes: 0, age: Duration::ZERO };
 
-    /// The wider of each bound.
+    /// Returns the larger value of each limit.
     pub(super) fn or(self, other: Self) -> Self {
         Self {
             messages: self.messages.max(other.messages),
@@ -49,47 +49,48 @@ impl History {
     }
 }
 
-/// While a channel has cursors at least so much is kept, so that they find what comes between two reads; and the latest
-/// message, however large.
+/// While a channel has cursors, it keeps at least this much, and the latest message of any size. Cursors then
+/// find the messages that arrive between two reads.
 pub const CURSOR_BACKLOG: History = History { messages: 128, bytes: 256 << 10, age: Duration::from_secs(30) };
 
-/// What is told of who is subscribed.
+/// What subscribers learn about other subscribers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Presence {
     /// Nothing.
     Off,
-    /// How many connections and users.
+    /// The number of connections and users.
     Counts,
-    /// Who joins and leaves as well, while there are at most so many users.
+    /// Also joins and leaves by name, up to this number of users.
     Members(usize),
 }
 
-/// How idempotency keys are remembered, by each channel.
+/// Limits of the idempotency keys of a channel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Keys {
-    /// How many: the oldest is forgotten for a new one.
+    /// Number of keys; a new key replaces the oldest.
     pub count: usize,
-    /// How long.
+    /// Maximum age.
     pub window: Duration,
 }
 
-/// Bounds over all channels.
+/// Limits over all channels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of all histories in memory, each message counted with [`MESSAGE_COST`] besides its payload. Beyond it the
-    /// histories that were used least recently are cut: lost, or read from the store when they are asked for again.
+    /// Bytes of history in memory; each message counts [`MESSAGE_COST`] in addition to its payload. Above
+    /// this limit, the least recently used histories are evicted. They are lost, or loaded from the store
+    /// when needed.
     pub history_memory: usize,
-    /// Idempotency keys in memory. While there are so many, a message with a new key is refused.
+    /// Number of idempotency keys in memory. At this limit, messages with a new key are rejected.
     pub keys: usize,
-    /// Messages that are replayed to a subscriber, or given as a page.
+    /// Number of messages in a replay or page.
     pub replay_messages: usize,
-    /// Bytes of payload of these. A single message may be larger in a page, not in a replay.
+    /// Bytes of payload in a replay or page. A page, but not a replay, may contain a single larger message.
     pub replay_bytes: usize,
-    /// Channels in memory.
+    /// Number of channels in memory.
     pub channels: usize,
-    /// How long joins and leaves are gathered before they are told.
+    /// How long joins and leaves are collected before they are reported.
     pub presence_interval: Duration,
-    /// How long a channel that nobody uses, and that keeps nothing, is remembered.
+    /// How long an unused channel without history is kept.
     pub linger: Duration,
 }
 
@@ -108,5 +109,5 @@ impl Default for Limits {
     }
 }
 
-/// Bytes that a message in a history is counted with besides its payload.
+/// Bytes that a message in a history counts in addition to its payload.
 pub const MESSAGE_COST: usize = 128;

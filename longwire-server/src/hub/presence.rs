@@ -1,60 +1,60 @@
-//! Who is subscribed to a channel, and what has changed of it since it was last told.
+//! The members of a channel, and the changes since the last report.
 //!
-//! Two states are kept in one: the present, and the one that was told last. What is asked for is always the latter, for
-//! the changes that come later continue it; a user that leaves and comes between two of them was always there.
+//! Two states are kept in one: the current one and the last reported one. Queries return the last reported
+//! state, so that later changes continue it. A user that leaves and rejoins between two reports never left.
 
 use std::collections::HashMap;
 
 use super::options::Presence as Mode;
 use crate::value::User;
 
-/// How many are there.
+/// Numbers of members.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
-    /// Subscriptions, those without a user as well.
+    /// Subscriptions, including those without a user.
     pub connections: usize,
     /// Users with at least one subscription.
     pub users: usize,
 }
 
-/// What has changed since the last of these, as one step.
+/// The changes since the last report.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PresenceChange {
-    /// How many are there now.
+    /// The current numbers.
     pub counts: Counts,
-    /// Who.
+    /// The change of the list.
     pub members: Members,
 }
 
-/// What has become of the list of users.
+/// A change of the list of users.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Members {
-    /// It has changed by these. Either may be empty.
+    /// Users that joined or left. Either list may be empty.
     Changed {
-        /// Users that had no subscription, and have one now.
+        /// Users with a first subscription.
         joined: Vec<User>,
-        /// Users that had one, and have none.
+        /// Users without a subscription.
         left: Vec<User>,
     },
-    /// It is this now, whatever was told before.
+    /// The complete list, which replaces the previous one.
     All(Vec<User>),
-    /// It is not told: there are too many, or it is not wanted.
+    /// The list is not reported: it is too long or disabled.
     Unlisted,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct Presence {
     now: Counts,
-    told: Counts,
-    /// Subscriptions of each user.
+    reported: Counts,
+    /// Number of subscriptions of each user.
     users: HashMap<User, u32>,
-    /// Users whose subscriptions have changed, and whether they were told to be there.
-    touched: HashMap<User, bool>,
-    /// What was told last is not a list of all, or can no longer be continued.
+    /// Users whose subscriptions have changed, and whether they were listed before.
+    changed: HashMap<User, bool>,
+    /// The last report has no list, or the list can no longer be continued.
     unlisted: bool,
-    /// A change waits to be told, and whether that was said.
+    /// There is an unreported change, and whether it is queued.
     pending: bool,
-    said: bool,
+    is_queued: bool,
 }
 
 impl Presence {
@@ -62,19 +62,19 @@ impl Presence {
         self.now.connections += 1;
         self.pending = true;
         if let Some(user) = user {
-            self.touch(user, mode);
+            self.remember_state(user, mode);
             *self.users.entry(user.clone()).or_default() += 1;
             self.now.users = self.users.len();
         }
     }
 
-    /// Undoes one `join` of the same user.
+    /// Reverts one `join` of the same user.
     pub(super) fn leave(&mut self, user: Option<&User>, mode: Mode) {
         self.now.connections = self.now.connections.saturating_sub(1);
         self.pending = true;
         let Some(user) = user else { return };
         let Some(&connections) = self.users.get(user) else { return };
-        self.touch(user, mode);
+        self.remember_state(user, mode);
         if connections > 1 {
             self.users.insert(user.clone(), connections - 1);
         } else {
@@ -83,39 +83,39 @@ impl Presence {
         self.now.users = self.users.len();
     }
 
-    /// Remembers how it was with a user, once.
-    fn touch(&mut self, user: &User, mode: Mode) {
+    /// Records whether a user was listed before, once per report.
+    fn remember_state(&mut self, user: &User, mode: Mode) {
         let Mode::Members(most) = mode else { return };
-        if self.unlisted || self.touched.contains_key(user) {
+        if self.unlisted || self.changed.contains_key(user) {
             return;
         }
-        if self.touched.len() >= most.saturating_mul(2) {
-            // As many as may have left and come: a list is shorter than the changes.
+        if self.changed.len() >= most.saturating_mul(2) {
+            // More changes than this would be longer than a new list.
             self.unlisted = true;
-            self.touched = HashMap::new();
+            self.changed = HashMap::new();
             return;
         }
-        self.touched.insert(user.clone(), self.users.contains_key(user));
+        self.changed.insert(user.clone(), self.users.contains_key(user));
     }
 
-    /// Something has changed, for the first time since it was told.
-    pub(super) fn is_news(&mut self) -> bool {
-        self.pending && !std::mem::replace(&mut self.said, true)
+    /// Returns whether there is a change that has not been queued yet.
+    pub(super) fn needs_report(&mut self) -> bool {
+        self.pending && !std::mem::replace(&mut self.is_queued, true)
     }
 
-    /// Tells what has changed, and begins anew. `None` if in the end nothing has.
+    /// Returns the changes and starts a new interval. Returns `None` if nothing has changed in the end.
     pub(super) fn take(&mut self, mode: Mode) -> Option<PresenceChange> {
-        (self.pending, self.said) = (false, false);
-        let (counts, touched) = (self.now, std::mem::take(&mut self.touched));
-        let same = std::mem::replace(&mut self.told, counts) == counts;
+        (self.pending, self.is_queued) = (false, false);
+        let (counts, changed) = (self.now, std::mem::take(&mut self.changed));
+        let same = std::mem::replace(&mut self.reported, counts) == counts;
         let members = match mode {
             Mode::Members(most) if self.users.len() <= most => {
                 if std::mem::replace(&mut self.unlisted, false) {
                     Members::All(sorted(self.users.keys().cloned()))
                 } else {
                     let (mut joined, mut left) = (Vec::new(), Vec::new());
-                    for (user, was) in touched {
-                        match (was, self.users.contains_key(&user)) {
+                    for (user, was_listed) in changed {
+                        match (was_listed, self.users.contains_key(&user)) {
                             (false, true) => joined.push(user),
                             (true, false) => left.push(user),
                             _ => {}
@@ -128,8 +128,8 @@ impl Presence {
                 }
             }
             _ => {
-                let was = std::mem::replace(&mut self.unlisted, true);
-                if same && was {
+                let was_listed = std::mem::replace(&mut self.unlisted, true);
+                if same && was_listed {
                     return None;
                 }
                 Members::Unlisted
@@ -138,23 +138,23 @@ impl Presence {
         Some(PresenceChange { counts, members })
     }
 
-    /// The counts that were told last.
+    /// Returns the numbers of the last report.
     pub(super) const fn counts(&self) -> Counts {
-        self.told
+        self.reported
     }
 
-    /// The users that were told last; `None` while they are not listed.
+    /// Returns the users of the last report; `None` if they are not listed.
     pub(super) fn members(&self, mode: Mode) -> Option<Vec<User>> {
         let Mode::Members(_) = mode else { return None };
         if self.unlisted {
             return None;
         }
-        let untouched = self.users.keys().filter(|user| !self.touched.contains_key(*user));
-        let touched = self.touched.iter().filter(|(_, was)| **was).map(|(user, _)| user);
-        Some(sorted(untouched.chain(touched).cloned()))
+        let untouched = self.users.keys().filter(|user| !self.changed.contains_key(*user));
+        let changed = self.changed.iter().filter(|(_, was_listed)| **was_listed).map(|(user, _)| user);
+        Some(sorted(untouched.chain(changed).cloned()))
     }
 
-    /// Nobody is there, and all know it.
+    /// Returns whether there are no members and no unreported changes.
     pub(super) fn is_empty(&self) -> bool {
         self.now.connections == 0 && !self.pending
     }

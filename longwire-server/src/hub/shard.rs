@@ -1,4 +1,5 @@
-//! Some of the channels, behind one lock: found by name, and in the order in which their histories were used.
+//! A group of channels behind one lock. They are found by name, and in the order in which their histories
+//! were used.
 
 use std::collections::{HashMap, VecDeque};
 use std::ops::Range;
@@ -11,22 +12,22 @@ use crate::value::{ChannelName, Time};
 /// No channel.
 const NONE: u32 = u32::MAX;
 
-/// Channels have a place each, and its number until they are dropped.
+/// Each channel has an index, which is stable until the channel is dropped.
 pub(super) struct Shard {
-    places: HashMap<ChannelName, u32>,
+    indices: HashMap<ChannelName, u32>,
     channels: Vec<Option<Box<Channel>>>,
     free: Vec<u32>,
-    /// The ends of the list of channels that have a history: the one that was used least recently, and the most.
+    /// The ends of the list of channels with a history, in order of use.
     oldest: u32,
     newest: u32,
-    /// Channels whose presence has changed, in order, and when that is told of.
+    /// Channels whose presence has changed, in order, and when it is reported.
     changed: VecDeque<(u32, Option<Time>)>,
 }
 
 impl Default for Shard {
     fn default() -> Self {
         Self {
-            places: HashMap::new(),
+            indices: HashMap::new(),
             channels: Vec::new(),
             free: Vec::new(),
             oldest: NONE,
@@ -37,122 +38,122 @@ impl Default for Shard {
 }
 
 impl Shard {
-    pub(super) fn place(&self, name: &ChannelName) -> Option<u32> {
-        self.places.get(name).copied()
+    pub(super) fn index(&self, name: &ChannelName) -> Option<u32> {
+        self.indices.get(name).copied()
     }
 
-    /// The channel at a place; `None` where none is.
-    pub(super) fn channel(&mut self, place: u32) -> Option<&mut Channel> {
-        self.channels.get_mut(place as usize)?.as_deref_mut()
+    /// Returns the channel at an index.
+    pub(super) fn channel(&mut self, index: u32) -> Option<&mut Channel> {
+        self.channels.get_mut(index as usize)?.as_deref_mut()
     }
 
-    /// Places there are, with a channel or without.
-    pub(super) fn places(&self) -> Range<u32> {
+    /// Returns all indices, including free ones.
+    pub(super) fn indices(&self) -> Range<u32> {
         0..self.channels.len() as u32
     }
 
     pub(super) fn insert(&mut self, channel: Channel) -> u32 {
         let name = channel.name.clone();
-        let place = match self.free.pop() {
-            Some(place) => {
-                self.channels[place as usize] = Some(Box::new(channel));
-                place
+        let index = match self.free.pop() {
+            Some(index) => {
+                self.channels[index as usize] = Some(Box::new(channel));
+                index
             }
             None => {
                 self.channels.push(Some(Box::new(channel)));
                 self.channels.len() as u32 - 1
             }
         };
-        self.places.insert(name, place);
-        place
+        self.indices.insert(name, index);
+        index
     }
 
-    /// Drops a channel whose presence has no change that waits.
-    pub(super) fn remove(&mut self, place: u32) {
-        self.unlink(place);
-        if let Some(channel) = self.channels.get_mut(place as usize).and_then(Option::take) {
-            self.places.remove(&channel.name);
-            self.free.push(place);
+    /// Drops a channel that has no unreported presence change.
+    pub(super) fn remove(&mut self, index: u32) {
+        self.unlink(index);
+        if let Some(channel) = self.channels.get_mut(index as usize).and_then(Option::take) {
+            self.indices.remove(&channel.name);
+            self.free.push(index);
         }
-        if self.places.is_empty() {
-            // What a crowd has taken is given back.
+        if self.indices.is_empty() {
+            // Release the memory of a past peak.
             *self = Self::default();
         }
     }
 
-    /// Makes a channel's history the one that was used most recently; takes it off the list if it is empty.
-    pub(super) fn used(&mut self, place: u32) {
-        self.unlink(place);
+    /// Marks a channel's history as most recently used; removes it from the list if it is empty.
+    pub(super) fn used(&mut self, index: u32) {
+        self.unlink(index);
         let newest = self.newest;
-        let Some(channel) = self.channel(place) else { return };
-        if channel.weight().bytes == 0 {
+        let Some(channel) = self.channel(index) else { return };
+        if channel.usage().bytes == 0 {
             return;
         }
-        (channel.before, channel.behind) = (newest, NONE);
+        (channel.older, channel.newer) = (newest, NONE);
         match self.channel(newest) {
-            Some(before) => before.behind = place,
-            None => self.oldest = place,
+            Some(older) => older.newer = index,
+            None => self.oldest = index,
         }
-        self.newest = place;
+        self.newest = index;
     }
 
-    fn unlink(&mut self, place: u32) {
-        let Some(channel) = self.channel(place) else { return };
-        let before = std::mem::replace(&mut channel.before, NONE);
-        let behind = std::mem::replace(&mut channel.behind, NONE);
-        if let Some(channel) = self.channel(before) {
-            channel.behind = behind;
-        } else if self.oldest == place {
-            self.oldest = behind;
+    fn unlink(&mut self, index: u32) {
+        let Some(channel) = self.channel(index) else { return };
+        let older = std::mem::replace(&mut channel.older, NONE);
+        let newer = std::mem::replace(&mut channel.newer, NONE);
+        if let Some(channel) = self.channel(older) {
+            channel.newer = newer;
+        } else if self.oldest == index {
+            self.oldest = newer;
         } else {
             return;
         }
-        match self.channel(behind) {
-            Some(channel) => channel.before = before,
-            None => self.newest = before,
+        match self.channel(newer) {
+            Some(channel) => channel.older = older,
+            None => self.newest = older,
         }
     }
 
-    /// When the history was used that was used least recently.
+    /// Returns when the least recently used history was used.
     pub(super) fn oldest_use(&mut self) -> Option<Time> {
         let oldest = self.oldest;
         self.channel(oldest).map(|channel| channel.used)
     }
 
-    /// Cuts that history; returns the bytes it was counted with.
-    pub(super) fn cut_oldest(&mut self) -> usize {
+    /// Evicts that history and returns its accounted size, in bytes.
+    pub(super) fn evict_oldest(&mut self) -> usize {
         let oldest = self.oldest;
         let Some(channel) = self.channel(oldest) else { return 0 };
-        let cost = channel.weight().bytes;
-        channel.cut();
+        let cost = channel.usage().bytes;
+        channel.evict();
         self.unlink(oldest);
         cost
     }
 
-    /// The presence of a channel has changed, and it was not yet said so.
-    pub(super) fn presence_changed(&mut self, place: u32) {
-        self.changed.push_back((place, None));
+    /// Queues a presence report of a channel.
+    pub(super) fn presence_changed(&mut self, index: u32) {
+        self.changed.push_back((index, None));
     }
 
-    /// Tells of the changes that have been gathered for long enough.
-    pub(super) fn tell_presence(
+    /// Reports the presence changes whose interval has passed.
+    pub(super) fn take_presence_changes(
         &mut self,
         now: Time,
         interval: Duration,
-        tell: &mut dyn FnMut(&ChannelName, PresenceChange),
+        report: &mut dyn FnMut(&ChannelName, PresenceChange),
     ) {
         for _ in 0..self.changed.len() {
-            let Some((place, due)) = self.changed.pop_front() else { return };
+            let Some((index, due)) = self.changed.pop_front() else { return };
             if due.is_none_or(|due| due > now) {
-                self.changed.push_back((place, Some(due.unwrap_or_else(|| now.after(interval)))));
+                self.changed.push_back((index, Some(due.unwrap_or_else(|| now.after(interval)))));
                 continue;
             }
-            let Some(channel) = self.channel(place) else { continue };
+            let Some(channel) = self.channel(index) else { continue };
             if let Some((presence, mode)) = channel.presence_mut() {
                 let change = presence.take(mode);
                 channel.forget_presence();
                 if let Some(change) = change {
-                    tell(&channel.name, change);
+                    report(&channel.name, change);
                 }
             }
         }

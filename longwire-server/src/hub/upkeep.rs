@@ -1,24 +1,24 @@
-//! What is done now and then: presence is told of, what has expired is dropped, histories beyond the budget are cut.
+//! Periodic work: reporting presence, dropping expired state, and evicting histories above the limit.
 
 use std::ops::Range;
 use std::sync::TryLockError;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use super::channel::{Channel, Weight};
-use super::{Hub, NEVER, PresenceChange, Refused, SHARDS, Slot, held};
+use super::channel::{Channel, Usage};
+use super::{Hub, HubError, NEVER, PresenceChange, SHARDS, Slot, lock_unpoisoned};
 use crate::value::{ChannelName, Time};
 
-/// In so long every channel is looked at once.
+/// Every channel is checked once in this time.
 const ROUND: Duration = Duration::from_secs(30);
 
-/// Files of the store that are looked at in one tick.
+/// Number of store files that are checked per tick.
 const FILES: usize = 32;
 
-/// Channels that are looked at, and removed from the store, while their shard is locked.
+/// Number of channels that are checked while a shard is locked. They may also be removed from the store.
 const PORTION: usize = 64;
 
-/// Where looking at the channels has come to.
+/// How far the check of all channels has come.
 #[derive(Default)]
 pub(super) struct Sweep {
     next: usize,
@@ -26,25 +26,25 @@ pub(super) struct Sweep {
 }
 
 impl Hub {
-    /// Tells of the changes of presence that were gathered for [`Limits::presence_interval`], each of a channel as one.
-    /// Call it a few times in every such interval. `tell` runs under the lock of the channel.
+    /// Reports presence changes that were collected for [`Limits::presence_interval`], one report per
+    /// channel. Call it several times per interval. `report` runs under the lock of the channel.
     ///
     /// [`Limits::presence_interval`]: super::Limits::presence_interval
-    pub fn take_presence_changes(&self, now: Time, tell: &mut dyn FnMut(&ChannelName, PresenceChange)) {
+    pub fn take_presence_changes(&self, now: Time, report: &mut dyn FnMut(&ChannelName, PresenceChange)) {
         for slot in &self.0.shards {
-            held(&slot.shard).tell_presence(now, self.0.limits.presence_interval, tell);
+            lock_unpoisoned(&slot.shard).take_presence_changes(now, self.0.limits.presence_interval, report);
         }
     }
 
-    /// Drops what has expired, and channels that nobody uses and that keep nothing. Call it some ten times a second:
-    /// each call looks at as many channels as it takes to see all of them in half a minute, and at some files of the store.
+    /// Drops expired state and unused channels. Call it about ten times a second. Each call checks a share of
+    /// the channels, so that all are checked within half a minute, and some files of the store.
     ///
     /// # Errors
     ///
-    /// [`Refused::Store`] with the first failure to remove a file; everything else was done.
-    pub fn tick(&self, now: Time) -> Result<(), Refused> {
+    /// Returns [`HubError::Store`] with the first file that could not be removed. All other work was done.
+    pub fn tick(&self, now: Time) -> Result<(), HubError> {
         self.0.latest.fetch_max(now.as_millis(), Ordering::Relaxed);
-        let mut sweep = held(&self.0.sweep);
+        let mut sweep = lock_unpoisoned(&self.0.sweep);
         let passed = now.as_millis().saturating_sub(sweep.last.unwrap_or(now).as_millis());
         sweep.last = Some(now);
         let share = u128::from(passed) * SHARDS as u128 / ROUND.as_millis();
@@ -58,37 +58,37 @@ impl Hub {
         done.and(self.sweep_store(now))
     }
 
-    fn sweep(&self, slot: &Slot, now: Time) -> Result<(), Refused> {
-        let places = held(&slot.shard).places();
+    fn sweep(&self, slot: &Slot, now: Time) -> Result<(), HubError> {
+        let indices = lock_unpoisoned(&slot.shard).indices();
         let mut done = Ok(());
-        for first in places.clone().step_by(PORTION) {
-            let end = places.end.min(first + PORTION as u32);
+        for first in indices.clone().step_by(PORTION) {
+            let end = indices.end.min(first + PORTION as u32);
             done = done.and(self.sweep_portion(slot, first..end, now));
         }
         done
     }
 
-    fn sweep_portion(&self, slot: &Slot, places: Range<u32>, now: Time) -> Result<(), Refused> {
-        let mut shard = held(&slot.shard);
+    fn sweep_portion(&self, slot: &Slot, indices: Range<u32>, now: Time) -> Result<(), HubError> {
+        let mut shard = lock_unpoisoned(&slot.shard);
         let mut done = Ok(());
-        for place in places {
-            let Some(channel) = shard.channel(place) else { continue };
-            let before = channel.weight();
+        for index in indices {
+            let Some(channel) = shard.channel(index) else { continue };
+            let before = channel.usage();
             channel.expire(now);
-            let after = channel.weight();
+            let after = channel.usage();
             self.account(before, after);
             let unused = channel.used.after(self.0.limits.linger) <= now;
             if unused {
-                channel.rest();
+                channel.release_resources();
             }
             let idle = unused && channel.is_idle();
             if before.bytes > 0 && after.bytes == 0 {
-                shard.used(place);
+                shard.used(index);
             }
-            let Some(channel) = shard.channel(place).filter(|_| idle) else { continue };
+            let Some(channel) = shard.channel(index).filter(|_| idle) else { continue };
             let (nothing, stored) = (channel.keeps_nothing(), channel.has_log());
             if !nothing && !stored {
-                // It is kept here only.
+                // It exists only in memory.
                 continue;
             }
             if nothing
@@ -99,16 +99,16 @@ impl Hub {
                 done = done.and(Err(error.into()));
                 continue;
             }
-            self.account(after, Weight::default());
+            self.account(after, Usage::default());
             self.0.channels.fetch_sub(1, Ordering::Relaxed);
-            shard.remove(place);
+            shard.remove(index);
         }
-        slot.note(&mut shard);
+        slot.record_oldest_use(&mut shard);
         done
     }
 
-    /// Removes channels from the store that are not in memory, and of which nothing is wanted.
-    fn sweep_store(&self, now: Time) -> Result<(), Refused> {
+    /// Removes expired channels from the store that are not in memory.
+    fn sweep_store(&self, now: Time) -> Result<(), HubError> {
         let Some(store) = &self.0.store else { return Ok(()) };
         let mut done = Ok(());
         store.sweep(FILES, &mut |name, written| {
@@ -118,11 +118,11 @@ impl Hub {
                 return;
             }
             let shard = self.lock(&name);
-            if shard.place(&name).is_some() {
+            if shard.index(&name).is_some() {
                 return;
             }
-            // The times of files are another clock's, which may have been set; so it is looked into. What is wrong with
-            // a file is said when its channel is asked for.
+            // File times come from another clock, which may have been changed, so the file is read. A corrupt
+            // file is reported when its channel is used.
             let mut channel = Channel::fresh(name, options, now);
             let done_with = match channel.load(store, now) {
                 Ok(_) => channel.keeps_nothing(),
@@ -132,21 +132,21 @@ impl Hub {
                 && let Err(error) = store.remove(&channel.name)
                 && done.is_ok()
             {
-                done = Err(Refused::from(error));
+                done = Err(HubError::from(error));
             }
         })?;
         done
     }
 
-    /// Cuts the histories that were used least recently while all together are beyond the budget, and a little more, so
-    /// that it is not done for each message.
-    pub(super) fn cut(&self) {
+    /// Evicts the least recently used histories while the total exceeds the limit. It goes a little below the
+    /// limit, so that it does not run for each message.
+    pub(super) fn evict(&self) {
         let (bytes, budget) = (&self.0.bytes, self.0.limits.history_memory);
         if bytes.load(Ordering::Relaxed) <= budget {
             return;
         }
-        // One thread does it for all.
-        let cutting = match self.0.cutting.try_lock() {
+        // One thread does this for all.
+        let evicting = match self.0.evicting.try_lock() {
             Ok(guard) => guard,
             Err(TryLockError::Poisoned(guard)) => guard.into_inner(),
             Err(TryLockError::WouldBlock) => return,
@@ -156,10 +156,10 @@ impl Hub {
             let Some(slot) = oldest.filter(|slot| slot.oldest.load(Ordering::Relaxed) != NEVER) else {
                 break;
             };
-            let mut shard = held(&slot.shard);
-            bytes.fetch_sub(shard.cut_oldest(), Ordering::Relaxed);
-            slot.note(&mut shard);
+            let mut shard = lock_unpoisoned(&slot.shard);
+            bytes.fetch_sub(shard.evict_oldest(), Ordering::Relaxed);
+            slot.record_oldest_use(&mut shard);
         }
-        drop(cutting);
+        drop(evicting);
     }
 }

@@ -1,8 +1,8 @@
-//! How often something may happen: a rate, and a bucket that keeps to it.
+//! Rates, and the leaky bucket that enforces them.
 //!
-//! The bucket is the leaky bucket as a meter, which is the generic cell rate algorithm (ITU-T I.371): it knows
-//! how full it is, leaks at the rate and overflows at the burst. All is counted in whole numbers, so that a burst
-//! is exactly as large as it is said to be, and no time is lost to rounding.
+//! It is the leaky bucket as a meter, that is, the generic cell rate algorithm (ITU-T I.371). The bucket has
+//! a level, leaks at the rate and overflows at the burst. All numbers are integers, so bursts are exact and
+//! no time is lost to rounding.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,32 +12,32 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 use crate::config::Size;
 
-/// So much in so much time, and so much at once: `100/s`, `1M/s burst 4M`, `5/m burst 20`.
+/// A rate with an optional burst: `100/s`, `1M/s burst 4M`, `5/m burst 20`.
 ///
-/// Without a burst, what comes in one period may come at once.
+/// Without a burst, the amount of one period may arrive at once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rate {
-    /// How much in one `period`; never 0.
+    /// The amount per `period`; never 0.
     count: u64,
     period: Duration,
-    /// How much at once after a while of nothing; never 0.
+    /// The amount that may arrive at once after a pause; never 0.
     burst: u64,
 }
 
 impl Rate {
-    /// A rate of `count` in a second, and as much at once; at least 1.
+    /// Creates a rate of `count` per second, at least 1, with a burst of the same size.
     pub fn per_second(count: u64) -> Self {
         Self { count: count.max(1), period: Duration::from_secs(1), burst: count.max(1) }
     }
 
-    /// With this much at once, at least 1.
+    /// Sets the burst, at least 1.
     #[must_use]
     pub fn burst(mut self, burst: u64) -> Self {
         self.burst = burst.max(1);
         self
     }
 
-    /// What one of them weighs in a bucket: a bucket leaks `count` in each nanosecond.
+    /// Returns the units per item: a bucket leaks `count` units per nanosecond.
     const fn weight(&self) -> u128 {
         self.period.as_nanos()
     }
@@ -47,8 +47,8 @@ impl FromStr for Rate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let advice = "write how many in a second, a minute or an hour, as in 100/s, 1M/s or 20/m, and how many at once if those \
-                      are others, as in 100/s burst 500";
+        let advice = "invalid rate; write an amount per second, minute or hour, such as 100/s, 1M/s or 20/h, optionally with a burst, \
+                      such as 100/s burst 500";
         let (rate, burst) = match text.split_once("burst") {
             Some((rate, burst)) => (rate.trim_end().trim_end_matches(','), Some(burst)),
             None => (text, None),
@@ -97,31 +97,31 @@ impl<'de> Deserialize<'de> for Rate {
     }
 }
 
-/// How much of a rate has been used. 32 bytes; the rate is the caller's.
+/// The fill level of a rate. It has 32 bytes; the caller keeps the rate.
 #[derive(Clone, Copy, Debug)]
 pub struct Bucket {
-    /// What is in it, as of `at`: each thing weighs as many units as its rate's period has nanoseconds.
+    /// The level at `at`. Each item counts as many units as the period has nanoseconds.
     level: u128,
     at: Instant,
 }
 
 impl Bucket {
-    /// An empty one: a whole burst may come.
+    /// Creates an empty bucket, which accepts a full burst.
     pub const fn new(now: Instant) -> Self {
         Self { level: 0, at: now }
     }
 
-    /// Takes `amount`, or says how long it is until that may come, and takes nothing.
+    /// Takes `amount` from the rate, or returns the time until it is available and takes nothing.
     ///
-    /// What is larger than the burst itself may come when the bucket is empty, and is paid for afterwards: so a large
-    /// message is not refused for ever, and the rate is kept in the long run.
+    /// An amount above the burst is accepted when the bucket is empty, and delays the following ones. Large
+    /// messages are therefore possible, and the average rate is kept.
     ///
     /// # Errors
     ///
-    /// With the time to wait.
+    /// Returns the time to wait.
     pub fn take(&mut self, rate: &Rate, amount: u64, now: Instant) -> Result<(), Duration> {
         let level = self.level_at(rate, now);
-        // 2^64 of at most 3,600 s each: far from the end of 128 bits.
+        // At most 2^64 items of 3,600 s each fit easily into 128 bits.
         let room = u128::from(rate.burst) * rate.weight();
         let wanted = u128::from(amount) * rate.weight();
         let over = (level + wanted.min(room)).saturating_sub(room);
@@ -129,12 +129,12 @@ impl Bucket {
             let wait = over.div_ceil(u128::from(rate.count));
             return Err(Duration::from_nanos(u64::try_from(wait).unwrap_or(u64::MAX)));
         }
-        // A clock that stands still, or that another thread has read earlier, is no reason to leak twice.
+        // Another thread may have read an earlier time; do not leak twice for it.
         *self = Self { level: level + wanted, at: self.at.max(now) };
         Ok(())
     }
 
-    /// Whether it is as good as a new one.
+    /// Returns whether the bucket equals a new one.
     pub fn is_idle(&self, rate: &Rate, now: Instant) -> bool {
         self.level_at(rate, now) == 0
     }
@@ -154,7 +154,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn rates_are_read_and_shown() {
+    fn rates_are_parsed_and_displayed() {
         for (text, shown) in [
             ("100/s", "100/s"),
             (" 5 / m ", "5/m"),
@@ -192,7 +192,7 @@ mod tests {
     #[test]
     fn the_burst_is_exact() {
         let now = Instant::now();
-        // Rates that no whole number of nanoseconds divides.
+        // Rates that do not correspond to a whole number of nanoseconds.
         for (rate, burst) in [("3/s", 3), ("3/s burst 7", 7), ("7/m", 7), ("1/h", 1), ("3G/s", 3 << 30)] {
             let rate: Rate = rate.parse().expect(rate);
             let mut bucket = Bucket::new(now);
@@ -205,14 +205,14 @@ mod tests {
             }
             let wait = bucket.take(&rate, 1, now).expect_err("the burst is over");
             assert!(!wait.is_zero());
-            // Not a nanosecond before, and then at once.
+            // Not a nanosecond earlier.
             assert!(bucket.take(&rate, 1, now + wait - Duration::from_nanos(1)).is_err());
             assert_eq!(bucket.take(&rate, 1, now + wait), Ok(()));
         }
     }
 
     #[test]
-    fn it_fills_again_with_time_and_not_beyond_the_burst() {
+    fn it_refills_up_to_the_burst() {
         let (start, rate) = (Instant::now(), Rate::per_second(10).burst(20));
         let mut bucket = Bucket::new(start);
         assert_eq!(bucket.take(&rate, 20, start), Ok(()));
@@ -220,7 +220,7 @@ mod tests {
         assert!(!bucket.is_idle(&rate, start + SECOND));
         assert_eq!(bucket.take(&rate, 10, start + SECOND), Ok(()));
         assert!(bucket.take(&rate, 1, start + SECOND).is_err());
-        // A year of nothing gives one burst.
+        // A year without use allows one burst.
         let later = start + SECOND * 86_400 * 365;
         assert!(bucket.is_idle(&rate, later));
         assert_eq!(bucket.take(&rate, 20, later), Ok(()));
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_refused_costs_nothing() {
+    fn rejected_amounts_are_not_counted() {
         let (now, rate) = (Instant::now(), Rate::per_second(1));
         let mut bucket = Bucket::new(now);
         assert_eq!(bucket.take(&rate, 1, now), Ok(()));
@@ -239,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn time_that_goes_back_gives_nothing() {
+    fn time_going_backwards_grants_nothing() {
         let (start, rate) = (Instant::now(), Rate::per_second(1));
         let mut bucket = Bucket::new(start + SECOND);
         assert_eq!(bucket.take(&rate, 1, start + SECOND), Ok(()));
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_the_burst_comes_when_all_is_quiet_and_is_paid_for() {
+    fn an_amount_above_the_burst_is_accepted_when_empty() {
         let (start, rate) = (Instant::now(), Rate::per_second(10));
         let mut bucket = Bucket::new(start);
         assert_eq!(bucket.take(&rate, 100, start), Ok(()));
@@ -262,9 +262,9 @@ mod tests {
     }
 
     proptest! {
-        /// The model keeps everything that came, and counts: tokens as fractions of a nanosecond's worth.
+        /// The model counts tokens as fractions of a nanosecond.
         #[test]
-        fn it_does_as_the_model_does(
+        fn the_bucket_matches_the_model(
             count in 1_u64..50, burst in 1_u64..50, minutes in any::<bool>(),
             steps in prop::collection::vec((0_u64..2_000_000_000, 0_u64..60), 1..60),
         ) {

@@ -1,7 +1,7 @@
-//! How much of everything one address, one user and one connection may have.
+//! Limits per address, per user and per connection.
 //!
-//! An address counts as a whole network of the kind that one customer gets: an IPv4 address, and the /64 of an
-//! IPv6 address. What is known of addresses and users is bounded, and forgotten when they are quiet.
+//! An address stands for the network that one customer usually gets: an IPv4 address, or an IPv6 /64. The
+//! number of tracked addresses and users is bounded, and idle ones are removed.
 
 mod bucket;
 mod table;
@@ -15,34 +15,34 @@ use longwire::Refusal;
 use longwire::http::{HeaderValue, StatusCode, header};
 use serde::{Deserialize, Serialize};
 
-use table::{Place, Table};
+use table::{EntryPermit, Table};
 
 pub use bucket::{Bucket, Rate};
 
-/// Addresses, and users, of which something is known at a time.
-pub const KNOWN_MAX: usize = 100_000;
+/// Maximum number of tracked addresses, and of tracked users.
+pub const TRACKED_MAX: usize = 100_000;
 
-/// What one address or one user may have. Nothing is limited but what is said.
+/// Limits for one address or one user. By default, nothing is limited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Shared {
-    /// Open connections at a time; 0 is no limit.
+pub struct SharedRules {
+    /// Maximum number of open connections; 0 means unlimited.
     pub connections: u32,
-    /// New connections.
+    /// Rate of new connections.
     #[serde(with = "crate::config::off")]
     pub connects: Option<Rate>,
-    /// Messages that they send.
+    /// Rate of messages that they send.
     #[serde(with = "crate::config::off")]
     pub messages: Option<Rate>,
-    /// Bytes of payload that they send.
+    /// Rate of payload bytes that they send.
     #[serde(with = "crate::config::off")]
     pub bytes: Option<Rate>,
 }
 
-/// What one connection may send. Nothing is limited but what is said.
+/// Limits for what one connection sends. By default, nothing is limited.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Own {
+pub struct ConnectionRules {
     /// Messages.
     #[serde(with = "crate::config::off")]
     pub messages: Option<Rate>,
@@ -54,69 +54,69 @@ pub struct Own {
 /// All limits.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
-pub struct Rules {
-    /// Of each connection.
-    pub connection: Own,
-    /// Of all connections from one address together.
-    pub address: Shared,
-    /// Of all connections of one user together.
-    pub user: Shared,
+pub struct LimitRules {
+    /// For each connection.
+    pub connection: ConnectionRules,
+    /// For all connections from one address together.
+    pub address: SharedRules,
+    /// For all connections of one user together.
+    pub user: SharedRules,
 }
 
-/// Keeps the limits of one server.
+/// Enforces the limits of a server.
 pub struct Limits {
-    rules: Rules,
+    rules: LimitRules,
     addresses: Table<IpAddr>,
     users: Table<Arc<str>>,
 }
 
 impl Limits {
-    /// With these rules.
-    pub fn new(rules: Rules) -> Self {
+    /// Creates the limits with these rules.
+    pub fn new(rules: LimitRules) -> Self {
         Self {
             rules,
-            addresses: Table::new(rules.address, KNOWN_MAX),
-            users: Table::new(rules.user, KNOWN_MAX),
+            addresses: Table::new(rules.address, TRACKED_MAX),
+            users: Table::new(rules.user, TRACKED_MAX),
         }
     }
 
-    /// A connection or a request from this address; to be asked before anything that costs more.
+    /// Counts a new connection or request from this address. Call it before any more expensive work.
     ///
     /// # Errors
     ///
-    /// If the address has too many, or comes too often.
-    pub fn connect(&self, from: IpAddr, now: Instant) -> Result<Seat, Limited> {
+    /// Fails if the address has too many connections, or connects too often.
+    pub fn connect(&self, from: IpAddr, now: Instant) -> Result<Permit, LimitExceeded> {
         let address =
-            self.addresses.enter(network(from), now).map_err(|limited| limited.of(Scope::Address))?;
+            self.addresses.acquire(network(from), now).map_err(|limited| limited.of(Scope::Address))?;
         let rules = self.rules.connection;
         let meter = || Box::new(Meter { rules, messages: Bucket::new(now), bytes: Bucket::new(now) });
-        Ok(Seat { own: (rules != Own::default()).then(meter), address, user: None })
+        Ok(Permit { connection: (rules != ConnectionRules::default()).then(meter), address, user: None })
     }
 
-    /// Says whose the connection is, once that is known.
+    /// Counts a connection for its user, once the user is known.
     ///
     /// # Errors
     ///
-    /// If the user has too many connections, or comes too often.
-    pub fn user(&self, seat: &mut Seat, user: &str, now: Instant) -> Result<(), Limited> {
-        seat.user = self.users.enter(user.into(), now).map_err(|limited| limited.of(Scope::User))?;
+    /// Fails if the user has too many connections, or connects too often.
+    pub fn user(&self, permit: &mut Permit, user: &str, now: Instant) -> Result<(), LimitExceeded> {
+        permit.user = self.users.acquire(user.into(), now).map_err(|limited| limited.of(Scope::User))?;
         Ok(())
     }
 
-    /// How many addresses and users are known.
-    pub fn known(&self) -> (usize, usize) {
+    /// Returns the numbers of tracked addresses and users.
+    pub fn tracked(&self) -> (usize, usize) {
         (self.addresses.len(), self.users.len())
     }
 }
 
 impl fmt::Debug for Limits {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Limits").field("rules", &self.rules).field("known", &self.known()).finish()
+        f.debug_struct("Limits").field("rules", &self.rules).field("known", &self.tracked()).finish()
     }
 }
 
-/// The network that counts as one address: an IPv4 address, or the /64 of an IPv6 address. An IPv4 address that is
-/// written as IPv6 is IPv4.
+/// Returns the network that counts as one address: an IPv4 address, or an IPv6 /64. An IPv4-mapped IPv6
+/// address counts as IPv4.
 pub fn network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX))),
@@ -124,38 +124,38 @@ pub fn network(address: IpAddr) -> IpAddr {
     }
 }
 
-/// The place of one connection. Dropped, it is free again. 24 bytes, and more only for what is limited.
+/// The permit of one connection; dropping it releases it. It has 24 bytes, and more only if there are limits.
 #[derive(Debug)]
-pub struct Seat {
-    own: Option<Box<Meter>>,
-    address: Option<Place>,
-    user: Option<Place>,
+pub struct Permit {
+    connection: Option<Box<Meter>>,
+    address: Option<EntryPermit>,
+    user: Option<EntryPermit>,
 }
 
 /// What a connection has sent.
 #[derive(Debug)]
 struct Meter {
-    rules: Own,
+    rules: ConnectionRules,
     messages: Bucket,
     bytes: Bucket,
 }
 
-impl Seat {
-    /// The connection has sent a message with this many bytes of payload.
+impl Permit {
+    /// Counts a message with this many bytes of payload.
     ///
     /// # Errors
     ///
-    /// If that is too much for the connection, its address or its user. What the narrower of them has granted by then is
-    /// used up.
-    pub fn message(&mut self, bytes: usize, now: Instant) -> Result<(), Limited> {
+    /// Fails if it exceeds a limit of the connection, its address or its user. Amounts taken from narrower
+    /// limits are not returned.
+    pub fn message(&mut self, bytes: usize, now: Instant) -> Result<(), LimitExceeded> {
         let bytes = bytes as u64;
-        let limited = |what| move |wait| Limited { scope: Scope::Connection, what, wait };
-        if let Some(own) = &mut self.own {
-            if let Some(rate) = &own.rules.messages {
-                own.messages.take(rate, 1, now).map_err(limited(What::Messages))?;
+        let limited = |resource| move |wait| LimitExceeded { scope: Scope::Connection, resource, wait };
+        if let Some(connection) = &mut self.connection {
+            if let Some(rate) = &connection.rules.messages {
+                connection.messages.take(rate, 1, now).map_err(limited(Resource::Messages))?;
             }
-            if let Some(rate) = &own.rules.bytes {
-                own.bytes.take(rate, bytes, now).map_err(limited(What::Bytes))?;
+            if let Some(rate) = &connection.rules.bytes {
+                connection.bytes.take(rate, bytes, now).map_err(limited(Resource::Bytes))?;
             }
         }
         if let Some(address) = &self.address {
@@ -168,79 +168,79 @@ impl Seat {
     }
 }
 
-/// Too much, or too often.
+/// A limit was exceeded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limited {
-    /// Whose limit it was.
+pub struct LimitExceeded {
+    /// The scope of the limit.
     pub scope: Scope,
-    /// Of what.
-    pub what: What,
-    /// How long it is until it may be tried again. For a number of open connections that is a guess.
+    /// The limited resource.
+    pub resource: Resource,
+    /// The time until the next attempt. For open connections, it is an estimate.
     pub wait: Duration,
 }
 
-/// Whose limit it was.
+/// The scope of a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Scope {
-    /// The connection's.
+    /// One connection.
     Connection,
-    /// That of all connections from its address.
+    /// All connections from one address.
     Address,
-    /// That of all connections of its user.
+    /// All connections of one user.
     User,
 }
 
-/// What was too much.
+/// A limited resource.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
+pub enum Resource {
     /// Open connections.
     Connections,
-    /// New connections, in a time.
+    /// New connections per time.
     Connects,
-    /// Messages, in a time.
+    /// Messages per time.
     Messages,
-    /// Bytes of messages, in a time.
+    /// Bytes of messages per time.
     Bytes,
-    /// So many addresses or users are connected that no other can be told from them ([`KNOWN_MAX`]).
-    Known,
+    /// The number of tracked addresses or users ([`TRACKED_MAX`]).
+    TooManyClients,
 }
 
-impl Limited {
+impl LimitExceeded {
     fn of(self, scope: Scope) -> Self {
         Self { scope, ..self }
     }
 }
 
-impl fmt::Display for Limited {
+impl fmt::Display for LimitExceeded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scope = match self.scope {
             Scope::Connection => "connection",
             Scope::Address => "address",
             Scope::User => "user",
         };
-        match self.what {
-            What::Connections => write!(f, "too many open connections of this {scope}"),
-            What::Connects => write!(f, "too many new connections of this {scope}"),
-            What::Messages => write!(f, "too many messages of this {scope}"),
-            What::Bytes => write!(f, "too many bytes of this {scope}"),
-            What::Known => f.write_str("too many are connected"),
+        match self.resource {
+            Resource::Connections => write!(f, "too many open connections for this {scope}"),
+            Resource::Connects => write!(f, "too many new connections for this {scope}"),
+            Resource::Messages => write!(f, "too many messages for this {scope}"),
+            Resource::Bytes => write!(f, "too many bytes for this {scope}"),
+            Resource::TooManyClients => f.write_str("the server has too many clients"),
         }?;
         write!(f, "; try again in {} s", seconds(self.wait))
     }
 }
 
-impl std::error::Error for Limited {}
+impl std::error::Error for LimitExceeded {}
 
-/// RFC 9110 10.2.3 knows whole seconds only; never too early.
+/// RFC 9110 10.2.3 allows whole seconds only; round up.
 fn seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }
 
-/// 429 (RFC 6585 4), or 503 where it is nobody's own doing, with Retry-After.
-impl From<Limited> for Refusal {
-    fn from(limited: Limited) -> Self {
-        let status = match limited.what {
-            What::Known => StatusCode::SERVICE_UNAVAILABLE,
+/// 429 (RFC 6585 4) with Retry-After, or 503 if the client is not the cause.
+impl From<LimitExceeded> for Refusal {
+    fn from(limited: LimitExceeded) -> Self {
+        let status = match limited.resource {
+            Resource::TooManyClients => StatusCode::SERVICE_UNAVAILABLE,
             _ => StatusCode::TOO_MANY_REQUESTS,
         };
         Self::new(status, format!("{limited}\n"))
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn what_counts_as_one_address() {
+    fn addresses_of_one_network_count_as_one() {
         for (one, other, same) in [
             ("10.0.0.1", "10.0.0.1", true),
             ("10.0.0.1", "10.0.0.2", false),
@@ -273,49 +273,49 @@ mod tests {
     }
 
     #[test]
-    fn connections_are_capped_and_seats_are_given_back() {
-        let shared = Shared { connections: 2, ..Shared::default() };
-        let limits = Limits::new(Rules { address: shared, user: shared, ..Rules::default() });
+    fn connections_are_limited_and_permits_released() {
+        let shared = SharedRules { connections: 2, ..SharedRules::default() };
+        let limits = Limits::new(LimitRules { address: shared, user: shared, ..LimitRules::default() });
         let now = Instant::now();
-        let mut first = limits.connect(address("2001:db8::1"), now).expect("a seat");
-        let second = limits.connect(address("2001:db8::2"), now).expect("a seat");
+        let mut first = limits.connect(address("2001:db8::1"), now).expect("a permit");
+        let second = limits.connect(address("2001:db8::2"), now).expect("a permit");
         let limited = limits.connect(address("2001:db8::3"), now).expect_err("two are all");
-        assert_eq!((limited.scope, limited.what), (Scope::Address, What::Connections));
+        assert_eq!((limited.scope, limited.resource), (Scope::Address, Resource::Connections));
         let mut other = limits.connect(address("2001:db8:0:1::1"), now).expect("another network");
-        limits.user(&mut first, "李雷", now).expect("a seat");
-        limits.user(&mut other, "李雷", now).expect("a seat");
+        limits.user(&mut first, "李雷", now).expect("a permit");
+        limits.user(&mut other, "李雷", now).expect("a permit");
         let mut third = limits.connect(address("10.0.0.1"), now).expect("another address");
         let limited = limits.user(&mut third, "李雷", now).expect_err("two are all");
-        assert_eq!((limited.scope, limited.what), (Scope::User, What::Connections));
+        assert_eq!((limited.scope, limited.resource), (Scope::User, Resource::Connections));
         limits.user(&mut third, "韩梅梅", now).expect("another user");
         drop(second);
-        let back = limits.connect(address("2001:db8::3"), now).expect("a free seat");
+        let back = limits.connect(address("2001:db8::3"), now).expect("a free permit");
         drop((first, other, third, back));
         assert!(limits.connect(address("2001:db8::3"), now).is_ok());
     }
 
     #[test]
     fn rates_hold_for_all_connections_of_an_address_together() {
-        let shared = Shared {
+        let shared = SharedRules {
             connects: Some(Rate::per_second(2)),
             messages: Some(Rate::per_second(5)),
             bytes: Some(Rate::per_second(100)),
-            ..Shared::default()
+            ..SharedRules::default()
         };
-        let limits = Limits::new(Rules { address: shared, ..Rules::default() });
+        let limits = Limits::new(LimitRules { address: shared, ..LimitRules::default() });
         let (now, from) = (Instant::now(), address("10.0.0.1"));
-        let mut one = limits.connect(from, now).expect("a seat");
-        let mut two = limits.connect(from, now).expect("a seat");
+        let mut one = limits.connect(from, now).expect("a permit");
+        let mut two = limits.connect(from, now).expect("a permit");
         let limited = limits.connect(from, now).expect_err("too often");
-        assert_eq!((limited.what, limited.wait), (What::Connects, SECOND / 2));
+        assert_eq!((limited.resource, limited.wait), (Resource::Connects, SECOND / 2));
         for _ in 0..2 {
             one.message(10, now).expect("few");
             two.message(10, now).expect("few");
         }
-        assert_eq!(one.message(61, now).expect_err("bytes").what, What::Bytes);
-        assert_eq!(two.message(0, now).expect_err("the refused one counts").what, What::Messages);
+        assert_eq!(one.message(61, now).expect_err("bytes").resource, Resource::Bytes);
+        assert_eq!(two.message(0, now).expect_err("the refused one counts").resource, Resource::Messages);
         assert_eq!(two.message(10, now + SECOND), Ok(()));
-        // Going and coming again makes nobody new.
+        // Reconnecting does not reset the rate.
         drop((one, two));
         assert!(limits.connect(from, now + SECOND).is_ok());
         assert!(limits.connect(from, now + SECOND).is_ok());
@@ -323,37 +323,43 @@ mod tests {
     }
 
     #[test]
-    fn a_seat_is_small() {
-        assert_eq!(size_of::<Seat>(), 24);
+    fn a_permit_is_small() {
+        assert_eq!(size_of::<Permit>(), 24);
     }
 
     #[test]
     fn a_connection_has_limits_of_its_own() {
-        let own = Own { messages: Some(Rate::per_second(2)), bytes: Some("10/s".parse().expect("a rate")) };
-        let limits = Limits::new(Rules { connection: own, ..Rules::default() });
+        let connection = ConnectionRules {
+            messages: Some(Rate::per_second(2)),
+            bytes: Some("10/s".parse().expect("a rate")),
+        };
+        let limits = Limits::new(LimitRules { connection, ..LimitRules::default() });
         let (now, from) = (Instant::now(), address("10.0.0.1"));
-        let mut one = limits.connect(from, now).expect("a seat");
-        let mut two = limits.connect(from, now).expect("a seat");
+        let mut one = limits.connect(from, now).expect("a permit");
+        let mut two = limits.connect(from, now).expect("a permit");
         assert_eq!(one.message(10, now), Ok(()));
         let limited = one.message(1, now).expect_err("bytes");
-        assert_eq!((limited.scope, limited.what), (Scope::Connection, What::Bytes));
-        assert_eq!(one.message(0, now).expect_err("messages").what, What::Messages);
+        assert_eq!((limited.scope, limited.resource), (Scope::Connection, Resource::Bytes));
+        assert_eq!(one.message(0, now).expect_err("messages").resource, Resource::Messages);
         assert_eq!(two.message(10, now), Ok(()));
-        // Where no address and no user is limited, none is known.
-        assert_eq!(limits.known(), (0, 0));
+        // Nothing is tracked if neither addresses nor users are limited.
+        assert_eq!(limits.tracked(), (0, 0));
     }
 
     #[test]
-    fn refusals_say_when_to_come_again() {
-        let limited =
-            Limited { scope: Scope::Address, what: What::Connects, wait: Duration::from_millis(1200) };
+    fn rejections_have_retry_after() {
+        let limited = LimitExceeded {
+            scope: Scope::Address,
+            resource: Resource::Connects,
+            wait: Duration::from_millis(1200),
+        };
         let refusal = Refusal::from(limited);
         assert_eq!(refusal.status(), StatusCode::TOO_MANY_REQUESTS);
         assert_eq!(refusal.headers().get(header::RETRY_AFTER), Some(&HeaderValue::from_static("2")));
-        let known = Limited { what: What::Known, wait: Duration::ZERO, ..limited };
-        assert_eq!(Refusal::from(known).status(), StatusCode::SERVICE_UNAVAILABLE);
+        let tracked = LimitExceeded { resource: Resource::TooManyClients, wait: Duration::ZERO, ..limited };
+        assert_eq!(Refusal::from(tracked).status(), StatusCode::SERVICE_UNAVAILABLE);
         assert_eq!(
-            Refusal::from(known).headers().get(header::RETRY_AFTER),
+            Refusal::from(tracked).headers().get(header::RETRY_AFTER),
             Some(&HeaderValue::from_static("1"))
         );
     }

@@ -1,10 +1,12 @@
-//! Channels as clients meet them: who may do what on them, and how what is published reaches everyone.
+//! Real-time channels for clients: admission, publishing and delivery.
 //!
-//! [`Realtime`] joins the hub with its rules and the engine. `clients` is what the engine calls: raw connections and
-//! sessions (`session`), whose words are in `wire` (what they ask) and `told` (what they hear). [`http`] is the same
-//! channels for those who come without WebSocket; `audience` tells them who is there.
+//! [`Realtime`] combines the hub with the access rules, the limits and the engine. `connections` has the
+//! engine's callbacks for raw connections and sessions (`session`). `requests` and `server_events` are the
+//! two directions of `longwire.v1`. [`http`] offers the same channels without WebSocket; `presence_broadcast`
+//! reports the members there.
 //!
-//! Within an application of axum, all of docs/protocol.md, WebSockets included, at the paths that its router does not know:
+//! This example serves everything in docs/protocol.md, including WebSockets, in an axum application, at the
+//! paths that its router does not know:
 //!
 //! ```
 //! use std::net::SocketAddr;
@@ -19,13 +21,13 @@
 //! # async fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! let realtime = Realtime::new(Config::default())?;
 //! let engine = realtime.engine(|_| ()).start_without_listener()?;
-//! realtime.deliver_by(engine.handle());
+//! realtime.set_engine(engine.handle());
 //! let kept = realtime.clone();
-//! tokio::spawn(async move { kept.upkeep(|trouble| eprintln!("{trouble}")).await });
+//! tokio::spawn(async move { kept.upkeep(|on_error| eprintln!("{on_error}")).await });
 //!
 //! let http = Http::new(realtime.clone()).websockets(Acceptor::new().subprotocols([SUBPROTOCOL]));
 //! let channels = move |ConnectInfo(from): ConnectInfo<SocketAddr>, request: Request| async move {
-//!     http.answer(request, from).await
+//!     http.handle(request, from).await
 //! };
 //! let app = Router::new().route("/about", get(|| async { "你好" })).fallback(channels);
 //! let app = app.into_make_service_with_connect_info::<SocketAddr>();
@@ -44,15 +46,15 @@
 //! # }
 //! ```
 
-mod audience;
-mod clients;
+mod assets;
+mod connections;
 pub mod http;
-mod pages;
+mod presence_broadcast;
+mod requests;
+mod server_events;
 mod session;
-mod site;
+mod static_files;
 mod stats;
-mod told;
-mod wire;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -70,50 +72,50 @@ use longwire::{Counters, Message, Refusal, SharedFrame, Snapshot};
 use tokio::task::{JoinHandle, spawn_blocking};
 use tracing::warn;
 
-use crate::access::{Access, Identity, Kind as By};
-use crate::config::{Config, OnSlow, Show, Sync};
+use crate::access::{Access, Identity, IdentityKind};
+use crate::config::{Config, PresenceDetail, SlowPolicy, Sync};
 use crate::hub::{
-    ChannelName, ChannelOptions, Clock, History, Hub, Keys, Limits as HubLimits, Position, Presence, Present,
-    Publish, Published, Receipt, Refused, Time, User,
+    ChannelName, ChannelOptions, Clock, History, Hub, HubError, Keys, Limits as HubLimits, Position,
+    Presence, PresenceSnapshot, PublishOptions, PublishReceipt, Published, Time, User,
 };
-use crate::limits::{Bucket, Limited, Limits, Rate, Seat};
+use crate::limits::{Bucket, LimitExceeded, Limits, Permit, Rate};
 use crate::pattern;
 use crate::store::{Store, Sync as StoreSync};
 
-pub use clients::Clients;
+pub use connections::ConnectionHandler;
 
-use audience::Audience;
-use pages::Pages;
+use presence_broadcast::PresenceBroadcast;
+use requests::{ErrorCode, RequestError};
+use server_events::ServerEvent;
+use static_files::StaticFiles;
 use stats::Stats;
-use told::Told;
-use wire::{Code, Fault};
 
 /// The subprotocol of sessions.
 pub const SUBPROTOCOL: &str = "longwire.v1";
 
-/// How often what is due is done: presence told, history expired.
+/// How often periodic work runs, such as reporting presence and expiring history.
 const UPKEEP: Duration = Duration::from_millis(100);
 
-/// How long the key of a publication is remembered.
+/// Limits of the idempotency keys of a channel.
 const KEYS: Keys = Keys { count: 1000, window: Duration::from_secs(300) };
 
-/// Messages and bytes that are resumed in one go.
+/// Maximum number of messages and bytes in a replay.
 const REPLAY_MESSAGES: usize = 1000;
 const REPLAY_BYTES: usize = 512 << 10;
 
-/// Channels of which the rate is known at a time before those that are quiet are forgotten, and at the most.
-const RATES: usize = 1024;
+/// The number of tracked channel rates above which idle ones are removed, and the maximum.
+const RATES_SWEEP_MIN: usize = 1024;
 const RATES_MAX: usize = 1 << 20;
 
-/// How fast is spoken on the channels that have a rate.
+/// The rates of channels with a rate limit.
 #[derive(Default)]
 struct Rates {
     by_name: HashMap<ChannelName, Bucket>,
-    /// With how many those that are quiet are looked for again.
+    /// The number of entries at which idle ones are removed again.
     sweep_at: usize,
 }
 
-/// The channels of a server. It clones into further handles of the same.
+/// The channels of a server. Cloning creates another handle to the same channels.
 #[derive(Clone)]
 pub struct Realtime(Arc<Inner>);
 
@@ -123,14 +125,14 @@ struct Inner {
     clock: Clock,
     access: Access,
     limits: Limits,
-    /// How fast all who speak on a channel may, where that is bounded.
+    /// The publishing rates of channels with a rate limit.
     rates: Mutex<Rates>,
     engine: OnceLock<Handle>,
     counters: OnceLock<Counters>,
     stats: Stats,
-    pages: Pages,
-    /// Who is told of presence over HTTP.
-    audience: Audience,
+    pages: StaticFiles,
+    /// Reports presence changes to HTTP clients.
+    presence_broadcast: PresenceBroadcast,
 }
 
 impl fmt::Debug for Realtime {
@@ -139,16 +141,16 @@ impl fmt::Debug for Realtime {
     }
 }
 
-/// Topics of the engine: what a channel is for those who hear it raw, in sessions, and who is there.
+/// The engine topics of a channel: raw messages, session events, and presence.
 #[derive(Clone, Copy)]
-enum Kind {
+enum Topic {
     Raw = b'r' as isize,
     Session = b's' as isize,
     Presence = b'p' as isize,
 }
 
-impl Kind {
-    fn topic(self, channel: &str) -> String {
+impl Topic {
+    fn name_for(self, channel: &str) -> String {
         let mut topic = String::with_capacity(channel.len() + 1);
         topic.push(char::from(self as u8));
         topic.push_str(channel);
@@ -157,11 +159,11 @@ impl Kind {
 }
 
 impl Realtime {
-    /// The channels that a configuration describes.
+    /// Creates the channels of a configuration.
     ///
     /// # Errors
     ///
-    /// In words, when keys, pages or the store cannot be opened.
+    /// Returns a description if keys, static files or the store cannot be opened.
     pub fn new(config: Config) -> Result<Self, String> {
         let access = Access::new(&config.access)?;
         let limits = Limits::new(config.limits);
@@ -185,61 +187,62 @@ impl Realtime {
             engine: OnceLock::new(),
             counters: OnceLock::new(),
             stats: Stats::default(),
-            pages: config.pages.as_deref().map(Pages::read).transpose()?.unwrap_or_default(),
-            audience: Audience::default(),
+            pages: config.pages.as_deref().map(StaticFiles::read).transpose()?.unwrap_or_default(),
+            presence_broadcast: PresenceBroadcast::default(),
             config,
         })))
     }
 
-    /// The hub below.
+    /// Returns the underlying hub.
     pub fn hub(&self) -> &Hub {
         &self.0.hub
     }
 
-    /// The present moment, by the hub's clock.
+    /// Returns the current time of the hub's clock.
     pub fn now(&self) -> Time {
         self.0.clock.now()
     }
 
-    /// The configuration.
+    /// Returns the configuration.
     pub fn config(&self) -> &Config {
         &self.0.config
     }
 
-    /// Fetches the keys of tokens, where they are to be fetched: so that a wrong address shows at the start.
+    /// Fetches the token keys if they come from a URL. A wrong URL then shows at startup.
     ///
     /// # Errors
     ///
-    /// In words.
+    /// Returns a description of the failure.
     pub async fn fetch_keys(&self) -> Result<(), String> {
         self.0.access.fetch_keys().await
     }
 
-    /// An engine for these channels, on which limits, TLS and what is served besides can be said; to be started
-    /// with a listener, or without one where requests come by [`Http`](http::Http). Errors of its listening socket are
-    /// handed to `accept_failed`.
-    pub fn engine<F>(&self, accept_failed: F) -> Engine<Clients>
+    /// Returns an engine for these channels. Set its limits, TLS and further services, then start it with a
+    /// listener, or without one if requests arrive through [`Http`](http::Http). `accept_failed` receives the
+    /// errors of its listening socket.
+    pub fn engine<F>(&self, accept_failed: F) -> Engine<ConnectionHandler>
     where
         F: Fn(&io::Error) + Send + marker::Sync + 'static,
     {
-        let (asked, slow) = (self.clone(), self.clone());
-        Engine::new(Clients::new(self.clone(), accept_failed))
-            .on_request(move |request, from| Clients::ask(asked.clone(), request, from))
+        let (authoriser, slow) = (self.clone(), self.clone());
+        Engine::new(ConnectionHandler::new(self.clone(), accept_failed))
+            .on_request(move |request, from| ConnectionHandler::authorise(authoriser.clone(), request, from))
             .slow_consumers_of(move |topic| slow.slow_consumer(topic))
     }
 
-    /// Who is to deliver: the engine that calls [`Clients`]. Said once, before anybody connects.
-    pub fn deliver_by(&self, engine: Handle) {
+    /// Sets the engine that delivers messages and calls [`ConnectionHandler`]. Call it once, before clients
+    /// connect.
+    pub fn set_engine(&self, engine: Handle) {
         let _ = self.0.engine.set(engine);
     }
 
-    /// What counts besides the engine. Said once, before anybody connects.
-    pub fn count_by(&self, counters: &Counters) {
+    /// Sets counters that include connections outside the engine. Call it once, before clients connect.
+    pub fn set_counters(&self, counters: &Counters) {
         let _ = self.0.counters.set(counters.clone());
     }
 
-    /// What was done so far.
-    fn counted(&self) -> Snapshot {
+    /// Returns the counters.
+    fn snapshot(&self) -> Snapshot {
         match (self.0.counters.get(), self.0.engine.get()) {
             (Some(counters), _) => counters.snapshot(),
             (None, Some(engine)) => engine.counters(),
@@ -247,22 +250,23 @@ impl Realtime {
         }
     }
 
-    /// What the dashboard is told: the last hour, as far as it is later than this, and where everything stands.
-    fn told_stats(&self, after: u64) -> stats::Stated {
-        self.0.stats.told(SystemTime::now(), after, &self.counted(), &self.0.hub)
+    /// Returns the data of the dashboard: the current values, and the samples of the last hour after this
+    /// time.
+    fn stats(&self, after: u64) -> stats::StatsReport {
+        self.0.stats.report(SystemTime::now(), after, &self.snapshot(), &self.0.hub)
     }
 
-    /// What becomes of those who read a topic of the engine too slowly.
+    /// Returns the policy for slow consumers of an engine topic.
     pub fn slow_consumer(&self, topic: &str) -> SlowConsumer {
         let slow = self.0.config.channel(topic.get(1..).unwrap_or_default()).map(|channel| channel.slow);
         let slow = slow.unwrap_or_default();
         let bytes = slow.bytes.in_memory();
         let policy = match slow.policy {
-            // Who is there is told in changes: none of them may be missing.
-            _ if topic.starts_with(char::from(Kind::Presence as u8)) => SlowConsumer::close(bytes),
-            OnSlow::Close => SlowConsumer::close(bytes),
-            OnSlow::DropOldest => SlowConsumer::drop_oldest(bytes),
-            OnSlow::KeepLatest => SlowConsumer::keep_latest(bytes),
+            // Presence is sent as changes, and none may be dropped.
+            _ if topic.starts_with(char::from(Topic::Presence as u8)) => SlowConsumer::close(bytes),
+            SlowPolicy::Close => SlowConsumer::close(bytes),
+            SlowPolicy::DropOldest => SlowConsumer::drop_oldest(bytes),
+            SlowPolicy::KeepLatest => SlowConsumer::keep_latest(bytes),
         };
         match slow.age {
             Some(age) => policy.max_age(age.duration()),
@@ -270,73 +274,77 @@ impl Realtime {
         }
     }
 
-    /// Tells who is there, drops what has expired, and brings what is stored to the disk as often as the configuration
-    /// says. Never ends; what goes wrong is handed to `trouble`.
-    pub async fn upkeep(&self, mut trouble: impl FnMut(&Refused)) {
+    /// Runs the periodic work: reports presence, drops expired state, and syncs the store as configured.
+    /// Never completes; errors are passed to `on_error`.
+    pub async fn upkeep(&self, mut on_error: impl FnMut(&HubError)) {
         let mut ticks = tokio::time::interval(UPKEEP);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let (mut synced, mut syncing) = (Instant::now(), None);
+        let (mut last_sync, mut sync_task) = (Instant::now(), None);
         loop {
             ticks.tick().await;
             let now = self.now();
-            if let Some(done) = syncing.take_if(|task: &mut JoinHandle<_>| task.is_finished())
+            if let Some(done) = sync_task.take_if(|task: &mut JoinHandle<_>| task.is_finished())
                 && let Ok(Err(error)) = done.await
             {
-                trouble(&error);
+                on_error(&error);
             }
             if let Sync::Every(age) = self.0.config.sync
-                && syncing.is_none()
-                && synced.elapsed() >= age.duration()
+                && sync_task.is_none()
+                && last_sync.elapsed() >= age.duration()
             {
-                synced = Instant::now();
+                last_sync = Instant::now();
                 let realtime = self.clone();
-                // A disk may take its time.
-                syncing = Some(spawn_blocking(move || realtime.sync()));
+                // The disk may be slow.
+                sync_task = Some(spawn_blocking(move || realtime.sync()));
             }
-            self.0.stats.sample(SystemTime::now(), || self.counted(), &self.0.hub);
+            self.0.stats.sample(SystemTime::now(), || self.snapshot(), &self.0.hub);
             self.0.hub.take_presence_changes(now, &mut |name, change| {
-                let told = Told::Presence { channel: name, presence: (&change).into() }.text();
-                self.0.audience.tell(name, &told);
+                let text = ServerEvent::Presence { channel: name, presence: (&change).into() }.to_json();
+                self.0.presence_broadcast.send(name, &text);
                 if let Some(engine) = self.0.engine.get() {
-                    // A loop that is full has others to tell.
-                    let _ = engine.publish(&Kind::Presence.topic(name), told);
+                    // If the queue of a loop is full, the other loops still get it.
+                    let _ = engine.publish(&Topic::Presence.name_for(name), text);
                 }
             });
             if let Err(error) = self.0.hub.tick(now) {
-                trouble(&error);
+                on_error(&error);
             }
         }
     }
 
-    /// Brings what is stored to the disk.
+    /// Syncs the store to disk.
     ///
     /// # Errors
     ///
-    /// [`Refused::Store`].
-    pub fn sync(&self) -> Result<(), Refused> {
-        self.0.hub.store().map_or(Ok(()), |store| store.sync().map_err(Refused::from))
+    /// Returns [`HubError::Store`].
+    pub fn sync(&self) -> Result<(), HubError> {
+        self.0.hub.store().map_or(Ok(()), |store| store.sync().map_err(HubError::from))
     }
 
-    /// Publishes in the name of the server: nobody's rights and limits are asked for.
+    /// Publishes a message as the server, without access rules and limits.
     ///
     /// # Errors
     ///
-    /// [`Refused`].
-    pub fn publish(&self, channel: &ChannelName, message: impl Into<Message>) -> Result<Receipt, Refused> {
-        self.hand_on(channel, message.into(), None, None, None)
+    /// Returns [`HubError`].
+    pub fn publish(
+        &self,
+        channel: &ChannelName,
+        message: impl Into<Message>,
+    ) -> Result<PublishReceipt, HubError> {
+        self.publish_unchecked(channel, message.into(), None, None, None)
     }
 
-    /// Gives a message its place, and hands it to the engine in the order of places.
-    fn hand_on(
+    /// Publishes a message and passes it to the engine in the order of positions.
+    fn publish_unchecked(
         &self,
         name: &ChannelName,
         message: Message,
         from: Option<User>,
         key: Option<&str>,
         except: Option<Id>,
-    ) -> Result<Receipt, Refused> {
-        let how = Publish { from, key, now: self.now() };
-        self.0.hub.publish(name, message, how, &mut |published| {
+    ) -> Result<PublishReceipt, HubError> {
+        let options = PublishOptions { from, key, now: self.now() };
+        self.0.hub.publish(name, message, options, &mut |published| {
             self.0.stats.published(published.message.len());
             self.deliver(name, published, except);
         })
@@ -345,186 +353,197 @@ impl Realtime {
     fn deliver(&self, name: &ChannelName, published: &Published, except: Option<Id>) {
         let Some(engine) = self.0.engine.get() else { return };
         let latest =
-            self.0.config.channel(name).is_some_and(|channel| channel.slow.policy == OnSlow::KeepLatest);
+            self.0.config.channel(name).is_some_and(|channel| channel.slow.policy == SlowPolicy::KeepLatest);
         let key = latest.then_some("");
         let raw = SharedFrame::new(published.message.clone());
-        let raw = engine.publish_except(&Kind::Raw.topic(name), key, &raw, except);
-        let told = SharedFrame::new(told::message(name, published));
-        let told = engine.publish_except(&Kind::Session.topic(name), key, &told, None);
-        if raw.and(told).is_err() {
-            // In sessions the positions tell of it.
-            warn!(target: "longwire", channel = %name, "a loop is behind by 64 MiB: its clients miss a message");
+        let raw = engine.publish_except(&Topic::Raw.name_for(name), key, &raw, except);
+        let session = SharedFrame::new(server_events::message(name, published));
+        let session = engine.publish_except(&Topic::Session.name_for(name), key, &session, None);
+        if raw.and(session).is_err() {
+            // Sessions detect it by the positions.
+            warn!(target: "longwire", channel = %name, "the queue of an event loop is full (64 MiB); its clients miss a message");
         }
     }
 
-    /// Whether a client may publish so much now. It counts, whatever becomes of it.
-    fn allow(&self, who: &mut Who, name: &ChannelName, bytes: usize) -> Result<(), Fault> {
+    /// Checks the size limit and counts the message against the rate limits, whatever happens to it.
+    fn check_limits(
+        &self,
+        client: &mut Client,
+        name: &ChannelName,
+        bytes: usize,
+    ) -> Result<(), RequestError> {
         let most = self.max_message(name);
         if bytes > most {
-            return Err(Fault::new(Code::TooLarge, format!("a message on {name} has at most {most} bytes")));
+            return Err(RequestError::new(
+                ErrorCode::TooLarge,
+                format!("the message is too large; the maximum on {name} is {most} bytes"),
+            ));
         }
         let now = Instant::now();
-        who.seat.message(bytes, now)?;
+        client.permit.message(bytes, now)?;
         match self.0.config.channel(name).and_then(|channel| channel.rate) {
-            Some(rate) => self.keep_rate(name, &rate, now),
+            Some(rate) => self.take_from_rate(name, &rate, now),
             None => Ok(()),
         }
     }
 
-    /// Publishes for a client that may, as fast as it may.
+    /// Publishes a message of a client that has the right to, within its limits.
     fn publish_for(
         &self,
-        who: &mut Who,
+        client: &mut Client,
         name: &ChannelName,
         message: Message,
         key: Option<&str>,
         except: Option<Id>,
-    ) -> Result<Receipt, Fault> {
-        self.allow(who, name, message.len())?;
-        Ok(self.hand_on(name, message, who.user(), key, except)?)
+    ) -> Result<PublishReceipt, RequestError> {
+        self.check_limits(client, name, message.len())?;
+        Ok(self.publish_unchecked(name, message, client.user(), key, except)?)
     }
 
-    /// Bytes of the largest message that a channel takes.
+    /// Returns the maximum message size of a channel, in bytes.
     fn max_message(&self, name: &ChannelName) -> usize {
         let own = self.0.config.channel(name).and_then(|channel| channel.max_message);
         own.unwrap_or(self.0.config.max_message).in_memory()
     }
 
-    fn keep_rate(&self, name: &ChannelName, rate: &Rate, now: Instant) -> Result<(), Fault> {
+    fn take_from_rate(&self, name: &ChannelName, rate: &Rate, now: Instant) -> Result<(), RequestError> {
         let mut rates = self.0.rates.lock().unwrap_or_else(PoisonError::into_inner);
         let Rates { by_name, sweep_at } = &mut *rates;
-        if by_name.len() >= (*sweep_at).max(RATES) && !by_name.contains_key(name) {
+        if by_name.len() >= (*sweep_at).max(RATES_SWEEP_MIN) && !by_name.contains_key(name) {
             by_name.retain(|name, bucket| {
                 let rate = self.0.config.channel(name).and_then(|channel| channel.rate);
                 rate.is_some_and(|rate| !bucket.is_idle(&rate, now))
             });
-            // Not for each name that is new: so long as many are not quiet, twice as many may be known.
+            // Doubling avoids a search for each new name while most entries are active.
             *sweep_at = by_name.len() * 2;
         }
         if by_name.len() >= RATES_MAX && !by_name.contains_key(name) {
-            let text = "more channels are spoken on than can be told apart";
-            return Err(Fault::new(Code::Unavailable, text));
+            let text = "too many channels with a rate limit are active; try again later";
+            return Err(RequestError::new(ErrorCode::Unavailable, text));
         }
         let bucket = by_name.entry(name.clone()).or_insert_with(|| Bucket::new(now));
-        bucket.take(rate, 1, now).map_err(|wait| Fault {
-            code: Code::RateLimited,
-            message: format!("more is said on {name} than it takes"),
+        bucket.take(rate, 1, now).map_err(|wait| RequestError {
+            code: ErrorCode::RateLimited,
+            message: format!("the rate limit of {name} is exceeded"),
             retry_after: Some(millis(wait)),
         })
     }
 
-    /// Who is there, for somebody who sees it under the lock of the channel: so what is told later continues it.
-    fn presence<R>(&self, name: &ChannelName, see: impl FnOnce(told::Answer<'static>) -> R) -> R {
+    /// Passes the members to `see` under the lock of the channel, so that later changes continue them.
+    fn presence<R>(&self, name: &ChannelName, see: impl FnOnce(server_events::Reply<'static>) -> R) -> R {
         self.0.hub.presence_with(name, |present| {
-            let nobody = Present { counts: Default::default(), members: None };
-            see(told::Answer::Presence((&present.unwrap_or(nobody)).into()))
+            let empty = PresenceSnapshot { counts: Default::default(), members: None };
+            see(server_events::Reply::Presence((&present.unwrap_or(empty)).into()))
         })
     }
 
-    /// Whether somebody may hear a channel: `Ok(false)` is that it has to be asked for.
-    fn may_subscribe(&self, who: &Identity, name: &ChannelName) -> Result<bool, Fault> {
-        let (asks, _) = self.0.access.asks();
-        match who.kind() == By::Open || who.may_subscribe(name) {
+    /// Returns whether a client may subscribe to a channel; `Ok(false)` means that the webhook decides.
+    fn may_subscribe(&self, client: &Identity, name: &ChannelName) -> Result<bool, RequestError> {
+        let (webhook_decides, _) = self.0.access.webhook_decides();
+        match client.kind() == IdentityKind::Open || client.may_subscribe(name) {
             true => Ok(true),
-            false if asks => Ok(false),
-            false => Err(Fault::new(Code::Forbidden, format!("you may not hear {name}"))),
+            false if webhook_decides => Ok(false),
+            false => {
+                Err(RequestError::new(ErrorCode::Forbidden, format!("not allowed to subscribe to {name}")))
+            }
         }
     }
 
-    /// And speak on it.
-    fn may_publish(&self, who: &Identity, name: &ChannelName) -> Result<bool, Fault> {
+    /// Returns whether a client may publish to a channel; `Ok(false)` means that the webhook decides.
+    fn may_publish(&self, client: &Identity, name: &ChannelName) -> Result<bool, RequestError> {
         let publishers = self.0.config.channel(name).map(|channel| channel.publish).unwrap_or_default();
-        let (_, asks) = self.0.access.asks();
-        match who.kind() == By::Open || who.may_publish(name) {
-            _ if !who.is_among(publishers) => {}
+        let (_, webhook_decides) = self.0.access.webhook_decides();
+        match client.kind() == IdentityKind::Open || client.may_publish(name) {
+            _ if !client.is_publisher(publishers) => {}
             true => return Ok(true),
-            false if asks => return Ok(false),
+            false if webhook_decides => return Ok(false),
             false => {}
         }
-        Err(Fault::new(Code::Forbidden, format!("you may not speak on {name}")))
+        Err(RequestError::new(ErrorCode::Forbidden, format!("not allowed to publish to {name}")))
     }
 
-    /// Lets somebody in: says who he is, and gives him a seat.
-    async fn admit(&self, request: &longwire::http::Request<()>, from: IpAddr) -> Result<Who, Refusal> {
+    /// Admits a client: identifies it and takes a permit.
+    async fn admit(&self, request: &longwire::http::Request<()>, from: IpAddr) -> Result<Client, Refusal> {
         let now = Instant::now();
-        // Before anything that costs more.
-        let mut seat = self.0.limits.connect(from, now)?;
+        // Before any more expensive work.
+        let mut permit = self.0.limits.connect(from, now)?;
         let identity = self.0.access.connect(request, from, SystemTime::now()).await?;
         if let Some(user) = identity.user() {
-            self.0.limits.user(&mut seat, user, now)?;
+            self.0.limits.user(&mut permit, user, now)?;
         }
-        Ok(Who { identity, seat })
+        Ok(Client { identity, permit })
     }
 }
 
-/// Somebody who was let in.
+/// An admitted client.
 #[derive(Debug)]
-struct Who {
+struct Client {
     identity: Identity,
-    seat: Seat,
+    permit: Permit,
 }
 
-impl Who {
-    /// As channels know him.
+impl Client {
+    /// Returns the user name as the hub's type.
     fn user(&self) -> Option<User> {
-        // What may be the name of a user there may be one here.
+        // Valid user names are valid here as well.
         User::new(self.identity.user()?).ok()
     }
 }
 
-/// The channel at the path `/`: the one whose name has nothing beside its slash.
+/// The name of the channel at the path `/`.
 const ROOT: &str = "/";
 
-/// The name of a channel, if it is one.
-fn channel(text: &str) -> Result<ChannelName, Fault> {
-    let bad = |reason: String| Fault::new(Code::BadChannel, reason);
+/// Parses a channel name.
+fn channel(text: &str) -> Result<ChannelName, RequestError> {
+    let bad = |reason: String| RequestError::new(ErrorCode::BadChannel, reason);
     let checked = if text == ROOT { Ok(()) } else { pattern::check_name(text) };
     checked.map_err(|error| bad(error.to_string()))?;
     ChannelName::new(text).map_err(|error| bad(error.to_string()))
 }
 
-/// A position, if it is one.
-fn position(text: &str) -> Result<Position, Fault> {
-    text.parse()
-        .map_err(|error: crate::hub::InvalidPosition| Fault::new(Code::BadPosition, error.to_string()))
+/// Parses a position.
+fn position(text: &str) -> Result<Position, RequestError> {
+    text.parse().map_err(|error: crate::hub::InvalidPosition| {
+        RequestError::new(ErrorCode::BadPosition, error.to_string())
+    })
 }
 
 fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-impl From<Limited> for Fault {
-    fn from(limited: Limited) -> Self {
+impl From<LimitExceeded> for RequestError {
+    fn from(limited: LimitExceeded) -> Self {
         Self {
-            code: Code::RateLimited,
+            code: ErrorCode::RateLimited,
             message: limited.to_string(),
             retry_after: Some(millis(limited.wait)),
         }
     }
 }
 
-impl From<Refused> for Fault {
-    fn from(refused: Refused) -> Self {
-        if let Refused::Store(error) = &refused {
-            // Where it is, and what is the matter, is for those who run the server.
+impl From<HubError> for RequestError {
+    fn from(refused: HubError) -> Self {
+        if let HubError::Store(error) = &refused {
+            // Details are for the operator only.
             warn!(target: "longwire", %error, "the store failed");
-            return Self::new(Code::Unavailable, "the history cannot be read or written now");
+            return Self::new(ErrorCode::Unavailable, "the history is unavailable; try again later");
         }
         let code = match refused {
-            Refused::Key(_) => Code::BadRequest,
-            _ => Code::Unavailable,
+            HubError::Key(_) => ErrorCode::BadRequest,
+            _ => ErrorCode::Unavailable,
         };
         Self::new(code, refused.to_string())
     }
 }
 
-impl From<Refusal> for Fault {
+impl From<Refusal> for RequestError {
     fn from(refusal: Refusal) -> Self {
         let code = match refusal.status() {
-            StatusCode::UNAUTHORIZED => Code::Unauthorized,
-            StatusCode::FORBIDDEN => Code::Forbidden,
-            StatusCode::TOO_MANY_REQUESTS => Code::RateLimited,
-            _ => Code::Unavailable,
+            StatusCode::UNAUTHORIZED => ErrorCode::Unauthorized,
+            StatusCode::FORBIDDEN => ErrorCode::Forbidden,
+            StatusCode::TOO_MANY_REQUESTS => ErrorCode::RateLimited,
+            _ => ErrorCode::Unavailable,
         };
         let seconds =
             refusal.headers().get(header::RETRY_AFTER).and_then(|after| after.to_str().ok()?.parse().ok());
@@ -533,7 +552,7 @@ impl From<Refusal> for Fault {
     }
 }
 
-/// What the configuration says of a channel, as the hub has it.
+/// Returns the hub options of a channel from its settings.
 fn options(config: &Config, name: &str) -> ChannelOptions {
     let channel = config.channel(name).cloned().unwrap_or_default();
     ChannelOptions {
@@ -543,9 +562,9 @@ fn options(config: &Config, name: &str) -> ChannelOptions {
             age: channel.history.age.duration(),
         },
         presence: match channel.presence.show {
-            Show::Off => Presence::Off,
-            Show::Counts => Presence::Counts,
-            Show::Members => Presence::Members(channel.presence.max as usize),
+            PresenceDetail::Off => Presence::Off,
+            PresenceDetail::Counts => Presence::Counts,
+            PresenceDetail::Members => Presence::Members(channel.presence.max as usize),
         },
         keys: KEYS,
     }

@@ -1,4 +1,4 @@
-//! A session: one connection with the subprotocol `longwire.v1`, many channels (docs/protocol.md).
+//! Sessions: a connection with the subprotocol `longwire.v1` and many channels (docs/protocol.md).
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -6,88 +6,95 @@ use std::rc::Rc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use longwire::engine::{Conn, ConnHandle, MessageRef};
-use longwire::{CloseCode, Error};
+use longwire::{CloseCode, SendError};
 use tokio::task::spawn_local;
 
-use super::clients::Expiry;
-use super::told::{self, Answer, Told};
-use super::wire::{self, Code, Fault, Publication, Request};
-use super::{Kind, Realtime, Who, channel, position};
+use super::connections::Expiry;
+use super::requests::{self, ErrorCode, Publication, Request, RequestError};
+use super::server_events::{self, Reply, ServerEvent};
+use super::{Client, Realtime, Topic, channel, position};
 use crate::access::Identity;
 use crate::hub::{ChannelName, Position, Recovery, Subscription};
 
-/// Channels that a connection may be subscribed to.
+/// Maximum number of subscriptions of a connection.
 pub(super) const SUBSCRIPTIONS_MAX: usize = 1000;
 
-/// Requests of a connection that wait for somebody who has to be asked.
-const WAITING_MAX: usize = 16;
+/// Maximum number of a connection's requests that wait for the webhook.
+const PENDING_MAX: usize = 16;
 
-/// What a session has.
+/// The state of a session.
 #[derive(Debug)]
 pub struct Session {
     realtime: Realtime,
     peer: ConnHandle,
-    who: Who,
+    client: Client,
     subscriptions: HashMap<ChannelName, Subscription>,
-    /// Requests that wait for somebody who has to be asked.
-    waiting: usize,
+    /// Number of requests that wait for the webhook.
+    pending: usize,
     expiry: Option<Expiry>,
 }
 
-/// Seconds since 1970.
+/// Returns the seconds since 1970.
 fn seconds(time: SystemTime) -> Option<u64> {
     Some(time.duration_since(UNIX_EPOCH).ok()?.as_secs())
 }
 
 impl Session {
-    /// Welcomes a client.
-    pub(super) fn open(realtime: &Realtime, conn: &mut Conn<'_>, who: Who) -> Rc<RefCell<Self>> {
-        let welcome = Told::Welcome {
+    /// Sends the welcome event.
+    pub(super) fn open(realtime: &Realtime, conn: &mut Conn<'_>, client: Client) -> Rc<RefCell<Self>> {
+        let welcome = ServerEvent::Welcome {
             connection: conn.id().to_string(),
-            user: who.identity.user().map(|user| &**user),
-            expires: who.identity.expires().and_then(seconds),
+            user: client.identity.user().map(|user| &**user),
+            expires: client.identity.expires().and_then(seconds),
         };
-        let _ = conn.send(welcome.text());
-        let expiry = Expiry::of(&who, &conn.handle());
+        let _ = conn.send(welcome.to_json());
+        let expiry = Expiry::of(&client, &conn.handle());
         let (realtime, peer) = (realtime.clone(), conn.handle());
-        Rc::new(RefCell::new(Self { realtime, peer, who, subscriptions: HashMap::new(), waiting: 0, expiry }))
+        Rc::new(RefCell::new(Self {
+            realtime,
+            peer,
+            client,
+            subscriptions: HashMap::new(),
+            pending: 0,
+            expiry,
+        }))
     }
 
-    /// A request has come.
-    pub(super) fn hear(session: &Rc<RefCell<Self>>, conn: &mut Conn<'_>, message: MessageRef<'_>) {
+    /// Handles a request.
+    pub(super) fn on_message(session: &Rc<RefCell<Self>>, conn: &mut Conn<'_>, message: MessageRef<'_>) {
         let Some(text) = message.as_text() else {
-            let _ = conn.close(CloseCode::UNSUPPORTED, "a session speaks JSON, as text");
+            let _ = conn.close(CloseCode::UNSUPPORTED, "a session accepts JSON text only");
             return;
         };
-        let (id, request) = wire::request(text);
+        let (id, request) = requests::parse_request(text);
         let answered = match request {
-            // What a publication costs is told when it is published.
+            // A publication is counted when it is published.
             Ok(Request::Publish(publication)) => Self::publish(session, id, publication),
             Ok(request) => {
-                let limited = session.borrow_mut().who.seat.message(text.len(), Instant::now());
-                limited.map_err(Fault::from).and_then(|()| Self::act(session, id, request))
+                let limited = session.borrow_mut().client.permit.message(text.len(), Instant::now());
+                limited.map_err(RequestError::from).and_then(|()| Self::handle(session, id, request))
             }
-            // That it is none costs as much.
-            Err(fault) => {
-                let limited = session.borrow_mut().who.seat.message(text.len(), Instant::now());
-                Err(limited.err().map_or(fault, Fault::from))
+            // Invalid requests count as well.
+            Err(error) => {
+                let limited = session.borrow_mut().client.permit.message(text.len(), Instant::now());
+                Err(limited.err().map_or(error, RequestError::from))
             }
         };
         let text = match (answered, id) {
             (Ok(None), _) => return,
-            (Ok(Some(answer)), Some(id)) => Told::Ok { id, answer: &answer }.text(),
+            (Ok(Some(reply)), Some(id)) => ServerEvent::Ok { id, reply: &reply }.to_json(),
             (Ok(Some(_)), None) => return,
-            (Err(fault), id) => Told::Error { id, channel: None, fault: &fault }.text(),
+            (Err(error), id) => ServerEvent::Error { id, channel: None, error: &error }.to_json(),
         };
-        say(conn, text);
+        send_reply(conn, text);
     }
 
-    /// Does what is asked for; without an answer where that comes later, or behind what others have published.
-    fn act(
+    /// Handles a request. Returns no reply if it comes later, or after messages in the queue.
+    fn handle(
         session: &Rc<RefCell<Self>>,
         id: Option<u64>,
         request: Request,
-    ) -> Result<Option<Answer<'static>>, Fault> {
+    ) -> Result<Option<Reply<'static>>, RequestError> {
         let id = id.unwrap_or_default();
         match request {
             Request::Subscribe { channel: name, after, presence } => {
@@ -101,31 +108,35 @@ impl Session {
             Request::History { channel: name, after, limit } => {
                 let name = channel(&name)?;
                 let after = after.as_deref().map(position).transpose()?;
-                Self::when_heard(session, id, name, move |this, name| {
+                Self::with_subscribe_right(session, id, name, move |this, name| {
                     let (realtime, name) = (this.realtime.clone(), name.clone());
-                    // A page is made when it can be sent, so that none waits.
+                    // The page is built when it can be sent, so that no pages are queued.
                     let _ = this.peer.run(move |conn| {
                         if !conn.is_open() {
                             return;
                         }
                         let text = match realtime.0.hub.history(&name, after, limit, realtime.now()) {
-                            Ok(page) => Told::Ok { id, answer: &Answer::History((&page).into()) }.text(),
+                            Ok(page) => {
+                                ServerEvent::Ok { id, reply: &Reply::History((&page).into()) }.to_json()
+                            }
                             Err(refused) => {
-                                Told::Error { id: Some(id), channel: None, fault: &refused.into() }.text()
+                                ServerEvent::Error { id: Some(id), channel: None, error: &refused.into() }
+                                    .to_json()
                             }
                         };
-                        say(conn, text);
+                        send_reply(conn, text);
                     });
                 })
             }
             Request::Presence { channel: name } => {
-                Self::when_heard(session, id, channel(&name)?, move |this, name| {
-                    this.realtime
-                        .presence(name, |answer| tell(&this.peer, Told::Ok { id, answer: &answer }.text()));
+                Self::with_subscribe_right(session, id, channel(&name)?, move |this, name| {
+                    this.realtime.presence(name, |reply| {
+                        queue_reply(&this.peer, ServerEvent::Ok { id, reply: &reply }.to_json())
+                    });
                 })
             }
             Request::Token { token } => Self::renew(session, id, token).map(|()| None),
-            Request::Ping => Ok(Some(Answer::Done {})),
+            Request::Ping => Ok(Some(Reply::Done {})),
             Request::Publish(_) => Ok(None),
         }
     }
@@ -134,28 +145,28 @@ impl Session {
         session: &Rc<RefCell<Self>>,
         id: Option<u64>,
         publication: Publication,
-    ) -> Result<Option<Answer<'static>>, Fault> {
+    ) -> Result<Option<Reply<'static>>, RequestError> {
         let Publication { channel: name, message, key } = publication;
         let name = channel(&name)?;
         let this = &mut *session.borrow_mut();
-        if this.realtime.may_publish(&this.who.identity, &name)? {
-            return this.realtime.publish_for(&mut this.who, &name, message, key.as_deref(), None).map(
+        if this.realtime.may_publish(&this.client.identity, &name)? {
+            return this.realtime.publish_for(&mut this.client, &name, message, key.as_deref(), None).map(
                 |receipt| {
                     let position = receipt.position.to_string();
-                    Some(Answer::Published { position, duplicate: receipt.duplicate })
+                    Some(Reply::Published { position, duplicate: receipt.duplicate })
                 },
             );
         }
-        // Before anybody is asked: a question costs as much.
-        this.realtime.allow(&mut this.who, &name, message.len())?;
-        let (identity, realtime) = (this.who.identity.clone(), this.realtime.clone());
-        let user = this.who.user();
-        this.later(session, id.unwrap_or_default(), async move |_: &RefCell<Self>| {
-            let asked = realtime.0.access.publish(&identity, &name, message.as_bytes(), SystemTime::now());
-            asked.await?;
-            let receipt = realtime.hand_on(&name, message, user, key.as_deref(), None)?;
+        // Before the webhook is asked, because a webhook request costs as much.
+        this.realtime.check_limits(&mut this.client, &name, message.len())?;
+        let (identity, realtime) = (this.client.identity.clone(), this.realtime.clone());
+        let user = this.client.user();
+        this.reply_later(session, id.unwrap_or_default(), async move |_: &RefCell<Self>| {
+            let decision = realtime.0.access.publish(&identity, &name, message.as_bytes(), SystemTime::now());
+            decision.await?;
+            let receipt = realtime.publish_unchecked(&name, message, user, key.as_deref(), None)?;
             let position = receipt.position.to_string();
-            Ok(Some(Answer::Published { position, duplicate: receipt.duplicate }))
+            Ok(Some(Reply::Published { position, duplicate: receipt.duplicate }))
         })?;
         Ok(None)
     }
@@ -166,174 +177,187 @@ impl Session {
         name: ChannelName,
         after: Option<Position>,
         presence: bool,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), RequestError> {
         let this = &mut *session.borrow_mut();
-        if this.realtime.may_subscribe(&this.who.identity, &name)? {
-            return this.seat(id, name, after, presence);
+        if this.realtime.may_subscribe(&this.client.identity, &name)? {
+            return this.start_subscription(id, name, after, presence);
         }
-        let (identity, realtime) = (this.who.identity.clone(), this.realtime.clone());
-        this.later(session, id, async move |session: &RefCell<Self>| {
+        let (identity, realtime) = (this.client.identity.clone(), this.realtime.clone());
+        this.reply_later(session, id, async move |session: &RefCell<Self>| {
             realtime.0.access.subscribe(&identity, &name, SystemTime::now()).await?;
-            session.borrow_mut().seat(id, name, after, presence).map(|()| None)
+            session.borrow_mut().start_subscription(id, name, after, presence).map(|()| None)
         })
     }
 
-    /// Subscribes. What was missed is told, and the topic joined, by a command to the loop: it is enqueued under the lock
-    /// of the channel, as all that is published is, and so comes behind what is before it and before what is behind.
-    fn seat(
+    /// Subscribes. A command to the event loop sends the replay and joins the topic. It is enqueued under the
+    /// lock of the channel, like every published message. It therefore comes after earlier messages and
+    /// before later ones.
+    fn start_subscription(
         &mut self,
         id: u64,
         name: ChannelName,
         after: Option<Position>,
         presence: bool,
-    ) -> Result<(), Fault> {
+    ) -> Result<(), RequestError> {
         if self.subscriptions.contains_key(&name) {
-            return Err(Fault::new(Code::AlreadySubscribed, format!("{name} is subscribed to already")));
+            return Err(RequestError::new(
+                ErrorCode::AlreadySubscribed,
+                format!("already subscribed to {name}"),
+            ));
         }
         if self.subscriptions.len() >= SUBSCRIPTIONS_MAX {
-            let text = format!("a connection has at most {SUBSCRIPTIONS_MAX} channels");
-            return Err(Fault::new(Code::TooMany, text));
+            let text = format!("too many subscriptions; the maximum per connection is {SUBSCRIPTIONS_MAX}");
+            return Err(RequestError::new(ErrorCode::TooMany, text));
         }
         let (realtime, peer) = (&self.realtime, &self.peer);
-        let (hub, user, now) = (&realtime.0.hub, self.who.user(), realtime.now());
-        let seated = hub.subscribe_and_see(&name, user, after, now, |subscribed, present| {
+        let (hub, user, now) = (&realtime.0.hub, self.client.user(), realtime.now());
+        let subscribed = hub.subscribe_with_presence(&name, user, after, now, |subscribed, present| {
             let (name, present) = (name.clone(), if presence { present() } else { None });
             peer.run(move |conn| {
                 let (recovered, missed) = match subscribed.recovery {
                     Recovery::New => (None, Vec::new()),
-                    Recovery::Whole(missed) => (Some(true), missed),
+                    Recovery::Complete(missed) => (Some(true), missed),
                     Recovery::Lost => (Some(false), Vec::new()),
                 };
-                let presence_topic = presence.then(|| Kind::Presence.topic(&name));
+                let presence_topic = presence.then(|| Topic::Presence.name_for(&name));
                 let presence = present.as_ref().map(Into::into);
-                let answer =
-                    Answer::Subscribed { position: subscribed.position.to_string(), recovered, presence };
-                let mut sent = conn.send(Told::Ok { id, answer: &answer }.text());
+                let reply =
+                    Reply::Subscribed { position: subscribed.position.to_string(), recovered, presence };
+                let mut sent = conn.send(ServerEvent::Ok { id, reply: &reply }.to_json());
                 for published in &missed {
-                    sent = sent.and_then(|()| conn.send(told::message(&name, published)));
+                    sent = sent.and_then(|()| conn.send(server_events::message(&name, published)));
                 }
                 if sent.is_err() {
-                    // That the channel goes on would hide what is missing.
-                    let _ = conn.close(CloseCode::TRY_AGAIN, "more was missed than is read");
+                    // Continuing would hide the missing messages.
+                    let _ =
+                        conn.close(CloseCode::TRY_AGAIN, "the client reads the missed messages too slowly");
                     return;
                 }
-                conn.subscribe(&Kind::Session.topic(&name));
+                conn.subscribe(&Topic::Session.name_for(&name));
                 if let Some(topic) = presence_topic {
                     conn.subscribe(&topic);
                 }
             })
         });
-        let (subscription, told) = seated?;
-        told.map_err(|_| Fault::new(Code::Unavailable, "the server comes to its end"))?;
+        let (subscription, queued) = subscribed?;
+        queued.map_err(|_| RequestError::new(ErrorCode::Unavailable, "the server is shutting down"))?;
         self.subscriptions.insert(name, subscription);
         Ok(())
     }
 
-    fn unsubscribe(&mut self, id: u64, name: &ChannelName) -> Result<(), Fault> {
+    fn unsubscribe(&mut self, id: u64, name: &ChannelName) -> Result<(), RequestError> {
         if self.subscriptions.remove(name).is_none() {
-            return Err(Fault::new(Code::NotSubscribed, format!("{name} is not subscribed to")));
+            return Err(RequestError::new(ErrorCode::NotSubscribed, format!("not subscribed to {name}")));
         }
         let name = name.clone();
-        // Behind the command that has subscribed.
-        let told = self.peer.run(move |conn| {
-            conn.unsubscribe(&Kind::Session.topic(&name));
-            conn.unsubscribe(&Kind::Presence.topic(&name));
-            let _ = conn.send(Told::Ok { id, answer: &Answer::Done {} }.text());
+        // After the command that has subscribed.
+        let queued = self.peer.run(move |conn| {
+            conn.unsubscribe(&Topic::Session.name_for(&name));
+            conn.unsubscribe(&Topic::Presence.name_for(&name));
+            let _ = conn.send(ServerEvent::Ok { id, reply: &Reply::Done {} }.to_json());
         });
-        told.map_err(|_| Fault::new(Code::Unavailable, "the server comes to its end"))
+        queued.map_err(|_| RequestError::new(ErrorCode::Unavailable, "the server is shutting down"))
     }
 
-    /// Does what is allowed to whoever may hear the channel, and answers with it.
-    fn when_heard(
+    /// Runs `handle` if the client may subscribe to the channel.
+    fn with_subscribe_right(
         session: &Rc<RefCell<Self>>,
         id: u64,
         name: ChannelName,
-        act: impl FnOnce(&Self, &ChannelName) + 'static,
-    ) -> Result<Option<Answer<'static>>, Fault> {
+        handle: impl FnOnce(&Self, &ChannelName) + 'static,
+    ) -> Result<Option<Reply<'static>>, RequestError> {
         let this = &mut *session.borrow_mut();
-        if this.subscriptions.contains_key(&name) || this.realtime.may_subscribe(&this.who.identity, &name)? {
-            act(this, &name);
+        if this.subscriptions.contains_key(&name)
+            || this.realtime.may_subscribe(&this.client.identity, &name)?
+        {
+            handle(this, &name);
             return Ok(None);
         }
-        let (identity, realtime) = (this.who.identity.clone(), this.realtime.clone());
-        this.later(session, id, async move |session: &RefCell<Self>| {
+        let (identity, realtime) = (this.client.identity.clone(), this.realtime.clone());
+        this.reply_later(session, id, async move |session: &RefCell<Self>| {
             realtime.0.access.subscribe(&identity, &name, SystemTime::now()).await?;
-            act(&session.borrow(), &name);
+            handle(&session.borrow(), &name);
             Ok(None)
         })?;
         Ok(None)
     }
 
-    fn renew(session: &Rc<RefCell<Self>>, id: u64, token: String) -> Result<(), Fault> {
+    fn renew(session: &Rc<RefCell<Self>>, id: u64, token: String) -> Result<(), RequestError> {
         let this = &mut *session.borrow_mut();
-        let (identity, realtime) = (this.who.identity.clone(), this.realtime.clone());
-        this.later(session, id, async move |session: &RefCell<Self>| {
+        let (identity, realtime) = (this.client.identity.clone(), this.realtime.clone());
+        this.reply_later(session, id, async move |session: &RefCell<Self>| {
             let renewed = realtime.0.access.renew(&identity, &token, SystemTime::now()).await?;
             let expires = renewed.expires().and_then(seconds);
-            session.borrow_mut().is_now(renewed);
-            Ok(Some(Answer::Token { expires }))
+            session.borrow_mut().set_identity(renewed);
+            Ok(Some(Reply::Token { expires }))
         })
     }
 
-    /// The client has shown another token. Subscriptions that it no longer allows end.
-    fn is_now(&mut self, identity: Identity) {
-        let before = std::mem::replace(&mut self.who.identity, identity);
-        self.expiry = Expiry::of(&self.who, &self.peer);
-        let (asks, _) = self.realtime.0.access.asks();
-        let identity = &self.who.identity;
-        // What the webhook has allowed it may still allow.
+    /// Sets a renewed identity, and ends the subscriptions that it no longer allows.
+    fn set_identity(&mut self, identity: Identity) {
+        let before = std::mem::replace(&mut self.client.identity, identity);
+        self.expiry = Expiry::of(&self.client, &self.peer);
+        let (webhook_decides, _) = self.realtime.0.access.webhook_decides();
+        let identity = &self.client.identity;
+        // The webhook may still allow these.
         let lost: Vec<_> = self
             .subscriptions
-            .extract_if(|name, _| !identity.may_subscribe(name) && (!asks || before.may_subscribe(name)))
+            .extract_if(|name, _| {
+                !identity.may_subscribe(name) && (!webhook_decides || before.may_subscribe(name))
+            })
             .map(|(name, _)| name)
             .collect();
         for name in lost {
-            let fault = Fault::new(Code::Forbidden, "the token has no right any more");
+            let error =
+                RequestError::new(ErrorCode::Forbidden, "the new token does not allow this subscription");
             let _ = self.peer.run(move |conn| {
-                conn.unsubscribe(&Kind::Session.topic(&name));
-                conn.unsubscribe(&Kind::Presence.topic(&name));
-                let _ = conn.send(Told::Unsubscribed { channel: &name, fault: &fault }.text());
+                conn.unsubscribe(&Topic::Session.name_for(&name));
+                conn.unsubscribe(&Topic::Presence.name_for(&name));
+                let _ = conn.send(ServerEvent::Unsubscribed { channel: &name, error: &error }.to_json());
             });
         }
     }
 
-    /// Answers when somebody who has to be asked has said his word.
-    fn later<F>(&mut self, session: &Rc<RefCell<Self>>, id: u64, act: F) -> Result<(), Fault>
+    /// Replies after the webhook has decided.
+    fn reply_later<F>(&mut self, session: &Rc<RefCell<Self>>, id: u64, handle: F) -> Result<(), RequestError>
     where
-        F: AsyncFnOnce(&RefCell<Self>) -> Result<Option<Answer<'static>>, Fault> + 'static,
+        F: AsyncFnOnce(&RefCell<Self>) -> Result<Option<Reply<'static>>, RequestError> + 'static,
     {
-        if self.waiting >= WAITING_MAX {
-            let text = format!("{WAITING_MAX} requests wait already: await their answers");
-            return Err(Fault::new(Code::RateLimited, text));
+        if self.pending >= PENDING_MAX {
+            let text = format!("{PENDING_MAX} requests are pending; wait for their replies");
+            return Err(RequestError::new(ErrorCode::RateLimited, text));
         }
-        self.waiting += 1;
+        self.pending += 1;
         let (session, peer) = (Rc::downgrade(session), self.peer.clone());
         spawn_local(async move {
-            // The connection may have ended before it began.
+            // The connection may have ended by now.
             let Some(session) = session.upgrade() else { return };
-            let text = match act(&session).await {
-                Ok(Some(answer)) => Some(Told::Ok { id, answer: &answer }.text()),
+            let text = match handle(&session).await {
+                Ok(Some(reply)) => Some(ServerEvent::Ok { id, reply: &reply }.to_json()),
                 Ok(None) => None,
-                Err(fault) => Some(Told::Error { id: Some(id), channel: None, fault: &fault }.text()),
+                Err(error) => {
+                    Some(ServerEvent::Error { id: Some(id), channel: None, error: &error }.to_json())
+                }
             };
-            session.borrow_mut().waiting -= 1;
+            session.borrow_mut().pending -= 1;
             if let Some(text) = text {
-                tell(&peer, text);
+                queue_reply(&peer, text);
             }
         });
         Ok(())
     }
 }
 
-/// Says an answer. Who does not read them is not kept waiting for one that never comes.
-fn say(conn: &mut Conn<'_>, text: String) {
-    if let Err(Error::Full) = conn.send(text) {
-        let _ = conn.close(CloseCode::TRY_AGAIN, "answers are not read");
+/// Sends a reply. A client that does not read its replies is disconnected, so that it does not wait for a
+/// lost one.
+fn send_reply(conn: &mut Conn<'_>, text: String) {
+    if let Err(SendError::Full) = conn.send(text) {
+        let _ = conn.close(CloseCode::TRY_AGAIN, "the client does not read replies");
     }
 }
 
-/// Says it behind the commands that were given before.
-fn tell(peer: &ConnHandle, text: String) {
-    // The connection has ended, or the server has.
-    let _ = peer.run(move |conn| say(conn, text));
+/// Sends a reply after the commands in the queue.
+fn queue_reply(peer: &ConnHandle, text: String) {
+    // An error means that the connection or the server has ended.
+    let _ = peer.run(move |conn| send_reply(conn, text));
 }

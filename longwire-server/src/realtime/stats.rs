@@ -1,5 +1,5 @@
-//! What the dashboard is told: what was done in each five seconds of the last hour, and so far. Totals are kept, not
-//! rates: whoever draws them subtracts.
+//! The data of the dashboard: samples of the last hour, and totals. Samples contain totals; the reader
+//! computes the rates.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,13 +11,13 @@ use serde::Serialize;
 
 use crate::hub::Hub;
 
-/// How often a sample is taken.
-const EVERY: Duration = Duration::from_secs(5);
+/// Interval between samples.
+const INTERVAL: Duration = Duration::from_secs(5);
 
-/// An hour of them.
+/// The samples of an hour.
 const SAMPLES: usize = 720;
 
-/// What is counted here, and the samples.
+/// Counters and samples.
 #[derive(Debug, Default)]
 pub(super) struct Stats {
     published: AtomicU64,
@@ -25,7 +25,7 @@ pub(super) struct Stats {
     samples: Mutex<VecDeque<Sample>>,
 }
 
-/// Where everything stood at a moment: since the server was started, if it is no state.
+/// A sample: current values, and totals since the start of the server.
 #[derive(Clone, Copy, Debug, Serialize)]
 struct Sample {
     /// Milliseconds since 1970.
@@ -33,12 +33,12 @@ struct Sample {
     open: u64,
     channels: usize,
     history_bytes: usize,
-    /// Bytes in memory (resident set); none where the system does not tell.
+    /// Resident memory in bytes; `None` if the system does not report it.
     memory: Option<u64>,
-    /// Messages that channels have taken, in whichever way they came.
+    /// Messages published by any transport.
     published: u64,
     published_bytes: u64,
-    /// Messages of WebSockets, and all their bytes on the wire.
+    /// WebSocket messages, and their bytes on the wire.
     received: u64,
     received_bytes: u64,
     sent: u64,
@@ -53,16 +53,16 @@ struct Sample {
     lost: u64,
 }
 
-/// The dashboard's numbers.
+/// The data of the dashboard.
 #[derive(Debug, Serialize)]
-pub(super) struct Stated {
+pub(super) struct StatsReport {
     /// Seconds between samples.
     every: u64,
-    /// The names of what stands in `samples`, in order.
+    /// The names of the columns of `samples`.
     fields: Vec<String>,
     samples: Vec<Vec<serde_json::Value>>,
     now: Sample,
-    /// Connections that have ended, by their cause and code.
+    /// Closed connections by cause and code.
     ended: Vec<Ended>,
 }
 
@@ -74,12 +74,12 @@ struct Ended {
 }
 
 impl Sample {
-    fn take(stats: &Stats, now: SystemTime, counted: &Snapshot, hub: &Hub) -> Self {
+    fn take(stats: &Stats, now: SystemTime, snapshot: &Snapshot, hub: &Hub) -> Self {
         let since = now.duration_since(UNIX_EPOCH).unwrap_or_default();
-        let (received, sent) = (&counted.received, &counted.sent);
+        let (received, sent) = (&snapshot.received, &snapshot.sent);
         Self {
             time: u64::try_from(since.as_millis()).unwrap_or(u64::MAX),
-            open: counted.open,
+            open: snapshot.open,
             channels: hub.channels(),
             history_bytes: hub.history_memory(),
             memory: resident(),
@@ -89,32 +89,32 @@ impl Sample {
             received_bytes: received.wire_bytes,
             sent: sent.texts + sent.binaries,
             sent_bytes: sent.wire_bytes,
-            dropped: counted.dropped + counted.replaced,
-            opened: counted.opened,
-            refused: counted.refused,
-            closed: counted.closed,
-            slow_consumers: counted.slow_consumers,
-            protocol_errors: counted.protocol_errors,
-            timeouts: counted.timeouts,
-            lost: counted.lost,
+            dropped: snapshot.dropped + snapshot.replaced,
+            opened: snapshot.opened,
+            refused: snapshot.refused,
+            closed: snapshot.closed,
+            slow_consumers: snapshot.slow_consumers,
+            protocol_errors: snapshot.protocol_errors,
+            timeouts: snapshot.timeouts,
+            lost: snapshot.lost,
         }
     }
 }
 
 impl Stats {
-    /// A channel has taken a message.
+    /// Counts a published message.
     pub(super) fn published(&self, bytes: usize) {
         self.published.fetch_add(1, Ordering::Relaxed);
         self.published_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
     /// Takes a sample, if one is due.
-    pub(super) fn sample(&self, now: SystemTime, counted: impl FnOnce() -> Snapshot, hub: &Hub) {
+    pub(super) fn sample(&self, now: SystemTime, snapshot: impl FnOnce() -> Snapshot, hub: &Hub) {
         let mut samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner);
         let due = |last: &Sample| {
             let last = UNIX_EPOCH + Duration::from_millis(last.time);
-            // A clock that was set back is no reason to wait for the time it had.
-            now.duration_since(last).map_or(true, |since| since >= EVERY)
+            // If the clock was set back, take a sample immediately.
+            now.duration_since(last).map_or(true, |since| since >= INTERVAL)
         };
         if !samples.back().is_none_or(due) {
             return;
@@ -122,19 +122,19 @@ impl Stats {
         if samples.len() >= SAMPLES {
             samples.pop_front();
         }
-        samples.push_back(Sample::take(self, now, &counted(), hub));
+        samples.push_back(Sample::take(self, now, &snapshot(), hub));
     }
 
-    /// All of it. `after` leaves out the samples up to this time, in milliseconds since 1970.
-    pub(super) fn told(&self, now: SystemTime, after: u64, counted: &Snapshot, hub: &Hub) -> Stated {
+    /// Returns the data. `after` excludes the samples up to this time, in milliseconds since 1970.
+    pub(super) fn report(&self, now: SystemTime, after: u64, snapshot: &Snapshot, hub: &Hub) -> StatsReport {
         let samples = self.samples.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let now = Sample::take(self, now, counted, hub);
+        let now = Sample::take(self, now, snapshot, hub);
         let columns = |sample: &Sample| match serde_json::to_value(sample) {
             Ok(serde_json::Value::Object(fields)) => fields,
             _ => serde_json::Map::new(),
         };
-        Stated {
-            every: EVERY.as_secs(),
+        StatsReport {
+            every: INTERVAL.as_secs(),
             fields: columns(&now).into_iter().map(|(name, _)| name).collect(),
             samples: samples
                 .iter()
@@ -142,7 +142,7 @@ impl Stats {
                 .map(|sample| columns(sample).into_iter().map(|(_, value)| value).collect())
                 .collect(),
             now,
-            ended: counted
+            ended: snapshot
                 .ended
                 .iter()
                 .filter(|ended| ended.count > 0)
@@ -152,7 +152,7 @@ impl Stats {
     }
 }
 
-/// Bytes of this process in memory, as Linux tells it.
+/// Returns the resident memory of this process in bytes (Linux).
 fn resident() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
@@ -171,9 +171,9 @@ mod tests {
     fn an_hour_is_kept_and_no_more() {
         let options = Arc::new(ChannelOptions::default());
         let hub = Hub::new(Limits::default(), move |_| options.clone());
-        let (stats, begun) = (Stats::default(), UNIX_EPOCH + Duration::from_secs(1_764_201_600));
-        let sample = |at: f64| stats.sample(begun + Duration::from_secs_f64(at), Snapshot::default, &hub);
-        let kept = |after| stats.told(begun, after, &Snapshot::default(), &hub).samples.len();
+        let (stats, start) = (Stats::default(), UNIX_EPOCH + Duration::from_secs(1_764_201_600));
+        let sample = |at: f64| stats.sample(start + Duration::from_secs_f64(at), Snapshot::default, &hub);
+        let kept = |after| stats.report(start, after, &Snapshot::default(), &hub).samples.len();
         sample(0.0);
         sample(4.999);
         assert_eq!(kept(0), 1);
@@ -184,13 +184,16 @@ mod tests {
             sample(n as f64 * 5.0);
         }
         assert_eq!(kept(0), SAMPLES);
-        // One more than an hour has.
+        // One more than an hour.
         sample(3600.0);
         assert_eq!(kept(0), SAMPLES);
         assert_eq!(kept(1_764_201_600_000 + 3_595_000), 1);
-        let told = stats.told(begun, 0, &Snapshot::default(), &hub);
-        assert_eq!((told.now.published, told.samples[0].len()), (SAMPLES as u64 - 2, told.fields.len()));
-        // The clock is set back.
+        let report = stats.report(start, 0, &Snapshot::default(), &hub);
+        assert_eq!(
+            (report.now.published, report.samples[0].len()),
+            (SAMPLES as u64 - 2, report.fields.len())
+        );
+        // The clock was set back.
         sample(0.0);
         assert_eq!(kept(0), SAMPLES);
     }

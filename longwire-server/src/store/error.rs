@@ -1,42 +1,42 @@
-//! What can go wrong with the disk.
+//! Errors of the store.
 
 use std::fmt;
 use std::io;
 use std::path::PathBuf;
 
-/// An error of the [`Store`](super::Store). It names the file; nothing was half done that is not undone.
+/// An error of the [`Store`](super::Store). It names the file. Partial changes were reverted.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The system refused: disk full, no permission, too many open files.
+    /// The system reported an error, such as a full disk or missing permission.
     Io {
-        /// What was tried.
+        /// The operation that failed.
         doing: &'static str,
-        /// With which file or directory.
+        /// The file or directory.
         file: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         error: io::Error,
     },
-    /// A file holds what was never written so. Nothing is skipped: its channel stays refused until somebody has
-    /// looked at the file, and has moved it and its twin (`.log`, `.old`) away or restored them.
+    /// A file has invalid contents. Nothing is skipped: the channel is unavailable until an operator restores
+    /// the file, or moves it and its twin (`.log`, `.old`) away.
     Corrupt {
-        /// Which file.
+        /// The file.
         file: PathBuf,
-        /// The byte at which the record begins.
+        /// The offset of the record, in bytes.
         at: u64,
-        /// What is wrong with it.
+        /// What is wrong.
         why: &'static str,
     },
-    /// Another process has the directory.
+    /// Another process uses the directory.
     InUse {
-        /// Which directory.
+        /// The directory.
         directory: PathBuf,
     },
-    /// A message is larger than a record may be.
+    /// A message exceeds the maximum record size.
     TooLarge {
-        /// Bytes of its record.
+        /// Size of its record, in bytes.
         bytes: usize,
-        /// Bytes of the largest record.
+        /// Maximum size of a record, in bytes.
         most: usize,
     },
 }
@@ -47,15 +47,19 @@ impl fmt::Display for StoreError {
             Self::Io { doing, file, error } => write!(f, "cannot {doing} {}: {error}", file.display()),
             Self::Corrupt { file, at, why } => write!(
                 f,
-                "{} is corrupt at byte {at}: {why}; restore it, or move it and its twin (.log, .old) away to give \
-                 up the channel's history",
+                "{} is corrupt at byte {at}: {why}; restore it, or move it and its twin (.log, .old) away to \
+                 discard the channel's history",
                 file.display()
             ),
             Self::InUse { directory } => {
-                write!(f, "another process uses {}; end it, or choose another directory", directory.display())
+                write!(
+                    f,
+                    "another process uses {}; stop it, or choose another directory",
+                    directory.display()
+                )
             }
             Self::TooLarge { bytes, most } => {
-                write!(f, "a message of {bytes} bytes cannot be stored; at most {most} are possible")
+                write!(f, "the message is too large for the store: {bytes} bytes, the maximum is {most}")
             }
         }
     }

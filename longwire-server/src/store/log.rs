@@ -1,8 +1,8 @@
-//! One channel on disk: two files that are only appended to.
+//! One channel on disk: two append-only files.
 //!
-//! What is published goes to `.log`. When that has grown, and nothing in `.old` is wanted any more, `.log` takes the
-//! place of `.old` by one rename, and a new `.log` begins. So expired messages leave the disk without a rewrite, in
-//! time that does not depend on how many they are. A channel takes at most twice what it keeps, and twice [`ROLL`].
+//! Messages are appended to `.log`. When `.log` is large enough and all messages in `.old` have expired,
+//! `.log` is renamed to `.old` and a new `.log` begins. Expired messages are thus removed in constant time,
+//! without rewriting. A channel takes at most twice the size of its history, plus twice [`ROLL`].
 
 use std::fs::{File, OpenOptions};
 use std::io::Write;
@@ -13,41 +13,41 @@ use super::record::{Next, Record, Records, encode_head, encode_message};
 use super::{Store, StoreError, Sync};
 use crate::value::{ChannelName, Epoch, Position, Published};
 
-/// Bytes from which on a `.log` may become an `.old`.
+/// Size in bytes from which a `.log` may become `.old`.
 pub const ROLL: u64 = 64 << 10;
 
-/// The end of a channel's files.
+/// The end of a channel's log.
 #[derive(Debug)]
 pub(crate) struct Log {
-    file: Option<Open>,
-    /// Bytes of sound records in `.log`; 0 where there is none.
+    file: Option<CountedFile>,
+    /// Bytes of valid records in `.log`; 0 if the file does not exist.
     len: u64,
-    /// There may be more in the file than `len`: of a write that failed.
+    /// The file may contain more than `len` bytes, from a failed write.
     torn: bool,
-    /// The last offset that is on disk.
+    /// The latest offset on disk.
     last: u64,
-    /// The last one in `.old`.
+    /// The last offset in `.old`.
     old: Option<u64>,
 }
 
-/// A file that counts itself.
+/// A file that is counted while open.
 #[derive(Debug)]
-struct Open(File, Arc<AtomicUsize>);
+struct CountedFile(File, Arc<AtomicUsize>);
 
-impl Drop for Open {
+impl Drop for CountedFile {
     fn drop(&mut self) {
         self.1.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 impl Log {
-    /// The log of a channel that has no files, or an empty one, and whose next message is the one after `last`.
+    /// Creates the log of a channel without files, or with an empty one. Its next message follows `last`.
     pub(crate) const fn fresh(last: u64) -> Self {
         Self { file: None, len: 0, torn: true, last, old: None }
     }
 
-    /// Reads a channel's files, and cuts off what its writer has not finished. Each message goes to `each`, with its
-    /// key, in order. `None` if nothing was ever finished.
+    /// Reads a channel's files and truncates an unfinished record. Each message is passed to `each`, with its
+    /// key, in order. Returns `None` if there is no complete record.
     pub(super) fn load(
         store: &Store,
         name: &ChannelName,
@@ -57,8 +57,8 @@ impl Log {
         let mut epoch = None;
         if let Some(mut old) = Records::open(store.path(name, "old"))? {
             if log.read(&mut old, name, &mut epoch, each)? {
-                // It was whole when it took this place.
-                return Err(old.corrupt("it ends within a record"));
+                // It was complete when it was renamed.
+                return Err(old.corrupt("the file ends within a record"));
             }
             log.old = Some(log.last);
         }
@@ -67,14 +67,14 @@ impl Log {
             log.len = current.at();
             log.torn = torn;
             if torn {
-                log.cut(store, name)?;
-                tracing::warn!(file = %store.path(name, "log").display(), at = log.len, "cut an unfinished record");
+                log.truncate(store, name)?;
+                tracing::warn!(file = %store.path(name, "log").display(), at = log.len, "truncated an unfinished record");
             }
         }
         Ok(epoch.map(|epoch| (log, epoch)))
     }
 
-    /// Reads one file; returns whether it ends torn.
+    /// Reads one file. Returns whether it ends with an unfinished record.
     fn read(
         &mut self,
         records: &mut Records,
@@ -92,36 +92,36 @@ impl Log {
             match (record, *known) {
                 (Record::Head { epoch, base, name: whose }, before) if !begun => {
                     if whose != name.as_str() {
-                        return Err(records.corrupt("it is another channel's"));
+                        return Err(records.corrupt("the file belongs to another channel"));
                     }
                     if before.is_some_and(|before| before != epoch || base != self.last) {
-                        return Err(records.corrupt("it does not continue its .old"));
+                        return Err(records.corrupt("the file does not continue its .old"));
                     }
                     (self.last, *known, begun) = (base, Some(epoch), true);
                 }
                 (Record::Message { offset, at, from, key, message }, Some(epoch)) if begun => {
                     if self.last.checked_add(1) != Some(offset) {
-                        return Err(records.corrupt("its offset is not the next"));
+                        return Err(records.corrupt("an offset is out of sequence"));
                     }
                     self.last = offset;
                     each(Published { position: Position { epoch, offset }, at, from, message }, key);
                 }
-                _ => return Err(records.corrupt("a file is one head, and messages behind it")),
+                _ => return Err(records.corrupt("a head must be the first record, and only that")),
             }
         }
     }
 
-    /// The last offset that is on disk.
+    /// Returns the latest offset on disk.
     pub(crate) const fn last(&self) -> u64 {
         self.last
     }
 
-    /// Writes a message behind all others. When this returns, the system has it, and by [`Sync::Always`] the disk. Of
-    /// the messages before it, those are wanted still that have an offset of at least `wanted`.
+    /// Appends a message. When this returns, the operating system has it; with [`Sync::Always`], the disk has
+    /// it. Earlier messages are still needed from the offset `wanted` on.
     ///
     /// # Errors
     ///
-    /// Then the message is not stored, and the next may be.
+    /// The message was not stored. The next append may succeed.
     pub(crate) fn append(
         &mut self,
         store: &Store,
@@ -131,7 +131,7 @@ impl Log {
         wanted: u64,
     ) -> Result<(), StoreError> {
         if self.torn {
-            self.cut(store, name)?;
+            self.truncate(store, name)?;
         }
         if self.len >= ROLL && self.old.is_none_or(|last| last < wanted) {
             self.roll(store, name)?;
@@ -144,8 +144,8 @@ impl Log {
         if let Err(error) = self.write(store, name, &bytes) {
             self.file = None;
             self.torn = true;
-            // Whether or not this works now, it is done before anything else is appended.
-            let _ = self.cut(store, name);
+            // If this fails, it is repeated before the next append.
+            let _ = self.truncate(store, name);
             return Err(error);
         }
         self.len += bytes.len() as u64;
@@ -156,19 +156,19 @@ impl Log {
         Ok(())
     }
 
-    /// Lets go of the file; it is opened again when it is needed.
+    /// Closes the file; it is opened again when needed.
     pub(crate) fn release(&mut self) {
         self.file = None;
     }
 
     fn write(&mut self, store: &Store, name: &ChannelName, bytes: &[u8]) -> Result<(), StoreError> {
         let path = || store.path(name, "log");
-        let Open(file, _) = match &mut self.file {
+        let CountedFile(file, _) = match &mut self.file {
             Some(open) => open,
             None => {
                 let file = store.append_to(name)?;
                 store.open.fetch_add(1, Ordering::Relaxed);
-                self.file.insert(Open(file, store.open.clone()))
+                self.file.insert(CountedFile(file, store.open.clone()))
             }
         };
         file.write_all(bytes).map_err(|error| StoreError::Io { doing: "write to", file: path(), error })?;
@@ -185,15 +185,15 @@ impl Log {
         Ok(())
     }
 
-    /// Cuts off what is in `.log` behind its sound records.
-    fn cut(&mut self, store: &Store, name: &ChannelName) -> Result<(), StoreError> {
+    /// Truncates `.log` after its valid records.
+    fn truncate(&mut self, store: &Store, name: &ChannelName) -> Result<(), StoreError> {
         let path = store.path(name, "log");
-        let cut = match OpenOptions::new().write(true).open(&path) {
+        let truncate = match OpenOptions::new().write(true).open(&path) {
             Ok(file) => file.set_len(self.len),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound && self.len == 0 => Ok(()),
             Err(error) => Err(error),
         };
-        cut.map_err(|error| StoreError::Io { doing: "cut off an unfinished record of", file: path, error })?;
+        truncate.map_err(|error| StoreError::Io { doing: "truncate", file: path, error })?;
         self.torn = false;
         Ok(())
     }
@@ -201,7 +201,7 @@ impl Log {
     fn roll(&mut self, store: &Store, name: &ChannelName) -> Result<(), StoreError> {
         let (log, old) = (store.path(name, "log"), store.path(name, "old"));
         if store.sync != Sync::Os {
-            // What is not yet on disk is looked for at `.log` later.
+            // Later syncs look for the data in `.log`.
             let synced = File::open(&log).and_then(|file| file.sync_data());
             synced.map_err(|error| StoreError::Io { doing: "sync", file: log.clone(), error })?;
         }
@@ -230,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_failed_write_has_left_is_cut_before_the_next() {
+    fn remains_of_a_failed_write_are_truncated() {
         let directory = tempfile::tempdir().expect("a directory");
         let store = Store::open(directory.path(), Sync::Interval(Duration::ZERO)).expect("a store");
         let name = ChannelName::new("房间").expect("a name");
@@ -238,7 +238,7 @@ mod tests {
         for offset in 1..200 {
             let file = store.path(&name, "log");
             if file.exists() {
-                // As a disk does that is full in the middle of a record.
+                // As on a disk that is full in the middle of a record.
                 let garbage =
                     OpenOptions::new().append(true).open(&file).and_then(|mut it| it.write_all(b"half"));
                 garbage.expect("written");
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_rolls_away_that_is_wanted_and_nothing_before_its_size() {
+    fn a_log_rolls_only_when_large_and_expired() {
         let directory = tempfile::tempdir().expect("a directory");
         let store = Store::open(directory.path(), Sync::Os).expect("a store");
         let mut log = Log::fresh(0);
@@ -267,7 +267,7 @@ mod tests {
                 assert!(before >= ROLL);
                 rolls.push(offset);
             } else {
-                // The second has to wait until the first message is no longer wanted.
+                // The second roll waits until the first message is no longer needed.
                 assert!(before < ROLL || log.old.is_some());
             }
         }

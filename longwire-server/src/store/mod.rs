@@ -1,12 +1,13 @@
-//! History on disk: a directory with two files for each channel that has any (`log` says why two).
+//! History on disk: a directory with two files for each channel with a history (see `log`).
 //!
-//! Files are named by the SHA-1 of the channel's name, which their first record holds, so two channels that collide are
-//! told apart and refused. A channel is read when it is first asked for; opening a store reads nothing.
+//! Files are named by the SHA-1 of the channel name. The first record contains the name, so colliding
+//! channels are detected and rejected. A channel is loaded on first use; opening a store reads nothing.
 //!
-//! What is promised: a message that was acknowledged survives the death of the process at any moment, whole, at its
-//! offset, in its epoch; its idempotency key does for its window. The death of the machine it survives by
-//! [`Sync::Always`] only: by the others the end of a channel may be lost, its offsets are given again, and a file may
-//! end in what counts as corrupt. One process at a time has a directory.
+//! Guarantees: an acknowledged message survives a crash of the process at any moment, with its offset and
+//! epoch, and its idempotency key for the configured time. It survives a crash of the machine only with
+//! [`Sync::Always`]. In the other modes, the latest messages of a channel may be lost, their offsets are
+//! assigned again, and a file may end with data that counts as corrupt. Only one process at a time can use a
+//! directory.
 
 mod error;
 mod log;
@@ -30,54 +31,55 @@ pub use record::RECORD_MAX;
 use crate::value::{ChannelName, Epoch, Published, Time};
 use record::{Next, Record, Records};
 
-/// Files that are kept open, unless it is said otherwise.
+/// Default number of files that are kept open.
 const MOST_OPEN: usize = 512;
 
-/// When what was written is forced to the disk. Without it, the operating system has it.
+/// When written data is synced to disk.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Sync {
-    /// When the system likes.
+    /// When the operating system does.
     #[default]
     Os,
-    /// At least so often: whoever has the store calls [`Store::sync`] at this interval.
+    /// At this interval: the owner of the store calls [`Store::sync`].
     Interval(Duration),
     /// Before a message is acknowledged.
     Always,
 }
 
-/// A directory with channels in it.
+/// A directory with the history of channels.
 #[derive(Debug)]
 pub struct Store {
     directory: PathBuf,
     sync: Sync,
     most_open: usize,
-    /// Files that are open.
+    /// Number of open files.
     open: Arc<AtomicUsize>,
-    /// Files that were written to since they were last synced.
+    /// Files written since the last sync.
     unsynced: Mutex<HashSet<PathBuf>>,
     sweep: Mutex<Sweep>,
-    #[expect(dead_code, reason = "it holds the lock of the directory while it is open")]
+    #[expect(dead_code, reason = "holds the lock of the directory while it is open")]
     lock: File,
 }
 
-/// Where looking for stale files has come to.
+/// How far the search for expired files has come.
 #[derive(Debug, Default)]
 struct Sweep {
-    /// The directory to read next, of 256.
+    /// The next of 256 directories.
     next: u8,
     reading: Option<ReadDir>,
 }
 
 impl Store {
-    /// Opens a directory, which is made if there is none.
+    /// Opens a directory, and creates it if necessary.
     ///
     /// # Errors
     ///
-    /// [`StoreError::InUse`] while another store has it, [`StoreError::Io`] where the system refuses.
+    /// Returns [`StoreError::InUse`] if another store uses it, or [`StoreError::Io`] if the system reports an
+    /// error.
     pub fn open(directory: impl Into<PathBuf>, sync: Sync) -> Result<Self, StoreError> {
         let directory = directory.into();
         let failed = |doing, file: &Path, error| StoreError::Io { doing, file: file.into(), error };
-        fs::create_dir_all(&directory).map_err(|error| failed("make", &directory, error))?;
+        fs::create_dir_all(&directory).map_err(|error| failed("create", &directory, error))?;
         let path = directory.join("lock");
         let opened = File::options().write(true).create(true).truncate(false).open(&path);
         let lock = opened.map_err(|error| failed("open", &path, error))?;
@@ -97,30 +99,30 @@ impl Store {
         })
     }
 
-    /// How many files may stay open. 512 by default; beyond it a file is opened for each message.
+    /// Sets the number of files that stay open; 512 by default. Above it, a file is opened for each message.
     #[must_use]
     pub const fn open_files(mut self, most: usize) -> Self {
         self.most_open = most;
         self
     }
 
-    /// Forces to the disk what was written since the last call. It waits for the disk; call it where that is allowed.
+    /// Syncs everything that was written since the last call. It blocks on the disk.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Io`] of the first file that failed; what failed is tried again by the next call.
+    /// Returns the [`StoreError::Io`] of the first failed file. The next call retries.
     pub fn sync(&self) -> Result<(), StoreError> {
-        let files = std::mem::take(&mut *held(&self.unsynced));
-        // A file that is new is only there when its directory says so, and that when the one above does.
+        let files = std::mem::take(&mut *lock_unpoisoned(&self.unsynced));
+        // A new file is durable only when its directory and the parent directory are synced.
         let shelves: HashSet<_> = files.iter().filter_map(|file| file.parent()).map(PathBuf::from).collect();
         let mut first = Ok(());
         for file in files.iter().chain(&shelves).chain([&self.directory]) {
             match File::open(file).and_then(|opened| opened.sync_all()) {
                 Ok(()) => {}
-                // The channel was given up.
+                // The channel was removed.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
                 Err(error) => {
-                    held(&self.unsynced).extend(files.iter().cloned());
+                    lock_unpoisoned(&self.unsynced).extend(files.iter().cloned());
                     first = first.and(Err(StoreError::Io { doing: "sync", file: file.clone(), error }));
                 }
             }
@@ -128,7 +130,7 @@ impl Store {
         first
     }
 
-    /// Reads a channel; `None` if nothing of it is stored. Each message goes to `each`, with its key, in order.
+    /// Loads a channel; `None` if it is not stored. Each message is passed to `each`, with its key, in order.
     pub(crate) fn load(
         &self,
         name: &ChannelName,
@@ -137,18 +139,18 @@ impl Store {
         Log::load(self, name, each)
     }
 
-    /// Somebody else has written to a channel's files.
+    /// Returns the error for files that another program has modified.
     pub(crate) fn changed(&self, name: &ChannelName) -> StoreError {
         StoreError::Corrupt {
             file: self.path(name, "log"),
             at: 0,
-            why: "it is not what was written: somebody has changed it while it was in use",
+            why: "another program changed the file while it was in use",
         }
     }
 
     /// Removes a channel.
     pub(crate) fn remove(&self, name: &ChannelName) -> Result<(), StoreError> {
-        // In this order: an `.old` alone would be a channel that stands where it stood long ago.
+        // In this order, because an `.old` alone would be an outdated channel.
         for which in ["old", "log"] {
             let file = self.path(name, which);
             match fs::remove_file(&file) {
@@ -161,14 +163,14 @@ impl Store {
         Ok(())
     }
 
-    /// Looks at up to `count` further files, round and round, and gives `each` the channels they belong to, and when
-    /// they were last written to.
+    /// Checks up to `count` further files in a cycle. Passes their channels to `each`, with the time of the
+    /// last write.
     pub(crate) fn sweep(
         &self,
         count: usize,
         each: &mut dyn FnMut(ChannelName, Time),
     ) -> Result<(), StoreError> {
-        let mut sweep = held(&self.sweep);
+        let mut sweep = lock_unpoisoned(&self.sweep);
         let Sweep { next, reading } = &mut *sweep;
         for _ in 0..count {
             let entry = match reading {
@@ -188,7 +190,7 @@ impl Store {
                 *reading = None;
                 continue;
             };
-            // Whatever else is wrong with the file is said when its channel is asked for.
+            // Other errors are reported when the channel is used.
             let Ok(Some(mut records)) = Records::open(entry.path()) else { continue };
             let Ok(Next::Record(Record::Head { name, .. })) = records.next() else { continue };
             if let Ok(name) = ChannelName::new(&name)
@@ -200,19 +202,19 @@ impl Store {
         Ok(())
     }
 
-    /// When a channel was last written to; `None` if nothing of it is stored.
+    /// Returns the time of the last write; `None` if the channel is not stored.
     fn written(&self, name: &ChannelName) -> Option<Time> {
         let of = |which| fs::metadata(self.path(name, which)).and_then(|data| data.modified()).ok();
         let since = of("log").max(of("old"))?.duration_since(UNIX_EPOCH).unwrap_or_default();
         Some(Time::default().after(since))
     }
 
-    /// A channel's file: `log` or `old`.
+    /// Returns the path of a channel's file: `log` or `old`.
     fn path(&self, name: &ChannelName, which: &str) -> PathBuf {
         use std::fmt::Write;
         let mut path = String::with_capacity(48);
         for (n, byte) in Sha1::digest(name.as_bytes()).iter().enumerate() {
-            // Writing to a String does not fail.
+            // Writing to a String cannot fail.
             let _ = write!(path, "{byte:02x}{}", if n == 0 { "/" } else { "" });
         }
         path.push('.');
@@ -221,10 +223,10 @@ impl Store {
     }
 
     fn unsynced(&self, file: PathBuf) {
-        held(&self.unsynced).insert(file);
+        lock_unpoisoned(&self.unsynced).insert(file);
     }
 
-    /// Opens a channel's `.log` for appending; makes it, and the directory it is in, if need be.
+    /// Opens a channel's `.log` for appending; creates it and its directory if necessary.
     fn append_to(&self, name: &ChannelName) -> Result<File, StoreError> {
         let file = self.path(name, "log");
         let open = || File::options().append(true).create(true).open(&file);
@@ -237,7 +239,7 @@ impl Store {
         opened.map_err(|error| StoreError::Io { doing: "open", file, error })
     }
 
-    /// Forces to the disk that a channel has a new file.
+    /// Syncs the directory entry of a new file.
     fn sync_directory(&self, name: &ChannelName) -> Result<(), StoreError> {
         let file = self.path(name, "log");
         for directory in [file.parent(), Some(self.directory.as_path())].into_iter().flatten() {
@@ -248,8 +250,8 @@ impl Store {
     }
 }
 
-/// A lock that no panic of another thread takes away.
-fn held<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
+/// Locks a mutex even if another thread has panicked.
+fn lock_unpoisoned<T>(lock: &Mutex<T>) -> MutexGuard<'_, T> {
     lock.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -262,7 +264,7 @@ mod tests {
         let directory = tempfile::tempdir().expect("a directory");
         let store = Store::open(directory.path(), Sync::Os).expect("a store");
         let name = ChannelName::new("房间").expect("a name");
-        // One that cannot be removed, as if the process died in between.
+        // A file that cannot be removed simulates a crash in between.
         fs::create_dir_all(store.path(&name, "log")).expect("made");
         fs::write(store.path(&name, "old"), "old").expect("written");
         let removed = store.remove(&name);

@@ -1,8 +1,9 @@
-//! Records, to and from bytes.
+//! Encoding and decoding of records.
 //!
-//! A record is a frame of 12 bytes and a body. The frame has, as little-endian numbers of 32 bits, the body's length, the
-//! body's CRC-32, and the CRC-32 of these two. So a length that was damaged is told from a body that is not all there:
-//! only what ends with the file, behind a sound frame, was torn when its writer died.
+//! A record has a frame of 12 bytes and a body. The frame consists of three little-endian 32-bit numbers: the
+//! length of the body, the CRC-32 of the body, and the CRC-32 of these two. A damaged length can thus be
+//! distinguished from an incomplete body. Only a body that ends with the file, after a valid frame, counts as
+//! unfinished.
 //!
 //! | body | |
 //! |---|---|
@@ -19,7 +20,7 @@ use longwire::{Message, Utf8Bytes};
 use super::StoreError;
 use crate::value::{Epoch, Published, Time, User};
 
-/// Bytes of the largest body, and so of what is stored of one message.
+/// Maximum size of a record body, in bytes. It limits the size of a stored message.
 pub const RECORD_MAX: usize = 64 << 20;
 
 const FRAME: usize = 12;
@@ -28,11 +29,11 @@ const HEAD: u8 = 0;
 const TEXT: u8 = 1;
 const BINARY: u8 = 2;
 
-/// What is in a file.
+/// A record of a file.
 pub(super) enum Record {
-    /// Its first record: whose file it is, and which offset is before its first message.
+    /// The first record: the channel of the file, and the offset before its first message.
     Head { epoch: Epoch, base: u64, name: String },
-    /// The epoch is the head's.
+    /// A message of the epoch in the head.
     Message { offset: u64, at: Time, from: Option<User>, key: Option<Box<str>>, message: Message },
 }
 
@@ -64,7 +65,7 @@ pub(super) fn encode_message(
         body.extend_from_slice(&position.offset.to_le_bytes());
         body.extend_from_slice(&at.as_millis().to_le_bytes());
         for short in [from, key] {
-            // Names and keys have at most 255 bytes, and are not empty where there are any.
+            // Names and keys have at most 255 bytes, and are not empty if present.
             body.push(short.len() as u8);
             body.extend_from_slice(short.as_bytes());
         }
@@ -86,27 +87,27 @@ fn framed(into: &mut Vec<u8>, body: impl FnOnce(&mut Vec<u8>)) {
     into[start..start + FRAME].copy_from_slice(&frame);
 }
 
-/// The records of a file, one after the other.
+/// Reads the records of a file in order.
 pub(super) struct Records {
     file: BufReader<File>,
     path: PathBuf,
-    /// Where the record begins that was read last, and where the next.
+    /// Offsets of the current and the next record.
     start: u64,
     at: u64,
     len: u64,
 }
 
-/// What comes next in a file.
+/// The next item of a file.
 pub(super) enum Next {
     Record(Record),
-    /// The file ends here.
+    /// The end of the file.
     End,
-    /// The file ends within what was to be a record, or in zeros: its writer died.
+    /// The file ends with an unfinished record or with zeros, because its writer crashed.
     Torn,
 }
 
 impl Records {
-    /// Reads a file from its beginning; `None` if there is none.
+    /// Opens a file; `None` if it does not exist.
     pub(super) fn open(path: PathBuf) -> Result<Option<Self>, StoreError> {
         let file = match File::open(&path) {
             Ok(file) => file,
@@ -115,21 +116,21 @@ impl Records {
         };
         match file.metadata() {
             Ok(data) => Ok(Some(Self { file: BufReader::new(file), path, start: 0, at: 0, len: data.len() })),
-            Err(error) => Err(StoreError::Io { doing: "look at", file: path, error }),
+            Err(error) => Err(StoreError::Io { doing: "inspect", file: path, error }),
         }
     }
 
-    /// Bytes that were read, and found sound.
+    /// Returns the number of valid bytes that were read.
     pub(super) const fn at(&self) -> u64 {
         self.at
     }
 
-    /// Blames the record that was read last.
+    /// Returns an error for the current record.
     pub(super) fn corrupt(&self, why: &'static str) -> StoreError {
         StoreError::Corrupt { file: self.path.clone(), at: self.start, why }
     }
 
-    /// The next record. It reserves no more than the file holds.
+    /// Reads the next record. Allocates no more than the size of the file.
     pub(super) fn next(&mut self) -> Result<Next, StoreError> {
         self.start = self.at;
         let left = self.len - self.at;
@@ -143,13 +144,13 @@ impl Records {
         self.fill(&mut frame)?;
         let number = |at: usize| u32::from_le_bytes([frame[at], frame[at + 1], frame[at + 2], frame[at + 3]]);
         if crc32fast::hash(&frame[..8]) != number(8) {
-            // A system that died may have made the file longer before it wrote into it.
+            // A system that crashed may have extended the file before writing to it.
             let zeros = frame == [0; FRAME] && self.rest_is_zero()?;
             return if zeros { Ok(Next::Torn) } else { Err(self.corrupt("a frame fails its checksum")) };
         }
         let length = number(0) as usize;
         if length > RECORD_MAX {
-            return Err(self.corrupt("a record is longer than any may be"));
+            return Err(self.corrupt("a record exceeds the maximum size"));
         }
         if (length as u64) > left - FRAME as u64 {
             return Ok(Next::Torn);
@@ -159,7 +160,7 @@ impl Records {
         if crc32fast::hash(&body) != number(4) {
             return Err(self.corrupt("a record fails its checksum"));
         }
-        let record = decode(body.into()).ok_or_else(|| self.corrupt("a record has no meaning"))?;
+        let record = decode(body.into()).ok_or_else(|| self.corrupt("a record is invalid"))?;
         self.at += (FRAME + length) as u64;
         Ok(Next::Record(record))
     }

@@ -1,4 +1,4 @@
-//! What the hub and its store speak of: names, positions, times, and messages that were published.
+//! Types that the hub and the store share: names, positions, times, and published messages.
 
 mod name;
 mod position;

@@ -1,4 +1,4 @@
-//! Names of channels and of users: validated once, shared afterwards.
+//! Names of channels and users: validated once, then shared.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -6,33 +6,33 @@ use std::ops::Deref;
 use std::str::FromStr;
 use std::sync::Arc;
 
-/// Bytes of the longest name.
+/// Maximum length of a name, in bytes.
 pub const NAME_MAX: usize = 255;
 
-/// A text that is no name of a channel or a user, or no idempotency key.
+/// An invalid channel name, user name or idempotency key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InvalidName {
-    /// It has no characters.
+    /// It is empty.
     Empty,
-    /// It has more than [`NAME_MAX`] bytes: how many.
+    /// It has this many bytes, more than [`NAME_MAX`].
     TooLong(usize),
-    /// It has a control character, at this byte.
+    /// It has a control character at this byte.
     Control(usize),
 }
 
 impl fmt::Display for InvalidName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Empty => f.write_str("it is empty; give it at least one character"),
-            Self::TooLong(bytes) => write!(f, "it has {bytes} bytes; at most {NAME_MAX} are possible"),
-            Self::Control(at) => write!(f, "byte {at} begins a control character; leave it out"),
+            Self::Empty => f.write_str("it must not be empty"),
+            Self::TooLong(bytes) => write!(f, "it has {bytes} bytes; the maximum is {NAME_MAX}"),
+            Self::Control(at) => write!(f, "it has a control character at byte {at}"),
         }
     }
 }
 
 impl std::error::Error for InvalidName {}
 
-/// The rule for all names: 1 to [`NAME_MAX`] bytes without control characters. `/` means nothing.
+/// Validates a name: 1 to [`NAME_MAX`] bytes without control characters. `/` has no special meaning.
 pub(crate) fn validate(text: &str) -> Result<(), InvalidName> {
     if text.is_empty() {
         return Err(InvalidName::Empty);
@@ -53,17 +53,17 @@ macro_rules! name {
         pub struct $name(Arc<str>);
 
         impl $name {
-            /// The name, if it is one.
+            /// Validates a name.
             ///
             /// # Errors
             ///
-            /// [`InvalidName`] where it is empty, too long, or has control characters.
+            /// Returns [`InvalidName`] if it is empty, too long, or has control characters.
             pub fn new(text: &str) -> Result<Self, InvalidName> {
                 validate(text)?;
                 Ok(Self(text.into()))
             }
 
-            /// The name as text.
+            /// Returns the name as text.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -106,7 +106,7 @@ macro_rules! name {
 }
 
 name! {
-    /// The name of a channel: 1 to 255 bytes of UTF-8 without control characters. It clones without copying.
+    /// A channel name: 1 to 255 bytes of UTF-8 without control characters. Cloning does not copy it.
     ///
     /// ```
     /// use longwire_server::hub::ChannelName;
@@ -119,7 +119,7 @@ name! {
 }
 
 name! {
-    /// Who a connection belongs to; one user may have several. The same rule as for channels.
+    /// The user of a connection; a user may have several. The rules for channel names apply.
     User
 }
 
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_end_at_their_limit() {
+    fn names_are_limited() {
         assert!(ChannelName::new(&"a".repeat(NAME_MAX)).is_ok());
         assert_eq!(ChannelName::new(&"a".repeat(NAME_MAX + 1)), Err(InvalidName::TooLong(256)));
         assert_eq!(ChannelName::new(&"海".repeat(86)), Err(InvalidName::TooLong(258)));

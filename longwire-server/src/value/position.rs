@@ -1,4 +1,4 @@
-//! Where something stands in a channel: an epoch and an offset.
+//! Positions in a channel: an epoch and an offset.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -11,24 +11,24 @@ const BITS: u32 = 48;
 /// Hexadecimal digits of an epoch.
 const DIGITS: usize = BITS as usize / 4;
 
-/// One life of a channel: 48 random bits. A channel whose state was lost begins another.
+/// The incarnation of a channel: 48 random bits. A channel whose state was lost gets a new epoch.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Epoch(u64);
 
 impl Epoch {
-    /// A fresh one. It is not secret, only unlike all others.
+    /// Creates a new epoch. It is unique, but not secret.
     pub(crate) fn fresh() -> Self {
         static SEED: LazyLock<RandomState> = LazyLock::new(RandomState::new);
         static COUNT: AtomicU64 = AtomicU64::new(0);
         Self(SEED.hash_one((COUNT.fetch_add(1, Ordering::Relaxed), std::process::id())) >> (u64::BITS - BITS))
     }
 
-    /// The epoch of these bits; `None` if there are more than 48.
+    /// Creates an epoch from bits; `None` if there are more than 48.
     pub const fn from_bits(bits: u64) -> Option<Self> {
         if bits >> BITS == 0 { Some(Self(bits)) } else { None }
     }
 
-    /// Its 48 bits.
+    /// Returns the 48 bits.
     pub const fn bits(self) -> u64 {
         self.0
     }
@@ -46,7 +46,7 @@ impl fmt::Debug for Epoch {
     }
 }
 
-/// Behind which message of a channel something stands, as text `a41f03c2b7d9-1042`.
+/// The position of a message in a channel, as text `a41f03c2b7d9-1042`.
 ///
 /// ```
 /// use longwire_server::hub::Position;
@@ -59,9 +59,9 @@ impl fmt::Debug for Epoch {
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Position {
-    /// The channel's life.
+    /// The epoch of the channel.
     pub epoch: Epoch,
-    /// How many messages it had seen: the first has offset 1, and each the next. 0 is before the first.
+    /// The number of the message in the epoch, counted from 1. 0 is the position before the first message.
     pub offset: u64,
 }
 
@@ -77,15 +77,15 @@ impl fmt::Debug for Position {
     }
 }
 
-/// A text that is no position.
+/// A text that is not a position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InvalidPosition;
 
 impl fmt::Display for InvalidPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(
-            "a position is 12 hexadecimal digits (0-9, a-f), `-`, and a decimal number without leading zeros; \
-             pass it back as it was given",
+            "invalid position; pass it back unchanged: 12 hexadecimal digits (0-9, a-f), `-`, and a decimal number \
+             without leading zeros",
         )
     }
 }
@@ -95,7 +95,7 @@ impl std::error::Error for InvalidPosition {}
 impl FromStr for Position {
     type Err = InvalidPosition;
 
-    /// Takes exactly what `Display` writes.
+    /// Accepts exactly the output of `Display`.
     fn from_str(text: &str) -> Result<Self, InvalidPosition> {
         let (epoch, offset) = text.split_once('-').ok_or(InvalidPosition)?;
         let plain = epoch.len() == DIGITS && epoch.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_position_reads_back_what_it_writes_and_nothing_else() {
+    fn positions_round_trip() {
         for text in ["000000000000-0", "ffffffffffff-18446744073709551615", "a41f03c2b7d9-1042"] {
             assert_eq!(text.parse::<Position>().map(|p| p.to_string()).as_deref(), Ok(text));
         }

@@ -1,4 +1,4 @@
-//! A message that has its place in a channel.
+//! A published message.
 
 use longwire::Message;
 
@@ -7,12 +7,12 @@ use super::{Position, Time, User};
 /// A message as it was published. Cloning shares its payload.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Published {
-    /// Where it stands; a subscriber that has seen it resumes from here.
+    /// Its position, from which a subscriber resumes.
     pub position: Position,
     /// When it was published.
     pub at: Time,
-    /// Who published it, if it is told.
+    /// The publishing user, if known.
     pub from: Option<User>,
-    /// What was published.
+    /// The message.
     pub message: Message,
 }

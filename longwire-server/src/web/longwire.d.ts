@@ -1,28 +1,28 @@
-/** Types of longwire.js. */
+/** Type definitions of longwire.js. */
 
-/** Where a message is in its channel, such as `a41f03c2b7d9-1042`. */
+/** The position of a message in its channel, such as `a41f03c2b7d9-1042`. */
 export type Position = string;
 
 export type Data = string | ArrayBuffer | ArrayBufferView | Blob;
 
 export interface Options {
-  /** Resume behind this position. */
+  /** Resume after this position. */
   after?: Position;
-  /** Be told who is there. */
+  /** Receive presence events. */
   presence?: boolean;
 }
 
 export interface OpenEvent extends Event {
-  /** Whether all that was missed follows; undefined if nothing was to be resumed. */
+  /** Whether all missed messages follow; undefined for a new subscription. */
   recovered?: boolean;
-  /** Where the channel is. */
+  /** The latest position of the channel. */
   position: Position;
 }
 
 export interface ChannelMessageEvent extends Event {
   data: string | ArrayBuffer;
   position: Position;
-  /** Who published it, if known. */
+  /** The publishing user, if known. */
   user?: string;
 }
 
@@ -30,7 +30,7 @@ export interface PresenceEvent extends Event {
   count: number;
   joined: string[];
   left: string[];
-  /** Who is there by name, as far as the channel lists them. */
+  /** The users by name, if the channel lists them. */
   users?: string[];
 }
 
@@ -40,11 +40,11 @@ export interface EndEvent extends Event {
   wasClean: boolean;
 }
 
-export interface TroubleEvent extends Event {
+export interface ChannelErrorEvent extends Event {
   /** A close code, or a code of docs/protocol.md. */
   code: number | string;
   message?: string;
-  /** Milliseconds to the next try. */
+  /** Milliseconds until the next attempt. */
   retry?: number;
 }
 
@@ -67,19 +67,20 @@ export class Channel extends EventTarget {
   private constructor();
   readonly name: string;
   readonly readyState: 0 | 1 | 2 | 3;
-  /** That of the last message. */
+  /** The position of the last message. */
   readonly position?: Position;
-  /** How many connections are there, and who by name, as was told last to who asked for `presence`. */
+  /** The number of connections and the users by name, as last reported. Requires `presence`. */
   readonly count?: number;
   readonly users?: string[];
   onopen?: (event: OpenEvent) => void;
   onmessage?: (event: ChannelMessageEvent) => void;
   onpresence?: (event: PresenceEvent) => void;
-  onerror?: (event: TroubleEvent) => void;
+  onerror?: (event: ChannelErrorEvent) => void;
   onclose?: (event: EndEvent) => void;
   /**
-   * Publishes; resolves with the position when the server has the message. What waits for a connection is sent when there
-   * is one again, and once: the server knows it by a key for five minutes. Rejected with `code` `full` when 1,000 wait.
+   * Publishes a message. Resolves with its position when the server has it. Without a connection, the message waits and
+   * is sent after reconnecting. An idempotency key, valid for five minutes, prevents duplicates. Rejects with the code
+   * `full` if 1,000 requests are waiting.
    */
   send(data: Data): Promise<Position>;
   history(page?: { after?: Position; limit?: number }): Promise<Page>;
@@ -90,11 +91,11 @@ export class Channel extends EventTarget {
 export type Transport = 'websocket' | 'sse' | 'poll';
 
 export interface ConnectionOptions {
-  /** Or a function, which is asked for another one whenever that is needed. */
+  /** A token, or a function that returns a new one when needed. */
   token?: string | (() => string | Promise<string>);
-  /** Those that are tried, in this order. */
+  /** The transports to try, in order of preference. */
   transports?: Transport[];
-  /** Milliseconds without a word of the server until the connection is given up: 30,000 if not said, 120,000 at most. */
+  /** Milliseconds without data from the server until the client reconnects: 30,000 by default, at most 120,000. */
   silence?: number;
 }
 
@@ -102,13 +103,13 @@ export interface Longwire extends States {}
 export class Longwire extends EventTarget {
   constructor(url?: string | URL, options?: ConnectionOptions);
   readonly readyState: 0 | 1 | 2 | 3;
-  /** The one in use. */
+  /** The transport in use. */
   readonly transport: Transport | null;
   readonly url: string;
   onopen?: (event: Event & { transport: Transport; user?: string; expires?: number }) => void;
-  /** The connection was lost: it is tried again after `retry` milliseconds. */
-  onerror?: (event: TroubleEvent) => void;
-  /** It is over: closed here, or for a reason that another try would not mend. */
+  /** The connection was lost; the client reconnects after `retry` milliseconds. */
+  onerror?: (event: ChannelErrorEvent) => void;
+  /** Closed for good: by this client, or for a reason that reconnecting cannot fix. */
   onclose?: (event: EndEvent) => void;
   channel(name: string, options?: Options): Channel;
   close(code?: number, reason?: string): void;

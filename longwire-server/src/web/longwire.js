@@ -1,16 +1,16 @@
-// longwire.js: channels in the browser, over WebSocket, else SSE and POST, else long polling.
+// longwire.js: channels in the browser, over WebSocket, or else SSE and POST, or else long polling.
 //
-//   const wire = new Longwire();                       // the server that this page comes from
+//   const wire = new Longwire();                       // the server of this page
 //   const room = wire.channel('rooms/一', { presence: true });
 //   room.onmessage = ({ data, position }) => show(data);
 //   const position = await room.send('你好 👋');        // resolves when the server has it
 //
-// It speaks what docs/protocol.md says; longwire.d.ts has its types.
+// docs/protocol.md describes the protocol, and longwire.d.ts the types.
 
 const
-  FIRST = 500, MOST = 30000,             // backoff in milliseconds, with full jitter; who was connected for MOST begins anew
-  PATIENCE = 10000,                      // for a transport to open
-  HELD = 1000,                           // requests that wait for a connection
+  FIRST = 500, MOST = 30000,             // backoff in milliseconds, with full jitter; reset after being connected for MOST
+  PATIENCE = 10000,                      // timeout for opening a transport
+  HELD = 1000,                           // maximum number of requests that wait for a connection
   FATAL = [1002, 1003, 1007, 1008, 1009, 1010, 4401, 4403],
   OPEN = 1, CLOSED = 3, STATES = { CONNECTING: 0, OPEN, CLOSING: 2, CLOSED },
   failure = ({ code, message = code, ...more }) => Object.assign(new Error(message), { code, ...more }),
@@ -21,7 +21,7 @@ class Target extends EventTarget {
   readyState = 0;
   constructor() {
     super();
-    // What a handler throws is its own affair, as everywhere in the browser.
+    // An exception in a handler does not affect the others, as everywhere in the browser.
     for (const type of ['open', 'message', 'presence', 'error', 'close']) {
       this.addEventListener(type, event => this['on' + type]?.(event));
     }
@@ -43,14 +43,14 @@ async function encode(data) {
   return { base64: btoa(text) };
 }
 
-/** One channel: the events and names of the browser's WebSocket, and positions. */
+/** A channel, with the events and names of the browser's WebSocket, and positions. */
 export class Channel extends Target {
-  _turn = Promise.resolve();             // what is sent first is published first, bytes and text
+  _turn = Promise.resolve();             // keeps the order of messages while binary data is encoded
   constructor(wire, name, { after, presence = false } = {}) {
     super();
     Object.assign(this, { name, presence, position: after, _wire: wire });
   }
-  /** Publishes; resolves with the position. What waits for a connection is sent when there is one, and never twice. */
+  /** Publishes a message and resolves with its position. Without a connection, it is sent later, and never twice. */
   async send(data) {
     const key = crypto.getRandomValues(new Uint32Array(4)).join('-'), encoded = encode(data);
     await (this._turn = this._turn.then(() => encoded.catch(() => {})));
@@ -72,7 +72,7 @@ export class Channel extends Target {
     }
     if (presence) this._present(presence);
   }
-  // False if one before it is missing.
+  // Returns false if a message before this one is missing.
   _message({ position, data, base64, user }) {
     const [epoch, offset] = split(position), [before, last] = split(this.position);
     if (epoch === before && +offset !== +last + 1) return +offset <= +last;
@@ -88,13 +88,13 @@ export class Channel extends Target {
   }
 }
 
-/** The connection to a server: it reconnects, resumes and falls back by itself. */
+/** The connection to a server. It reconnects, resumes and falls back automatically. */
 export class Longwire extends Target {
   _channels = new Map();                 // by name
-  _asked = new Map();                    // by id: what waits for an answer
-  _held = [];                            // what waits for a connection
+  _asked = new Map();                    // by id: requests without a reply yet
+  _held = [];                            // requests that wait for a connection
   _id = 0;
-  _at = 0;                               // which transport
+  _at = 0;                               // index of the transport
   _failed = 0;
 
   constructor(url = location, { token, transports = ['websocket', 'sse', 'poll'], silence = 30000 } = {}) {
@@ -155,11 +155,11 @@ export class Longwire extends Target {
       if (FATAL.includes(code) && !(code === 4401 && this.token?.call)) return this._over({ code, reason });
       this.readyState = 0;
       for (const channel of this._channels.values()) channel.readyState = 0;
-      // An answer that never came may stand for a message that did: its key keeps it from being there twice.
+      // The server may have handled requests without a reply; idempotency keys prevent duplicate messages.
       this._held.unshift(...this._asked.values());
       this._asked.clear();
       if (begun && Date.now() - begun >= MOST) this._failed = this._at = 0;
-      // A transport that never opened is exchanged for the next one at once; after the last it waits.
+      // If a transport has never opened, try the next one immediately; after the last one, wait.
       const next = !begun && !mine;
       if (next) this._at = (this._at + 1) % this.transports.length;
       const most = Math.min(MOST, FIRST * 2 ** this._failed), now = next && this._at;
@@ -173,12 +173,12 @@ export class Longwire extends Target {
     } catch { return link._down({ code: 4401, mine: true }); }
     try { if (this._link === link) link._start(token); } catch { link._down({ code: 1006 }); }
   }
-  // Shows the next token before this one expires, if there is a function to ask for it.
+  // Sends a new token before the current one expires, if there is a function that returns one.
   _renew(expires) {
     clearTimeout(this._renewal);
     if (!expires || !this.token?.call) return;
     this._renewal = setTimeout(async () => {
-      // If it fails the connection ends with 4401, and another is made.
+      // If this fails, the server closes the connection with 4401, and the client reconnects.
       try { this._renew((await this._ask({ type: 'token', token: await this.token() })).expires); } catch {}
     }, Math.min((expires * 1000 - Date.now()) * .8, 1e9));
   }
@@ -220,11 +220,11 @@ export class Longwire extends Target {
 
 /** WebSocket, with the subprotocol longwire.v1. */
 class Session {
-  _joins = new Map();                     // by id: channels whose answer is to come
+  _joins = new Map();                     // by id: channels whose reply is pending
   constructor(wire) { this._wire = wire; }
   _start(token) {
     const url = this._wire.url.replace(/^http/, 'ws') + '-/session';
-    // The only header that a browser lets a page set here.
+    // The subprotocol is the only header that browsers let a page set.
     const ws = this._ws = new WebSocket(url, ['longwire.v1', ...token ? ['bearer.' + token] : []]);
     ws.onclose = how => this._down(how);
     ws.onmessage = ({ data }) => {
@@ -236,13 +236,13 @@ class Session {
         for (const one of this._wire._channels.values()) this._join(one);
         this._up(event);
       } else if (channel) {
-        // It may have been left, and joined again, meanwhile.
+        // The channel may have been closed and opened again in the meantime.
         if (this._wire._channels.get(channel.name) === channel) this._wire._event({ ...event, channel: channel.name, type: type === 'ok' ? 'subscribed' : type });
       } else if (id === undefined) this._wire._event(event);
       else this._wire._answer(event);
     };
   }
-  // Asks whether the server is there when it is silent: a network that is gone tells nobody.
+  // Pings a silent server, because a lost network goes unnoticed otherwise.
   _alive() {
     const half = this._wire.silence / 2;
     clearTimeout(this._timer);
@@ -270,7 +270,7 @@ class Session {
   }
 }
 
-/** What SSE and long polling have in common: requests by POST, and one address for all channels. */
+/** The common part of SSE and long polling: requests by POST, and one URL for all channels. */
 class Http {
   _queue = [];
   constructor(wire) { this._wire = wire; }
@@ -299,7 +299,7 @@ class Http {
     clearTimeout(this._timer);
     this._timer = setTimeout(() => this._down({ code: 1006 }), time);
   }
-  // One after the other, so that they keep their order.
+  // Sends one request at a time to keep their order.
   async _request(request) {
     if (this._queue.push(request) > 1) return;
     for (let one; one = this._queue[0]; this._queue.shift()) {
@@ -335,7 +335,7 @@ class Sse extends Http {
     const reader = body.pipeThrough(new TextDecoderStream()).getReader();
     this._up();
     for (let text = ''; ;) {
-      this._alive(Math.max(this._wire.silence, 20000));    // there is a comment every 15 s
+      this._alive(Math.max(this._wire.silence, 20000));    // the server sends a comment every 15 s
       const { value, done } = await reader.read();
       if (done) throw {};
       const events = (text + value).split('\n\n');

@@ -1,61 +1,64 @@
-//! What a request shows, and what comes of it where there is no backend.
+//! Credentials of a request, and their result without a webhook.
 
 use jsonwebtoken::Algorithm::HS256;
-use longwire_server::access::{Kind, generate_key};
+use longwire_server::access::{IdentityKind, generate_key};
 use serde_json::json;
 
 use super::*;
 
 #[tokio::test]
-async fn without_rules_everybody_may_do_everything() {
+async fn without_rules_everything_is_allowed() {
     let access = configured("");
     for headers in [&[][..], &[("authorization", "Bearer whatever")]] {
         let identity = access.connect(&request("/a", headers), FROM, now()).await.expect("open");
-        assert_eq!((identity.kind(), identity.user(), identity.expires()), (Kind::Open, None, None));
+        assert_eq!((identity.kind(), identity.user(), identity.expires()), (IdentityKind::Open, None, None));
         assert!(identity.may_subscribe("a.b/c") && identity.may_publish("海"));
         assert!(!identity.may_subscribe("-/metrics") && !identity.may_publish("a..b"));
     }
 }
 
 #[tokio::test]
-async fn keys_of_programs() {
+async fn api_keys() {
     let (key, sha256) = generate_key().expect("random bytes");
     let access = configured(&format!("[[key]]\nname = 'backend'\nsha256 = '{sha256}'\npublish = ['a.>']"));
     let shows: [&[(&str, &str)]; 2] =
         [&[("x-api-key", &key)], &[("authorization", &format!("Bearer {key}"))]];
     for headers in shows {
         let identity = access.connect(&request("/a", headers), FROM, now()).await.expect("known");
-        assert_eq!((identity.kind(), identity.key()), (Kind::Key, Some("backend")));
+        assert_eq!((identity.kind(), identity.key()), (IdentityKind::Key, Some("backend")));
         assert!(identity.may_publish("a.b") && !identity.may_subscribe("a.b"));
     }
     for (headers, text) in [
-        (&[][..], "show a token: Authorization: Bearer TOKEN"),
-        (&[("x-api-key", "lwk_wrong")], "the key is not known"),
-        (&[("x-api-key", "")], "the key is not known"),
-        (&[("authorization", "Bearer lwk_")], "the key is not known"),
-        (&[("authorization", &format!("Bearer {sha256}"))], "tokens are not taken here"),
-        (&[("authorization", "Basic eDp5")], "show a token: Authorization: Bearer TOKEN"),
+        (&[][..], "credentials required; send a token as `Authorization: Bearer TOKEN`"),
+        (&[("x-api-key", "lwk_wrong")], "unknown API key"),
+        (&[("x-api-key", "")], "unknown API key"),
+        (&[("authorization", "Bearer lwk_")], "unknown API key"),
+        (&[("authorization", &format!("Bearer {sha256}"))], "this server does not accept tokens"),
+        (
+            &[("authorization", "Basic eDp5")],
+            "credentials required; send a token as `Authorization: Bearer TOKEN`",
+        ),
     ] {
         assert_eq!(refused(access.connect(&request("/a", headers), FROM, now()).await), (401, text.into()));
     }
-    // It is never shown in an address, where a log would have it.
+    // API keys are not accepted in URLs, because logs would contain them.
     let query = access.connect(&request(&format!("/a?token={key}"), &[]), FROM, now()).await;
     assert_eq!(refused(query).0, 401);
 }
 
 #[tokio::test]
-async fn who_shows_nothing_and_who_shows_what_is_wrong() {
+async fn missing_and_invalid_credentials() {
     let access = configured(&format!(
         "[token]\nsecret = '{SECRET}'\ncookie = 'session'\n[anonymous]\nsubscribe = ['public.>']"
     ));
     let identity = access.connect(&request("/a", &[]), FROM, now()).await.expect("anonymous");
-    assert_eq!(identity.kind(), Kind::Anonymous);
+    assert_eq!(identity.kind(), IdentityKind::Anonymous);
     assert!(
         identity.may_subscribe("public.a")
             && !identity.may_publish("public.a")
             && !identity.may_subscribe("a")
     );
-    // Wrong is not nothing, wherever it stands.
+    // Invalid credentials are not the same as none, wherever they appear.
     let good = token(HS256, "", None, &claims(json!({})));
     let bad = token(HS256, "", None, &claims(json!({ "exp": 1 })));
     for (shown, status) in [(&good, None), (&bad, Some(401))] {
@@ -67,7 +70,7 @@ async fn who_shows_nothing_and_who_shows_what_is_wrong() {
         ] {
             let outcome = access.connect(&request(&uri, &[(name, &value)]), FROM, now()).await;
             match status {
-                None => assert_eq!(outcome.expect("good").kind(), Kind::Token),
+                None => assert_eq!(outcome.expect("good").kind(), IdentityKind::Token),
                 Some(status) => assert_eq!(refused(outcome).0, status),
             }
         }
@@ -80,13 +83,14 @@ async fn who_shows_nothing_and_who_shows_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn without_a_backend_nobody_else_is_asked() {
+async fn without_a_webhook_the_rights_decide() {
     let access = configured(&format!("token.secret = '{SECRET}'"));
-    assert_eq!(access.asks(), (false, false));
-    let identity = show(&access, &token(HS256, "", None, &claims(json!({})))).await.expect("good");
+    assert_eq!(access.webhook_decides(), (false, false));
+    let identity =
+        connect_with_token(&access, &token(HS256, "", None, &claims(json!({})))).await.expect("good");
     assert!(access.subscribe(&identity, "a.海", now()).await.is_ok());
     assert!(access.publish(&identity, "a.b", b"", now()).await.is_ok());
     let refusal = access.publish(&identity, "a.c", b"", now()).await.expect_err("refused");
-    assert_eq!((refusal.status().as_u16(), refusal.text()), (403, "you may not speak on a.c\n"));
+    assert_eq!((refusal.status().as_u16(), refusal.text()), (403, "not allowed to publish to a.c\n"));
     assert_eq!(access.subscribe(&identity, "b", now()).await.expect_err("refused").status(), 403);
 }

@@ -1,4 +1,4 @@
-//! Keys that are fetched: rotation, and servers that are slow, endless, garbage or gone.
+//! Fetched keys: rotation, and servers that are slow, endless, invalid or unreachable.
 
 use std::net::SocketAddr;
 
@@ -34,7 +34,7 @@ fn signed(algorithm: Algorithm, name: &str, id: &str) -> String {
     token(algorithm, name, Some(id), &claims(json!({})))
 }
 
-/// Later, but for all that is on its way.
+/// Advances the clock; requests in flight are not affected.
 async fn pass(time: Duration) {
     tokio::time::pause();
     tokio::time::advance(time).await;
@@ -42,48 +42,47 @@ async fn pass(time: Duration) {
 }
 
 #[tokio::test]
-async fn keys_are_fetched_once_and_again_when_one_is_missing() {
+async fn keys_are_cached_and_refetched_for_unknown_ids() {
     let server = Server::start(set(&[(RS256, "rsa", "old")])).await;
     let access = fetching(&server);
     let old = signed(RS256, "rsa", "old");
     for _ in 0..10 {
-        assert!(show(&access, &old).await.is_ok());
+        assert!(connect_with_token(&access, &old).await.is_ok());
     }
     let requests = server.requests();
     assert_eq!(requests.len(), 1);
     assert!(requests[0].0.starts_with("get /keys http/1.1\r\n"));
 
-    // Another key: unknown until so much time has passed, however often it is asked for.
+    // Another key is unknown until the refresh interval has passed, however often it is requested.
     server.answer(set(&[(RS256, "rsa", "old"), (ES256, "p256", "new")]));
     let new = signed(ES256, "p256", "new");
     for _ in 0..10 {
-        assert_eq!(
-            refused(show(&access, &new).await),
-            (401, "the key of the token (kid) is not known".into())
-        );
+        assert_eq!(refused(connect_with_token(&access, &new).await), (401, "unknown token key (kid)".into()));
     }
     assert_eq!(server.requests().len(), 1);
     pass(Duration::from_secs(61)).await;
-    assert!(show(&access, &new).await.is_ok() && show(&access, &old).await.is_ok());
+    assert!(
+        connect_with_token(&access, &new).await.is_ok() && connect_with_token(&access, &old).await.is_ok()
+    );
     assert_eq!(server.requests().len(), 2);
 
-    // The old one is taken back, and is good no longer when the set has grown old.
+    // The old key is revoked, and stays valid until the set is too old.
     server.answer(set(&[(ES256, "p256", "new")]));
-    assert!(show(&access, &old).await.is_ok());
+    assert!(connect_with_token(&access, &old).await.is_ok());
     pass(Duration::from_secs(601)).await;
-    assert_eq!(refused(show(&access, &old).await), (401, "the key of the token (kid) is not known".into()));
+    assert_eq!(refused(connect_with_token(&access, &old).await), (401, "unknown token key (kid)".into()));
     assert_eq!(server.requests().len(), 3);
 }
 
 #[tokio::test]
-async fn many_at_a_time_are_one_fetch() {
+async fn concurrent_clients_share_one_fetch() {
     let server = Server::start(set(&[(RS256, "rsa", "one")])).await;
     let access = std::sync::Arc::new(fetching(&server));
     let shown = signed(RS256, "rsa", "one");
     let tasks: Vec<_> = (0..50)
         .map(|_| {
             let (access, shown) = (access.clone(), shown.clone());
-            tokio::spawn(async move { show(&access, &shown).await.is_ok() })
+            tokio::spawn(async move { connect_with_token(&access, &shown).await.is_ok() })
         })
         .collect();
     for task in tasks {
@@ -93,62 +92,62 @@ async fn many_at_a_time_are_one_fetch() {
 }
 
 #[tokio::test]
-async fn keys_that_cannot_be_fetched_again_hold() {
+async fn old_keys_stay_valid_during_an_outage() {
     let server = Server::start(set(&[(RS256, "rsa", "one")])).await;
     let access = fetching(&server);
     let shown = signed(RS256, "rsa", "one");
-    assert!(show(&access, &shown).await.is_ok());
+    assert!(connect_with_token(&access, &shown).await.is_ok());
     server.answer(Answer::Whole("500 Internal Server Error", String::new()));
     pass(Duration::from_secs(3600)).await;
     for _ in 0..10 {
-        assert!(show(&access, &shown).await.is_ok());
+        assert!(connect_with_token(&access, &shown).await.is_ok());
     }
     assert_eq!(server.requests().len(), 2, "it is not asked more often for that");
-    // Not for ever; and then it is asked as often as if there had been none.
+    // Not forever. Afterwards the fetch is retried as if there had never been keys.
     pass(Duration::from_secs(24 * 3600)).await;
     let before = server.requests().len();
     for _ in 0..10 {
-        let (status, text) = refused(show(&access, &shown).await);
-        let expected = "the keys for tokens cannot be fetched: the answer is 500 Internal Server Error";
+        let (status, text) = refused(connect_with_token(&access, &shown).await);
+        let expected = "cannot fetch the token keys: the server responded with 500 Internal Server Error";
         assert_eq!((status, &*text), (503, expected));
     }
     assert_eq!(server.requests().len(), before + 1);
 }
 
 #[tokio::test]
-async fn servers_that_give_no_keys() {
+async fn servers_without_usable_keys() {
     let secret = json!({ "keys": [{ "kty": "oct", "k": "YSBzZWNyZXQgdGhhdCBpcyBsb25nIGVub3VnaCBmb3IgdGhlbQ", "kid": "one" }] });
     for (answer, expected) in [
-        (Answer::Endless, "the answer is too large"),
-        (Answer::Whole("200 OK", " ".repeat(256 * 1024 + 1)), "the answer is too large"),
-        (Answer::Whole("200 OK", "<html>".into()), "this is no JSON"),
-        (Answer::Whole("200 OK", "[]".into()), "no key that can be used"),
-        (Answer::Whole("200 OK", r#"{"keys": []}"#.into()), "no key that can be used: there is none"),
+        (Answer::Endless, "the response is too large"),
+        (Answer::Whole("200 OK", " ".repeat(256 * 1024 + 1)), "the response is too large"),
+        (Answer::Whole("200 OK", "<html>".into()), "invalid JSON"),
+        (Answer::Whole("200 OK", "[]".into()), "no usable key"),
+        (Answer::Whole("200 OK", r#"{"keys": []}"#.into()), "no usable key: the set is empty"),
         (
             Answer::Whole("200 OK", secret.to_string()),
-            "no key that can be used: it is a secret, which nobody publishes",
+            "no usable key: a published key set must not contain secrets",
         ),
-        (Answer::Whole("404 Not Found", String::new()), "the answer is 404"),
-        // Not followed: it could lead to anything that the server reaches.
-        (Answer::Whole("302 Found\r\nLocation: /other", String::new()), "the answer is 302"),
-        (Answer::Raw(b"\xff\xfe\0garbage\r\n\r\n".to_vec()), "the keys for tokens cannot be fetched: "),
+        (Answer::Whole("404 Not Found", String::new()), "the server responded with 404"),
+        // Redirects are not followed: they could lead to any server that this one can reach.
+        (Answer::Whole("302 Found\r\nLocation: /other", String::new()), "the server responded with 302"),
+        (Answer::Raw(b"\xff\xfe\0garbage\r\n\r\n".to_vec()), "cannot fetch the token keys: "),
         (
             Answer::Raw(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\n{".to_vec()),
-            "the keys for tokens cannot be fetched: ",
+            "cannot fetch the token keys: ",
         ),
-        (Answer::Raw(Vec::new()), "the keys for tokens cannot be fetched: "),
+        (Answer::Raw(Vec::new()), "cannot fetch the token keys: "),
     ] {
         let server = Server::start(answer).await;
         let access = fetching(&server);
         let shown = signed(RS256, "rsa", "one");
-        let (status, text) = refused(show(&access, &shown).await);
+        let (status, text) = refused(connect_with_token(&access, &shown).await);
         assert!(status == 503 && text.contains(expected), "{expected}: {text}");
-        // It is not asked again at once, and is as soon as some time has passed.
-        assert_eq!(refused(show(&access, &shown).await).0, 503);
+        // It is retried after a delay, not immediately.
+        assert_eq!(refused(connect_with_token(&access, &shown).await).0, 503);
         assert_eq!(server.requests().len(), 1, "{expected}");
         server.answer(set(&[(RS256, "rsa", "one")]));
         pass(Duration::from_secs(3)).await;
-        assert!(show(&access, &shown).await.is_ok(), "{expected}");
+        assert!(connect_with_token(&access, &shown).await.is_ok(), "{expected}");
     }
 }
 
@@ -157,53 +156,53 @@ async fn keys_can_be_fetched_before_they_are_needed() {
     let server = Server::start(Answer::Whole("404 Not Found", String::new())).await;
     let access = fetching(&server);
     let error = access.fetch_keys().await.expect_err("there are none");
-    assert_eq!(error, "the keys for tokens cannot be fetched: the answer is 404 Not Found");
+    assert_eq!(error, "cannot fetch the token keys: the server responded with 404 Not Found");
     server.answer(set(&[(RS256, "rsa", "one")]));
     pass(Duration::from_secs(3)).await;
     assert_eq!(access.fetch_keys().await, Ok(()));
-    assert!(show(&access, &signed(RS256, "rsa", "one")).await.is_ok());
+    assert!(connect_with_token(&access, &signed(RS256, "rsa", "one")).await.is_ok());
     assert_eq!(server.requests().len(), 2);
 }
 
 #[tokio::test]
-async fn a_set_is_as_large_as_may_be() {
+async fn a_set_of_the_maximum_size() {
     let Answer::Whole(status, keys) = set(&[(RS256, "rsa", "one")]) else { panic!("a whole answer") };
     let server =
         Server::start(Answer::Whole(status, keys.clone() + &" ".repeat(256 * 1024 - keys.len()))).await;
-    assert!(show(&fetching(&server), &signed(RS256, "rsa", "one")).await.is_ok());
+    assert!(connect_with_token(&fetching(&server), &signed(RS256, "rsa", "one")).await.is_ok());
 }
 
 #[tokio::test]
-async fn a_server_that_is_not_there() {
+async fn an_unreachable_server() {
     let gone =
         tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port").local_addr().expect("an address");
     let access = fetching_from(gone);
-    assert_eq!(refused(show(&access, &signed(RS256, "rsa", "one")).await).0, 503);
+    assert_eq!(refused(connect_with_token(&access, &signed(RS256, "rsa", "one")).await).0, 503);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_server_that_is_silent_is_waited_for_not_for_long() {
+async fn a_silent_server_times_out() {
     let server = Server::start(Answer::Silence).await;
     let access = fetching(&server);
     let started = tokio::time::Instant::now();
-    let (status, text) = refused(show(&access, &signed(RS256, "rsa", "one")).await);
-    assert_eq!((status, &*text), (503, "the keys for tokens cannot be fetched: no answer in time"));
+    let (status, text) = refused(connect_with_token(&access, &signed(RS256, "rsa", "one")).await);
+    assert_eq!((status, &*text), (503, "cannot fetch the token keys: the request timed out"));
     assert_eq!(started.elapsed().as_secs(), 5);
 }
 
 #[tokio::test]
-async fn a_client_that_goes_away_does_not_keep_others_from_the_keys() {
+async fn a_disconnected_client_does_not_cancel_the_fetch() {
     let server = Server::start(set(&[(RS256, "rsa", "one")])).await;
     let access = fetching(&server);
     let shown = signed(RS256, "rsa", "one");
-    // Polled once, so that the fetching has begun, and dropped.
-    assert!(show(&access, &shown).now_or_never().is_none());
-    assert!(show(&access, &shown).await.is_ok());
+    // Polled once, so that the fetch has started, then dropped.
+    assert!(connect_with_token(&access, &shown).now_or_never().is_none());
+    assert!(connect_with_token(&access, &shown).await.is_ok());
     assert_eq!(server.requests().len(), 1);
 }
 
 #[test]
-fn addresses_that_are_none() {
+fn invalid_urls() {
     let config: config::Access = toml::from_str("token.jwks_url = 'no url'").expect("valid");
-    assert_eq!(Access::new(&config).expect_err("no URL"), "no url is no URL");
+    assert_eq!(Access::new(&config).expect_err("no URL"), "invalid URL: no url");
 }

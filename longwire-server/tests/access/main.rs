@@ -1,4 +1,4 @@
-//! Who gets in and what he may do then: tokens, keys of programs, keys that are fetched, and the backend that is asked.
+//! Access control: tokens, API keys, fetched keys, and the webhook.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
 
 mod connecting;
@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 const FROM: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
 const SECRET: &str = "a secret that is long enough: 🌊海";
 
-/// The time of all tests; some tokens are good now.
+/// The current time of all tests, in seconds since 1970. Some tokens are valid now.
 const NOW: u64 = 1_800_000_000;
 
 fn now() -> SystemTime {
@@ -32,7 +32,7 @@ fn configured(toml: &str) -> Access {
     Access::new(&config).unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// The path of a file in `keys/`.
+/// Returns the path of a file in `keys/`.
 fn key_path(name: &str) -> String {
     format!("{}/tests/access/keys/{name}.pem", env!("CARGO_MANIFEST_DIR"))
 }
@@ -41,7 +41,7 @@ fn key(name: &str) -> Vec<u8> {
     std::fs::read(key_path(name)).expect("a key")
 }
 
-/// Signs with a private key of `keys/`, or with the secret.
+/// Returns a private key of `keys/`, or the secret.
 fn signing(algorithm: Algorithm, name: &str) -> EncodingKey {
     let pem = || key(&format!("{name}.private"));
     match format!("{algorithm:?}").as_bytes() {
@@ -57,7 +57,7 @@ fn token(algorithm: Algorithm, name: &str, id: Option<&str>, claims: &Value) -> 
     jsonwebtoken::encode(&header, claims, &signing(algorithm, name)).expect("a token")
 }
 
-/// Claims that are good, and some more or others.
+/// Returns valid claims with some replaced or added.
 fn claims(more: Value) -> Value {
     let mut claims =
         json!({ "sub": "李雷", "exp": NOW + 60, "longwire": { "subscribe": ["a.*"], "publish": ["a.b"] } });
@@ -75,12 +75,12 @@ fn request(uri: &str, headers: &[(&str, &str)]) -> Request<()> {
     request.body(()).expect("a request")
 }
 
-async fn show(access: &Access, token: &str) -> Result<Identity, Refusal> {
+async fn connect_with_token(access: &Access, token: &str) -> Result<Identity, Refusal> {
     let request = request("/a.b", &[("authorization", &format!("Bearer {token}"))]);
     access.connect(&request, FROM, now()).await
 }
 
-/// Status and text of a refusal.
+/// Returns status and text of a refusal.
 fn refused(outcome: Result<Identity, Refusal>) -> (u16, String) {
     let refusal = outcome.expect_err("refused");
     let challenged = refusal.headers().contains_key(header::WWW_AUTHENTICATE);

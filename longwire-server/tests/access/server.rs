@@ -1,4 +1,4 @@
-//! A server of a few lines, which answers, or does what no server should.
+//! A small HTTP server that responds as told, also in ways no server should.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -6,16 +6,16 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// What comes of a request.
+/// The response to a request.
 #[derive(Clone)]
 pub(crate) enum Answer {
-    /// A status with more lines behind it, and a body.
+    /// A status with further header lines, and a body.
     Whole(&'static str, String),
-    /// These bytes, and the end.
+    /// These bytes, then the end of the connection.
     Raw(Vec<u8>),
-    /// A body that never ends.
+    /// A body without an end.
     Endless,
-    /// Nothing at all.
+    /// No response.
     Silence,
 }
 
@@ -43,13 +43,13 @@ impl Server {
         *self.answer.lock().expect("unpoisoned") = answer;
     }
 
-    /// Head and body of each request so far.
+    /// Returns header and body of each request so far.
     pub(crate) fn requests(&self) -> Vec<(String, String)> {
         self.requests.lock().expect("unpoisoned").clone()
     }
 }
 
-/// One request after the other; errors are the client's going away.
+/// Serves requests one after the other. An error means that the client has disconnected.
 async fn serve(
     mut stream: TcpStream,
     answer: Arc<Mutex<Answer>>,

@@ -1,9 +1,9 @@
-//! Tokens: each way in which one can be wrong, and what a good one gives.
+//! Tokens: every way to be invalid, and the rights of valid ones.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jsonwebtoken::Algorithm::{self, ES256, ES384, EdDSA, HS256, HS384, HS512, PS256, RS256, RS384, RS512};
-use longwire_server::access::{Kind, TOKEN_MAX};
+use longwire_server::access::{IdentityKind, TOKEN_MAX};
 use proptest::prelude::*;
 use serde_json::json;
 
@@ -18,15 +18,16 @@ fn encoded(text: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_good_token_gives_what_it_claims() {
+async fn a_valid_token_grants_its_claims() {
     let access = with_secret("");
-    let identity = show(&access, &token(HS256, "", None, &claims(json!({})))).await.expect("good");
-    assert_eq!((identity.kind(), identity.user().map(|user| &**user)), (Kind::Token, Some("李雷")));
+    let identity =
+        connect_with_token(&access, &token(HS256, "", None, &claims(json!({})))).await.expect("good");
+    assert_eq!((identity.kind(), identity.user().map(|user| &**user)), (IdentityKind::Token, Some("李雷")));
     assert!(
         identity.may_subscribe("a.海") && !identity.may_subscribe("a.b.c") && !identity.may_subscribe("b")
     );
     assert!(identity.may_publish("a.b") && !identity.may_publish("a.c"));
-    // Its time, and what clocks may differ.
+    // The expiry time plus the leeway.
     assert_eq!(identity.expires(), Some(now() + Duration::from_secs(90)));
 }
 
@@ -50,8 +51,8 @@ async fn every_algorithm() {
         };
         let access = configured(&format!("[token]\n{source}\nalgorithm = '{algorithm:?}'"));
         let good = token(algorithm, name, Some("any"), &claims(json!({})));
-        assert!(show(&access, &good).await.is_ok(), "{algorithm:?}");
-        // One bit of what is signed, and of the signature.
+        assert!(connect_with_token(&access, &good).await.is_ok(), "{algorithm:?}");
+        // Flip one bit of the signed message and of the signature.
         let (message, signature) = good.rsplit_once('.').expect("three parts");
         let (header, payload) = message.split_once('.').expect("three parts");
         let other = encoded(&claims(json!({ "sub": "韩梅梅" })).to_string());
@@ -64,14 +65,14 @@ async fn every_algorithm() {
             format!("{message}."),
             format!("{header}.{payload}.AAAA"),
         ] {
-            let said = refused(show(&access, &forged).await);
-            assert_eq!(said, (401, "the signature of the token is wrong".into()), "{algorithm:?}");
+            let said = refused(connect_with_token(&access, &forged).await);
+            assert_eq!(said, (401, "the signature of the token is invalid".into()), "{algorithm:?}");
         }
     }
 }
 
 #[tokio::test]
-async fn what_a_token_claims_of_time_and_people() {
+async fn time_audience_issuer_user_and_rights() {
     let strict = with_secret("audience = ['longwire', 'other']\nissuer = ['https://id.example']");
     let plain = with_secret("");
     let lax = with_secret("require_exp = false\nleeway = 0");
@@ -81,21 +82,22 @@ async fn what_a_token_claims_of_time_and_people() {
         all.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
         all
     };
-    let (expired, not_yet) = ("the token has expired (exp)", "the token is not good yet (nbf)");
-    let (audience, issuer) = ("the token is for somebody else (aud)", "the token is of somebody else (iss)");
+    let (expired, not_yet) = ("the token has expired (exp)", "the token is not valid yet (nbf)");
+    let (audience, issuer) =
+        ("the token is for another audience (aud)", "the token has an unaccepted issuer (iss)");
     let (malformed, rights) =
-        ("this is no token (RFC 7519 7.2)", "the token holds what is no pattern (longwire)");
-    let user = "the token names no user (sub) of 1 to 255 bytes";
+        ("malformed token (RFC 7519 7.2)", "the token has an invalid pattern (longwire)");
+    let user = "the user name in the token (sub) must have 1 to 255 bytes and no control characters";
     for (access, more, wrong) in [
         (&plain, json!({}), None),
-        // The last moment, and the first after it: 30 s are given to clocks.
+        // The last valid moment and the first invalid one, with a leeway of 30 s.
         (&plain, json!({ "exp": NOW - 29 }), None),
         (&plain, json!({ "exp": NOW - 30 }), Some(expired)),
         (&plain, json!({ "exp": 0 }), Some(expired)),
         (&plain, json!({ "exp": NOW as f64 + 0.5 }), None),
         (&plain, json!({ "nbf": NOW + 30 }), None),
         (&plain, json!({ "nbf": NOW + 31 }), Some(not_yet)),
-        (&plain, json!({ "exp": null }), Some("the token does not say when it expires (exp)")),
+        (&plain, json!({ "exp": null }), Some("the token has no expiry time (exp)")),
         (&plain, json!({ "exp": "1800000060" }), Some(malformed)),
         (&plain, json!({ "exp": -1 }), Some(malformed)),
         (&plain, json!({ "exp": 1e300 }), Some(malformed)),
@@ -106,7 +108,7 @@ async fn what_a_token_claims_of_time_and_people() {
         (&lax, json!({ "exp": NOW + 1 }), None),
         (&lax, json!({ "exp": NOW }), Some(expired)),
         (&lax, json!({ "nbf": NOW + 1 }), Some(not_yet)),
-        // Where nobody is named, it is for anybody.
+        // Without configured audiences and issuers, they are not checked.
         (&plain, json!({ "aud": "somebody", "iss": "somebody" }), None),
         (&strict, with(json!({})), None),
         (&strict, with(json!({ "aud": ["x", "other"] })), None),
@@ -135,7 +137,7 @@ async fn what_a_token_claims_of_time_and_people() {
         (&plain, json!({ "longwire": [["a"], ["a"]] }), Some(rights)),
         (&plain, json!({ "longwire": "all" }), Some(rights)),
     ] {
-        let shown = show(access, &token(HS256, "", None, &claims(more.clone()))).await;
+        let shown = connect_with_token(access, &token(HS256, "", None, &claims(more.clone()))).await;
         match wrong {
             None => assert!(shown.is_ok(), "{more} {shown:?}"),
             Some(text) => assert_eq!(refused(shown), (401, text.into()), "{more}"),
@@ -144,42 +146,46 @@ async fn what_a_token_claims_of_time_and_people() {
 }
 
 #[tokio::test]
-async fn what_is_not_claimed_is_nothing() {
+async fn missing_rights_are_not_granted() {
     let access = with_secret("");
     for more in [
         json!({ "longwire": null }),
         json!({ "longwire": {} }),
         json!({ "longwire": { "other": ["a"] } }),
         json!({ "longwire": { "subscribe": [] } }),
-        // Escapes are not those of a path: a name of these letters is meant, and no other.
+        // Patterns are not percent-decoded: these are literal names.
         json!({ "longwire": { "subscribe": ["%2a", "a%2Eb", "%3E"] } }),
     ] {
-        let identity = show(&access, &token(HS256, "", None, &claims(more.clone()))).await.expect("good");
+        let identity =
+            connect_with_token(&access, &token(HS256, "", None, &claims(more.clone()))).await.expect("good");
         for name in ["a", "a.b", "a.*", ">", "%", ""] {
             assert!(!identity.may_subscribe(name) && !identity.may_publish(name), "{more} {name}");
         }
     }
     let all = claims(json!({ "longwire": { "subscribe": [">"], "publish": [">"] } }));
-    let identity = show(&access, &token(HS256, "", None, &all)).await.expect("good");
+    let identity = connect_with_token(&access, &token(HS256, "", None, &all)).await.expect("good");
     for name in ["a..b", "../a", "-/metrics", "a\0", "*", ">", "a.*"] {
         assert!(!identity.may_subscribe(name) && !identity.may_publish(name), "{name}");
     }
 }
 
 #[tokio::test]
-async fn the_algorithm_is_the_keys() {
+async fn the_key_determines_the_algorithm() {
     let rsa = configured(&format!("[token]\nkey_file = '{}'", key_path("rsa")));
-    let algorithm = "the algorithm of the token is not that of its key";
-    // The oldest of them: the public key, as everybody has it, as the secret of an HMAC.
+    let algorithm = "the algorithm of the token does not match its key";
+    // The oldest attack: the public key as the secret of an HMAC.
     for secret in [key("rsa"), String::from_utf8(key("rsa")).expect("text").trim().into()] {
         let confused =
             jsonwebtoken::encode(&Header::new(HS256), &claims(json!({})), &EncodingKey::from_secret(&secret));
-        assert_eq!(refused(show(&rsa, &confused.expect("a token")).await), (401, algorithm.into()));
+        assert_eq!(
+            refused(connect_with_token(&rsa, &confused.expect("a token")).await),
+            (401, algorithm.into())
+        );
     }
-    // A good signature by another algorithm of the same family.
+    // A valid signature by another algorithm of the same family.
     for other in [RS384, RS512, PS256] {
         assert_eq!(
-            refused(show(&rsa, &token(other, "rsa", None, &claims(json!({})))).await),
+            refused(connect_with_token(&rsa, &token(other, "rsa", None, &claims(json!({})))).await),
             (401, algorithm.into())
         );
     }
@@ -200,12 +206,15 @@ async fn the_algorithm_is_the_keys() {
         for signature in ["", &signature] {
             let forged =
                 format!("{}.{}.{signature}", encoded(header), encoded(&claims(json!({})).to_string()));
-            assert_eq!(refused(show(&rsa, &forged).await), (401, algorithm.into()), "{header}");
+            assert_eq!(refused(connect_with_token(&rsa, &forged).await), (401, algorithm.into()), "{header}");
         }
     }
     let other = token(RS256, "other_rsa", None, &claims(json!({})));
-    assert_eq!(refused(show(&rsa, &other).await), (401, "the signature of the token is wrong".into()));
-    // Keys that the token itself brings are not looked at.
+    assert_eq!(
+        refused(connect_with_token(&rsa, &other).await),
+        (401, "the signature of the token is invalid".into())
+    );
+    // Keys inside the token are ignored.
     let brought = format!(
         "{}.{}.{signature}",
         encoded(
@@ -213,11 +222,14 @@ async fn the_algorithm_is_the_keys() {
         ),
         encoded(&claims(json!({})).to_string())
     );
-    assert_eq!(refused(show(&rsa, &brought).await), (401, "the signature of the token is wrong".into()));
+    assert_eq!(
+        refused(connect_with_token(&rsa, &brought).await),
+        (401, "the signature of the token is invalid".into())
+    );
 }
 
 #[tokio::test]
-async fn what_is_no_token() {
+async fn malformed_tokens() {
     let access = with_secret("");
     let good = token(HS256, "", None, &claims(json!({})));
     let good_claims = encoded(&claims(json!({})).to_string());
@@ -243,19 +255,22 @@ async fn what_is_no_token() {
         // Five parts are an encrypted token (RFC 7516).
         "e30.e30.e30.e30.e30",
     ] {
-        let (status, said) = refused(show(&access, text).await);
-        assert_eq!((status, &*said), (401, "this is no token (RFC 7519 7.2)"), "{text}");
+        let (status, said) = refused(connect_with_token(&access, text).await);
+        assert_eq!((status, &*said), (401, "malformed token (RFC 7519 7.2)"), "{text}");
     }
     let critical = format!("{}.{good_claims}.", encoded(r#"{"alg":"HS256","crit":["b64"],"b64":false}"#));
-    assert!(refused(show(&access, &critical).await).1.contains("RFC 7515 4.1.11"));
-    // As long as may be, and one byte more.
+    assert!(refused(connect_with_token(&access, &critical).await).1.contains("RFC 7515 4.1.11"));
+    // The maximum length, and one byte more.
     let padded = |bytes: usize| token(HS256, "", None, &claims(json!({ "pad": "x".repeat(bytes) })));
     let long = (5000..7000).map(padded).find(|token| token.len() >= TOKEN_MAX - 1).expect("some length fits");
-    assert!(long.len() <= TOKEN_MAX && show(&access, &long).await.is_ok(), "{}", long.len());
+    assert!(long.len() <= TOKEN_MAX && connect_with_token(&access, &long).await.is_ok(), "{}", long.len());
     let longer = format!("{long}{}", "A".repeat(TOKEN_MAX + 1 - long.len()));
-    assert_eq!(refused(show(&access, &longer).await), (401, "the token is longer than 8 KiB".into()));
     assert_eq!(
-        refused(show(&access, &"A".repeat(1 << 20)).await),
+        refused(connect_with_token(&access, &longer).await),
+        (401, "the token is longer than 8 KiB".into())
+    );
+    assert_eq!(
+        refused(connect_with_token(&access, &"A".repeat(1 << 20)).await),
         (401, "the token is longer than 8 KiB".into())
     );
 }
@@ -294,15 +309,15 @@ async fn several_keys_in_one_file() {
         (HS256, "", Some("secret"), None),
         (RS256, "rsa", None, None),
         (ES256, "p256", None, None),
-        (RS256, "rsa", Some("two"), Some("the algorithm of the token is not that of its key")),
-        (RS256, "other_rsa", Some("one"), Some("the signature of the token is wrong")),
-        (RS256, "rsa", Some("One"), Some("the key of the token (kid) is not known")),
-        (RS256, "other_rsa", Some("enc"), Some("the key of the token (kid) is not known")),
-        (RS256, "other_rsa", Some("sign-only"), Some("the key of the token (kid) is not known")),
-        (EdDSA, "ed25519", Some("mismatched"), Some("the key of the token (kid) is not known")),
-        (EdDSA, "ed25519", None, Some("the algorithm of the token is not that of its key")),
+        (RS256, "rsa", Some("two"), Some("the algorithm of the token does not match its key")),
+        (RS256, "other_rsa", Some("one"), Some("the signature of the token is invalid")),
+        (RS256, "rsa", Some("One"), Some("unknown token key (kid)")),
+        (RS256, "other_rsa", Some("enc"), Some("unknown token key (kid)")),
+        (RS256, "other_rsa", Some("sign-only"), Some("unknown token key (kid)")),
+        (EdDSA, "ed25519", Some("mismatched"), Some("unknown token key (kid)")),
+        (EdDSA, "ed25519", None, Some("the algorithm of the token does not match its key")),
     ] {
-        let shown = show(&access, &token(algorithm, name, id, &good)).await;
+        let shown = connect_with_token(&access, &token(algorithm, name, id, &good)).await;
         match wrong {
             None => assert!(shown.is_ok(), "{algorithm:?} {id:?} {shown:?}"),
             Some(text) => assert_eq!(refused(shown).1, text, "{algorithm:?} {id:?}"),
@@ -311,7 +326,7 @@ async fn several_keys_in_one_file() {
 }
 
 #[tokio::test]
-async fn so_many_keys_are_tried_for_one_token() {
+async fn the_number_of_tried_keys_is_bounded() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("jwks.json");
     let secret = |text: &str| json!({ "kty": "oct", "k": encoded(text) });
@@ -320,7 +335,7 @@ async fn so_many_keys_are_tried_for_one_token() {
         keys.push(secret(SECRET));
         std::fs::write(&path, json!({ "keys": keys }).to_string()).expect("written");
         let access = configured(&format!("token.key_file = '{}'", path.display()));
-        let shown = show(&access, &token(HS256, "", None, &claims(json!({})))).await;
+        let shown = connect_with_token(&access, &token(HS256, "", None, &claims(json!({})))).await;
         match status {
             None => assert!(shown.is_ok()),
             Some(status) => assert_eq!(refused(shown).0, status),
@@ -329,7 +344,7 @@ async fn so_many_keys_are_tried_for_one_token() {
 }
 
 #[test]
-fn files_that_hold_no_keys() {
+fn files_without_valid_keys() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("key");
     let many = |count: usize| {
@@ -339,29 +354,33 @@ fn files_that_hold_no_keys() {
         json!({ "kty": "RSA", "n": URL_SAFE_NO_PAD.encode(vec![0xff; bytes]), "e": "AQAB" }).to_string()
     };
     for (setting, content, expected) in [
-        ("key_file", rsa(255), "an RSA key has 2048 bits at least"),
-        ("key_file", rsa(513), "and 4096 at most"),
+        ("key_file", rsa(255), "an RSA key must have 2048 to 4096 bits"),
+        ("key_file", rsa(513), "to 4096 bits"),
         ("key_file", String::from_utf8(key("rsa.private")).expect("text"), "this is a private key"),
-        ("key_file", String::from_utf8(key("rsa_1024")).expect("text"), "an RSA key has 2048 bits at least"),
-        ("key_file", "ssh-rsa AAAA".into(), "this is no public key that is known"),
-        ("key_file", String::new(), "this is no public key that is known"),
-        ("key_file", "{".into(), "this is no JSON"),
-        ("key_file", r#"{"keys": 7}"#.into(), "`keys` is no list"),
-        ("key_file", r#"{"keys": []}"#.into(), "no key that can be used: there is none"),
+        (
+            "key_file",
+            String::from_utf8(key("rsa_1024")).expect("text"),
+            "an RSA key must have 2048 to 4096 bits",
+        ),
+        ("key_file", "ssh-rsa AAAA".into(), "unsupported key file"),
+        ("key_file", String::new(), "unsupported key file"),
+        ("key_file", "{".into(), "invalid JSON"),
+        ("key_file", r#"{"keys": 7}"#.into(), "`keys` must be a list"),
+        ("key_file", r#"{"keys": []}"#.into(), "no usable key: the set is empty"),
         (
             "key_file",
             r#"{"kty": "oct", "k": "AAAA"}"#.into(),
-            "no key that can be used: a secret has at least 32 bytes",
+            "no usable key: a secret must have at least 32 bytes",
         ),
         (
             "key_file",
             r#"{"kty": "RSA", "n": "AQAB", "e": "AQAB"}"#.into(),
-            "no key that can be used: an RSA key has 2048 bits at least",
+            "no usable key: an RSA key must have 2048",
         ),
-        ("key_file", many(65), "more than 64 keys"),
+        ("key_file", many(65), "the maximum is 64"),
         ("key_file", "x".repeat(256 * 1024 + 1), "is larger than 256 KiB"),
-        ("secret_file", "short\n".into(), "a secret has at least 32 bytes"),
-        ("secret_file", String::from_utf8(key("rsa")).expect("text"), "this is a PEM file and not a secret"),
+        ("secret_file", "short\n".into(), "a secret must have at least 32 bytes"),
+        ("secret_file", String::from_utf8(key("rsa")).expect("text"), "this is a PEM file, not a secret"),
     ] {
         std::fs::write(&path, &content).expect("written");
         let config: config::Access =
@@ -381,13 +400,14 @@ fn files_that_hold_no_keys() {
         assert!(Access::new(&config).is_ok());
     }
     let config: config::Access = toml::from_str("token.key_file = '/nowhere/at/all'").expect("valid");
-    assert!(Access::new(&config).expect_err("there is none").starts_with("cannot read /nowhere/at/all"));
+    assert!(Access::new(&config).expect_err("the set is empty").starts_with("cannot read /nowhere/at/all"));
 }
 
 #[tokio::test]
 async fn a_token_is_renewed_by_one_of_the_same_user() {
     let access = with_secret("");
-    let identity = show(&access, &token(HS256, "", None, &claims(json!({})))).await.expect("good");
+    let identity =
+        connect_with_token(&access, &token(HS256, "", None, &claims(json!({})))).await.expect("good");
     let later =
         token(HS256, "", None, &claims(json!({ "exp": NOW + 3600, "longwire": { "subscribe": ["b"] } })));
     let renewed = access.renew(&identity, &later, now()).await.expect("good");
@@ -401,7 +421,7 @@ async fn a_token_is_renewed_by_one_of_the_same_user() {
 
 proptest! {
     #[test]
-    fn nothing_that_is_shown_makes_it_panic(
+    fn no_token_causes_a_panic(
         header in "\\{(\"(alg|kid|crit|x)\":(\"[A-Z0-9a-z]{0,6}\"|[0-9]{1,3}|null),?){0,4}\\}|\\PC{0,20}",
         payload in "\\PC{0,40}", signature in "[A-Za-z0-9_=.-]{0,40}", raw in "\\PC{0,60}",
     ) {

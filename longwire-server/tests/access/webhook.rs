@@ -1,8 +1,8 @@
-//! The backend that is asked, when it answers and when it does not.
+//! The webhook, when it responds and when it does not.
 
 use hmac::{Hmac, Mac};
 use jsonwebtoken::Algorithm::HS256;
-use longwire_server::access::Kind;
+use longwire_server::access::IdentityKind;
 use serde_json::json;
 use sha2::Sha256;
 
@@ -13,8 +13,8 @@ fn ok(answer: Value) -> Answer {
     Answer::Whole("200 OK", answer.to_string())
 }
 
-/// Patient, for the machine may be busy, unless something else is said.
-fn asking(server: &Server, more: &str) -> Access {
+/// Uses a long timeout for busy machines, unless the test sets one.
+fn with_webhook(server: &Server, more: &str) -> Access {
     let patience = if more.contains("timeout") { "" } else { "timeout = '30s'" };
     configured(&format!("[webhook]\nurl = 'http://{}/hook'\n{patience}\n{more}", server.address))
 }
@@ -23,29 +23,29 @@ async fn connect(access: &Access, uri: &str, headers: &[(&str, &str)]) -> Result
     access.connect(&request(uri, headers), FROM, now()).await
 }
 
-fn asked(server: &Server) -> Value {
+fn last_request(server: &Server) -> Value {
     let (_, body) = server.requests().pop().expect("it was asked");
     serde_json::from_str(&body).expect("JSON")
 }
 
 #[tokio::test]
-async fn it_is_told_what_is_known() {
+async fn the_request_contains_what_is_known() {
     let server = Server::start(ok(
         json!({ "allow": true, "user": "李雷", "subscribe": ["b.*"], "expires": NOW + 60 }),
     ))
     .await;
-    let access = asking(&server, "headers = ['Cookie', 'x-tenant', 'x-none']\nsecret = 'shared'");
+    let access = with_webhook(&server, "headers = ['Cookie', 'x-tenant', 'x-none']\nsecret = 'shared'");
     let headers =
         [("cookie", "a=b"), ("cookie", "c=d"), ("x-tenant", "1"), ("x-tenant", "2"), ("x-other", "no")];
     let identity = connect(&access, "/%E6%B5%B7/a?b=c", &headers).await.expect("allowed");
-    assert_eq!((identity.kind(), identity.user().map(|user| &**user)), (Kind::Webhook, Some("李雷")));
+    assert_eq!((identity.kind(), identity.user().map(|user| &**user)), (IdentityKind::Webhook, Some("李雷")));
     assert_eq!(identity.expires(), Some(now() + Duration::from_secs(60)));
-    // What it says of hearing, and, as it says nothing of speaking, the channel that was asked for.
+    // The subscribe rights of the response, and, as it has no publish rights, the requested channel.
     assert!(identity.may_subscribe("b.x") && !identity.may_subscribe("海/a"));
     assert!(identity.may_publish("海/a") && !identity.may_publish("海/b") && !identity.may_publish("b.x"));
 
     assert_eq!(
-        asked(&server),
+        last_request(&server),
         json!({
             "event": "connect", "time": NOW, "path": "/%E6%B5%B7/a", "query": "b=c", "user": null, "address": "192.0.2.7", "channel": "海/a",
             "headers": { "cookie": "a=b; c=d", "x-tenant": "1, 2" },
@@ -62,7 +62,7 @@ async fn it_is_told_what_is_known() {
 }
 
 #[tokio::test]
-async fn its_answers_count() {
+async fn responses_decide() {
     let padded = |bytes: usize| r#"{"allow": true}"#.to_owned() + &" ".repeat(bytes - 15);
     for (answer, status) in [
         (ok(json!({ "allow": true })), None),
@@ -80,7 +80,7 @@ async fn its_answers_count() {
         (Answer::Raw(b"\0\0\0".to_vec()), Some(503)),
     ] {
         let server = Server::start(answer).await;
-        let access = asking(&server, "");
+        let access = with_webhook(&server, "");
         let outcome = connect(&access, "/a", &[]).await;
         match status {
             None => assert!(outcome.is_ok()),
@@ -94,23 +94,23 @@ async fn its_answers_count() {
 async fn when_it_is_down() {
     let server = Server::start(Answer::Silence).await;
     let started = tokio::time::Instant::now();
-    assert_eq!(refused(connect(&asking(&server, "timeout = '2s'"), "/a", &[]).await).0, 503);
+    assert_eq!(refused(connect(&with_webhook(&server, "timeout = '2s'"), "/a", &[]).await).0, 503);
     assert_eq!(started.elapsed(), Duration::from_secs(2));
-    let access = asking(&server, "when_down = 'allow'\ntimeout = '2s'\nsubscribe = true");
+    let access = with_webhook(&server, "when_down = 'allow'\ntimeout = '2s'\nsubscribe = true");
     let identity = connect(&access, "/a", &[]).await.expect("allowed");
     assert!(identity.may_subscribe("a") && !identity.may_subscribe("b"));
     assert!(access.subscribe(&identity, "b", now()).await.is_ok());
-    // Another answer than none is never taken for none.
+    // A denial is never treated as an unavailable webhook.
     server.answer(Answer::Whole("403 Forbidden", String::new()));
     tokio::time::resume();
-    assert_eq!(refused(connect(&asking(&server, "when_down = 'allow'"), "/a", &[]).await).0, 403);
+    assert_eq!(refused(connect(&with_webhook(&server, "when_down = 'allow'"), "/a", &[]).await).0, 403);
 }
 
 #[tokio::test]
-async fn questions_at_a_time_are_bounded() {
+async fn concurrent_requests_are_bounded() {
     let server = Server::start(Answer::Silence).await;
     let access =
-        std::sync::Arc::new(asking(&server, "concurrency = 2\ntimeout = '60s'\nwhen_down = 'allow'"));
+        std::sync::Arc::new(with_webhook(&server, "concurrency = 2\ntimeout = '60s'\nwhen_down = 'allow'"));
     let open: Vec<_> = (0..2)
         .map(|_| {
             let access = access.clone();
@@ -120,7 +120,7 @@ async fn questions_at_a_time_are_bounded() {
     while server.requests().len() < 2 {
         tokio::task::yield_now().await;
     }
-    // The third waits for its turn, and does not get in because of that, whatever holds when there is no answer.
+    // The third waits for a slot and is rejected, even with `when_down = "allow"`.
     let third = tokio::spawn({
         let access = access.clone();
         async move { connect(&access, "/a", &[]).await.err().map(|refusal| refusal.status().as_u16()) }
@@ -135,10 +135,11 @@ async fn questions_at_a_time_are_bounded() {
 }
 
 #[tokio::test]
-async fn what_nothing_else_allows_is_asked() {
+async fn only_undecided_requests_are_asked() {
     let server = Server::start(ok(json!({ "allow": true, "user": "李雷" }))).await;
-    let access = asking(&server, "subscribe = true\npublish = true\nbody = true\nheaders = ['x-tenant']");
-    assert_eq!(access.asks(), (true, true));
+    let access =
+        with_webhook(&server, "subscribe = true\npublish = true\nbody = true\nheaders = ['x-tenant']");
+    assert_eq!(access.webhook_decides(), (true, true));
     let identity = connect(&access, "/a", &[("x-tenant", "1")]).await.expect("allowed");
     assert!(access.subscribe(&identity, "a", now()).await.is_ok());
     assert_eq!(server.requests().len(), 1, "the channel that was asked for is known");
@@ -151,12 +152,12 @@ async fn what_nothing_else_allows_is_asked() {
         all.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
         all
     };
-    assert_eq!(asked(&server), with(json!({ "event": "subscribe" })));
+    assert_eq!(last_request(&server), with(json!({ "event": "subscribe" })));
     assert!(access.publish(&identity, "b", "你好 👋".as_bytes(), now()).await.is_ok());
-    assert_eq!(asked(&server), with(json!({ "event": "publish", "size": 11, "body": "你好 👋" })));
+    assert_eq!(last_request(&server), with(json!({ "event": "publish", "size": 11, "body": "你好 👋" })));
     assert!(access.publish(&identity, "b", b"\xff\x00", now()).await.is_ok());
-    assert_eq!(asked(&server), with(json!({ "event": "publish", "size": 2, "body_base64": "/wA=" })));
-    // What is no name is nobody's to allow.
+    assert_eq!(last_request(&server), with(json!({ "event": "publish", "size": 2, "body_base64": "/wA=" })));
+    // Invalid names are never allowed.
     let before = server.requests().len();
     for name in ["", "b..c", "-/metrics", "b*", "b\0"] {
         assert_eq!(access.subscribe(&identity, name, now()).await.expect_err("refused").status(), 403);
@@ -167,9 +168,9 @@ async fn what_nothing_else_allows_is_asked() {
 }
 
 #[tokio::test]
-async fn answers_are_remembered_for_the_same_question_only() {
+async fn responses_are_cached_for_identical_requests_only() {
     let server = Server::start(ok(json!({ "allow": true, "expires": NOW + 60 }))).await;
-    let access = asking(&server, "cache = '1m'\nsubscribe = true\npublish = true");
+    let access = with_webhook(&server, "cache = '1m'\nsubscribe = true\npublish = true");
     let identity = connect(&access, "/a", &[]).await.expect("allowed");
     for _ in 0..5 {
         assert!(connect(&access, "/a", &[]).await.is_ok());
@@ -184,7 +185,7 @@ async fn answers_are_remembered_for_the_same_question_only() {
     assert!(access.connect(&request("/a", &[]), [192, 0, 2, 8].into(), now()).await.is_ok());
     assert!(access.subscribe(&identity, "c", now()).await.is_ok());
     assert_eq!(server.requests().len(), 8);
-    // Remembered or not, what has expired is over.
+    // An expired decision is invalid, cached or not.
     let later = now() + Duration::from_secs(60);
     assert_eq!(refused(access.connect(&request("/a", &[]), FROM, later).await).0, 403);
     assert_eq!(server.requests().len(), 8);
@@ -201,31 +202,34 @@ async fn answers_are_remembered_for_the_same_question_only() {
 }
 
 #[tokio::test]
-async fn a_token_and_the_backend() {
+async fn a_token_and_the_webhook() {
     let server = Server::start(ok(json!({ "allow": true, "publish": [], "expires": NOW + 10 }))).await;
     let access = configured(&format!(
         "token.secret = '{SECRET}'\nwebhook = {{ url = 'http://{}/hook', timeout = '30s' }}",
         server.address
     ));
     let shown = token(HS256, "", None, &claims(json!({})));
-    let identity = show(&access, &shown).await.expect("allowed");
-    assert_eq!(asked(&server)["user"], "李雷");
-    assert_eq!((identity.kind(), identity.expires()), (Kind::Token, Some(now() + Duration::from_secs(10))));
-    // It may take what the token gives, and leaves what it does not speak of.
+    let identity = connect_with_token(&access, &shown).await.expect("allowed");
+    assert_eq!(last_request(&server)["user"], "李雷");
+    assert_eq!(
+        (identity.kind(), identity.expires()),
+        (IdentityKind::Token, Some(now() + Duration::from_secs(10)))
+    );
+    // The webhook can restrict the rights of the token; it keeps those it does not mention.
     assert!(identity.may_subscribe("a.b") && !identity.may_publish("a.b"));
     let renewed = access.renew(&identity, &shown, now()).await.expect("allowed");
     assert!(renewed.may_subscribe("a.b") && !renewed.may_publish("a.b"));
     server.answer(Answer::Whole("403 Forbidden", String::new()));
     assert_eq!(refused(access.renew(&identity, &shown, now()).await).0, 403);
-    // With a token that is wrong it is not asked.
+    // The webhook is not asked if the token is invalid.
     let before = server.requests().len();
     let expired = token(HS256, "", None, &claims(json!({ "exp": 1 })));
-    assert_eq!(refused(show(&access, &expired).await).0, 401);
+    assert_eq!(refused(connect_with_token(&access, &expired).await).0, 401);
     assert_eq!(server.requests().len(), before);
 }
 
 #[tokio::test]
-async fn over_tls_it_must_be_who_it_says() {
+async fn the_certificate_is_verified() {
     let folder = tempfile::tempdir().expect("a folder");
     let made = rcgen::generate_simple_self_signed(vec!["localhost".into()]).expect("a certificate");
     let pem = folder.path().join("ca.pem");
@@ -261,7 +265,7 @@ async fn over_tls_it_must_be_who_it_says() {
         let toml = format!("{ca}webhook.url = 'https://{host}:{port}/'\nwebhook.timeout = '30s'");
         let config: config::Access = toml::from_str(&toml).expect("valid");
         match Access::new(&config) {
-            // Where the system has no certificates at all there is nothing to believe in.
+            // Without any platform certificates, creating the client fails.
             Err(error) => assert!(status.is_some() && ca.is_empty(), "{error}"),
             Ok(access) => match status {
                 None => assert!(connect(&access, "/a", &[]).await.is_ok()),

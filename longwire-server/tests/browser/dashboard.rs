@@ -1,4 +1,4 @@
-//! The operator's dashboard: its numbers are what was done, and messages are taken apart as they pass.
+//! The dashboard: its numbers match the traffic, and messages can be inspected.
 
 use serde_json::{Value, json};
 
@@ -6,17 +6,17 @@ use crate::devtools::Browser;
 use crate::process::{self, Server};
 use crate::row;
 
-/// An expression: the number that the dashboard shows of a total.
+/// Returns an expression for a total on the dashboard.
 fn total(field: &str) -> String {
     format!("Number(document.getElementById('{field}')?.textContent.replaceAll(',', ''))")
 }
 
 #[tokio::test]
-async fn its_numbers_are_what_was_done() {
+async fn numbers_match_the_traffic() {
     let server = Server::start(&[]);
     let mut browser = Browser::start().await;
     let tab = browser.open(&format!("http://127.0.0.1:{}/-/#茶馆", server.port)).await;
-    browser.until(&tab, &row("#rows tr", "茶馆 is here (websocket)")).await;
+    browser.until(&tab, &row("#rows tr", "watching 茶馆 (websocket)")).await;
 
     let mut talkers = vec![server.connect("/数").await, server.connect("/数").await];
     let before = browser.value(&tab, "fetch('/-/stats').then(answer => answer.json())").await;
@@ -24,10 +24,10 @@ async fn its_numbers_are_what_was_done() {
         talkers[0].send(format!("第 {number:03}")).await.expect("sent");
     }
     for _ in 0..120 {
-        process::hear(&mut talkers[1]).await;
+        process::receive(&mut talkers[1]).await;
     }
-    let mut talker = talkers.remove(0);
-    talker.close(longwire::CloseCode::NORMAL, "").await.expect("closed");
+    let mut client = talkers.remove(0);
+    client.close(longwire::CloseCode::NORMAL, "").await.expect("closed");
     let of = |field: &str| before["now"][field].as_u64().expect(field);
     for (field, more) in
         [("published", 120), ("published_bytes", 120 * 7), ("received", 120), ("sent", 120), ("opened", 0)]
@@ -41,7 +41,7 @@ async fn its_numbers_are_what_was_done() {
     assert_eq!(after["every"], json!(5));
     assert!(after["now"]["memory"].as_u64().is_none_or(|bytes| bytes > 1 << 20));
 
-    // Messages as they pass.
+    // Live messages.
     let mut other = server.join("/茶馆").await;
     for text in ["你好，世界 👋", r#"{"from":"李雷","price":17.5}"#] {
         other.send(text).await.expect("sent");
@@ -59,7 +59,7 @@ async fn its_numbers_are_what_was_done() {
         "{dissected}"
     );
     assert!(dissected.ends_with("你好，世界 👋"), "{dissected}");
-    // Some time passes, so that there is something to draw.
+    // Wait, so that there is something to plot.
     for round in 0..12 {
         for number in 0..(round % 4) * 30 + 5 {
             other.send(format!("波浪 {number} 🌊")).await.expect("sent");

@@ -1,13 +1,13 @@
-//! permessage-deflate between a real browser and the server: what they agree on, what comes back, and
-//! what it costs on the wire.
+//! permessage-deflate between a real browser and the server: negotiation, echoed messages, and bytes on the
+//! wire.
 
 use serde_json::json;
 
-use crate::counted::Proxy;
+use crate::counting_proxy::Proxy;
 use crate::devtools::{Browser, Tab};
 use crate::process::Server;
 
-/// In the page: a socket to the echo, and `echoed`, which says whether a message comes back the same.
+/// In the page: connects to the echo and defines `echoed`, which checks that a message comes back unchanged.
 const SCRIPT: &str = r"(async () => {
     window.socket = new WebSocket(`ws://${location.host}/-/echo`);
     socket.binaryType = 'arraybuffer';
@@ -35,7 +35,7 @@ const SCRIPT: &str = r"(async () => {
     return socket.extensions;
 })()";
 
-/// All kinds of messages in all sizes that matter, one after the other; how many came back the same.
+/// Sends all kinds of messages in all relevant sizes, and counts those that come back unchanged.
 const ALL_SIZES: &str = r#"(async () => {
     let same = 0;
     for (const size of [0, 1, 125, 126, 1000, 65535, 65536, 300000]) {
@@ -50,7 +50,7 @@ const ALL_SIZES: &str = r#"(async () => {
     return same;
 })()"#;
 
-/// What a message costs on the wire, to the server and back.
+/// Returns the bytes of a message on the wire, to the server and back.
 async fn cost(browser: &mut Browser, tab: &Tab, proxy: &Proxy, message: &str) -> (u64, u64) {
     let before = proxy.bytes();
     assert_eq!(browser.value(tab, &format!("echoed({message})")).await, json!(true), "{message}");
@@ -81,13 +81,13 @@ async fn messages_are_compressed_both_ways() {
     let whole = (1 << 20)..(1 << 20) + small;
     assert!(whole.contains(&sent) && whole.contains(&received), "{sent} B sent, {received} B received");
 
-    // The browser takes its context over to the second copy, the server does not.
+    // The browser uses context takeover, the server does not.
     let first = cost(&mut browser, &tab, &proxy, "digits").await;
     let second = cost(&mut browser, &tab, &proxy, "digits").await;
     assert!(first.0 > 900 && second.0 < 100, "{first:?}, then {second:?}");
     assert!(first.1 > 900 && second.1 == first.1, "{first:?}, then {second:?}");
 
-    // Below the server's threshold, its echo is not compressed.
+    // Below the threshold, the server does not compress its echo.
     let (_, received) = cost(&mut browser, &tab, &proxy, "' '.repeat(255)").await;
     assert_eq!(received, 4 + 255);
     let (_, received) = cost(&mut browser, &tab, &proxy, "' '.repeat(256)").await;

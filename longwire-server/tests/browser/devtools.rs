@@ -1,4 +1,4 @@
-//! A real Chromium without a window, driven over its DevTools protocol with longwire's own client.
+//! A headless Chromium, controlled through the DevTools protocol with longwire's client.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -9,17 +9,17 @@ use longwire::WebSocket;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::process::{PATIENCE, ended};
+use crate::process::{TIMEOUT, ended};
 
 pub(crate) struct Browser {
     process: Process,
     socket: WebSocket,
     last_id: u64,
-    /// What pages complained of: exceptions, and what their policy forbade.
+    /// Exceptions and violations of the Content Security Policy.
     pub(crate) complaints: Vec<String>,
 }
 
-/// The browser's own process; it ends with the test, however that ends.
+/// The browser process; it ends with the test, even if the test fails.
 struct Process {
     child: Child,
     profile: TempDir,
@@ -27,13 +27,13 @@ struct Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It has ended already unless the test failed.
+        // It has ended already, unless the test failed.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// A page of the browser: the session that its commands carry.
+/// A page of the browser, by the session of its commands.
 #[derive(Clone)]
 pub(crate) struct Tab(String);
 
@@ -42,7 +42,7 @@ impl Browser {
         Self::start_with(&[]).await
     }
 
-    /// With further arguments.
+    /// Starts the browser with further arguments.
     pub(crate) async fn start_with(arguments: &[&str]) -> Self {
         let program = std::env::var_os("CHROMIUM").map_or_else(|| "/usr/bin/chromium".into(), PathBuf::from);
         let profile = tempfile::tempdir().expect("a folder for the profile");
@@ -66,7 +66,7 @@ impl Browser {
         });
         let process = Process { child, profile };
 
-        // The browser writes the port and the path of its socket there.
+        // The browser writes the port and path of its socket to this file.
         let announced = process.profile.path().join("DevToolsActivePort");
         let began = Instant::now();
         let url = loop {
@@ -74,21 +74,21 @@ impl Browser {
             if let Some((port, path)) = text.split_once('\n').filter(|(_, path)| !path.is_empty()) {
                 break format!("ws://127.0.0.1:{port}{}", path.trim_end());
             }
-            assert!(began.elapsed() < PATIENCE, "{} opens no DevTools port", program.display());
+            assert!(began.elapsed() < TIMEOUT, "{} opens no DevTools port", program.display());
             tokio::time::sleep(Duration::from_millis(20)).await;
         };
         let socket = longwire::connect(url).await.expect("DevTools accepts");
         Self { process, socket, last_id: 0, complaints: Vec::new() }
     }
 
-    /// Opens a page in a tab of its own.
+    /// Opens a page in a new tab.
     pub(crate) async fn open(&mut self, url: &str) -> Tab {
         let tab = self.tab().await;
         self.visit(&tab, url).await;
         tab
     }
 
-    /// Opens a page which a test may add scripts to, whatever its policy says.
+    /// Opens a page without its Content Security Policy, so that a test can add scripts.
     pub(crate) async fn open_freely(&mut self, url: &str) -> Tab {
         let tab = self.tab().await;
         self.call(Some(&tab), "Page.setBypassCSP", json!({ "enabled": true })).await;
@@ -123,7 +123,7 @@ impl Browser {
         }
         self.socket.send(command.to_string()).await.expect("the browser is there");
         loop {
-            let received = tokio::time::timeout(PATIENCE, self.socket.recv())
+            let received = tokio::time::timeout(TIMEOUT, self.socket.recv())
                 .await
                 .unwrap_or_else(|_| panic!("{method} is not answered"));
             let message = received.expect("the browser is there").expect("the browser is there");
@@ -144,7 +144,7 @@ impl Browser {
         }
     }
 
-    /// The value of an expression in the page.
+    /// Returns the value of an expression in the page.
     pub(crate) async fn value(&mut self, tab: &Tab, expression: &str) -> Value {
         let parameters = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
         let result = self.call(Some(tab), "Runtime.evaluate", parameters).await;
@@ -156,7 +156,7 @@ impl Browser {
     pub(crate) async fn until(&mut self, tab: &Tab, expression: &str) {
         let began = Instant::now();
         while self.value(tab, expression).await != json!(true) {
-            if began.elapsed() > PATIENCE {
+            if began.elapsed() > TIMEOUT {
                 let page = self.value(tab, "document.body.innerText").await;
                 panic!("never true: {expression}\nthe page: {}", page.as_str().unwrap_or_default());
             }
@@ -169,7 +169,7 @@ impl Browser {
         self.value(tab, &format!("document.getElementById('{id}').click()")).await;
     }
 
-    /// Replaces what a field holds, as a person does: by the keyboard.
+    /// Replaces the text of a field through the keyboard.
     pub(crate) async fn fill(&mut self, tab: &Tab, id: &str, text: &str) {
         self.call(Some(tab), "Page.bringToFront", json!({})).await;
         self.value(tab, &format!("document.getElementById('{id}').focus(); document.activeElement.select()"))
@@ -192,8 +192,8 @@ impl Browser {
         }
     }
 
-    /// Says something in the page's channel.
-    pub(crate) async fn say(&mut self, tab: &Tab, text: &str) {
+    /// Sends a message on the page's channel.
+    pub(crate) async fn send_chat(&mut self, tab: &Tab, text: &str) {
         self.fill(tab, "text", text).await;
         self.press_enter(tab).await;
     }
@@ -208,19 +208,19 @@ impl Browser {
         self.call(Some(tab), "Emulation.setEmulatedMedia", dark).await;
     }
 
-    /// Writes a picture of the page to `target/page/NAME.png`, for people to look at.
+    /// Saves a screenshot as `target/page/NAME.png`.
     pub(crate) async fn picture(&mut self, tab: &Tab, name: &str) {
         self.shot(tab, name, false).await;
     }
 
-    /// Of the whole page, however tall it is.
+    /// Saves a screenshot of the whole page.
     pub(crate) async fn tall_picture(&mut self, tab: &Tab, name: &str) {
         self.shot(tab, name, true).await;
     }
 
     async fn shot(&mut self, tab: &Tab, name: &str, tall: bool) {
         self.call(Some(tab), "Page.bringToFront", json!({})).await;
-        // Transitions are over by then.
+        // Wait for transitions to end.
         tokio::time::sleep(Duration::from_millis(600)).await;
         let mut how = json!({ "format": "png" });
         if tall {

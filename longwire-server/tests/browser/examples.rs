@@ -1,4 +1,4 @@
-//! The examples at the root of the repository, each as its readers start it.
+//! The examples in the root of the repository, started as in their README.
 
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::devtools::{Browser, Tab};
 use crate::process::{Server, longwire};
 
-/// The root of the repository: where an example is started.
+/// Returns the root of the repository.
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
 }
@@ -26,7 +26,7 @@ async fn visit(browser: &mut Browser, server: &Server, path: &str) -> Tab {
     tab
 }
 
-/// Looks at both, and that nothing is wider than a phone.
+/// Takes screenshots, and checks that the page fits a phone.
 async fn look(mut browser: Browser, tab: &Tab, name: &str) {
     browser.picture(tab, &format!("example-{name}")).await;
     browser.prefer_dark(tab).await;
@@ -43,19 +43,19 @@ async fn chat() {
     let mut browser = Browser::start().await;
     let ada = visit(&mut browser, &server, "/").await;
     browser.fill(&ada, "name", "阿达").await;
-    browser.say(&ada, "你好，世界 👋").await;
-    browser.until(&ada, "!!document.querySelector('li.mine:not(.waits)')").await;
+    browser.send_chat(&ada, "你好，世界 👋").await;
+    browser.until(&ada, "!!document.querySelector('li.mine:not(.pending)')").await;
     let lin = visit(&mut browser, &server, "/").await;
     browser.until(&lin, "document.querySelector('li')?.textContent.includes('你好，世界 👋')").await;
     browser.fill(&lin, "name", "林").await;
-    browser.say(&lin, "<b>早</b> ☕").await;
+    browser.send_chat(&lin, "<b>早</b> ☕").await;
     browser.until(&ada, "document.querySelectorAll('li')[1]?.textContent.includes('<b>早</b> ☕')").await;
-    browser.until(&ada, "document.getElementById('there').textContent === '2 there'").await;
+    browser.until(&ada, "document.getElementById('online').textContent === '2 online'").await;
     assert_eq!(browser.value(&ada, "document.querySelectorAll('li').length").await, json!(2));
     look(browser, &ada, "chat").await;
 }
 
-/// A program that ends with the test.
+/// A process that ends with the test.
 struct Running(Child);
 
 impl Drop for Running {
@@ -92,10 +92,10 @@ async fn pad() {
     let server = start("pad");
     let mut browser = Browser::start().await;
     let ada = visit(&mut browser, &server, "/").await;
-    browser.until(&ada, "document.querySelectorAll('.line:not(.waits)').length === 1").await;
+    browser.until(&ada, "document.querySelectorAll('.line:not(.pending)').length === 1").await;
     let lin = visit(&mut browser, &server, "/").await;
     browser.until(&lin, "document.querySelectorAll('.line').length === 1").await;
-    // Types a text into a line, as a person does.
+    // Types a text into a line.
     let write = |line: usize, text: &str| {
         format!(
             "(input => (input.value = {}, input.dispatchEvent(new InputEvent('input'))))(document.querySelectorAll('.line input')[{line}])",
@@ -107,11 +107,11 @@ async fn pad() {
             "(input => (input.setSelectionRange(1e6, 1e6), input.dispatchEvent(new KeyboardEvent('keydown', {{ key: 'Enter' }}))))(document.querySelectorAll('.line input')[{line}])"
         )
     };
-    let text = "document.querySelectorAll('.waits').length ? [] : [...document.querySelectorAll('.line input')].map(line => line.value)";
+    let text = "document.querySelectorAll('.pending').length ? [] : [...document.querySelectorAll('.line input')].map(line => line.value)";
     browser.value(&ada, &write(0, "床前明月光")).await;
     browser.value(&ada, &enter(0)).await;
     browser.until(&lin, "document.querySelectorAll('.line').length === 2").await;
-    // At the same time: lines of their own, one line of both, and two lines at one place.
+    // Concurrent edits: different lines, the same line, and insertions at the same place.
     for round in 0..40 {
         browser
             .value(
@@ -130,19 +130,25 @@ async fn pad() {
         }
     }
     browser
-        .until(&ada, "document.querySelectorAll('.line').length === 10 && !document.querySelector('.waits')")
+        .until(
+            &ada,
+            "document.querySelectorAll('.line').length === 10 && !document.querySelector('.pending')",
+        )
         .await;
     browser
-        .until(&lin, "document.querySelectorAll('.line').length === 10 && !document.querySelector('.waits')")
+        .until(
+            &lin,
+            "document.querySelectorAll('.line').length === 10 && !document.querySelector('.pending')",
+        )
         .await;
     let first = browser.value(&ada, text).await;
     assert_eq!(browser.value(&lin, text).await, first);
     assert_eq!(first[0], json!("床前明月光 39"));
-    // Who comes later has the same, snapshot or not.
+    // A page that joins later shows the same text, with or without a snapshot.
     for round in 0..210 {
         browser.value(&lin, &write(2, &format!("疑是地上霜 {round}"))).await;
     }
-    browser.until(&ada, "!document.querySelector('.waits') && document.querySelectorAll('.line input')[2].value === '疑是地上霜 209'").await;
+    browser.until(&ada, "!document.querySelector('.pending') && document.querySelectorAll('.line input')[2].value === '疑是地上霜 209'").await;
     let late = visit(&mut browser, &server, "/").await;
     browser.until(&late, "document.querySelectorAll('.line').length === 10").await;
     let whole: Value = browser.value(&ada, text).await;
@@ -171,7 +177,7 @@ async fn map() {
     }
     let after = browser.value(&ada, place).await;
     assert_ne!(before, after);
-    // Said in whole units.
+    // Positions are sent as integers.
     let rounded = |place: &Value| {
         let numbers = place
             .as_str()
@@ -203,7 +209,7 @@ async fn devices() {
     browser.until(&control, &note("on, 60 %")).await;
     browser.value(&control, "(range => (range.value = 85, range.dispatchEvent(new Event('change'))))(document.querySelector('[type=range]'))").await;
     browser.until(&control, &note("on, 85 %")).await;
-    // Who comes later knows it.
+    // A page that opens later knows the state.
     let other = visit(&mut browser, &server, "/").await;
     browser
         .until(&other, "document.querySelector('article small')?.textContent.startsWith('on, 85 %')")

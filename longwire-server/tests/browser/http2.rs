@@ -1,5 +1,5 @@
-//! A real browser's WebSocket over TLS, as a stream of the HTTP/2 connection that its page came by, and over
-//! HTTP/1.1 on the same port.
+//! A browser's WebSocket over TLS, as a stream of the page's HTTP/2 connection and over HTTP/1.1 on the same
+//! port.
 
 use std::sync::{Arc, Mutex};
 
@@ -19,12 +19,13 @@ use tokio_rustls::TlsAcceptor;
 
 use crate::devtools::Browser;
 
-/// What the server has seen and heard, in order.
+/// What the server has received, in order.
 type Seen = Arc<Mutex<Vec<String>>>;
 
 const PAGE: &str = "<!doctype html><meta charset=utf-8><title>茶馆</title><p id=state>here";
 
-/// In the page: opens a socket, hears the greeting, sends, hears it again, closes; what came of it.
+/// In the page: opens a socket, receives the greeting, sends, receives echoes, closes, and returns the
+/// results.
 const TALK: &str = r"(async () => {
     const socket = new WebSocket(`wss://${location.host}/echo`, ['chat.v1', 'chat.v2']);
     const heard = [];
@@ -60,7 +61,7 @@ async fn echo(ws: WebSocketUpgrade, Extension(seen): Extension<Seen>) -> Respons
     })
 }
 
-/// A server of TLS which speaks these protocols; where it listens.
+/// Starts a TLS server with these protocols, and returns its port.
 async fn serve(protocols: &[&str], seen: Seen) -> u16 {
     let pair = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("a certificate");
     let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(pair.signing_key.serialize_der()));
@@ -89,7 +90,7 @@ async fn serve(protocols: &[&str], seen: Seen) -> u16 {
         while let Ok((stream, _)) = listener.accept().await {
             let (tls, http, app) = (tls.clone(), http.clone(), app.clone());
             tokio::spawn(async move {
-                // A browser opens more connections than it uses.
+                // Browsers open spare connections.
                 let Ok(stream) = tls.accept(stream).await else { return };
                 let service = TowerToHyperService::new(app);
                 let _ = http.serve_connection_with_upgrades(TokioIo::new(stream), service).await;
@@ -123,7 +124,7 @@ async fn talks(protocols: &[&str], page: &str, asked: &str) {
 }
 
 #[tokio::test]
-async fn a_websocket_is_a_stream_of_the_page_s_connection() {
+async fn a_websocket_is_a_stream_of_the_pages_connection() {
     talks(&["h2", "http/1.1"], "h2", "HTTP/2.0 CONNECT").await;
 }
 

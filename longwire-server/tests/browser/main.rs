@@ -1,15 +1,16 @@
-//! The raw page in a real browser: people in two tabs talk, and see how their connections end.
+//! The pages in a real browser. This file tests the raw page: two tabs exchange messages and show how their
+//! connections end.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
 
-mod counted;
+mod chat_page;
+mod client_module;
+mod counting_proxy;
 mod dashboard;
 mod deflate;
 mod devtools;
 mod examples;
+mod faulty_network;
 mod http2;
-mod module;
-mod page;
-mod relay;
 
 #[path = "../process/mod.rs"]
 mod process;
@@ -17,13 +18,13 @@ mod process;
 use devtools::{Browser, Tab};
 use process::{Server, longwire};
 
-/// An expression: whether somewhere in a list a row fits the selector and holds the text.
+/// Returns an expression that checks whether a matching row contains the text.
 fn row(selector: &str, text: &str) -> String {
     let text = serde_json::Value::from(text);
     format!("[...document.querySelectorAll({selector:?})].some(row => row.textContent.includes({text}))")
 }
 
-/// An expression: whether a list shows its end.
+/// Returns an expression that checks whether a list is scrolled to its end.
 fn at_end(list: &str) -> String {
     format!(
         "(list => list.scrollHeight - list.scrollTop - list.clientHeight < 2)(document.getElementById('{list}'))"
@@ -41,11 +42,11 @@ async fn joins(browser: &mut Browser, tab: &Tab, channel: &str) {
 }
 
 #[tokio::test]
-async fn two_tabs_talk_and_are_told_that_the_server_stops() {
+async fn two_tabs_exchange_messages_until_shutdown() {
     let mut server = Server::start(&["--subprotocol", "chat.v2"]);
     let mut browser = Browser::start().await;
 
-    // One follows a link to the channel, the other joins by the form.
+    // One tab opens a link to the channel, the other uses the form.
     let ada = browser.open(&format!("http://127.0.0.1:{}/-/raw#茶馆", server.port)).await;
     is_open(&mut browser, &ada).await;
     let lin = browser.open(&format!("http://127.0.0.1:{}/-/raw", server.port)).await;
@@ -57,20 +58,20 @@ async fn two_tabs_talk_and_are_told_that_the_server_stops() {
     browser.until(&ada, &row("#wire li[data-event=open]", "protocol none")).await;
     assert_eq!(browser.value(&lin, "decodeURIComponent(location.hash)").await, "#茶馆");
 
-    browser.say(&ada, "你好，世界 🌊").await;
+    browser.send_chat(&ada, "你好，世界 🌊").await;
     browser.until(&ada, &row("#conversation li.mine", "你好，世界 🌊")).await;
     browser.until(&lin, &row("#conversation li.theirs", "你好，世界 🌊")).await;
     browser
         .until(&lin, &row("#wire li[data-event=message][data-direction=received]", "20 B你好，世界 🌊"))
         .await;
-    browser.say(&lin, "早上好 ☕").await;
+    browser.send_chat(&lin, "早上好 ☕").await;
     browser.until(&ada, &row("#conversation li.theirs", "林: 早上好 ☕")).await;
     browser.until(&lin, &row("#wire li[data-direction=sent]", "林: 早上好 ☕")).await;
     assert_eq!(browser.value(&ada, "document.getElementById('text').value").await, "", "sent, so emptied");
 
-    // What others say never becomes markup.
+    // Messages never become markup.
     let markup = "<img src=x onerror=\"document.title='broken in'\"><b>bold</b>";
-    browser.say(&ada, markup).await;
+    browser.send_chat(&ada, markup).await;
     browser.until(&lin, &row("#conversation li.theirs", markup)).await;
     assert_eq!(
         browser.value(&lin, "document.querySelector('#conversation img, #conversation b, #wire img')").await,
@@ -84,7 +85,7 @@ async fn two_tabs_talk_and_are_told_that_the_server_stops() {
     }
     browser.until(&ada, "document.getElementById('buffered').textContent === '0'").await;
 
-    // A page may not send every code; one that it may is shown as it went.
+    // A page may not send every close code; an allowed one is shown as it was sent.
     browser.fill(&lin, "close-code", "1002").await;
     browser.click(&lin, "close").await;
     browser.until(&lin, "!!document.querySelector('#wire li[data-event=error]')").await;
@@ -99,7 +100,7 @@ async fn two_tabs_talk_and_are_told_that_the_server_stops() {
         .await;
     browser.until(&lin, &row("#wire li[data-event=close][data-code='4001'][data-clean=true]", "4001")).await;
     joins(&mut browser, &lin, "茶馆").await;
-    browser.say(&lin, "我回来了 🎉 and this is a longer line, so that one sees how it wraps in the conversation and is cut on the wire").await;
+    browser.send_chat(&lin, "我回来了 🎉 and this is a longer line, so that one sees how it wraps in the conversation and is cut on the wire").await;
     browser.until(&ada, &row("#conversation li.theirs", "我回来了 🎉")).await;
     browser.picture(&ada, "raw-light").await;
 
@@ -121,7 +122,7 @@ async fn two_tabs_talk_and_are_told_that_the_server_stops() {
     browser.until(&ada, &at_end("conversation")).await;
     browser.value(&ada, "document.getElementById('below').scrollIntoView({ block: 'end' })").await;
     browser.picture(&ada, "raw-phone-wire").await;
-    // Nothing is wider than a phone.
+    // The page is not wider than a phone.
     assert_eq!(browser.value(&ada, "document.documentElement.scrollWidth").await, 390);
 
     assert_eq!(browser.complaints, Vec::<String>::new());
@@ -129,7 +130,7 @@ async fn two_tabs_talk_and_are_told_that_the_server_stops() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_killed_is_1006_and_is_joined_again() {
+async fn a_killed_server_is_1006_and_can_be_rejoined() {
     let mut server = Server::start(&[]);
     let port = server.port;
     let mut browser = Browser::start().await;
@@ -149,9 +150,9 @@ async fn a_server_that_is_killed_is_1006_and_is_joined_again() {
     browser.click(&tab, "connect").await;
     is_open(&mut browser, &tab).await;
     let mut other = server.join("/lobby").await;
-    browser.say(&tab, "又见面了 👋").await;
-    assert_eq!(process::hear(&mut other).await.as_text(), Some("又见面了 👋"));
-    // However much goes by, the page keeps a bounded part of it.
+    browser.send_chat(&tab, "又见面了 👋").await;
+    assert_eq!(process::receive(&mut other).await.as_text(), Some("又见面了 👋"));
+    // The page keeps a bounded number of rows.
     for number in 0..1200 {
         other.feed(format!("第 {number}")).await.expect("queued");
     }

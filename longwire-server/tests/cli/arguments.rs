@@ -1,4 +1,4 @@
-//! What the command line takes and refuses.
+//! Valid and invalid command-line arguments.
 
 use std::net::TcpListener;
 
@@ -53,27 +53,27 @@ fn help_has_examples_everywhere() {
 }
 
 #[test]
-fn a_threshold_needs_what_it_is_for() {
+fn a_threshold_requires_deflate() {
     let (status, _, stderr) = run(&["serve", "--deflate-threshold", "1K"]);
     assert_eq!(status, Some(2));
-    assert!(stderr.iter().any(|line| line.contains("--deflate as well")), "{stderr:?}");
+    assert!(stderr.iter().any(|line| line.contains("add --deflate")), "{stderr:?}");
 }
 
 #[test]
-fn a_bad_value_is_refused_in_one_line_with_advice() {
+fn an_invalid_value_is_rejected_with_advice() {
     for (arguments, said) in [
-        (&["serve", "--listen", "8080"][..], "write HOST:PORT, as in 127.0.0.1:8080"),
-        (&["serve", "--listen", "127.0.0.1:99999"], "`99999` is no port (0 to 65535)"),
-        (&["serve", "--listen", "::1:8080"], "an IPv6 address stands in brackets"),
+        (&["serve", "--listen", "8080"][..], "write HOST:PORT, such as 127.0.0.1:8080"),
+        (&["serve", "--listen", "127.0.0.1:99999"], "invalid port `99999` (0 to 65535)"),
+        (&["serve", "--listen", "::1:8080"], "an IPv6 address must be in brackets"),
         (&["serve", "--allow-origin", "example.org"], "https://example.org"),
         (&["serve", "--allow-origin", "https://example.org/path"], "scheme, host and port only"),
-        (&["serve", "--subprotocol", "two words"], "one word"),
+        (&["serve", "--subprotocol", "two words"], "letters, digits"),
         (&["serve", "--max-message", "lots"], "a number of bytes"),
         (&["serve", "--deflate", "--deflate-threshold", "some"], "a number of bytes"),
         (&["serve", "--threads", "0"], "0 is not in 1..=1024"),
         (&["connect", "-H", "no colon", "ws://127.0.0.1/"], "'Name: value'"),
-        (&["connect", "--subprotocol", "a,b", "ws://127.0.0.1/"], "one word"),
-        (&["connect", "--connect-timeout", "0", "ws://127.0.0.1/"], "a number of seconds above 0"),
+        (&["connect", "--subprotocol", "a,b", "ws://127.0.0.1/"], "letters, digits"),
+        (&["connect", "--connect-timeout", "0", "ws://127.0.0.1/"], "invalid duration"),
     ] {
         let (status, stdout, stderr) = run(arguments);
         assert_eq!((status, &*stdout), (Some(2), ""), "{arguments:?}");
@@ -83,7 +83,7 @@ fn a_bad_value_is_refused_in_one_line_with_advice() {
 }
 
 #[test]
-fn a_bad_url_is_refused_in_one_line() {
+fn an_invalid_url_is_rejected_in_one_line() {
     for url in ["", "127.0.0.1:8080/lobby", "http://127.0.0.1:1/", "ws://", "ws://127.0.0.1:8080/#part"] {
         let (status, _, stderr) = run(&["connect", url]);
         assert_eq!(status, Some(1), "{url}: {stderr:?}");
@@ -93,13 +93,13 @@ fn a_bad_url_is_refused_in_one_line() {
 }
 
 #[test]
-fn an_address_that_cannot_be_had_is_told_with_advice() {
+fn an_unavailable_address_is_reported_with_advice() {
     let other = TcpListener::bind("127.0.0.1:0").expect("a free port");
     let taken = other.local_addr().expect("bound").to_string();
-    // Documentation addresses (RFC 5737) and names (RFC 6761) are nobody's.
+    // Documentation addresses (RFC 5737) and invalid names (RFC 6761).
     for (address, said) in [
-        (&*taken, "another program listens there already; choose another port, as in --listen 127.0.0.1:"),
-        ("192.0.2.1:8080", "it is no address of this machine"),
+        (&*taken, "address already in use; choose another port, such as --listen 127.0.0.1:"),
+        ("192.0.2.1:8080", "not an address of this machine"),
         ("nowhere.invalid:8080", "cannot listen on nowhere.invalid:8080"),
     ] {
         let (status, stdout, stderr) = run(&["serve", "--open", "--listen", address]);

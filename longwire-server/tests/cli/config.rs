@@ -1,4 +1,4 @@
-//! `longwire config`: what is right is shown, what is wrong is shown with its place.
+//! `longwire config`: effective settings, errors with their location, and API keys.
 
 use std::process::Command;
 
@@ -14,7 +14,7 @@ fn written(text: &str) -> (tempfile::TempDir, String) {
     (folder, path)
 }
 
-/// Exit status, standard output and standard error.
+/// Returns exit status, standard output and standard error.
 fn output(command: &mut Command) -> (Option<i32>, String, String) {
     let output = command.output().expect("it runs");
     let text = |bytes| String::from_utf8(bytes).expect("text");
@@ -22,8 +22,8 @@ fn output(command: &mut Command) -> (Option<i32>, String, String) {
 }
 
 #[test]
-fn the_example_is_valid_and_so_is_what_is_shown_of_it() {
-    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/longwire.toml");
+fn the_example_and_its_output_are_valid() {
+    let example = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/longwire.toml");
     let (status, shown, stderr) = run(&["config", "check", example]);
     assert_eq!((status, stderr), (Some(0), vec![]));
     assert!(shown.contains("max_message = \"1M\"  # ") && shown.contains("docs/longwire.toml:"), "{shown}");
@@ -37,13 +37,13 @@ fn the_example_is_valid_and_so_is_what_is_shown_of_it() {
 }
 
 #[test]
-fn what_is_wrong_is_shown_with_its_place() {
+fn errors_show_their_location() {
     let (_folder, path) = written("listen = \"0.0.0.0:80\"\n[limits.adress]\nconnections = 5\n");
     let (status, stdout, stderr) = run(&["config", "check", &path]);
     assert_eq!((status, &*stdout), (Some(1), ""));
     let expected = [
         &format!(
-            "longwire: {path}:2:9: unknown key `adress`; did you mean `address`? Allowed here: connection, address, user"
+            "longwire: {path}:2:9: unknown key `adress`; did you mean `address`? Valid keys: connection, address, user"
         ),
         "  |",
         "2 | [limits.adress]",
@@ -52,11 +52,11 @@ fn what_is_wrong_is_shown_with_its_place() {
     assert_eq!(stderr, expected);
     let (status, _, stderr) = run(&["config", "check", "/nowhere/at/all.toml"]);
     assert_eq!(status, Some(1));
-    assert!(stderr[0].starts_with("longwire: /nowhere/at/all.toml: cannot read it: "), "{stderr:?}");
+    assert!(stderr[0].starts_with("longwire: /nowhere/at/all.toml: cannot read the file: "), "{stderr:?}");
 }
 
 #[test]
-fn the_environment_wins_over_the_file_and_secrets_are_not_shown() {
+fn the_environment_overrides_the_file_and_secrets_are_masked() {
     let (_folder, path) = written("max_message = \"2M\"\ndrain = 5\n");
     let (status, stdout, stderr) = output(
         longwire()
@@ -82,17 +82,18 @@ fn the_environment_wins_over_the_file_and_secrets_are_not_shown() {
     assert_eq!(status, Some(1));
     assert_eq!(
         stderr,
-        "longwire: LONGWIRE_MAX_MESSAGE: write a number of bytes, as in 65536, 64K, 16M or 1G\n"
+        "longwire: LONGWIRE_MAX_MESSAGE: invalid size; write a number of bytes, such as 65536, 64K, 16M or 1G\n"
     );
     let (status, _, stderr) =
         output(longwire().args(["config", "check"]).env("LONGWIRE_LISTEN", "0.0.0.0:80"));
     assert_eq!(status, Some(1));
-    let expected = "longwire: LONGWIRE_LISTEN: everybody who reaches 0.0.0.0:80 could do everything";
+    let expected =
+        "longwire: LONGWIRE_LISTEN: without access rules, anyone who can reach 0.0.0.0:80 may do anything";
     assert!(stderr.starts_with(expected), "{stderr}");
 }
 
 #[test]
-fn a_key_that_is_made_can_be_used() {
+fn a_generated_key_can_be_used() {
     let (status, section, stderr) =
         run(&["config", "key", "海 \"backend\"", "--publish", "a.>", "--publish", "b"]);
     assert_eq!(status, Some(0));
@@ -105,5 +106,5 @@ fn a_key_that_is_made_can_be_used() {
     assert!(shown.contains("publish = [\"a.>\", \"b\"]  # "), "{shown}");
     let (status, _, stderr) = run(&["config", "key", "backend", "--publish", "a*"]);
     assert_eq!(status, Some(2));
-    assert!(stderr[0].contains("* and > stand for whole segments"), "{stderr:?}");
+    assert!(stderr[0].contains("* and > must be whole segments"), "{stderr:?}");
 }

@@ -1,4 +1,4 @@
-//! `longwire connect` against servers that behave in every way.
+//! `longwire connect` with servers that behave in every way.
 
 use std::process::Stdio;
 use std::time::Duration;
@@ -7,7 +7,7 @@ use longwire::{Acceptor, CloseCode, Config, Message, Side, WebSocket};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-use crate::process::{Lines, PATIENCE, Server, Talker, ended, hear, longwire};
+use crate::process::{ClientProcess, Lines, Server, TIMEOUT, ended, longwire, receive};
 
 /// A server for one connection.
 struct Host(TcpListener);
@@ -22,7 +22,7 @@ impl Host {
     }
 
     async fn stream(&self) -> TcpStream {
-        let accepted = tokio::time::timeout(PATIENCE, self.0.accept()).await.expect("in time");
+        let accepted = tokio::time::timeout(TIMEOUT, self.0.accept()).await.expect("in time");
         accepted.expect("accepted").0
     }
 
@@ -30,7 +30,7 @@ impl Host {
         longwire::accept(self.stream().await).await.expect("a handshake")
     }
 
-    /// Reads the opening handshake and answers it with these bytes.
+    /// Reads the opening handshake and sends these bytes.
     async fn answer(&self, answer: &str) -> TcpStream {
         let mut stream = self.stream().await;
         let mut head = Vec::new();
@@ -42,20 +42,20 @@ impl Host {
     }
 }
 
-/// Receives until the end, and answers its closing handshake.
+/// Receives until the end and answers the closing handshake.
 async fn drain(socket: &mut WebSocket<TcpStream>) {
-    while tokio::time::timeout(PATIENCE, socket.recv()).await.expect("in time").expect("clean").is_some() {}
+    while tokio::time::timeout(TIMEOUT, socket.recv()).await.expect("in time").expect("clean").is_some() {}
 }
 
-/// Writes bytes that are no concern of the library's behind a finished handshake.
+/// Writes raw bytes after the opening handshake.
 async fn write_raw(socket: &WebSocket<TcpStream>, bytes: &[u8]) {
-    socket.stream().writable().await.expect("writable");
-    assert_eq!(socket.stream().try_write(bytes).expect("written"), bytes.len());
+    socket.get_ref().writable().await.expect("writable");
+    assert_eq!(socket.get_ref().try_write(bytes).expect("written"), bytes.len());
 }
 
-/// Runs a client to its end, which must be a failure told in one line.
-fn fails(mut talker: Talker) -> String {
-    let (status, stderr) = talker.ended();
+/// Runs a client to its end, which must be an error in one line.
+fn fails(mut client: ClientProcess) -> String {
+    let (status, stderr) = client.ended();
     assert_eq!((status, stderr.len()), (Some(1), 1), "{stderr:?}");
     assert!(stderr[0].starts_with("longwire: "), "{stderr:?}");
     stderr[0].clone()
@@ -64,95 +64,92 @@ fn fails(mut talker: Talker) -> String {
 #[tokio::test]
 async fn lines_are_text_messages_and_the_end_of_input_closes_with_1000() {
     let host = Host::new().await;
-    let mut talker = Talker::start(&host.url(), &[]);
+    let mut client = ClientProcess::start(&host.url(), &[]);
     let mut socket = host.accept().await;
-    talker.write("one\n二 🌊\r\n\nlast without end".as_bytes());
+    client.write("one\n二 🌊\r\n\nlast without end".as_bytes());
     for line in ["one", "二 🌊", ""] {
-        assert_eq!(hear(&mut socket).await, Message::from(line));
+        assert_eq!(receive(&mut socket).await, Message::from(line));
     }
-    talker.end_input();
-    assert_eq!(hear(&mut socket).await, Message::from("last without end"));
+    client.end_input();
+    assert_eq!(receive(&mut socket).await, Message::from("last without end"));
     drain(&mut socket).await;
     let closed = socket.closed().expect("closed");
     assert_eq!(
         (closed.by, closed.frame.as_ref().map(|frame| frame.code)),
         (Side::Peer, Some(CloseCode::NORMAL))
     );
-    assert_eq!(talker.ended(), (Some(0), vec![]));
+    assert_eq!(client.ended(), (Some(0), vec![]));
 }
 
 #[tokio::test]
-async fn what_was_piped_in_arrives_before_the_close_and_answers_are_shown() {
+async fn piped_input_is_sent_before_the_close_and_replies_are_printed() {
     let server = Server::start(&[]);
-    let mut talker = Talker::start(&server.url("/-/echo"), &[]);
+    let mut client = ClientProcess::start(&server.url("/-/echo"), &[]);
     let long = "长".repeat(200_000);
     let lines: Vec<String> = (0..300).map(|n| format!("{n} 🐟")).chain([long]).collect();
-    talker.write(lines.join("\n").as_bytes());
-    talker.end_input();
-    assert_eq!(talker.stdout.rest(), lines);
-    assert_eq!(talker.ended(), (Some(0), vec![]));
+    client.write(lines.join("\n").as_bytes());
+    client.end_input();
+    assert_eq!(client.stdout.rest(), lines);
+    assert_eq!(client.ended(), (Some(0), vec![]));
 }
 
 #[tokio::test]
-async fn more_than_all_buffers_hold_is_piped_through_the_echo() {
+async fn more_data_than_all_buffers_passes_the_echo() {
     let server = Server::start(&[]);
-    let mut talker = Talker::start(&server.url("/-/echo"), &[]);
+    let mut client = ClientProcess::start(&server.url("/-/echo"), &[]);
     let line = "流".repeat(20_000);
     for _ in 0..300 {
-        talker.say(&line);
+        client.send_line(&line);
     }
-    talker.end_input();
-    let echoed = talker.stdout.rest();
+    client.end_input();
+    let echoed = client.stdout.rest();
     assert_eq!(echoed.len(), 300);
     assert!(echoed.iter().all(|echoed| *echoed == line));
-    assert_eq!(talker.ended(), (Some(0), vec![]));
+    assert_eq!(client.ended(), (Some(0), vec![]));
 }
 
 #[tokio::test]
-async fn input_that_is_not_utf8_is_told_by_its_line() {
+async fn invalid_utf8_input_is_reported_with_its_line() {
     let host = Host::new().await;
-    let mut talker = Talker::start(&host.url(), &[]);
+    let mut client = ClientProcess::start(&host.url(), &[]);
     let mut socket = host.accept().await;
-    talker.write(b"good\nb\xffd\nnever\n");
-    assert_eq!(hear(&mut socket).await, Message::from("good"));
+    client.write(b"good\nb\xffd\nnever\n");
+    assert_eq!(receive(&mut socket).await, Message::from("good"));
     drain(&mut socket).await;
-    assert_eq!(
-        fails(talker),
-        "longwire: line 2 of standard input is not UTF-8: byte 2 of it begins no character"
-    );
+    assert_eq!(fails(client), "longwire: line 2 of standard input is not UTF-8: invalid byte 2");
 }
 
 #[tokio::test]
 async fn without_input_it_receives_until_the_server_closes() {
     for code in [1000_u16, 1001] {
         let host = Host::new().await;
-        let mut talker = Talker::start(&host.url(), &["--no-input"]);
-        talker.end_input();
+        let mut client = ClientProcess::start(&host.url(), &["--no-input"]);
+        client.end_input();
         let mut socket = host.accept().await;
         socket.send("早上好 ☀").await.expect("sent");
-        assert_eq!(talker.stdout.next(), "早上好 ☀");
+        assert_eq!(client.stdout.next(), "早上好 ☀");
         tokio::time::sleep(Duration::from_millis(100)).await;
-        assert!(talker.child.try_wait().expect("a child").is_none(), "it still receives");
+        assert!(client.child.try_wait().expect("a child").is_none(), "it still receives");
         socket.close(code, "bye").await.expect("a closing handshake");
-        assert_eq!(talker.ended(), (Some(0), vec![]), "{code}");
+        assert_eq!(client.ended(), (Some(0), vec![]), "{code}");
     }
 }
 
 #[tokio::test]
 async fn echo_sends_back_what_is_received() {
     let host = Host::new().await;
-    let mut talker = Talker::start(&host.url(), &["--no-input", "--echo"]);
+    let mut client = ClientProcess::start(&host.url(), &["--no-input", "--echo"]);
     let mut socket = host.accept().await;
     for message in [Message::from("回声 🏔"), Message::from(vec![0, 1, 2]), Message::from("")] {
         socket.send(message.clone()).await.expect("sent");
-        assert_eq!(hear(&mut socket).await, message);
+        assert_eq!(receive(&mut socket).await, message);
     }
     socket.close(1000, "").await.expect("a closing handshake");
-    assert_eq!(talker.ended(), (Some(0), vec![]));
+    assert_eq!(client.ended(), (Some(0), vec![]));
 }
 
 #[tokio::test]
-async fn binary_is_a_hex_dump_or_as_it_is() {
+async fn binary_is_a_hex_dump_or_unchanged() {
     let bytes: Vec<u8> = (0..=255).chain("海🌊".bytes()).collect();
     for raw in [false, true] {
         let host = Host::new().await;
@@ -184,7 +181,7 @@ async fn binary_is_a_hex_dump_or_as_it_is() {
 async fn headers_and_subprotocols_are_sent() {
     let host = Host::new().await;
     let url = host.url();
-    let talker = Talker::start(
+    let client = ClientProcess::start(
         &url,
         &["-H", "X-Token: a:b", "--header", "Cookie: k=v", "--subprotocol", "b", "--subprotocol", "a"],
     );
@@ -197,17 +194,17 @@ async fn headers_and_subprotocols_are_sent() {
     });
     let socket = acceptor.accept(host.stream().await).await.expect("a handshake");
     assert!(socket.subprotocol().is_some());
-    drop(talker);
+    drop(client);
 }
 
 #[tokio::test]
-async fn a_refusal_is_told_with_its_status_and_first_line() {
+async fn a_rejection_shows_status_and_first_line() {
     let host = Host::new().await;
-    let talker = Talker::start(&host.url(), &[]);
+    let client = ClientProcess::start(&host.url(), &[]);
     let body = "\nno entry: \u{1b}[31msign in\nmore\n";
     let answer = format!("HTTP/1.1 403 Forbidden\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     let _stream = host.answer(&answer).await;
-    let said = fails(talker);
+    let said = fails(client);
     assert!(
         said.contains("refused") && said.contains("403 Forbidden: no entry: \\u{1b}[31msign in"),
         "{said}"
@@ -215,39 +212,39 @@ async fn a_refusal_is_told_with_its_status_and_first_line() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_no_websocket_server_is_told() {
+async fn a_server_without_websocket_is_reported() {
     for answer in [
         "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: no\r\n\r\n",
         "SSH-2.0-OpenSSH_9.2\r\n\r\n",
     ] {
         let host = Host::new().await;
-        let talker = Talker::start(&host.url(), &[]);
+        let client = ClientProcess::start(&host.url(), &[]);
         drop(host.answer(answer).await);
-        let said = fails(talker);
+        let said = fails(client);
         assert!(said.contains("handshake"), "{said}");
     }
 }
 
 #[tokio::test]
-async fn nobody_at_the_address_is_told() {
+async fn a_refused_connection_is_reported() {
     let host = Host::new().await;
     let url = host.url();
     drop(host);
-    let said = fails(Talker::start(&url, &[]));
+    let said = fails(ClientProcess::start(&url, &[]));
     assert!(said.contains("cannot connect") && said.contains("refused"), "{said}");
 }
 
 #[tokio::test]
 async fn a_server_that_never_answers_times_out() {
     let host = Host::new().await;
-    let talker = Talker::start(&host.url(), &[]);
+    let client = ClientProcess::start(&host.url(), &[]);
     let _stream = host.stream().await;
-    let said = fails(talker);
+    let said = fails(client);
     assert!(said.contains("timed out"), "{said}");
 }
 
 #[tokio::test]
-async fn a_broken_rule_is_told_with_its_section() {
+async fn a_protocol_error_names_the_section() {
     for (frame, section) in [
         (&[0x83, 0x00][..], "5.2"),               // a reserved opcode
         (&[0x81, 0x81, 1, 2, 3, 4, 0x60], "5.1"), // masked by a server
@@ -255,11 +252,11 @@ async fn a_broken_rule_is_told_with_its_section() {
         (&[0x80, 0x00], "5.4"),                   // a continuation of nothing
     ] {
         let host = Host::new().await;
-        let talker = Talker::start(&host.url(), &[]);
+        let client = ClientProcess::start(&host.url(), &[]);
         let mut socket = host.accept().await;
         write_raw(&socket, frame).await;
-        let said = tokio::task::spawn_blocking(|| fails(talker));
-        // Answers its Close frame, so that it need not wait for the end of TCP.
+        let said = tokio::task::spawn_blocking(|| fails(client));
+        // Answer its Close frame, so that it does not wait for the end of TCP.
         while let Ok(Some(_)) = socket.recv().await {}
         drop(socket);
         let said = said.await.expect("no panic");
@@ -272,67 +269,67 @@ async fn a_close_with_another_code_is_a_failure() {
     for (code, reason, said) in [
         (1011_u16, "out of tea 🍵", "closed by the server with 1011 (internal error): out of tea 🍵"),
         (1008, "", "closed by the server with 1008 (policy violation)"),
-        (4001, "two\nlines", "closed by the server with 4001 (of the application): two lines"),
+        (4001, "two\nlines", "closed by the server with 4001 (application code): two lines"),
     ] {
         let host = Host::new().await;
-        let talker = Talker::start(&host.url(), &["--no-input"]);
+        let client = ClientProcess::start(&host.url(), &["--no-input"]);
         let mut socket = host.accept().await;
         socket.close(code, reason).await.expect("a closing handshake");
-        assert_eq!(fails(talker), format!("longwire: {said}"));
+        assert_eq!(fails(client), format!("longwire: {said}"));
     }
 }
 
 #[tokio::test]
 async fn a_close_without_a_code_is_1005_and_a_failure() {
     let host = Host::new().await;
-    let talker = Talker::start(&host.url(), &["--no-input"]);
+    let client = ClientProcess::start(&host.url(), &["--no-input"]);
     let mut socket = host.accept().await;
     write_raw(&socket, &[0x88, 0x00]).await;
-    let said = tokio::task::spawn_blocking(|| fails(talker));
-    // Its answer ends the connection for the library too, which knows nothing of the frame above.
+    let said = tokio::task::spawn_blocking(|| fails(client));
+    // This also ends the connection for the library, which does not know about the raw frame.
     while let Ok(Some(_)) = socket.recv().await {}
     drop(socket);
-    assert_eq!(said.await.expect("no panic"), "longwire: closed by the server with 1005 (no code given)");
+    assert_eq!(said.await.expect("no panic"), "longwire: closed by the server with 1005 (no status code)");
 }
 
 #[tokio::test]
-async fn an_end_without_a_closing_handshake_is_1006() {
+async fn a_missing_closing_handshake_is_1006() {
     let host = Host::new().await;
-    let talker = Talker::start(&host.url(), &[]);
+    let client = ClientProcess::start(&host.url(), &[]);
     drop(host.accept().await);
-    let said = fails(talker);
+    let said = fails(client);
     assert!(said.contains("without a closing handshake (1006)"), "{said}");
 }
 
 #[tokio::test]
-async fn a_close_that_is_not_answered_is_a_failure() {
+async fn an_unanswered_close_is_a_failure() {
     let host = Host::new().await;
-    let mut talker = Talker::start(&host.url(), &[]);
+    let mut client = ClientProcess::start(&host.url(), &[]);
     let _silent = host.accept().await;
-    talker.end_input();
-    let said = fails(talker);
+    client.end_input();
+    let said = fails(client);
     assert!(said.contains("clos"), "{said}");
 }
 
 #[tokio::test]
 async fn ctrl_c_closes_with_1000() {
     let host = Host::new().await;
-    let mut talker = Talker::start(&host.url(), &[]);
+    let mut client = ClientProcess::start(&host.url(), &[]);
     let mut socket = host.accept().await;
     socket.send("ready").await.expect("sent");
-    assert_eq!(talker.stdout.next(), "ready");
-    crate::process::signal(&talker.child, "INT");
+    assert_eq!(client.stdout.next(), "ready");
+    crate::process::signal(&client.child, "INT");
     drain(&mut socket).await;
     let closed = socket.closed().expect("closed");
     assert_eq!(
         (closed.by, closed.frame.as_ref().map(|frame| frame.code)),
         (Side::Peer, Some(CloseCode::NORMAL))
     );
-    assert_eq!(talker.ended(), (Some(0), vec![]));
+    assert_eq!(client.ended(), (Some(0), vec![]));
 }
 
 #[tokio::test]
-async fn a_reader_that_leaves_ends_it_quietly() {
+async fn a_closed_output_ends_it_without_an_error() {
     let host = Host::new().await;
     let mut child = longwire()
         .args(["connect", "--no-input", &host.url()])
@@ -352,15 +349,15 @@ async fn a_reader_that_leaves_ends_it_quietly() {
 }
 
 #[tokio::test]
-async fn a_quiet_input_keeps_the_connection_alive() {
+async fn an_idle_input_keeps_the_connection_alive() {
     let host = Host::new().await;
-    let mut talker = Talker::start(&host.url(), &[]);
+    let mut client = ClientProcess::start(&host.url(), &[]);
     let silence = Duration::from_millis(100);
     let config = Config::server().ping_after(Some(silence)).pong_timeout(silence * 10);
     let mut socket = Acceptor::new().config(config).accept(host.stream().await).await.expect("a handshake");
-    // Without its Pongs the connection would end in this time.
+    // Without Pongs, the connection would end within this time.
     let heard = tokio::time::timeout(silence * 25, socket.recv()).await;
     assert!(heard.is_err(), "{heard:?}");
-    talker.say("还在 🙂");
-    assert_eq!(hear(&mut socket).await, Message::from("还在 🙂"));
+    client.send_line("还在 🙂");
+    assert_eq!(receive(&mut socket).await, Message::from("还在 🙂"));
 }

@@ -1,14 +1,14 @@
-//! `longwire serve` behind proxies, and with a bound on its connections.
+//! `longwire serve` behind reverse proxies, and with a connection limit.
 
 use longwire::{Client, ConnectError};
 
 use crate::process::Server;
 
-/// The status of the answer to an opening handshake with these headers; 101 if it is accepted.
+/// Returns the status of an opening handshake with these headers; 101 if accepted.
 async fn status(server: &Server, headers: &[(&str, &str)]) -> u16 {
     let mut client = Client::new();
     for (name, value) in headers {
-        client = client.header(name, value);
+        client = client.header(*name, *value);
     }
     match client.connect(server.url("/")).await {
         Ok(_) => 101,
@@ -18,7 +18,7 @@ async fn status(server: &Server, headers: &[(&str, &str)]) -> u16 {
 }
 
 #[tokio::test]
-async fn pages_of_the_host_that_a_trusted_proxy_passes_on() {
+async fn origins_of_the_host_forwarded_by_a_trusted_proxy() {
     let x = [("Origin", "https://chat.example"), ("X-Forwarded-Host", "chat.example")];
     let rfc =
         [("Origin", "https://chat.example"), ("Forwarded", "for=203.0.113.7;proto=https;host=chat.example")];
@@ -28,7 +28,7 @@ async fn pages_of_the_host_that_a_trusted_proxy_passes_on() {
     assert_eq!((status(&elsewhere, &x).await, status(&elsewhere, &rfc).await), (403, 403));
     let trusting = Server::start(&["--trust-proxy", "10.0.0.0/8", "--trust-proxy", "127.0.0.0/8"]);
     assert_eq!((status(&trusting, &x).await, status(&trusting, &rfc).await), (101, 403));
-    // Another page behind the same proxy.
+    // Another origin behind the same proxy.
     let other = [("Origin", "https://evil.example"), ("X-Forwarded-Host", "chat.example")];
     assert_eq!(status(&trusting, &other).await, 403);
     let trusting = Server::start(&["--trust-proxy", "127.0.0.1", "--forwarded"]);
@@ -37,10 +37,10 @@ async fn pages_of_the_host_that_a_trusted_proxy_passes_on() {
 }
 
 #[test]
-fn what_is_no_network_is_said() {
+fn invalid_networks_are_reported() {
     for (arguments, wanted) in [
-        (&["--trust-proxy", "example.org"][..], "no address and no network"),
-        (&["--trust-proxy", "10.0.0.0/33"], "no address and no network"),
+        (&["--trust-proxy", "example.org"][..], "not an address or network"),
+        (&["--trust-proxy", "10.0.0.0/33"], "not an address or network"),
         (&["--forwarded"], "--trust-proxy"),
         (&["--max-connections", "0"], "0"),
     ] {
@@ -50,22 +50,22 @@ fn what_is_no_network_is_said() {
 }
 
 #[tokio::test]
-async fn as_many_connections_as_there_may_be() {
+async fn connections_are_limited() {
     let server = Server::start(&["--max-connections", "2"]);
     let (one, mut two) = (server.connect("/").await, server.connect("/-/echo").await);
     assert_eq!(status(&server, &[]).await, 503);
     drop(one);
     let began = std::time::Instant::now();
     while status(&server, &[]).await != 101 {
-        assert!(began.elapsed() < crate::process::PATIENCE);
+        assert!(began.elapsed() < crate::process::TIMEOUT);
     }
     two.send("还在").await.expect("sent");
-    assert_eq!(crate::process::hear(&mut two).await.as_text(), Some("还在"));
+    assert_eq!(crate::process::receive(&mut two).await.as_text(), Some("还在"));
 }
 
-/// By `fetch` a page may say whatever it likes in X-Forwarded-Host, but no Host that is not its own.
+/// A page can set X-Forwarded-Host with `fetch`, but not Host.
 #[test]
-fn a_page_that_was_turned_to_this_machine_cannot_speak_for_a_proxy() {
+fn a_rebound_page_cannot_impersonate_a_proxy() {
     use std::io::{Read, Write};
 
     let server = Server::start(&["--trust-proxy", "127.0.0.1"]);

@@ -1,19 +1,21 @@
-//! `longwire serve` in TLS: certificates from files and made for the run, HTTP/1.1 and HTTP/2 beside WebSocket.
+//! `longwire serve` over TLS: certificates from files and generated ones, HTTP/1.1 and HTTP/2 next to
+//! WebSocket.
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use longwire::{Client, ConnectError, WebSocket};
+use longwire::{Client, ConnectError, Http2, WebSocket};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::process::{PATIENCE, Server, hear, run};
+use crate::process::{Server, TIMEOUT, receive, run};
 
-/// A certificate that signs itself, and its key, in files of a directory.
+/// A self-signed certificate and its key.
 struct Identity {
     certificate: String,
     key: String,
@@ -67,15 +69,15 @@ async fn connect(
     Client::new().handshake(format!("wss://localhost:{}{path}", server.port), stream).await
 }
 
-/// Two talk; the second one is heard by the first.
+/// Two clients exchange messages until the second one is received by the first.
 async fn talk(server: &Server, connector: &TlsConnector) {
     let mut one = connect(server, connector, "/房间").await.expect("accepted");
     let mut two = connect(server, connector, "/房间").await.expect("accepted");
     let began = Instant::now();
     loop {
-        assert!(began.elapsed() < PATIENCE);
+        assert!(began.elapsed() < TIMEOUT);
         two.send("你好 🔒").await.expect("sent");
-        if let Ok(heard) = tokio::time::timeout(Duration::from_millis(100), hear(&mut one)).await {
+        if let Ok(heard) = tokio::time::timeout(Duration::from_millis(100), receive(&mut one)).await {
             assert_eq!(heard.as_text(), Some("你好 🔒"));
             break;
         }
@@ -84,7 +86,7 @@ async fn talk(server: &Server, connector: &TlsConnector) {
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_made_for_the_run() {
+async fn a_generated_certificate() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("made.pem");
     let server = Server::start(&[&format!("--tls-self-signed={}", file.display())]);
@@ -96,7 +98,7 @@ async fn a_certificate_that_is_made_for_the_run() {
     assert!(fingerprint.len() == 95 && fingerprint.split(':').count() == 32, "{notice}");
     let certificate = std::fs::read_to_string(&file).expect("written");
     talk(&server, &trusting(&certificate, None, &[])).await;
-    // It is made anew each time.
+    // A new certificate is generated at each start.
     let other = Server::start(&["--tls-self-signed"]);
     let refused = connect(&other, &trusting(&certificate, None, &[]), "/").await;
     assert!(matches!(refused, Err(ConnectError::Tls(_) | ConnectError::Io(_))), "{refused:?}");
@@ -104,35 +106,35 @@ async fn a_certificate_that_is_made_for_the_run() {
 }
 
 #[tokio::test]
-async fn a_certificate_that_is_renewed() {
+async fn a_renewed_certificate() {
     let directory = tempfile::tempdir().expect("a directory");
     let (one, two) = (Identity::new(), Identity::new());
     let (chain, key) = one.write(directory.path());
     let server = Server::start(&["--tls-cert", &chain, "--tls-key", &key]);
     let mut old =
         connect(&server, &trusting(&one.certificate, None, &[]), "/-/echo").await.expect("accepted");
-    // Something else, for a while.
+    // An invalid file for a while.
     std::fs::write(&chain, "no certificate").expect("written");
     let told = server.stderr.next();
-    assert!(told.contains("cannot be used") && told.contains("BEGIN CERTIFICATE"), "{told}");
+    assert!(told.contains("cannot reload the certificate") && told.contains("BEGIN CERTIFICATE"), "{told}");
     connect(&server, &trusting(&one.certificate, None, &[]), "/").await.expect("the old one");
     two.write(directory.path());
     loop {
-        // It may be read between the two files.
+        // The server may read between the two writes.
         let told = server.stderr.next();
-        if told.contains("see the new one") {
+        if told.contains("new connections use it") {
             break;
         }
-        assert!(told.contains("not that of the certificate"), "{told}");
+        assert!(told.contains("does not belong to the certificate"), "{told}");
     }
     connect(&server, &trusting(&one.certificate, None, &[]), "/").await.expect_err("the new one");
     talk(&server, &trusting(&two.certificate, None, &[])).await;
     old.send("旧的还在").await.expect("sent");
-    assert_eq!(hear(&mut old).await.as_text(), Some("旧的还在"));
+    assert_eq!(receive(&mut old).await.as_text(), Some("旧的还在"));
 }
 
 #[tokio::test]
-async fn clients_that_have_to_show_a_certificate() {
+async fn client_certificates_are_required() {
     let directory = tempfile::tempdir().expect("a directory");
     let client = Identity::new();
     let (chain, _) = client.write(directory.path());
@@ -148,7 +150,7 @@ async fn clients_that_have_to_show_a_certificate() {
 }
 
 #[test]
-fn what_cannot_be_used_is_said() {
+fn unusable_certificates_are_reported() {
     let directory = tempfile::tempdir().expect("a directory");
     let (chain, key) = Identity::new().write(directory.path());
     let other = directory.path().join("other.pem");
@@ -156,7 +158,7 @@ fn what_cannot_be_used_is_said() {
     let other = other.to_str().expect("UTF-8");
     for (arguments, status, wanted) in [
         (&["--tls-cert", "/nowhere/chain.pem", "--tls-key", &key][..], 1, "cannot read /nowhere/chain.pem"),
-        (&["--tls-cert", &chain, "--tls-key", other], 1, "not that of the certificate"),
+        (&["--tls-cert", &chain, "--tls-key", other], 1, "does not belong to the certificate"),
         (&["--tls-cert", &key, "--tls-key", &key], 1, "no certificate"),
         (&["--tls-cert", &chain, "--tls-key", &chain], 1, "no private key"),
         (&["--tls-cert", &chain], 2, "--tls-key"),
@@ -171,9 +173,9 @@ fn what_cannot_be_used_is_said() {
     }
 }
 
-/// Two requests on one connection of HTTP/1.1, whatever the client could have spoken besides.
+/// Two requests on one HTTP/1.1 connection, whatever else the client supports.
 #[tokio::test]
-async fn http_1_1_goes_on() {
+async fn http_1_1_keeps_the_connection() {
     let directory = tempfile::tempdir().expect("a directory");
     let file = directory.path().join("made.pem");
     let server = Server::start(&[&format!("--tls-self-signed={}", file.display())]);
@@ -223,7 +225,7 @@ async fn http_2_is_served_and_ends_when_the_server_does() {
         }
         assert!(length > 0);
     }
-    // RFC 9113 6.5.2: so many streams, and heads of so many octets, each header with 32 more.
+    // RFC 9113 6.5.2: limits of streams and headers; each header counts 32 more bytes.
     assert_eq!(client.current_max_send_streams(), 128);
     for (length, status) in [(16 * 1024 - 400, 200), (16 * 1024, 431)] {
         client = client.ready().await.expect("ready");
@@ -247,15 +249,53 @@ async fn http_2_is_served_and_ends_when_the_server_does() {
     server.signal("TERM");
     assert!(server.ended().success());
     connection.await.expect("no panic").expect("GOAWAY, and the end");
-    assert!(began.elapsed() < PATIENCE);
+    assert!(began.elapsed() < TIMEOUT);
 }
 
 #[tokio::test]
-async fn plain_http_does_not_pass() {
+async fn plain_http_is_rejected() {
     let server = Server::start(&["--tls-self-signed"]);
     let mut stream = TcpStream::connect(("127.0.0.1", server.port)).await.expect("connected");
     stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").await.expect("written");
     let mut answer = Vec::new();
     let _ = stream.read_to_end(&mut answer).await;
     assert!(answer.len() < 10, "{answer:?}");
+}
+
+/// The server stops reading from a client that does not read its echo. That must not stall the other WebSockets of the
+/// same HTTP/2 connection, which share its window.
+#[tokio::test]
+async fn a_websocket_that_is_not_read_stalls_no_other() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let file = directory.path().join("made.pem");
+    let server = Server::start(&[&format!("--tls-self-signed={}", file.display())]);
+    let certificate = std::fs::read_to_string(&file).expect("written");
+    let stream = secure(&server, &trusting(&certificate, None, &[b"h2"])).await.expect("connected");
+    let connection = Http2::new().handshake("wss://localhost", stream).await.expect("HTTP/2");
+    let mut unread = connection.open(&Client::new(), "/-/echo").await.expect("opened");
+    let mut other = connection.open(&Client::new(), "/-/echo").await.expect("opened");
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counter = Arc::clone(&sent);
+    // Its messages fill every window and buffer, and then it waits.
+    let flood = tokio::spawn(async move {
+        let message = "堵塞 🚧".repeat(4096);
+        while unread.send(message.as_str()).await.is_ok() {
+            counter.fetch_add(message.len(), Ordering::Relaxed);
+        }
+    });
+    let talk = async {
+        let (mut before, mut same) = (0, 0);
+        // Until the flood has not progressed for many round trips: by then it has filled its windows.
+        while same < 2000 {
+            other.send("还在 🙋").await.expect("sent");
+            let echo = other.recv().await.expect("open").expect("open");
+            assert_eq!(echo.as_text(), Some("还在 🙋"));
+            let now = sent.load(Ordering::Relaxed);
+            same = if now == before { same + 1 } else { 0 };
+            before = now;
+        }
+    };
+    tokio::time::timeout(TIMEOUT, talk).await.expect("the other WebSocket goes on");
+    assert!(!flood.is_finished() && sent.load(Ordering::Relaxed) > 0);
+    flood.abort();
 }

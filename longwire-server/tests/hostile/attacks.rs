@@ -1,4 +1,4 @@
-//! Attacks of all kinds at once, beside two who talk.
+//! All kinds of attacks at once, next to two normal clients.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use crate::deflated::{TAIL, nothing, stored, zeros};
 use crate::process::Server;
 use crate::{Friends, arguments, frame, is_calm, message, open, raw, request};
 
-/// What is sent before the opening handshake is complete, and behind it.
+/// Bytes before the opening handshake is complete, and after it.
 fn attacks() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     let before = [
         "".to_owned(),
@@ -45,7 +45,7 @@ fn attacks() -> (Vec<Vec<u8>>, Vec<Vec<u8>>) {
     (before.map(String::into_bytes).into(), behind.into())
 }
 
-/// Messages that are compressed, begun so, or none.
+/// Compressed messages: complete, unfinished and invalid ones.
 fn compressed_attacks() -> Vec<Vec<u8>> {
     let bomb = [&zeros(1_000_000)[..], &TAIL].concat();
     let ping = [0x89, 0x80, 0, 0, 0, 0];
@@ -62,23 +62,24 @@ fn compressed_attacks() -> Vec<Vec<u8>> {
         frame(0xC2, &nothing(200_000)),
         [frame(0x42, &stored(b"x")), [&frame(0, &stored(b"x"))[..], &ping].concat().repeat(20_000)].concat(),
         frame(0xC1, &[&stored(b"\xE4\xBD")[..], &[0]].concat()),
-        // Back beyond all there was (RFC 7692 7.2.3.2).
+        // A reference beyond the start of the window (RFC 7692 7.2.3.2).
         frame(0xC1, &[0xF2, 0x00, 0x11, 0x00, 0x00]),
     ]
 }
 
 #[tokio::test]
-async fn all_at_once_disturb_nobody() {
+async fn attacks_do_not_affect_others() {
     let (before, behind) = attacks();
     all_at_once(false, &before, &behind).await;
 }
 
 #[tokio::test]
-async fn compressed_ones_disturb_nobody() {
+async fn compressed_attacks_do_not_affect_others() {
     all_at_once(true, &[], &compressed_attacks()).await;
 }
 
-/// Each attack stays, ends TCP, or resets the connection; the server lives, and others do not notice.
+/// Each attacker stays, shuts down or resets the connection. The server survives, and other clients are not
+/// affected.
 async fn all_at_once(deflate: bool, before: &[Vec<u8>], behind: &[Vec<u8>]) {
     let server = Server::start(&arguments(deflate));
     let mut friends = Friends::join(&server).await;
@@ -87,7 +88,7 @@ async fn all_at_once(deflate: bool, before: &[Vec<u8>], behind: &[Vec<u8>]) {
         for bytes in if path.is_empty() { before } else { behind } {
             for goes in ["stays", "ends", "resets"] {
                 let mut stream = if path.is_empty() { raw(&server).await } else { open(&server, path).await };
-                // What the server does not take is left where it is.
+                // The server may not accept everything.
                 let _ = tokio::time::timeout(Duration::from_millis(100), stream.write_all(bytes)).await;
                 match goes {
                     "resets" => stream.set_zero_linger().expect("set"),

@@ -1,4 +1,4 @@
-//! `longwire serve` among hostile peers: what its process holds, that it lives, and that others are served.
+//! `longwire serve` with hostile peers: memory use, availability, and service for other clients.
 #![cfg(target_os = "linux")]
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
 
@@ -18,17 +18,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 
-use process::{PATIENCE, Server, hear};
+use process::{Server, TIMEOUT, receive};
 
-/// A connection on which anything may be sent. Its receive buffer is small, so that the system holds
-/// little of what it does not read.
+/// A connection for arbitrary bytes. Its small receive buffer limits what the system stores.
 async fn raw(server: &Server) -> TcpStream {
     let socket = TcpSocket::new_v4().expect("a socket");
     socket.set_recv_buffer_size(8 * 1024).expect("set");
     socket.connect(([127, 0, 0, 1], server.port).into()).await.expect("connected")
 }
 
-/// A good request for this path, which offers compression.
+/// Returns a valid request for this path that offers compression.
 fn request(path: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
@@ -37,25 +36,25 @@ fn request(path: &str) -> String {
     )
 }
 
-/// The command line of a server that accepts that, or does not.
+/// Returns the arguments of a server with or without compression.
 fn arguments(deflate: bool) -> Vec<&'static str> {
     let arguments = ["--max-message", "64K", "--threads", "2", "--deflate"];
     arguments[..if deflate { 5 } else { 4 }].to_vec()
 }
 
-/// A raw connection behind a good opening handshake, with compression if the server accepts it.
+/// Returns a connection after a valid opening handshake, with compression if the server accepts it.
 async fn open(server: &Server, path: &str) -> TcpStream {
     let mut stream = raw(server).await;
     stream.write_all(request(path).as_bytes()).await.expect("written");
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
-        head.push(timeout(PATIENCE, stream.read_u8()).await.expect("in time").expect("an answer"));
+        head.push(timeout(TIMEOUT, stream.read_u8()).await.expect("in time").expect("an answer"));
     }
     assert!(head.starts_with(b"HTTP/1.1 101 "), "{}", String::from_utf8_lossy(&head));
     stream
 }
 
-/// A frame of a client, masked with a key of zeros.
+/// Returns a client's frame, masked with a zero key.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let length = payload.len() as u64;
     let mut bytes = match length {
@@ -68,17 +67,17 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// A whole message.
+/// Returns a complete message.
 fn message(payload: &[u8]) -> Vec<u8> {
     frame(0x82, payload)
 }
 
-/// A whole message that is compressed, to one byte more.
+/// Returns a complete compressed message, one byte larger than its payload.
 fn compressed(payload: &[u8]) -> Vec<u8> {
     frame(0xC2, &[&deflated::stored(payload)[..], &[0]].concat())
 }
 
-/// Bytes that can be compressed to half, and no further.
+/// Returns bytes that compress to half their size at most.
 fn digits(size: usize) -> Vec<u8> {
     let mut state = 7u64;
     let next = |_| {
@@ -88,7 +87,7 @@ fn digits(size: usize) -> Vec<u8> {
     (0..size).map(next).collect()
 }
 
-/// Two who talk on a channel of their own.
+/// Two clients that exchange messages on their own channel.
 struct Friends(WebSocket, WebSocket);
 
 impl Friends {
@@ -99,13 +98,13 @@ impl Friends {
     async fn talk(&mut self) {
         let Self(one, two) = self;
         one.send("还好吗 👋").await.expect("sent");
-        assert_eq!(hear(two).await, Message::from("还好吗 👋"));
+        assert_eq!(receive(two).await, Message::from("还好吗 👋"));
         two.send("很好").await.expect("sent");
-        assert_eq!(hear(one).await, Message::from("很好"));
+        assert_eq!(receive(one).await, Message::from("很好"));
     }
 }
 
-/// Bytes of memory that the process has, and the most that it had.
+/// Returns the current and the maximum resident memory of the process, in bytes.
 fn memory(server: &Server) -> (usize, usize) {
     let status = std::fs::read_to_string(format!("/proc/{}/status", server.child.id())).expect("it runs");
     let field = |name: &str| {
@@ -116,7 +115,7 @@ fn memory(server: &Server) -> (usize, usize) {
     (field("VmRSS:"), field("VmHWM:"))
 }
 
-/// The server has said nothing on standard error: no task has panicked.
+/// Checks that standard error is empty: no task has panicked.
 fn is_calm(server: &Server) {
     assert_eq!(server.stderr.within(Duration::from_millis(50)), None);
 }

@@ -1,4 +1,4 @@
-//! What the process holds for peers that do not read, do not speak, or choose long names.
+//! Memory use for peers that do not read, do not send, or choose long names.
 
 use std::time::{Duration, Instant};
 
@@ -7,16 +7,16 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use crate::deflated::{TAIL, stored, zeros};
-use crate::process::{HERE, PATIENCE, Server, hear};
+use crate::process::{PROBE, Server, TIMEOUT, receive};
 use crate::{Friends, arguments, compressed, digits, frame, is_calm, memory, message, open, raw};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// SECURITY.md: bytes that wait for a slow reader are bounded. Who does not read what others say is closed
-/// with 1008.
+/// SECURITY.md: the queue of a slow consumer is bounded. A subscriber that does not read is disconnected with
+/// 1013.
 #[tokio::test]
-async fn slow_consumers_hold_a_bounded_backlog() {
+async fn slow_consumers_have_a_bounded_queue() {
     for deflate in [false, true] {
         slow_consumers(deflate).await;
     }
@@ -32,28 +32,28 @@ async fn slow_consumers(deflate: bool) {
     for _ in 0..SLOW {
         slow.push(open(&server, "/flood").await);
     }
-    speaker.send(HERE).await.expect("sent");
+    speaker.send(PROBE).await.expect("sent");
     let (before, _) = memory(&server);
     let said = digits(60 * KIB);
-    // Compressed it takes more of them to fill what waits, and longer for each: but not until the slow ones are
-    // given up.
+    // With compression, it takes more messages to fill the queues, and each takes longer; but the slow
+    // consumers are dropped before the end.
     let rounds = if deflate { 250 } else { 400 };
     let began = Instant::now();
     for _ in 0..rounds {
         speaker.send(said.clone()).await.expect("sent");
-        assert_eq!(hear(&mut quick).await.into_bytes().len(), 60 * KIB);
+        assert_eq!(receive(&mut quick).await.into_bytes().len(), 60 * KIB);
     }
     let (_, most) = memory(&server);
     let held = most.saturating_sub(before);
-    // Each message is there once for all of them, and they may be behind by 1 MiB.
+    // Each message is stored once for all of them, and each may lag by 1 MiB.
     assert!(held < 20 * MIB, "{held} B for {SLOW}");
     friends.talk().await;
     for mut stream in slow {
-        // The answer to the Close frame that is at the end of what waits.
+        // The answer to the Close frame at the end of the queue.
         let answered = stream.write_all(&[0x88, 0x82, 0, 0, 0, 0, 0x03, 0xF0]).await;
         let mut came = Vec::new();
-        let read = timeout(PATIENCE, stream.read_to_end(&mut came)).await.expect("in time");
-        // Who did not read for the 5 s of a closing handshake, on a machine that busy, was dropped.
+        let read = timeout(TIMEOUT, stream.read_to_end(&mut came)).await.expect("in time");
+        // On a very busy machine, a client may exceed the 5 s of the closing handshake and be dropped.
         if read.is_err() && began.elapsed() > Duration::from_secs(4) {
             continue;
         }
@@ -64,10 +64,10 @@ async fn slow_consumers(deflate: bool) {
     is_calm(&server);
 }
 
-/// SECURITY.md: bytes that wait for a slow reader are bounded: the server stops reading from who does not
+/// SECURITY.md: the queue of a slow client is bounded. The server stops reading from a client that does not
 /// read its echoes.
 #[tokio::test]
-async fn echoes_that_nobody_reads_hold_a_bounded_backlog() {
+async fn unread_echoes_have_a_bounded_queue() {
     const COUNT: usize = 10;
     let rows =
         [false, true].into_iter().flat_map(|deflate| [200, 15_000, 60_000].map(|size| (deflate, size)));
@@ -81,7 +81,7 @@ async fn echoes_that_nobody_reads_hold_a_bounded_backlog() {
             let said = if deflate { compressed(&digits(size)) } else { message(&digits(size)) };
             let flood = said.repeat(MIB / size);
             attackers.spawn(async move {
-                // Until nothing is taken any more.
+                // Until the server stops reading.
                 while let Ok(written) = timeout(Duration::from_millis(500), stream.write_all(&flood)).await {
                     written.expect("the connection stays");
                 }
@@ -91,7 +91,7 @@ async fn echoes_that_nobody_reads_hold_a_bounded_backlog() {
         let attackers = attackers.join_all().await;
         let (_, most) = memory(&server);
         let each = most.saturating_sub(before) / COUNT;
-        // Four times the 1 MiB that may wait, and its part of what two threads keep.
+        // Four times the maximum queue of 1 MiB, plus a share of the buffers of two threads.
         assert!(each < 6 * MIB, "{size}, compressed: {deflate}: {each} B each");
         friends.talk().await;
         drop(attackers);
@@ -99,10 +99,9 @@ async fn echoes_that_nobody_reads_hold_a_bounded_backlog() {
     }
 }
 
-/// An opening handshake that waits, and a connection that is idle, cost little; the name of its channel is
-/// what is largest about it.
+/// A pending opening handshake or an idle connection costs little; the channel name is the largest part.
 #[tokio::test]
-async fn a_crowd_that_says_nothing_is_cheap() {
+async fn idle_connections_are_cheap() {
     const COUNT: usize = 1_000;
     let long = format!("/{}", "x".repeat(250));
     let rows =
@@ -124,15 +123,15 @@ async fn a_crowd_that_says_nothing_is_cheap() {
         let (now, _) = memory(&server);
         let each = now.saturating_sub(before) / COUNT;
         assert!(each < most, "{name}: {each} B each");
-        // The next row would else find that memory free.
+        // Keep the connections, so that the next row does not reuse their memory.
         std::mem::forget(crowd);
     }
     friends.talk().await;
     is_calm(&server);
 }
 
-/// SECURITY.md: a compressed message that is never finished holds the tables of an inflater, its window as far as
-/// it is filled, and what has come; a bomb no more than the largest message.
+/// SECURITY.md: an unfinished compressed message holds the inflater's tables, its window as far as it is
+/// filled, and the received data. A decompression bomb holds at most the largest message.
 #[tokio::test]
 async fn compressed_messages_hold_little() {
     const COUNT: usize = 500;
@@ -152,7 +151,7 @@ async fn compressed_messages_hold_little() {
     }
     let (now, _) = memory(&server);
     let each = now.saturating_sub(before) / crowd.len();
-    // Of the connection as much as if it were idle; the message and the window may be twice as large.
+    // As much as an idle connection; the message and the window may be twice as large.
     assert!(each < (6 + 12 + 4 * 2) * KIB, "{each} B each");
 
     let (before, _) = memory(&server);
@@ -163,13 +162,13 @@ async fn compressed_messages_hold_little() {
             let mut stream = open(&server, path).await;
             let _ = stream.write_all(bomb).await;
             let mut came = Vec::new();
-            let _ = timeout(PATIENCE, stream.read_to_end(&mut came)).await.expect("it is closed");
+            let _ = timeout(TIMEOUT, stream.read_to_end(&mut came)).await.expect("it is closed");
             assert_eq!(came.get(2..4), Some(&1009u16.to_be_bytes()[..]), "{path}");
         }
     }
     let (_, most) = memory(&server);
     let held = most.saturating_sub(before);
-    // What two threads keep of large buffers.
+    // Buffers that two threads keep.
     assert!(held < 9 * MIB, "{held} B");
     friends.talk().await;
     drop(crowd);

@@ -1,4 +1,4 @@
-//! Who may do what, over HTTP.
+//! Access rules over HTTP.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -9,14 +9,14 @@ use crate::server::Server;
 
 const SECRET: &str = "a secret that is long enough for HS256";
 
-/// Tokens with this secret; what begins with `open.` may be heard without.
+/// Settings with tokens of this secret; `public.>` needs no credentials.
 pub(crate) fn rules() -> String {
     format!(
         "[access.token]\nsecret = \"{SECRET}\"\nleeway = \"0s\"\n[access.anonymous]\nsubscribe = [\"public.>\"]\n"
     )
 }
 
-/// A token that lives for so many seconds, for all that begins with `open.`.
+/// Returns a token that expires in this many seconds, with the rights to `open.>`.
 pub(crate) fn token(user: &str, seconds: u64) -> String {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("a time").as_secs();
     let claims = json!({
@@ -29,7 +29,7 @@ pub(crate) fn token(user: &str, seconds: u64) -> String {
 }
 
 #[tokio::test]
-async fn a_right_is_needed_for_each_thing() {
+async fn each_operation_requires_a_right() {
     let server = Server::start(&rules());
     let bearer = format!("Bearer {}", token("ann", 3600));
     let (good, bad) = ([("Authorization", &*bearer)], [("Authorization", "Bearer x.y.z")]);
@@ -65,7 +65,7 @@ async fn a_right_is_needed_for_each_thing() {
     server.ask("GET", "/open.a", &good, b"").await.good();
     server.ask("POST", "/open.a", &good, b"x").await.good();
     server.get(&format!("/open.a?token={}", token("ann", 60))).await.good();
-    // Of many, each for itself.
+    // In a request for several channels, each is authorised separately.
     let events = server.ask("GET", "/-/events?channel=open.a&channel=shut.a", &good, b"").await.good();
     assert_eq!(
         (&events["events"][0]["type"], &events["events"][1]["code"]),
@@ -78,7 +78,7 @@ async fn a_right_is_needed_for_each_thing() {
 }
 
 #[tokio::test]
-async fn a_program_publishes_by_its_key() {
+async fn a_program_publishes_with_its_key() {
     let (key, hash) = longwire_server::access::generate_key().expect("a key");
     let rules = format!("[[access.key]]\nname = \"shop\"\nsha256 = \"{hash}\"\npublish = [\"orders.*\"]\n");
     let server = Server::start(&rules);
@@ -103,14 +103,14 @@ async fn a_stream_ends_with_its_token() {
     for mut stream in streams {
         while stream.next_or_end().await.is_some() {}
     }
-    // Who comes back learns why.
+    // Reconnecting reveals the reason.
     for path in &paths {
         assert_eq!(server.get(path).await.refusal(), (401, "unauthorized".into()));
     }
 }
 
 #[tokio::test]
-async fn rates_hold_for_what_is_posted() {
+async fn rate_limits_apply_to_post() {
     let server = Server::start("[limits.address]\nmessages = \"2/h\"\n");
     let batch = json!({"messages": vec![json!({"channel": "a", "data": "x"}); 3]});
     let results = server.post("/-/publish", &batch).await.good();

@@ -1,4 +1,4 @@
-//! A client of HTTP/1.1 that hides nothing: heads, bodies, chunks, events.
+//! An HTTP/1.1 client that exposes everything: headers, bodies, chunks, events.
 
 use std::net::Ipv4Addr;
 
@@ -6,14 +6,14 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpSocket, TcpStream};
 
-use crate::soon;
+use crate::in_time;
 
 pub(crate) struct Connection {
     port: u16,
     pub(crate) stream: BufReader<TcpStream>,
-    /// What has come of a stream and is not read yet.
+    /// Received data of a stream that was not read yet.
     events: String,
-    /// Nothing follows the head of the answer, whatever it says.
+    /// The response to HEAD has no body, whatever its header says.
     asked_for_head: bool,
 }
 
@@ -24,7 +24,7 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    /// By its name in lower case.
+    /// Returns a header by its lower-case name.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| &**value)
     }
@@ -42,13 +42,13 @@ impl Answer {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// What was asked for.
+    /// Returns the JSON of a successful response.
     pub(crate) fn good(&self) -> Value {
         assert_eq!(self.head.status, 200, "{self:?}");
         self.json()
     }
 
-    /// A refusal: its status and code.
+    /// Returns status and code of an error response.
     pub(crate) fn refusal(&self) -> (u16, String) {
         let error = &self.json()["error"];
         assert!(error["message"].as_str().is_some_and(|text| !text.is_empty()), "{self:?}");
@@ -70,7 +70,7 @@ impl Event {
         serde_json::from_str(&self.data).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
-    /// As WHATWG HTML 9.2.6 has it, of a block whose lines end with LF.
+    /// Parses an event as in WHATWG HTML 9.2.6; its lines end with LF.
     pub(crate) fn parse(block: &str) -> Self {
         let mut event = Self::default();
         let mut lines = Vec::new();
@@ -96,7 +96,7 @@ impl Connection {
         Self { port, stream: BufReader::new(stream), events: String::new(), asked_for_head: false }
     }
 
-    /// One whose system takes little before it is read.
+    /// Opens a connection with a small receive buffer.
     pub(crate) async fn narrow(port: u16) -> Self {
         let socket = TcpSocket::new_v4().expect("a socket");
         socket.set_recv_buffer_size(4096).expect("set");
@@ -144,7 +144,7 @@ impl Connection {
         Head { status, headers: headers.collect() }
     }
 
-    /// A whole answer with a length.
+    /// Reads a complete response with a length.
     pub(crate) async fn answer(&mut self) -> Answer {
         let head = self.head().await;
         let length = head.header("content-length").map_or(0, |length| length.parse().expect("a number"));
@@ -153,7 +153,7 @@ impl Connection {
         Answer { head, body: String::from_utf8(body).expect("UTF-8") }
     }
 
-    /// The next chunk (RFC 9112 7.1); `None` is the last.
+    /// Reads the next chunk (RFC 9112 7.1); `None` after the last one.
     async fn chunk(&mut self) -> Option<Vec<u8>> {
         let mut size = String::new();
         if self.stream.read_line(&mut size).await.ok()? == 0 {
@@ -166,7 +166,7 @@ impl Connection {
         (size > 0).then_some(chunk)
     }
 
-    /// The next event, or comment; `None` at the end.
+    /// Reads the next event or comment; `None` at the end.
     pub(crate) async fn next_or_end(&mut self) -> Option<Event> {
         loop {
             if let Some((block, rest)) = self.events.split_once("\n\n") {
@@ -174,13 +174,13 @@ impl Connection {
                 self.events = rest.to_owned();
                 return Some(event);
             }
-            let chunk = soon(self.chunk()).await?;
-            // Frames end where events do.
+            let chunk = in_time(self.chunk()).await?;
+            // Frames contain whole events.
             self.events += &String::from_utf8(chunk).expect("UTF-8");
         }
     }
 
-    /// The next event.
+    /// Reads the next event.
     pub(crate) async fn next(&mut self) -> Event {
         loop {
             let event = self.next_or_end().await.expect("an event");
@@ -193,7 +193,7 @@ impl Connection {
     /// Reads to the end of the connection.
     pub(crate) async fn ends(&mut self) {
         let mut rest = Vec::new();
-        // A reset is an end as well.
-        let _ = soon(self.stream.read_to_end(&mut rest)).await;
+        // A reset counts as the end.
+        let _ = in_time(self.stream.read_to_end(&mut rest)).await;
     }
 }

@@ -1,4 +1,4 @@
-//! Which pages may have an answer.
+//! Cross-origin requests.
 
 use longwire::Origins;
 
@@ -7,7 +7,7 @@ use crate::server::Server;
 const LISTED: &str = "https://example.org";
 
 #[tokio::test]
-async fn pages_are_answered_by_the_list() {
+async fn origins_are_allowed_by_the_list() {
     let listed = Origins::same_or([LISTED]).expect("origins");
     for (origins, origin, allowed) in [
         (Origins::Same, None, Some(None)),
@@ -68,7 +68,7 @@ async fn pages_are_answered_by_the_list() {
 }
 
 #[tokio::test]
-async fn a_refusal_may_be_read_by_a_page_that_is_listed() {
+async fn a_listed_page_may_read_an_error() {
     let origins = Origins::same_or([LISTED]).expect("origins");
     let server = Server::with(&crate::access::rules(), |http| http.origins(origins));
     let refused = server.ask("POST", "/open.a", &[("Origin", LISTED)], b"x").await;
@@ -77,7 +77,7 @@ async fn a_refusal_may_be_read_by_a_page_that_is_listed() {
 }
 
 #[tokio::test]
-async fn a_name_that_was_turned_to_this_machine_is_refused() {
+async fn a_rebound_host_name_is_rejected() {
     let server = Server::start("allow_host = [\"chat.example\"]\n");
     for (host, status) in [
         ("localhost", 200),
@@ -87,7 +87,7 @@ async fn a_name_that_was_turned_to_this_machine_is_refused() {
         ("evil.example", 403),
         ("127.0.0.1.evil.example", 403),
     ] {
-        // To the browser it is of the same origin.
+        // To the browser, it is the same origin.
         let origin = format!("http://{host}");
         for headers in [vec![("Host", host)], vec![("Host", host), ("Origin", &*origin)]] {
             for (method, path) in [("GET", "/a"), ("POST", "/a"), ("OPTIONS", "/a")] {
@@ -97,20 +97,20 @@ async fn a_name_that_was_turned_to_this_machine_is_refused() {
             }
         }
     }
-    // What stands in the target is what is asked for (RFC 9112 3.2.2).
+    // The target takes precedence over the header (RFC 9112 3.2.2).
     let answer = server.ask("GET", "http://evil.example/a", &[("Host", "localhost")], b"").await;
     assert_eq!(answer.head.status, 403);
 }
 
 #[tokio::test]
-async fn a_proxy_says_who_asks_and_for_what() {
+async fn a_trusted_proxy_determines_address_and_host() {
     let proxies = longwire::TrustedProxies::new(["127.0.0.1"]).expect("networks");
     let server = Server::with("[limits.address]\nmessages = \"1/h\"\n", |http| http.trusted_proxies(proxies));
     for (client, status) in [("192.0.2.1", 200), ("192.0.2.2", 200), ("192.0.2.1", 429)] {
         let answer = server.ask("POST", "/a", &[("X-Forwarded-For", client)], b"x").await;
         assert_eq!(answer.head.status, status, "{client}");
     }
-    // The name that was asked for is no page's choice, and pages of it are the server's own.
+    // The forwarded host determines the server's own origin.
     for (origin, status) in [("https://chat.example", 200), ("https://evil.example", 403)] {
         let headers = [("X-Forwarded-Host", "chat.example"), ("Origin", origin)];
         assert_eq!(server.ask("GET", "/a", &headers, b"").await.head.status, status, "{origin}");

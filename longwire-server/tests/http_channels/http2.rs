@@ -1,4 +1,4 @@
-//! The same in TLS by HTTP/2: many requests on one connection.
+//! Channels over HTTP/2 with TLS: many requests on one connection.
 
 use std::sync::Arc;
 
@@ -13,9 +13,9 @@ use tokio_rustls::TlsConnector;
 
 use crate::client::Event;
 use crate::server::Server;
-use crate::{soon, until};
+use crate::{in_time, wait_until};
 
-/// A server, and a connection to it.
+/// Starts a server and connects to it.
 async fn start() -> (Server, SendRequest<Bytes>) {
     let made = rcgen::generate_simple_self_signed(["localhost".into()]).expect("made");
     let certificate = made.cert.pem();
@@ -46,7 +46,7 @@ async fn ask(
     accept: &str,
     body: &[u8],
 ) -> Response<h2::RecvStream> {
-    let mut client = soon(client.clone().ready()).await.expect("ready");
+    let mut client = in_time(client.clone().ready()).await.expect("ready");
     let uri = format!("https://localhost{path}");
     let request = Request::builder()
         .method(method)
@@ -56,27 +56,27 @@ async fn ask(
     let (response, mut stream) =
         client.send_request(request.body(()).expect("a request"), false).expect("sent");
     stream.send_data(Bytes::copy_from_slice(body), true).expect("sent");
-    soon(response).await.expect("answered")
+    in_time(response).await.expect("answered")
 }
 
 async fn json_of(response: Response<h2::RecvStream>) -> Value {
     assert_eq!(response.status(), 200);
     let (mut body, mut text) = (response.into_body(), Vec::new());
-    while let Some(data) = soon(body.data()).await {
+    while let Some(data) = in_time(body.data()).await {
         text.extend_from_slice(&data.expect("data"));
     }
     serde_json::from_slice(&text).expect("JSON")
 }
 
-/// The events of the next frame of data.
+/// Reads the events of the next DATA frame.
 async fn events(body: &mut h2::RecvStream) -> Option<Vec<Event>> {
-    let data = soon(body.data()).await?.expect("data");
+    let data = in_time(body.data()).await?.expect("data");
     let text = std::str::from_utf8(&data).expect("UTF-8");
     Some(text.split_terminator("\n\n").map(Event::parse).collect())
 }
 
 #[tokio::test]
-async fn many_streams_and_what_is_posted_share_a_connection() {
+async fn streams_and_posts_share_a_connection() {
     let (server, client) = start().await;
     let mut streams = Vec::new();
     for path in ["/rooms/%E4%B8%80", "/-/events?channel=rooms/%E4%B8%80"] {
@@ -96,10 +96,10 @@ async fn many_streams_and_what_is_posted_share_a_connection() {
         many[0].json(),
         json!({"type": "message", "channel": "rooms/一", "position": position, "data": "你好 👋"})
     );
-    until(|| server.present("rooms/一") == 2).await;
-    // One of them is over; the connection goes on.
+    wait_until(|| server.present("rooms/一") == 2).await;
+    // One stream ends; the connection continues.
     drop(streams.pop());
-    until(|| server.present("rooms/一") == 1).await;
+    wait_until(|| server.present("rooms/一") == 1).await;
     let polled = json_of(ask(&client, Method::GET, "/rooms/%E4%B8%80", "*/*", b"").await).await;
     assert_eq!(polled["position"], position);
     server.close.send(true).expect("served");

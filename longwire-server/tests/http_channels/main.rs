@@ -1,4 +1,4 @@
-//! Channels over HTTP: the library behind a real listener and a real engine, served as the binary serves it.
+//! Channels over HTTP: the library with a real listener and engine, served as the binary does.
 #![cfg(unix)]
 #![allow(
     clippy::expect_used,
@@ -8,42 +8,42 @@
 )]
 
 mod access;
+mod all_transports;
 mod axum;
 mod client;
+mod connections;
 mod cors;
-mod ends;
 mod http2;
-mod many;
-mod matrix;
+mod many_channels;
 mod operators;
-mod paused;
 mod poll;
 mod post;
 mod server;
 mod sse;
+mod timing;
 mod webhook;
 
-// What the binary serves connections with.
-#[path = "../../src/http.rs"]
-mod http;
-#[path = "../../src/patient.rs"]
-mod patient;
-#[path = "../../src/serving.rs"]
-mod serving;
+// Modules of the binary that serve connections.
+#[path = "../../src/health.rs"]
+mod health;
+#[path = "../../src/http_server.rs"]
+mod http_server;
+#[path = "../../src/write_timeout.rs"]
+mod write_timeout;
 
 use std::time::Duration;
 
-/// No single step of a test takes longer than this, on a busy machine either.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Timeout of a single step, long enough for busy machines.
+const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What has to come.
-async fn soon<T>(what: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, what).await.expect("in time")
+/// Waits for a future, with a timeout.
+async fn in_time<T>(what: impl Future<Output = T>) -> T {
+    tokio::time::timeout(TIMEOUT, what).await.expect("in time")
 }
 
-/// Waits until it is so.
-async fn until(mut is_so: impl FnMut() -> bool) {
-    soon(async {
+/// Waits until a condition holds.
+async fn wait_until(mut is_so: impl FnMut() -> bool) {
+    in_time(async {
         while !is_so() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }

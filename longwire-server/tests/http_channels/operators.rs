@@ -1,4 +1,4 @@
-//! Who may see the dashboard, the statistics and the metrics; and what everybody is given.
+//! Access to the dashboard, the statistics and the metrics, and to public pages.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -20,7 +20,7 @@ fn bearer(operator: bool) -> String {
 }
 
 #[tokio::test]
-async fn where_there_are_rules_it_takes_an_operator() {
+async fn with_rules_the_dashboard_requires_an_operator() {
     let (key, hash) = generate_key().expect("a key");
     let (other, other_hash) = generate_key().expect("a key");
     let server = Server::start(&format!(
@@ -36,7 +36,7 @@ async fn where_there_are_rules_it_takes_an_operator() {
             (vec![("X-Api-Key", other.clone())], 403),
             (vec![("X-Api-Key", key.clone())], 200),
             (vec![("X-Api-Key", "lwk_x".to_owned())], 401),
-            // A page of another origin has them from nobody.
+            // Pages of another origin have no access.
             (vec![("X-Api-Key", key.clone()), ("Origin", "https://example.org".to_owned())], 403),
         ] {
             let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, &**value)).collect();
@@ -44,14 +44,14 @@ async fn where_there_are_rules_it_takes_an_operator() {
             assert_eq!(answer.head.status, status, "{path} {headers:?}");
         }
     }
-    // What holds no secret is for everybody who has come so far.
+    // Pages without secrets are public.
     for path in ["/", "/-/raw", "/-/longwire.js", "/-/longwire.d.ts"] {
         assert_eq!(server.get(path).await.head.status, 200, "{path}");
     }
 }
 
 #[tokio::test]
-async fn where_there_are_no_rules_everybody_may_look() {
+async fn without_rules_the_dashboard_is_public() {
     let server = Server::start("");
     for path in PATHS {
         assert_eq!(server.get(path).await.head.status, 200, "{path}");

@@ -3,15 +3,15 @@
 use serde_json::json;
 
 use crate::server::Server;
-use crate::until;
+use crate::wait_until;
 
 #[tokio::test]
-async fn what_is_there_is_answered_at_once_and_else_what_comes() {
+async fn available_messages_are_returned_at_once_and_later_ones_awaited() {
     let server = Server::start("");
     let begin = server.get("/a").await.good()["position"].as_str().expect("a position").to_owned();
     assert!(begin.ends_with("-0"));
-    let first = server.say("a", "一");
-    // Without a position it says where the channel is, however long it might wait.
+    let first = server.publish("a", "一");
+    // Without a position, it returns the current one without waiting.
     assert_eq!(server.get("/a?wait=60").await.good(), json!({"position": first, "messages": []}));
     let polled = server.get(&format!("/a?after={begin}&wait=60")).await.good();
     assert_eq!(
@@ -24,14 +24,14 @@ async fn what_is_there_is_answered_at_once_and_else_what_comes() {
     );
     let mut poll = server.connection().await;
     poll.send("GET", &format!("/a?after={first}&wait=60"), &[], b"").await;
-    let second = server.say("a", "二");
+    let second = server.publish("a", "二");
     let polled = poll.answer().await.good();
     assert_eq!(
         polled,
         json!({"position": second, "recovered": true, "messages": [{"position": second, "data": "二"}]})
     );
-    // On the same connection again: from position to position nothing is lost.
-    let third = server.say("a", "三");
+    // The same connection again: nothing is lost from position to position.
+    let third = server.publish("a", "三");
     poll.send("GET", &format!("/a?after={second}&wait=60"), &[], b"").await;
     assert_eq!(poll.answer().await.good()["position"], third);
     let lost = server.get("/a?after=000000000000-7&wait=60").await.good();
@@ -39,12 +39,12 @@ async fn what_is_there_is_answered_at_once_and_else_what_comes() {
 }
 
 #[tokio::test]
-async fn an_answer_has_as_much_as_is_resumed_in_one_go_and_the_next_has_the_rest() {
+async fn a_response_has_the_size_of_a_replay_and_the_next_has_the_rest() {
     let server =
         Server::start("[[channel]]\npattern = \">\"\nhistory = { messages = 5000, bytes = \"64M\" }\n");
     let begin = server.get("/many").await.good()["position"].as_str().expect("a position").to_owned();
     for number in 0..1001 {
-        server.say("many", &*number.to_string());
+        server.publish("many", &*number.to_string());
     }
     let page = server.get(&format!("/many?after={begin}")).await.good();
     assert_eq!(page["messages"].as_array().map(Vec::len), Some(1000));
@@ -56,15 +56,15 @@ async fn an_answer_has_as_much_as_is_resumed_in_one_go_and_the_next_has_the_rest
     );
     let begin = server.get("/large").await.good()["position"].as_str().expect("a position").to_owned();
     for _ in 0..3 {
-        server.say("large", &*"水".repeat(100_000));
+        server.publish("large", &*"水".repeat(100_000));
     }
-    // Two are the first that are more than 512 KiB.
+    // Two messages are the first to exceed 512 KiB.
     let page = server.get(&format!("/large?after={begin}")).await.good();
     assert_eq!(page["messages"].as_array().map(Vec::len), Some(2));
 }
 
 #[tokio::test]
-async fn what_is_no_poll_is_refused() {
+async fn invalid_polls_are_rejected() {
     let server = Server::start("");
     for (path, code) in [
         ("/a?after=x", "bad_position"),
@@ -107,26 +107,26 @@ async fn what_is_no_poll_is_refused() {
         assert_eq!(server.ask("HEAD", "/a//b", &[("Accept", accept)], b"").await.head.status, 400);
         assert_eq!(server.ask("HEAD", "/-/events", &[("Accept", accept)], b"").await.head.status, 400);
     }
-    // What is no channel's is answered by whoever serves the rest.
+    // Other paths are handled by the rest of the server.
     assert_eq!(server.get("/-/healthy").await.body, "ok\n");
     assert_eq!(server.get("/-/nothing").await.head.status, 404);
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_frees_its_seat() {
+async fn a_disconnected_client_releases_its_permit() {
     let server = Server::start("[limits.address]\nconnections = 1\n");
-    let position = server.say("a", "x");
+    let position = server.publish("a", "x");
     let mut poll = server.connection().await;
     poll.send("GET", &format!("/a?after={position}&wait=60"), &[], b"").await;
     let (seats, refused) = (&server, std::cell::Cell::new(false));
-    // It waits as soon as another is one too many.
-    crate::soon(async {
+    // A second connection is rejected as soon as the poll waits.
+    crate::in_time(async {
         while !refused.get() {
             refused.set(seats.get("/a").await.head.status == 429);
         }
     })
     .await;
     drop(poll);
-    crate::soon(async { while seats.get("/a").await.head.status == 429 {} }).await;
-    until(|| server.present("a") == 0).await;
+    crate::in_time(async { while seats.get("/a").await.head.status == 429 {} }).await;
+    wait_until(|| server.present("a") == 0).await;
 }

@@ -1,4 +1,4 @@
-//! What is published by POST.
+//! Publishing by POST.
 
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;
@@ -6,11 +6,11 @@ use tokio::io::AsyncWriteExt;
 use crate::server::Server;
 
 #[tokio::test]
-async fn the_type_says_whether_it_is_text() {
+async fn the_content_type_determines_text() {
     let server = Server::start("");
     let mut stream = server.events("/-/events?channel=a", &[]).await;
     stream.next().await;
-    for (kind, body, told) in [
+    for (kind, body, expected) in [
         (Some("text/plain; charset=utf-8"), "你好 👋".as_bytes(), Some(json!({"data": "你好 👋"}))),
         (Some("application/json"), br#"{"a":1}"#, Some(json!({"data": "{\"a\":1}"}))),
         (Some("application/x-www-form-urlencoded"), b"a=b", Some(json!({"data": "a=b"}))),
@@ -22,7 +22,7 @@ async fn the_type_says_whether_it_is_text() {
     ] {
         let headers: Vec<_> = kind.map(|kind| ("Content-Type", kind)).into_iter().collect();
         let answer = server.ask("POST", "/a", &headers, body).await;
-        let Some(told) = told else {
+        let Some(expected) = expected else {
             assert_eq!(answer.refusal(), (400, "bad_request".into()), "{kind:?}");
             continue;
         };
@@ -31,7 +31,7 @@ async fn the_type_says_whether_it_is_text() {
         for field in ["type", "channel", "position"] {
             event.as_object_mut().expect("an object").remove(field);
         }
-        assert_eq!(event, told, "{kind:?}");
+        assert_eq!(event, expected, "{kind:?}");
     }
     let coded = server.ask("POST", "/a", &[("Content-Encoding", "gzip")], b"x").await;
     assert_eq!(coded.head.status, 415);
@@ -47,7 +47,7 @@ async fn a_key_publishes_once() {
     assert_eq!(first.get("duplicate"), None);
     let again = server.ask("POST", "/a", &headers, b"x").await.good();
     assert_eq!(again, json!({"position": first["position"], "duplicate": true}));
-    // The same key by another way.
+    // The same key over another endpoint.
     let batch = json!({"messages": [{"channel": "a", "data": "x", "key": key}, {"channel": "b", "data": "x", "key": key}]});
     let results = server.post("/-/publish", &batch).await.good();
     assert_eq!((&results["results"][0], &results["results"][1]["duplicate"]), (&again, &Value::Null));
@@ -63,11 +63,11 @@ async fn a_body_is_bounded_by_the_largest_message() {
     server.ask("POST", "/small", &[], &[b'x'; 10]).await.good();
     server.ask("POST", "/a", &[], &[b'x'; 4096]).await.good();
     for (path, size) in [("/small", 11), ("/a", 4097)] {
-        // It is refused by what it says, before a byte of it has come.
+        // It is rejected by its declared length, before the body arrives.
         let mut connection = server.connection().await;
         connection.send("POST", path, &[("Content-Length", &size.to_string())], b"").await;
-        assert_eq!(crate::soon(connection.answer()).await.refusal(), (413, "too_large".into()), "{path}");
-        // Where it does not say, as soon as it is more.
+        assert_eq!(crate::in_time(connection.answer()).await.refusal(), (413, "too_large".into()), "{path}");
+        // Without a declared length, it is rejected as soon as it is too large.
         let mut connection = server.connection().await;
         connection.send("POST", path, &[("Transfer-Encoding", "chunked"), ("Content-Length", "")], b"").await;
         drop(connection);
@@ -80,9 +80,9 @@ async fn a_body_is_bounded_by_the_largest_message() {
             .await;
         connection.write(format!("{size:x}\r\n").as_bytes()).await;
         connection.write(&vec![b'x'; size]).await;
-        assert_eq!(crate::soon(connection.answer()).await.refusal(), (413, "too_large".into()), "{path}");
+        assert_eq!(crate::in_time(connection.answer()).await.refusal(), (413, "too_large".into()), "{path}");
     }
-    // Chunks that fit are joined.
+    // Chunks within the limit are joined.
     let mut connection = server.connection().await;
     connection.write(b"POST /small HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n\xe4\xbd\xa0\xe5\r\n").await;
     connection.write(b"2\r\n\xa5\xbd\r\n0\r\n\r\n").await;
@@ -92,7 +92,7 @@ async fn a_body_is_bounded_by_the_largest_message() {
 }
 
 #[tokio::test]
-async fn a_batch_answers_each() {
+async fn a_batch_has_a_result_per_message() {
     let server =
         Server::start("max_message = \"4K\"\n[[channel]]\npattern = \"quiet\"\npublish = \"nobody\"\n");
     let batch = json!({"messages": [
@@ -146,7 +146,7 @@ async fn a_batch_answers_each() {
     );
     assert_eq!(server.post("/-/publish", &of(1001)).await.refusal(), (400, "too_many".into()));
     assert_eq!(server.post("/-/publish", &of(0)).await.good(), json!({"results": []}));
-    // 16 times the largest message, and a byte more.
+    // 16 times the largest message, and one byte more.
     let padded = |length: usize| {
         let text = of(1).to_string();
         text.clone() + &" ".repeat(length - text.len())
@@ -157,9 +157,10 @@ async fn a_batch_answers_each() {
 }
 
 #[tokio::test]
-async fn history_is_given_page_by_page() {
+async fn history_is_returned_in_pages() {
     let server = Server::start("");
-    let positions: Vec<_> = (0..5).map(|number| server.say("rooms/一", &*format!("{number} 👋"))).collect();
+    let positions: Vec<_> =
+        (0..5).map(|number| server.publish("rooms/一", &*format!("{number} 👋"))).collect();
     let page = server.post("/-/history", &json!({"channel": "rooms/一", "limit": 2})).await.good();
     assert_eq!(
         (&page["recovered"], &page["more"], &page["position"]),
@@ -192,7 +193,7 @@ async fn history_is_given_page_by_page() {
 }
 
 #[tokio::test]
-async fn a_body_that_ends_too_early_publishes_nothing() {
+async fn an_incomplete_body_publishes_nothing() {
     let server = Server::start("");
     let mut connection = server.connection().await;
     connection.send("POST", "/a", &[("Content-Length", "10")], b"half").await;

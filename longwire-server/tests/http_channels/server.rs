@@ -8,14 +8,14 @@ use longwire::{Acceptor, Client, Message, WebSocket};
 use longwire_server::config::Config;
 use longwire_server::hub::ChannelName;
 use longwire_server::realtime::http::Http;
-use longwire_server::realtime::{Clients, Realtime, SUBPROTOCOL};
+use longwire_server::realtime::{ConnectionHandler, Realtime, SUBPROTOCOL};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::client::{Answer, Connection};
-use crate::serving::Site;
-use crate::soon;
+use crate::http_server::HttpServer;
+use crate::in_time;
 
 pub(crate) struct Server {
     pub(crate) port: u16,
@@ -53,33 +53,33 @@ impl Server {
         let acceptor = Acceptor::new().subprotocols([SUBPROTOCOL]);
         let http = Http::new(realtime.clone()).listening(Ipv4Addr::LOCALHOST.into());
         let http = set(http.websockets(acceptor.clone()));
-        let (site, close) = Site::new(http, std::time::Duration::ZERO);
+        let (http_server, close) = HttpServer::new(http, std::time::Duration::ZERO);
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let (asked, slow) = (realtime.clone(), realtime.clone());
-        let mut engine = Engine::new(Clients::new(realtime.clone(), |_| ()))
+        let mut engine = Engine::new(ConnectionHandler::new(realtime.clone(), |_| ()))
             .acceptor(acceptor)
-            .on_request(move |request, from| Clients::ask(asked.clone(), request, from))
+            .on_request(move |request, from| ConnectionHandler::authorise(asked.clone(), request, from))
             .slow_consumers_of(move |topic| slow.slow_consumer(topic))
-            .http(move |stream, read| site.clone().serve(stream, read))
+            .http(move |stream, read| http_server.clone().serve(stream, read))
             .threads(1);
         if let Some(tls) = tls {
             engine = engine.tls(tls);
         }
         let running = engine.start(listener).expect("an engine");
-        realtime.deliver_by(running.handle());
+        realtime.set_engine(running.handle());
         let kept = realtime.clone();
         let upkeep = tokio::spawn(async move { kept.upkeep(|refused| panic!("{refused}")).await });
         Self { port, realtime, close, _running: running, upkeep }
     }
 
-    /// Says something in the name of the server: where it stands.
-    pub(crate) fn say(&self, channel: &str, message: impl Into<Message>) -> String {
+    /// Publishes a message as the server and returns its position.
+    pub(crate) fn publish(&self, channel: &str, message: impl Into<Message>) -> String {
         let channel = ChannelName::new(channel).expect("a name");
         self.realtime.publish(&channel, message).expect("published").position.to_string()
     }
 
-    /// Connections that are present on a channel.
+    /// Returns the number of members of a channel.
     pub(crate) fn present(&self, channel: &str) -> usize {
         let channel = ChannelName::new(channel).expect("a name");
         self.realtime.hub().presence(&channel).map_or(0, |present| present.counts.connections)
@@ -89,7 +89,7 @@ impl Server {
         Connection::open(self.port).await
     }
 
-    /// One request on a connection of its own.
+    /// Sends one request on a new connection.
     pub(crate) async fn ask(
         &self,
         method: &str,
@@ -99,7 +99,7 @@ impl Server {
     ) -> Answer {
         let mut connection = self.connection().await;
         connection.send(method, path, headers, body).await;
-        soon(connection.answer()).await
+        in_time(connection.answer()).await
     }
 
     pub(crate) async fn get(&self, path: &str) -> Answer {
@@ -110,28 +110,28 @@ impl Server {
         self.ask("POST", path, &[("Content-Type", "application/json")], body.to_string().as_bytes()).await
     }
 
-    /// A stream of events, whose head was good.
+    /// Opens an event stream.
     pub(crate) async fn events(&self, path: &str, headers: &[(&str, &str)]) -> Connection {
         let mut connection = self.connection().await;
         let mut all = vec![("Accept", "text/event-stream")];
         all.extend_from_slice(headers);
         connection.send("GET", path, &all, b"").await;
-        let head = soon(connection.head()).await;
+        let head = in_time(connection.head()).await;
         assert_eq!((head.status, head.header("content-type")), (200, Some("text/event-stream")), "{head:?}");
         connection
     }
 
-    /// A connection without an envelope, which is there.
+    /// Opens a raw connection and waits until it is a member.
     pub(crate) async fn raw(&self, path: &str) -> WebSocket {
         let channel = longwire_server::pattern::name_of_path(path).expect("a path");
         let before = self.subscribers(&channel);
         let socket =
-            soon(longwire::connect(format!("ws://127.0.0.1:{}{path}", self.port))).await.expect("open");
-        crate::until(|| self.subscribers(&channel) > before).await;
+            in_time(longwire::connect(format!("ws://127.0.0.1:{}{path}", self.port))).await.expect("open");
+        crate::wait_until(|| self.subscribers(&channel) > before).await;
         socket
     }
 
-    /// As the channel has it, also before that is told.
+    /// As last reported.
     fn subscribers(&self, channel: &str) -> usize {
         self.present(channel)
     }
@@ -139,27 +139,27 @@ impl Server {
     pub(crate) async fn session(&self) -> Session {
         let client = Client::new().subprotocols([SUBPROTOCOL]);
         let url = format!("ws://127.0.0.1:{}/-/session", self.port);
-        let mut session = Session(soon(client.connect(url)).await.expect("open"));
-        assert_eq!(session.hear().await["type"], "welcome");
+        let mut session = Session(in_time(client.connect(url)).await.expect("open"));
+        assert_eq!(session.receive().await["type"], "welcome");
         session
     }
 }
 
-/// A connection that speaks `longwire.v1`.
+/// A session of `longwire.v1`.
 pub(crate) struct Session(WebSocket);
 
 impl Session {
-    pub(crate) async fn say(&mut self, request: Value) {
+    pub(crate) async fn publish(&mut self, request: Value) {
         self.0.send(request.to_string()).await.expect("sent");
     }
 
-    pub(crate) async fn hear(&mut self) -> Value {
-        let message = soon(self.0.recv()).await.expect("open").expect("open");
+    pub(crate) async fn receive(&mut self) -> Value {
+        let message = in_time(self.0.recv()).await.expect("open").expect("open");
         serde_json::from_str(message.as_text().expect("text")).expect("JSON")
     }
 
     pub(crate) async fn subscribe(&mut self, channel: &str) {
-        self.say(json!({"type": "subscribe", "id": 1, "channel": channel})).await;
-        assert_eq!(self.hear().await["type"], "ok");
+        self.publish(json!({"type": "subscribe", "id": 1, "channel": channel})).await;
+        assert_eq!(self.receive().await["type"], "ok");
     }
 }

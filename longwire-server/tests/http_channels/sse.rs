@@ -1,27 +1,27 @@
-//! One channel as a stream of events.
+//! One channel as an event stream.
 
 use longwire::Message;
 use serde_json::json;
 
 use crate::client::{Connection, Event};
 use crate::server::Server;
-use crate::until;
+use crate::wait_until;
 
 fn event(id: &str, data: &str) -> Event {
     Event { id: id.into(), data: data.into(), ..Event::default() }
 }
 
 #[tokio::test]
-async fn who_comes_back_misses_nothing_and_hears_nothing_twice() {
+async fn a_reconnecting_client_gets_each_message_once() {
     let server = Server::start("");
     let mut stream = server.events("/quotes.EUR", &[]).await;
     let open = stream.next().await;
-    let first = server.say("quotes.EUR", "一");
+    let first = server.publish("quotes.EUR", "一");
     assert_eq!(stream.next().await, event(&first, "一"));
     drop(stream);
     let missed: Vec<_> =
-        ["二", "三 🌊"].into_iter().map(|text| (server.say("quotes.EUR", text), text)).collect();
-    // By what the browser says, what the address says, and the former before the latter.
+        ["二", "三 🌊"].into_iter().map(|text| (server.publish("quotes.EUR", text), text)).collect();
+    // The position from Last-Event-ID, from the URL, and Last-Event-ID taking precedence.
     for (path, headers) in [
         ("/quotes.EUR".to_owned(), vec![("Last-Event-ID", &*first)]),
         (format!("/quotes.EUR?after={first}"), vec![]),
@@ -35,24 +35,24 @@ async fn who_comes_back_misses_nothing_and_hears_nothing_twice() {
         for (position, text) in &missed {
             assert_eq!(again.next().await, event(position, text));
         }
-        let live = server.say("live", "");
+        let live = server.publish("live", "");
         let mut other = server.events(&format!("/live?after={live}"), &[]).await;
         assert_eq!(other.next().await.json()["recovered"], true);
     }
-    // Who has seen nothing yet comes back with where it began.
+    // A client that has received no message yet resumes at the opening position.
     let mut again = server.events("/quotes.EUR", &[("Last-Event-ID", &open.id)]).await;
     assert_eq!(again.next().await.id, open.id);
     assert_eq!(again.next().await, event(&first, "一"));
 }
 
 #[tokio::test]
-async fn what_cannot_be_resumed_is_said() {
+async fn failed_resumption_is_reported() {
     let server = Server::start("[[channel]]\npattern = \"short\"\nhistory = { messages = 2 }\n");
-    let first = server.say("short", "1");
-    let second = server.say("short", "2");
-    server.say("short", "3");
-    let last = server.say("short", "4");
-    // Behind the second there is all, behind the first not.
+    let first = server.publish("short", "1");
+    let second = server.publish("short", "2");
+    server.publish("short", "3");
+    let last = server.publish("short", "4");
+    // Everything after the second message is kept, but not after the first one.
     let mut stream = server.events(&format!("/short?after={second}"), &[]).await;
     assert_eq!(stream.next().await.json(), json!({"position": second, "recovered": true}));
     for lost in [first.as_str(), "000000000000-3", "ffffffffffff-18446744073709551615"] {
@@ -64,11 +64,11 @@ async fn what_cannot_be_resumed_is_said() {
             "{lost}"
         );
     }
-    // A later position than the last is none of this channel.
+    // A position after the latest one is invalid.
     let beyond = format!("{}9", last);
     let mut stream = server.events(&format!("/short?after={beyond}"), &[]).await;
     assert_eq!(stream.next().await.json()["recovered"], false);
-    let new = server.say("short", "5");
+    let new = server.publish("short", "5");
     assert_eq!(stream.next().await, event(&new, "5"));
     for bad in ["x", "a-1", "%"] {
         let answer = server
@@ -79,30 +79,30 @@ async fn what_cannot_be_resumed_is_said() {
 }
 
 #[tokio::test]
-async fn a_channel_without_history_is_heard_by_those_who_are_there() {
+async fn a_channel_without_history_reaches_current_subscribers() {
     let server = Server::start("[[channel]]\npattern = \"off\"\nhistory = { messages = 0 }\n");
-    let before = server.say("off", "unheard");
+    let before = server.publish("off", "unheard");
     let mut stream = server.events("/off", &[]).await;
     assert_eq!(stream.next().await.id, before);
-    // Larger than what may be kept.
+    // Larger than the history.
     let large = "大".repeat(400_000);
     for text in ["一", &*large, "", &*large, "二"] {
-        let position = server.say("off", text);
+        let position = server.publish("off", text);
         assert_eq!(stream.next().await, event(&position, text));
     }
-    let last = server.say("off", "三");
+    let last = server.publish("off", "三");
     let mut poll = server.connection().await;
     poll.send("GET", &format!("/off?after={last}&wait=60"), &[], b"").await;
-    server.say("off", &*large);
+    server.publish("off", &*large);
     assert_eq!(poll.answer().await.good()["messages"][0]["data"], large);
     drop(stream);
-    server.say("off", "unheard");
+    server.publish("off", "unheard");
     let lost = server.get(&format!("/off?after={before}")).await.good();
     assert_eq!(lost["recovered"], false);
 }
 
 #[tokio::test]
-async fn lines_and_bytes_arrive_as_the_format_has_them() {
+async fn lines_and_bytes_arrive_as_the_format_defines() {
     let server = Server::start("");
     let mut stream = server.events("/a", &[]).await;
     stream.next().await;
@@ -117,16 +117,16 @@ async fn lines_and_bytes_arrive_as_the_format_has_them() {
         (": a", ": a"),
         ("你好\u{2028}👋\u{85}", "你好\u{2028}👋\u{85}"),
     ] {
-        let position = server.say("a", text);
+        let position = server.publish("a", text);
         assert_eq!(stream.next().await, event(&position, arrives), "{text:?}");
     }
-    let position = server.say("a", Message::from(vec![0_u8, 1, 2]));
+    let position = server.publish("a", Message::from(vec![0_u8, 1, 2]));
     let binary = Event { kind: "binary".into(), ..event(&position, "AAEC") };
     assert_eq!(stream.next().await, binary);
 }
 
 #[tokio::test]
-async fn a_client_that_does_not_read_holds_little_and_is_told_what_it_has_lost() {
+async fn a_slow_client_uses_little_memory_and_learns_about_gaps() {
     const TEXT: usize = 64 * 1024;
     let server =
         Server::start("[[channel]]\npattern = \"fast\"\nhistory = { messages = 8, bytes = \"16M\" }\n");
@@ -134,14 +134,14 @@ async fn a_client_that_does_not_read_holds_little_and_is_told_what_it_has_lost()
     slow.send("GET", "/fast", &[("Accept", "text/event-stream")], b"").await;
     assert_eq!(slow.head().await.status, 200);
     let open = slow.next().await;
-    // Far more than the sockets hold.
+    // Far more than the sockets can buffer.
     let text = "水".repeat(TEXT / 3);
     let mut last = String::new();
     for _ in 0..1000 {
-        last = server.say("fast", &*text);
+        last = server.publish("fast", &*text);
         tokio::task::yield_now().await;
     }
-    // What is kept is the channel's history, and what cursors find; nothing of each client.
+    // The server keeps the history and the backlog of cursors, and nothing per client.
     assert!(server.realtime.hub().history_memory() < 16 << 20, "{}", server.realtime.hub().history_memory());
     let offset = |position: &str| {
         position.split_once('-').and_then(|(_, offset)| offset.parse::<u64>().ok()).expect("a position")
@@ -154,19 +154,19 @@ async fn a_client_that_does_not_read_holds_little_and_is_told_what_it_has_lost()
             assert!(offset(&event.id) > at);
             gaps += 1;
         } else {
-            // Nothing is missing that is not told of.
+            // No gap is unreported.
             assert_eq!((offset(&event.id), event.data.len()), (at + 1, text.len()));
             messages += 1;
         }
         at = offset(&event.id);
     }
     assert!(gaps >= 1 && messages < 900, "{gaps} {messages}");
-    let next = server.say("fast", "现在");
+    let next = server.publish("fast", "现在");
     assert_eq!(slow.next().await, event(&next, "现在"));
 }
 
 #[tokio::test]
-async fn who_listens_is_present_until_it_vanishes() {
+async fn a_streaming_client_is_a_member_until_it_disconnects() {
     let server = Server::start("[limits.address]\nconnections = 3\n");
     let mut streams = Vec::new();
     for _ in 0..3 {
@@ -174,12 +174,12 @@ async fn who_listens_is_present_until_it_vanishes() {
         stream.next().await;
         streams.push(stream);
     }
-    until(|| server.present("here") == 3).await;
+    wait_until(|| server.present("here") == 3).await;
     let refused = server.get("/here").await;
     assert_eq!(refused.refusal(), (429, "rate_limited".into()));
     assert!(refused.head.header("retry-after").is_some());
-    // Without a word.
+    // Without closing the streams properly.
     drop(streams);
-    until(|| server.present("here") == 0).await;
+    wait_until(|| server.present("here") == 0).await;
     server.get("/here").await.good();
 }

@@ -1,4 +1,4 @@
-//! A backend that is asked who may do what.
+//! A webhook that decides over HTTP.
 
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -6,7 +6,7 @@ use tokio::net::TcpListener;
 
 use crate::server::Server;
 
-/// Allows whatever a channel is asked about whose name begins with `yes`; the URL of it.
+/// Starts a webhook that allows channels whose name begins with `yes`, and returns its URL.
 async fn backend() -> String {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = format!("http://{}/", listener.local_addr().expect("an address"));
@@ -37,7 +37,7 @@ async fn backend() -> String {
 }
 
 #[tokio::test]
-async fn what_nothing_else_allows_is_asked_for() {
+async fn the_webhook_decides_undecided_requests() {
     let url = backend().await;
     let server = Server::start(&format!(
         "[access.webhook]\nurl = \"{url}\"\nconnect = false\nsubscribe = true\npublish = true\n[access.anonymous]\nsubscribe = [\"open\"]\n"
@@ -74,9 +74,9 @@ async fn what_nothing_else_allows_is_asked_for() {
     assert_eq!(page["messages"][0]["data"], "y");
 }
 
-/// What has to be asked for is as large and as fast as all else may be, and is not asked for otherwise.
+/// Limits apply before the webhook is asked.
 #[tokio::test]
-async fn limits_come_before_questions() {
+async fn limits_apply_before_the_webhook() {
     let url = backend().await;
     let server = Server::start(&format!(
         "max_message = \"8\"\n[access.webhook]\nurl = \"{url}\"\nconnect = false\nsubscribe = true\npublish = true\n\
@@ -87,11 +87,11 @@ async fn limits_come_before_questions() {
     assert_eq!(server.ask("POST", "/yes/a", &text, b"123456789").await.refusal().0, 413);
     server.ask("POST", "/yes/slow", &text, b"1").await.good();
     assert_eq!(server.ask("POST", "/yes/slow", &text, b"2").await.refusal().0, 429);
-    // A raw connection that is asked about is closed for the same.
+    // A raw connection is closed for the same reason.
     for (path, said, code) in [("/yes/a", "123456789", 1009), ("/yes/slow", "3", 1008)] {
         let mut raw = server.raw(path).await;
         raw.send(said).await.expect("sent");
-        while crate::soon(raw.recv()).await.expect("a clean end").is_some() {}
+        while crate::in_time(raw.recv()).await.expect("a clean end").is_some() {}
         let closed = raw.closed().and_then(|closed| closed.frame.clone()).expect("a code");
         assert_eq!(u16::from(closed.code), code, "{path}");
     }

@@ -1,9 +1,9 @@
-//! Cursors: read, wait, and are told of what they have missed.
+//! Cursors: reading, waiting, and gaps.
 
 use std::time::Duration;
 
 use longwire_server::hub::{
-    Batch, CURSOR_BACKLOG, ChannelOptions, Cursor, History, Limits, Position, Publish,
+    Batch, CURSOR_BACKLOG, ChannelOptions, Cursor, History, Limits, Position, PublishOptions,
 };
 
 use super::{at, hub, hub_within, name, publish, texts};
@@ -40,7 +40,7 @@ async fn it_is_woken_and_reads_in_batches() {
 }
 
 #[tokio::test]
-async fn waiting_ends_at_once_where_there_is_more_and_not_before() {
+async fn waiting_ends_only_with_new_messages() {
     let (hub, room) = (hub(ChannelOptions::default()), name("room"));
     let mut cursor = hub.cursor(&room, None, at(0)).expect("a cursor");
     for text in ["one", "two"] {
@@ -54,7 +54,7 @@ async fn waiting_ends_at_once_where_there_is_more_and_not_before() {
 }
 
 #[test]
-fn a_cursor_of_a_channel_without_history_has_its_backlog_and_no_more() {
+fn a_cursor_without_history_has_exactly_its_backlog() {
     let off = ChannelOptions { history: History::OFF, ..ChannelOptions::default() };
     let (hub, room) = (hub(off), name("room"));
     publish(&hub, &room, "unseen", at(0));
@@ -66,7 +66,7 @@ fn a_cursor_of_a_channel_without_history_has_its_backlog_and_no_more() {
     let mut late =
         hub.cursor(&room, Some(Position { offset: 1, ..cursor.position() }), at(0)).expect("a cursor");
     publish(&hub, &room, "one more", at(0));
-    // Its next message, 1, is still there; the one before is not.
+    // Its next message, 1, is still kept; the one before is not.
     assert_eq!(read(&mut cursor, 1, 0), ["1"]);
     assert_eq!(read(&mut late, 1, 0), ["gap to 130"]);
     assert_eq!(read(&mut late, 1, 0), [""; 0]);
@@ -115,7 +115,7 @@ fn a_cursor_keeps_its_channel() {
     for minute in 0..100 {
         hub.tick(at(minute * 60_000)).expect("upkeep");
     }
-    hub.publish(&room, "你好".into(), Publish::at(at(6_000_000)), &mut |_| ()).expect("published");
+    hub.publish(&room, "你好".into(), PublishOptions::at(at(6_000_000)), &mut |_| ()).expect("published");
     assert_eq!(read(&mut cursor, 1, 6_000_000), ["你好"]);
     drop(cursor);
     for minute in 101..110 {

@@ -1,8 +1,8 @@
-//! Each limit of the hub, reached and passed.
+//! Each limit of the hub, reached and exceeded.
 
 use longwire_server::hub::{
-    ChannelOptions, History, Hub, InvalidName, Keys, Limits, MESSAGE_COST, Publish, Receipt, Recovery,
-    Refused,
+    ChannelOptions, History, Hub, HubError, InvalidName, Keys, Limits, MESSAGE_COST, PublishOptions,
+    PublishReceipt, Recovery,
 };
 
 use super::{at, hub, hub_within, name, publish, seconds, texts};
@@ -15,8 +15,8 @@ fn kept(hub: &Hub, now: u64) -> usize {
     hub.history(&name("room"), None, 1000, at(now)).expect("a page").messages.len()
 }
 
-fn keyed(hub: &Hub, key: &str, now: u64) -> Receipt {
-    let how = Publish { from: None, key: Some(key), now: at(now) };
+fn keyed(hub: &Hub, key: &str, now: u64) -> PublishReceipt {
+    let how = PublishOptions { from: None, key: Some(key), now: at(now) };
     hub.publish(&name("room"), "text".into(), how, &mut |_| ()).expect("published")
 }
 
@@ -41,7 +41,7 @@ fn a_history_is_bounded_in_messages_bytes_and_age() {
 }
 
 #[test]
-fn the_latest_are_as_many_as_are_wanted_and_kept() {
+fn the_latest_messages_are_limited() {
     let limits = Limits { replay_messages: 4, replay_bytes: 7, ..Limits::default() };
     let history = History { messages: 5, bytes: 1000, age: seconds(100) };
     let (hub, room) =
@@ -58,7 +58,7 @@ fn the_latest_are_as_many_as_are_wanted_and_kept() {
     assert_eq!(latest(0), (String::new(), false));
     assert_eq!(latest(2), ("56".into(), false));
     assert_eq!(latest(4), ("3456".into(), false));
-    // Five are kept, and four are a page.
+    // Five are kept, and a page has four.
     assert_eq!(latest(5), ("二345".into(), true));
     assert_eq!(latest(9), ("二345".into(), true));
     publish(&hub, &room, "1234567", at(0));
@@ -73,18 +73,18 @@ fn keys_are_bounded_in_number_and_age() {
     let first = keyed(&hub, "a", 0);
     assert!(!first.duplicate);
     keyed(&hub, "b", 5000);
-    assert_eq!(keyed(&hub, "a", 9999), Receipt { duplicate: true, ..first });
+    assert_eq!(keyed(&hub, "a", 9999), PublishReceipt { duplicate: true, ..first });
     assert!(!keyed(&hub, "a", 10_000).duplicate);
     assert!(keyed(&hub, "b", 10_000).duplicate);
     assert!(!keyed(&hub, "c", 10_000).duplicate);
-    // The third has made room for itself.
+    // The third has replaced another one.
     assert!(keyed(&hub, "a", 10_000).duplicate);
     assert!(!keyed(&hub, "b", 10_000).duplicate);
 
     let refuse = |key: &str| {
-        let how = Publish { from: None, key: Some(key), now: at(0) };
+        let how = PublishOptions { from: None, key: Some(key), now: at(0) };
         match hub.publish(&name("room"), "".into(), how, &mut |_| panic!("delivered")) {
-            Err(Refused::Key(why)) => why,
+            Err(HubError::Key(why)) => why,
             other => panic!("{other:?}"),
         }
     };
@@ -100,13 +100,13 @@ fn keys_are_bounded_over_all_channels() {
     let (room, window) = (name("other"), ChannelOptions::default().keys.window);
     keyed(&hub, "a", 0);
     keyed(&hub, "b", 1);
-    let how = |now| Publish { from: None, key: Some("c"), now };
+    let how = |now| PublishOptions { from: None, key: Some("c"), now };
     let refused = hub.publish(&room, "text".into(), how(at(2)), &mut |_| panic!("delivered"));
-    assert!(matches!(refused, Err(Refused::TooManyKeys(2))), "{refused:?}");
-    // Those that are known are, and who has none goes on.
+    assert!(matches!(refused, Err(HubError::TooManyKeys(2))), "{refused:?}");
+    // Known keys are still known, and messages without a key are accepted.
     assert!(keyed(&hub, "a", 2).duplicate);
     publish(&hub, &room, "text", at(2));
-    // The room of what has expired is given back.
+    // Expired keys make room for new ones.
     (0..256).for_each(|_| hub.tick(at(0).after(window)).expect("upkeep"));
     hub.publish(&room, "text".into(), how(at(0).after(window)), &mut |_| ()).expect("published");
 }
@@ -121,7 +121,7 @@ fn a_replay_is_bounded_in_messages_and_bytes() {
         let (_it, recovery) =
             hub.subscribe(&room, None, Some(after), at(0), |first| first.recovery).expect("subscribed");
         match recovery {
-            Recovery::Whole(messages) => Some(messages.len()),
+            Recovery::Complete(messages) => Some(messages.len()),
             _ => None,
         }
     };
@@ -143,7 +143,7 @@ fn a_replay_is_bounded_in_messages_and_bytes() {
 }
 
 #[test]
-fn the_histories_used_least_recently_are_cut() {
+fn the_least_recently_used_histories_are_evicted() {
     let cost = |text: &str| text.len() + MESSAGE_COST;
     let budget = 10 * cost("1234");
     let hub = hub_within(Limits { history_memory: budget, ..Limits::default() }, ChannelOptions::default());
@@ -152,18 +152,18 @@ fn the_histories_used_least_recently_are_cut() {
     assert_eq!(hub.history_memory(), budget);
     let count =
         |hub: &Hub, n: usize, now| hub.history(&rooms[n], None, 9, at(now)).expect("a page").messages.len();
-    // Reading is a use. The budget is reached, and nothing cut.
+    // Reading counts as use. The limit is reached, but nothing is evicted.
     assert_eq!(count(&hub, 0, 10), 1);
     let (_it, recovery) =
         hub.subscribe(&rooms[1], None, Some(first[1]), at(11), |first| first.recovery).expect("subscribed");
-    assert_eq!(recovery, Recovery::Whole(Vec::new()));
+    assert_eq!(recovery, Recovery::Complete(Vec::new()));
     publish(&hub, &rooms[9], "", at(12));
     assert!(hub.history_memory() <= budget);
-    // One would have been enough for the budget, but not for a little more.
+    // Evicting one would reach the limit, but a margin is kept.
     let left: Vec<_> = (0..10).map(|n| count(&hub, n, 13)).collect();
     assert_eq!(left, [1, 1, 0, 0, 1, 1, 1, 1, 1, 2]);
 
-    // It is honest: nothing was missed behind the head, and what was before is said to be gone.
+    // Gaps are reported: nothing was missed after the latest message, and earlier ones are lost.
     let recovered = |offset| {
         let after = longwire_server::hub::Position { offset, ..first[2] };
         hub.history(&rooms[2], Some(after), 9, at(13)).expect("a page").recovered
@@ -173,7 +173,7 @@ fn the_histories_used_least_recently_are_cut() {
 }
 
 #[test]
-fn channels_are_bounded_and_dropped_when_nothing_is_left_of_them() {
+fn channels_are_bounded_and_dropped_when_empty() {
     let limits = Limits { channels: 2, ..Limits::default() };
     let history = History { messages: 9, bytes: 9, age: seconds(90) };
     let options = ChannelOptions { history, ..ChannelOptions::default() };
@@ -182,17 +182,18 @@ fn channels_are_bounded_and_dropped_when_nothing_is_left_of_them() {
     let position = publish(&hub, &kept, "text", at(0));
     let (subscription, ()) = hub.subscribe(&held, None, None, at(0), drop).expect("subscribed");
     assert_eq!(hub.history(&name("third"), None, 9, at(0)).expect("a page").position, None);
-    let refused = hub.publish(&name("third"), "".into(), Publish::at(at(0)), &mut |_| panic!("delivered"));
-    assert!(matches!(refused, Err(Refused::TooManyChannels(2))), "{refused:?}");
+    let refused =
+        hub.publish(&name("third"), "".into(), PublishOptions::at(at(0)), &mut |_| panic!("delivered"));
+    assert!(matches!(refused, Err(HubError::TooManyChannels(2))), "{refused:?}");
     let refused = hub.subscribe(&name("third"), None, None, at(0), |_| panic!("seated"));
-    assert!(matches!(refused, Err(Refused::TooManyChannels(2))), "{refused:?}");
+    assert!(matches!(refused, Err(HubError::TooManyChannels(2))), "{refused:?}");
 
-    // Every channel is looked at in each of these.
+    // Each round checks every channel.
     let round = |now| (0..256).for_each(|_| hub.tick(at(now)).expect("upkeep"));
     round(89_999);
     assert_eq!(hub.channels(), 2);
     assert!(hub.history(&kept, Some(position), 9, at(89_999)).expect("a page").recovered);
-    // It has expired, but was used just now.
+    // It has expired, but was used recently.
     round(90_000);
     assert_eq!((hub.channels(), hub.history_memory()), (2, 0));
     round(89_999 + 59_999);
@@ -212,11 +213,11 @@ fn channels_are_bounded_and_dropped_when_nothing_is_left_of_them() {
 }
 
 #[test]
-fn a_callback_that_panics_leaves_the_hub_whole() {
+fn a_panicking_callback_leaves_the_hub_consistent() {
     let (hub, room) = (hub(ChannelOptions::default()), name("room"));
     let panics = |act: &dyn Fn()| std::panic::catch_unwind(std::panic::AssertUnwindSafe(act)).is_err();
     assert!(panics(&|| {
-        let _ = hub.publish(&room, "one".into(), Publish::at(at(0)), &mut |_| panic!("on purpose"));
+        let _ = hub.publish(&room, "one".into(), PublishOptions::at(at(0)), &mut |_| panic!("on purpose"));
     }));
     assert!(panics(&|| {
         let _ = hub.subscribe(&room, None, None, at(0), |_| panic!("on purpose"));

@@ -1,11 +1,11 @@
-//! Any order of calls against a plain model: every stream is what the model says, message for message.
+//! Any sequence of calls compared with a simple model: every stream is what the model predicts.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 
 use longwire_server::hub::{
     Batch, CURSOR_BACKLOG, ChannelName, ChannelOptions, Cursor, Epoch, History, Hub, Keys, Limits, Position,
-    Presence, Publish, Published, Recovery, Subscription, Time,
+    Presence, PublishOptions, Published, Recovery, Subscription, Time,
 };
 use longwire_server::store::{Store, Sync};
 use proptest::collection::vec;
@@ -32,7 +32,7 @@ fn limits(history_memory: usize) -> Limits {
 #[derive(Clone, Copy, Debug)]
 enum From {
     Nowhere,
-    /// So far behind the head.
+    /// This many messages before the latest one.
     Behind(u64),
     Beyond(u64),
     OtherEpoch,
@@ -79,17 +79,17 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
-/// A channel, as plainly as it can be said.
+/// A simple model of a channel.
 #[derive(Default)]
 struct Model {
     epoch: Option<Epoch>,
-    /// All messages of this epoch, and from which on they are kept.
+    /// All messages of this epoch, and the index of the oldest kept one.
     all: Vec<Published>,
     kept_from: usize,
-    /// Keys with the offset they stand for.
+    /// Keys with the offsets of their messages.
     keys: Vec<(u8, u64, Time)>,
     used: Option<Time>,
-    /// The store may have kept what was given up, and a cursor may have made it wanted again.
+    /// The store may still have expired messages, and a cursor may have made them relevant again.
     more_may_be_kept: bool,
 }
 
@@ -134,7 +134,8 @@ impl Model {
         }
     }
 
-    /// What comes behind a position, and whether the model still keeps all of that; `None` if it cannot be known.
+    /// Returns the messages after a position, and whether the model keeps all of them; `None` for an unknown
+    /// position.
     fn after(&self, position: Position) -> Option<(&[Published], bool)> {
         let offset = usize::try_from(position.offset).expect("small");
         let known = Some(position.epoch) == self.epoch && offset <= self.all.len();
@@ -145,7 +146,7 @@ impl Model {
 struct Stream {
     channel: usize,
     subscription: Subscription,
-    /// What was handed out, and what the model says should have been.
+    /// The messages delivered, and those the model predicts.
     got: Vec<Published>,
     wanted: Vec<Published>,
 }
@@ -201,7 +202,7 @@ impl World {
         name(CHANNELS[channel])
     }
 
-    /// The channel's history may be cut, and is not stored: then what is lost has to be said, and nothing more.
+    /// Returns whether the history may be evicted without being stored. Then the loss must be reported.
     fn may_lose(&self, channel: usize) -> bool {
         let stored = self.directory.is_some() && options(CHANNELS[channel]).history.messages > 0;
         self.limits.history_memory < usize::MAX && !stored
@@ -211,15 +212,15 @@ impl World {
         self.cursors.iter().filter(|(of, _)| *of == channel).count()
     }
 
-    /// The model of a channel that is about to be used, and that the hub now says is in this epoch.
+    /// Returns the model of a channel that is used, and whose epoch the hub has just returned.
     fn agree(&mut self, channel: usize, epoch: Epoch) -> &mut Model {
         let now = self.now();
         let may_lose = self.may_lose(channel);
         let busy = self.count_cursors(channel) > 0 || self.streams.iter().any(|s| s.channel == channel);
         let model = &mut self.models[channel];
         if model.epoch.is_some_and(|before| before != epoch) {
-            // It was dropped. That is right only if nobody has used it for long and it kept nothing, or if it was
-            // never stored and the process is another.
+            // It was dropped. This is only valid if it was unused for long and kept nothing, or if it was
+            // never stored and the process restarted.
             let kept = model.kept_from < model.all.len() || !model.keys.is_empty();
             let unused = model.used.is_none_or(|used| used.after(self.limits.linger) <= now);
             assert!(!busy && unused && (!kept || may_lose), "channel {channel} was dropped too early");
@@ -280,7 +281,7 @@ impl World {
         }
     }
 
-    /// Hears from the hub in which epoch a channel is that somebody has just used.
+    /// Gets the epoch of a channel that was just used.
     fn settle_epoch(&mut self, channel: usize) {
         let page = self.hub().history(&self.channel(channel), None, 0, self.now()).expect("a page");
         let position = page.position.expect("it is there");
@@ -292,7 +293,7 @@ impl World {
         let mut text = self.made.to_string();
         text.push_str(&"x".repeat(length.saturating_sub(text.len())));
         let text_key = key.map(|key| format!("键-{key}"));
-        let how = Publish { from: None, key: text_key.as_deref(), now: self.now() };
+        let how = PublishOptions { from: None, key: text_key.as_deref(), now: self.now() };
         let mut delivered = Vec::new();
         let receipt = self
             .hub()
@@ -337,7 +338,7 @@ impl World {
         let (mut got, mut wanted) = (Vec::new(), Vec::new());
         match (first.recovery, after, behind) {
             (Recovery::New, None, _) => {}
-            (Recovery::Whole(messages), Some(_), Some((all, kept))) => {
+            (Recovery::Complete(messages), Some(_), Some((all, kept))) => {
                 assert_eq!(messages, all);
                 assert!(kept || model.more_may_be_kept, "what has expired was told");
                 assert!(all.len() <= limits.replay_messages);
@@ -362,7 +363,7 @@ impl World {
         let after = self.models[channel].position(from);
         let page = self.hub().history(&self.channel(channel), after, limit, self.now()).expect("a page");
         let Some(head) = page.position else {
-            // It may be that nobody has ever used it, or that it was dropped.
+            // The channel was never used, or it was dropped.
             assert!(page.messages.is_empty() && !page.more && page.recovered == after.is_none());
             if let Some(epoch) = self.models[channel].epoch {
                 let other = Epoch::from_bits(epoch.bits() ^ 2).expect("bits");
@@ -389,7 +390,7 @@ impl World {
         } else {
             assert_eq!(page.recovered, after.is_none());
             assert!(!exact || !behind.is_some_and(|(_, kept)| kept), "what is kept was not told");
-            // From the oldest that is kept.
+            // From the oldest kept message.
             let first = page.messages.first().map(|published| published.position.offset as usize - 1);
             let all = &model.all[first.unwrap_or(model.all.len())..];
             assert!(all.starts_with(&page.messages), "a hole");
@@ -452,7 +453,7 @@ impl World {
     }
 }
 
-/// One more message would have been too many bytes.
+/// Returns whether another message would exceed the size of a page.
 fn page_is_full(page: &[Published], all: &[Published], limits: &Limits) -> bool {
     let more = &all[..all.len().min(page.len() + 1)];
     more.iter().map(|published| published.message.len().max(1)).sum::<usize>() > limits.replay_bytes
@@ -470,12 +471,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 128, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn streams_are_the_models(steps in vec(step(), 1..150)) {
+    fn streams_match_the_model(steps in vec(step(), 1..150)) {
         run(false, usize::MAX, steps);
     }
 
     #[test]
-    fn what_is_cut_is_said_to_be_lost(steps in vec(step(), 1..150)) {
+    fn evicted_histories_are_reported_as_lost(steps in vec(step(), 1..150)) {
         run(false, 1500, steps);
     }
 }
@@ -484,12 +485,12 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn what_is_cut_is_read_from_the_store(steps in vec(step(), 1..150)) {
+    fn evicted_histories_are_loaded_from_the_store(steps in vec(step(), 1..150)) {
         run(true, 1500, steps);
     }
 
     #[test]
-    fn a_store_is_opened_again_with_all_that_was_in_it(steps in vec(step(), 1..150)) {
+    fn a_reopened_store_has_all_messages(steps in vec(step(), 1..150)) {
         run(true, usize::MAX, steps);
     }
 }

@@ -1,11 +1,11 @@
-//! Many threads at once: no gap, no duplicate, no disorder.
+//! Many threads: no gaps, no duplicates, in order.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 
 use longwire_server::hub::{
-    ChannelName, ChannelOptions, History, Hub, Limits, Position, Publish, Published, Recovery,
+    ChannelName, ChannelOptions, History, Hub, Limits, Position, PublishOptions, Published, Recovery,
 };
 use longwire_server::store::{Store, Sync};
 
@@ -15,10 +15,10 @@ const CHANNELS: usize = 3;
 const PUBLISHERS: usize = 4;
 const MESSAGES: usize = 1500;
 
-/// What was delivered to a subscriber.
+/// The messages delivered to a subscriber.
 type Sink = Arc<Mutex<Vec<Published>>>;
 
-/// Where deliveries of a channel go, and who listens to them: what a server's loops would be.
+/// The subscribers of each channel; a server would use its event loops.
 #[derive(Default)]
 struct Sinks([Mutex<Vec<Sink>>; CHANNELS]);
 
@@ -33,7 +33,7 @@ fn options() -> ChannelOptions {
     ChannelOptions { history, ..ChannelOptions::default() }
 }
 
-/// Every other message comes with a key, and is published twice.
+/// Publishes every other message with a key, and twice.
 fn publisher(hub: &Hub, sinks: &Sinks, publisher: usize) -> usize {
     let mut duplicates = 0;
     for n in 0..MESSAGES {
@@ -42,7 +42,7 @@ fn publisher(hub: &Hub, sinks: &Sinks, publisher: usize) -> usize {
         let key = n.is_multiple_of(2).then_some(key.as_str());
         let mut first = None;
         for _ in 0..1 + usize::from(key.is_some()) {
-            let how = Publish { from: None, key, now: at(n as u64) };
+            let how = PublishOptions { from: None, key, now: at(n as u64) };
             let receipt = hub
                 .publish(&room(channel), format!("{publisher} {n} 你好").into(), how, &mut |published| {
                     for sink in sinks.of(channel).iter() {
@@ -61,7 +61,7 @@ fn room(channel: usize) -> ChannelName {
     name(&format!("room {channel}"))
 }
 
-/// Comes and goes, and resumes each time from what it has seen last. Returns how often it was told that it lost some.
+/// Subscribes repeatedly, and resumes from the last position. Returns the number of reported losses.
 fn subscriber(hub: &Hub, sinks: &Sinks, channel: usize, done: &AtomicBool) -> (usize, u64) {
     let mut seen: Option<Position> = None;
     let (mut lost, mut count) = (0, 0);
@@ -77,7 +77,7 @@ fn subscriber(hub: &Hub, sinks: &Sinks, channel: usize, done: &AtomicBool) -> (u
         let mut offset = first.position.offset;
         match first.recovery {
             Recovery::New => assert!(seen.is_none()),
-            Recovery::Whole(messages) => {
+            Recovery::Complete(messages) => {
                 let mut expected = seen.expect("a position").offset;
                 for published in messages {
                     expected += 1;
@@ -91,7 +91,7 @@ fn subscriber(hub: &Hub, sinks: &Sinks, channel: usize, done: &AtomicBool) -> (u
         for _ in 0..round % 5 {
             thread::yield_now();
         }
-        // Away from the sinks first: what comes later is missed, and recovered.
+        // Remove the sink first: later messages are missed and recovered.
         sinks.of(channel).retain(|other| !Arc::ptr_eq(other, &sink));
         drop(subscription);
         let mut position = first.position;
@@ -140,12 +140,12 @@ fn race(hub: &Hub) {
 }
 
 #[test]
-fn subscribers_that_come_and_go_miss_nothing() {
+fn reconnecting_subscribers_miss_nothing() {
     race(&hub(options()));
 }
 
 #[test]
-fn and_from_a_store_whose_histories_are_cut() {
+fn subscribers_of_a_store_with_evicted_histories_miss_nothing() {
     let directory = tempfile::tempdir().expect("a directory");
     let store = Store::open(directory.path(), Sync::Os).expect("a store");
     let options = Arc::new(options());

@@ -1,5 +1,5 @@
-//! The real binary as child processes: a server on a free port, a client with its pipes, and lines
-//! that are waited for with a bound. What is started here ends with the test, however that ends.
+//! The real binary as child processes: a server on a free port, and a client with its pipes. Waiting for
+//! lines has a timeout. Processes end with the test, even if it fails.
 #![allow(dead_code, reason = "each test crate uses its part of it")]
 
 use std::io::{BufRead, BufReader, Read, Write};
@@ -10,11 +10,11 @@ use std::time::{Duration, Instant};
 use longwire::{Message, WebSocket};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-/// No single step of a test takes longer than this, on a busy machine either.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+/// Timeout of a single step, long enough for busy machines.
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What is sent to see whether someone is on a channel already; [`hear`] and [`Talker`] skip it.
-pub(crate) const HERE: &str = "here?";
+/// A message that tests whether a client has joined; [`receive`] and [`ClientProcess`] skip it.
+pub(crate) const PROBE: &str = "here?";
 
 pub(crate) fn longwire() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_longwire"));
@@ -28,22 +28,22 @@ pub(crate) fn signal(child: &Child, name: &str) {
     assert!(sent.is_ok_and(|status| status.success()), "kill -{name} failed");
 }
 
-/// Waits for a child to end; one that does not is killed, and the test fails.
+/// Waits for a child to exit; after the timeout, it is killed and the test fails.
 pub(crate) fn ended(child: &mut Child) -> ExitStatus {
     let began = Instant::now();
     loop {
         if let Some(status) = child.try_wait().expect("the child can be waited for") {
             return status;
         }
-        if began.elapsed() > PATIENCE {
+        if began.elapsed() > TIMEOUT {
             child.kill().expect("the child can be killed");
-            panic!("the process did not end in {PATIENCE:?}");
+            panic!("the process did not end in {TIMEOUT:?}");
         }
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// Lines of a pipe, read by a thread so that waiting for one has a bound.
+/// The lines of a pipe. A thread reads them, so that waiting has a timeout.
 pub(crate) struct Lines(Receiver<Vec<u8>>);
 
 impl Lines {
@@ -60,7 +60,7 @@ impl Lines {
         Self(lines)
     }
 
-    /// The next line within the time; `None` when there is none, or the pipe has ended.
+    /// Returns the next line within the time; `None` after the time or at the end.
     pub(crate) fn within(&self, time: Duration) -> Option<String> {
         match self.0.recv_timeout(time) {
             Ok(line) => Some(String::from_utf8(line).expect("lines are UTF-8")),
@@ -69,14 +69,14 @@ impl Lines {
     }
 
     pub(crate) fn next(&self) -> String {
-        self.within(PATIENCE).expect("a line")
+        self.within(TIMEOUT).expect("a line")
     }
 
-    /// All lines until the pipe ends.
+    /// Returns all lines until the pipe ends.
     pub(crate) fn rest(&self) -> Vec<String> {
         let mut lines = Vec::new();
         loop {
-            match self.0.recv_timeout(PATIENCE) {
+            match self.0.recv_timeout(TIMEOUT) {
                 Ok(line) => lines.push(String::from_utf8(line).expect("lines are UTF-8")),
                 Err(RecvTimeoutError::Disconnected) => return lines,
                 Err(RecvTimeoutError::Timeout) => panic!("the pipe did not end; so far: {lines:?}"),
@@ -105,7 +105,7 @@ impl Server {
         let mut child = command.spawn().expect("the server starts");
         let stdout = Lines::of(child.stdout.take().expect("piped"));
         let stderr = Lines::of(child.stderr.take().expect("piped"));
-        let Some(announced) = stdout.within(PATIENCE) else {
+        let Some(announced) = stdout.within(TIMEOUT) else {
             panic!("the server announced nothing: {:?}", stderr.rest());
         };
         let port = announced
@@ -124,19 +124,19 @@ impl Server {
         longwire::connect(self.url(path)).await.expect("the server accepts")
     }
 
-    /// Connects to a channel and returns once whoever speaks there is heard: a server answers the
-    /// handshake a moment before it seats the member.
+    /// Connects to a channel and waits until the client receives messages, because the handshake completes
+    /// before the client joins.
     pub(crate) async fn join(&self, path: &str) -> WebSocket {
         let mut member = self.connect(path).await;
         let mut caller = self.connect(path).await;
         let began = Instant::now();
         loop {
-            caller.send(HERE).await.expect("sent");
+            caller.send(PROBE).await.expect("sent");
             if let Ok(heard) = tokio::time::timeout(Duration::from_millis(50), member.recv()).await {
                 assert!(heard.expect("open").is_some(), "open");
                 break;
             }
-            assert!(began.elapsed() < PATIENCE, "the member is never heard");
+            assert!(began.elapsed() < TIMEOUT, "the member is never heard");
         }
         caller.close(1000, "").await.expect("closed");
         member
@@ -153,35 +153,35 @@ impl Server {
 
 impl Drop for Server {
     fn drop(&mut self) {
-        // It has ended already in the tests of how it ends.
+        // It has ended already, if the test stops the server.
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
 }
 
-/// The next message that is not [`HERE`].
-pub(crate) async fn hear<S>(socket: &mut WebSocket<S>) -> Message
+/// Receives the next message that is not [`PROBE`].
+pub(crate) async fn receive<S>(socket: &mut WebSocket<S>) -> Message
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     loop {
-        let received = tokio::time::timeout(PATIENCE, socket.recv()).await.expect("in time");
+        let received = tokio::time::timeout(TIMEOUT, socket.recv()).await.expect("in time");
         let message = received.expect("open").expect("open");
-        if message.as_text() != Some(HERE) {
+        if message.as_text() != Some(PROBE) {
             return message;
         }
     }
 }
 
 /// `longwire connect` with its three pipes.
-pub(crate) struct Talker {
+pub(crate) struct ClientProcess {
     pub(crate) child: Child,
     stdin: Option<ChildStdin>,
     pub(crate) stdout: Lines,
     pub(crate) stderr: Lines,
 }
 
-impl Talker {
+impl ClientProcess {
     pub(crate) fn start(url: &str, arguments: &[&str]) -> Self {
         let mut command = longwire();
         command.arg("connect").args(arguments).arg(url).stdin(Stdio::piped());
@@ -192,17 +192,17 @@ impl Talker {
         Self { child, stdin, stdout, stderr }
     }
 
-    /// Starts one on a channel and returns once it hears what is said there.
+    /// Starts a client on a channel and waits until it receives messages.
     pub(crate) async fn join(server: &Server, path: &str, arguments: &[&str]) -> Self {
-        let talker = Self::start(&server.url(path), arguments);
+        let client = Self::start(&server.url(path), arguments);
         let mut caller = server.connect(path).await;
         let began = Instant::now();
-        while talker.stdout.within(Duration::from_millis(50)).is_none() {
-            assert!(began.elapsed() < PATIENCE, "the client hears nothing");
-            caller.send(HERE).await.expect("sent");
+        while client.stdout.within(Duration::from_millis(50)).is_none() {
+            assert!(began.elapsed() < TIMEOUT, "the client hears nothing");
+            caller.send(PROBE).await.expect("sent");
         }
         caller.close(1000, "").await.expect("closed");
-        talker
+        client
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) {
@@ -210,7 +210,7 @@ impl Talker {
         stdin.write_all(bytes).and_then(|()| stdin.flush()).expect("the client reads its input");
     }
 
-    pub(crate) fn say(&mut self, line: &str) {
+    pub(crate) fn send_line(&mut self, line: &str) {
         self.write(format!("{line}\n").as_bytes());
     }
 
@@ -219,23 +219,23 @@ impl Talker {
         self.stdin = None;
     }
 
-    /// The next line that is not [`HERE`].
-    pub(crate) fn hears(&self) -> String {
+    /// Returns the next line that is not [`PROBE`].
+    pub(crate) fn next_line(&self) -> String {
         loop {
             let line = self.stdout.next();
-            if line != HERE {
+            if line != PROBE {
                 return line;
             }
         }
     }
 
-    /// The exit status and what was said on standard error.
+    /// Returns the exit status and the lines of standard error.
     pub(crate) fn ended(&mut self) -> (Option<i32>, Vec<String>) {
         (ended(&mut self.child).code(), self.stderr.rest())
     }
 }
 
-impl Drop for Talker {
+impl Drop for ClientProcess {
     fn drop(&mut self) {
         // It has ended already in most tests.
         let _ = self.child.kill();
@@ -243,7 +243,7 @@ impl Drop for Talker {
     }
 }
 
-/// Runs the binary to its end: exit status, standard output, lines of standard error.
+/// Runs the binary to its end. Returns exit status, standard output, and the lines of standard error.
 pub(crate) fn run(arguments: &[&str]) -> (Option<i32>, String, Vec<String>) {
     let mut child = longwire().args(arguments).spawn().expect("it starts");
     let stdout = Lines::of(child.stdout.take().expect("piped"));

@@ -1,4 +1,4 @@
-//! The files: what is cut, what is refused, what is removed.
+//! The files of the store: what is truncated, rejected and removed.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use longwire_server::hub::{
-    ChannelOptions, Clock, History, Hub, Keys, Limits, Page, Position, Publish, Refused, Time, User,
+    ChannelOptions, Clock, History, Hub, HubError, Keys, Limits, Page, Position, PublishOptions, Time, User,
 };
 use longwire_server::store::{RECORD_MAX, ROLL, Store, StoreError, Sync};
 use proptest::collection::vec;
@@ -14,18 +14,19 @@ use proptest::prelude::*;
 
 use super::{files, keeping, name, open, open_with};
 
-/// Bytes of the head of the channel's files: frame, kind, version, epoch, offset, name.
+/// Size of the head record of this channel: frame, kind, version, epoch, offset, name.
 const HEAD: usize = 12 + 1 + 1 + 8 + 8 + "房间".len();
 
 fn now() -> Time {
     Clock::start().now()
 }
 
-fn publish(hub: &Hub, text: &str) -> Result<Position, Refused> {
-    hub.publish(&name("房间"), text.into(), Publish::at(now()), &mut |_| ()).map(|receipt| receipt.position)
+fn publish(hub: &Hub, text: &str) -> Result<Position, HubError> {
+    hub.publish(&name("房间"), text.into(), PublishOptions::at(now()), &mut |_| ())
+        .map(|receipt| receipt.position)
 }
 
-fn page(hub: &Hub) -> Result<Page, Refused> {
+fn page(hub: &Hub) -> Result<Page, HubError> {
     hub.history(&name("房间"), None, usize::MAX, now())
 }
 
@@ -34,7 +35,7 @@ fn texts(hub: &Hub) -> Vec<String> {
     page.messages.iter().map(|published| published.message.as_text().expect("text").to_owned()).collect()
 }
 
-/// A store with one channel of these texts, and its file.
+/// Creates a store with one channel of these messages, and returns its last position and file.
 fn stored(directory: &Path, messages: &[&str]) -> (Position, PathBuf) {
     let hub = open(directory, ChannelOptions::default());
     let mut last = None;
@@ -46,14 +47,14 @@ fn stored(directory: &Path, messages: &[&str]) -> (Position, PathBuf) {
 }
 
 #[test]
-fn all_of_a_message_comes_back() {
+fn messages_are_loaded_completely() {
     let directory = tempfile::tempdir().expect("a directory");
     let (hub, now) = (open(directory.path(), ChannelOptions::default()), now());
     let user = User::new("用户 👋").expect("a user");
-    let how = Publish { from: Some(user), key: Some("k"), now };
+    let how = PublishOptions { from: Some(user), key: Some("k"), now };
     let mut published = Vec::new();
     for message in ["你好".into(), b"\0\xff".into(), "".into(), longwire::Message::from(b"")] {
-        let how = Publish { key: None, ..how.clone() };
+        let how = PublishOptions { key: None, ..how.clone() };
         hub.publish(&name("房间"), message, how, &mut |it| published.push(it.clone())).expect("published");
     }
     let first = hub.publish(&name("房间"), "keyed".into(), how.clone(), &mut |_| ()).expect("published");
@@ -65,13 +66,13 @@ fn all_of_a_message_comes_back() {
     assert_eq!(page(&hub).expect("a page"), before);
     let again = hub.publish(&name("房间"), "keyed".into(), how, &mut |_| panic!("delivered")).expect("known");
     assert_eq!((again.position, again.duplicate), (first.position, true));
-    // Nothing else was ever there.
+    // Nothing else was ever stored.
     let other = hub.history(&name("other"), None, 9, now).expect("a page");
     assert_eq!((other.position, files(directory.path()).len()), (None, 1));
 }
 
 #[test]
-fn one_process_has_a_directory() {
+fn only_one_process_can_use_a_directory() {
     let directory = tempfile::tempdir().expect("a directory");
     let store = Store::open(directory.path(), Sync::Os).expect("a store");
     let second = Store::open(directory.path(), Sync::Os);
@@ -88,7 +89,7 @@ fn one_process_has_a_directory() {
 }
 
 #[test]
-fn a_record_that_was_not_finished_is_cut() {
+fn an_unfinished_record_is_truncated() {
     let directory = tempfile::tempdir().expect("a directory");
     let (_, file) = stored(directory.path(), &["one", "two"]);
     let whole = fs::read(&file).expect("a file");
@@ -104,12 +105,12 @@ fn a_record_that_was_not_finished_is_cut() {
         let hub = open(directory.path(), ChannelOptions::default());
         assert_eq!(texts(&hub), ["one", "two", "other"], "{length}");
     }
-    // A system that died has made the file longer, and not written.
+    // A crashed system has extended the file without writing to it.
     for zeros in [1, 12, 5000] {
         fs::write(&file, [&whole[..], &vec![0; zeros]].concat()).expect("written");
         assert_eq!(texts(&open(directory.path(), ChannelOptions::default())), ["one", "two"]);
     }
-    // Not even its head: it never was.
+    // The head is incomplete: the channel never existed.
     for length in 0..HEAD {
         fs::write(&file, &whole[..length]).expect("written");
         let hub = open(directory.path(), ChannelOptions::default());
@@ -121,7 +122,7 @@ fn a_record_that_was_not_finished_is_cut() {
 }
 
 #[test]
-fn every_byte_that_has_changed_is_noticed_and_nothing_is_skipped() {
+fn every_changed_byte_is_detected_and_nothing_is_skipped() {
     let directory = tempfile::tempdir().expect("a directory");
     let (_, file) = stored(directory.path(), &["one 你好", "two", "three"]);
     let whole = fs::read(&file).expect("a file");
@@ -131,21 +132,22 @@ fn every_byte_that_has_changed_is_noticed_and_nothing_is_skipped() {
         fs::write(&file, &changed).expect("written");
         let hub = open(directory.path(), ChannelOptions::default());
         for result in [page(&hub).map(drop), publish(&hub, "more").map(drop)] {
-            let Err(Refused::Store(StoreError::Corrupt { file: blamed, at, .. })) = result else {
+            let Err(HubError::Store(StoreError::Corrupt { file: blamed, at, .. })) = result else {
                 panic!("byte {place}: {result:?}");
             };
             assert_eq!(blamed, file);
             assert!(usize::try_from(at).expect("small") <= place);
         }
-        // Other channels go on, and the file is as it was.
-        hub.publish(&name("other"), "text".into(), Publish::at(now()), &mut |_| ()).expect("published");
+        // Other channels work, and the file is unchanged.
+        hub.publish(&name("other"), "text".into(), PublishOptions::at(now()), &mut |_| ())
+            .expect("published");
         assert_eq!(fs::read(&file).expect("a file"), changed);
     }
     fs::write(&file, whole).expect("written");
     assert_eq!(texts(&open(directory.path(), ChannelOptions::default())).len(), 3);
 }
 
-/// A record as it would be if this body had been written.
+/// Returns a valid record with this body.
 fn record(body: &[u8]) -> Vec<u8> {
     let mut frame = u32::try_from(body.len()).expect("small").to_le_bytes().to_vec();
     frame.extend_from_slice(&crc32fast::hash(body).to_le_bytes());
@@ -156,9 +158,9 @@ fn record(body: &[u8]) -> Vec<u8> {
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Whatever is in a file, and even if its checksums are right: it is read, cut or refused, and the hub goes on.
+    /// Any file, even with valid checksums, is read, truncated or rejected, and the hub keeps working.
     #[test]
-    fn anything_may_be_in_a_file(
+    fn any_file_contents_are_handled(
         whole in any::<bool>(),
         bodies in vec((0..4_u8, vec(any::<u8>(), 0..60)), 0..4),
         end in vec(any::<u8>(), 0..30),
@@ -176,7 +178,7 @@ proptest! {
             Ok(page) => {
                 prop_assert_eq!(page.position.is_some(), publish(&hub, "more").expect("published").offset > 1);
             }
-            Err(Refused::Store(StoreError::Corrupt { file: blamed, .. })) => {
+            Err(HubError::Store(StoreError::Corrupt { file: blamed, .. })) => {
                 prop_assert_eq!(&blamed, &file);
                 prop_assert_eq!(fs::read(file).expect("a file"), bytes);
             }
@@ -186,17 +188,17 @@ proptest! {
 }
 
 #[test]
-fn a_file_that_is_not_the_channels_is_refused() {
+fn a_file_of_another_channel_is_rejected() {
     let directory = tempfile::tempdir().expect("a directory");
     let (_, file) = stored(directory.path(), &["one"]);
     let hub = open(directory.path(), ChannelOptions::default());
-    hub.publish(&name("other"), "text".into(), Publish::at(now()), &mut |_| ()).expect("published");
+    hub.publish(&name("other"), "text".into(), PublishOptions::at(now()), &mut |_| ()).expect("published");
     let other = files(directory.path()).into_iter().find(|it| *it != file).expect("another");
     fs::copy(other, &file).expect("copied");
     let refused = page(&hub);
-    assert!(matches!(refused, Err(Refused::Store(StoreError::Corrupt { at: 0, .. }))), "{refused:?}");
+    assert!(matches!(refused, Err(HubError::Store(StoreError::Corrupt { at: 0, .. }))), "{refused:?}");
 
-    // A record that is sound and stands where it does not belong.
+    // A valid record in the wrong place.
     let directory = tempfile::tempdir().expect("a directory");
     let (_, file) = stored(directory.path(), &["one"]);
     let one = fs::read(&file).expect("a file");
@@ -204,16 +206,16 @@ fn a_file_that_is_not_the_channels_is_refused() {
     let refused = page(&open(directory.path(), ChannelOptions::default()));
     let at_end = one.len() as u64;
     assert!(
-        matches!(refused, Err(Refused::Store(StoreError::Corrupt { at, .. })) if at == at_end),
+        matches!(refused, Err(HubError::Store(StoreError::Corrupt { at, .. })) if at == at_end),
         "{refused:?}"
     );
 }
 
 #[cfg(target_os = "linux")]
 #[test]
-fn a_full_disk_refuses_and_breaks_nothing() {
+fn a_full_disk_rejects_messages_and_damages_nothing() {
     let directory = tempfile::tempdir().expect("a directory");
-    // No file stays open, so that each message finds what is there.
+    // No file stays open, so that each message finds the current file.
     let store = Store::open(directory.path(), Sync::Os).expect("a store").open_files(0);
     let hub = open_with(store, ChannelOptions::default());
     let first = publish(&hub, "one").expect("published");
@@ -222,19 +224,20 @@ fn a_full_disk_refuses_and_breaks_nothing() {
     fs::rename(file, &aside).expect("moved");
     std::os::unix::fs::symlink("/dev/full", file).expect("linked");
     for _ in 0..3 {
-        let how = Publish { from: None, key: Some("k"), now: now() };
+        let how = PublishOptions { from: None, key: Some("k"), now: now() };
         let refused = hub.publish(&name("房间"), "lost".into(), how, &mut |_| panic!("delivered"));
         assert!(
-            matches!(&refused, Err(Refused::Store(StoreError::Io { file: it, .. })) if it == file),
+            matches!(&refused, Err(HubError::Store(StoreError::Io { file: it, .. })) if it == file),
             "{refused:?}"
         );
-        // The past can be read meanwhile, and others can publish.
+        // History can be read meanwhile, and other channels accept messages.
         assert_eq!(texts(&hub), ["one"]);
-        hub.publish(&name("other"), "text".into(), Publish::at(now()), &mut |_| ()).expect("published");
+        hub.publish(&name("other"), "text".into(), PublishOptions::at(now()), &mut |_| ())
+            .expect("published");
     }
     fs::remove_file(file).expect("removed");
     fs::rename(&aside, file).expect("moved");
-    let how = Publish { from: None, key: Some("k"), now: now() };
+    let how = PublishOptions { from: None, key: Some("k"), now: now() };
     let second = hub.publish(&name("房间"), "two".into(), how, &mut |_| ()).expect("published");
     assert_eq!((second.position.epoch, second.position.offset, second.duplicate), (first.epoch, 2, false));
     drop(hub);
@@ -242,7 +245,7 @@ fn a_full_disk_refuses_and_breaks_nothing() {
 }
 
 #[test]
-fn what_has_expired_leaves_the_disk() {
+fn expired_messages_leave_the_disk() {
     let directory = tempfile::tempdir().expect("a directory");
     let hub = open(directory.path(), keeping(10, usize::MAX));
     let (text, record) = ("x".repeat(1000), 1100);
@@ -261,12 +264,12 @@ fn what_has_expired_leaves_the_disk() {
 }
 
 #[test]
-fn keys_keep_their_messages_on_disk() {
+fn idempotency_keys_keep_their_messages_on_disk() {
     let directory = tempfile::tempdir().expect("a directory");
     let options =
         ChannelOptions { keys: Keys { count: 9, window: Duration::from_secs(600) }, ..keeping(1, 9999) };
     let hub = open(directory.path(), options.clone());
-    let how = Publish { from: None, key: Some("early"), now: now() };
+    let how = PublishOptions { from: None, key: Some("early"), now: now() };
     let first = hub.publish(&name("房间"), "text".into(), how.clone(), &mut |_| ()).expect("published");
     for _ in 0..300 {
         publish(&hub, &"x".repeat(1000)).expect("published");
@@ -278,16 +281,16 @@ fn keys_keep_their_messages_on_disk() {
 }
 
 #[test]
-fn channels_of_which_nothing_is_left_are_removed_in_memory_or_not() {
+fn empty_channels_are_removed_in_memory_and_on_disk() {
     let directory = tempfile::tempdir().expect("a directory");
     let hub = open(directory.path(), ChannelOptions::default());
     let start = now();
     for n in 0..40 {
-        hub.publish(&name(&n.to_string()), "text".into(), Publish::at(start), &mut |_| ())
+        hub.publish(&name(&n.to_string()), "text".into(), PublishOptions::at(start), &mut |_| ())
             .expect("published");
     }
     let round = |hub: &Hub, now| (0..256).for_each(|_| hub.tick(now).expect("upkeep"));
-    // Idle: out of memory, and on disk until it has expired.
+    // Idle channels leave memory, and the disk once they have expired.
     let idle = start.after(Limits::default().linger);
     round(&hub, idle);
     assert_eq!((hub.channels(), hub.history_memory(), files(directory.path()).len()), (0, 0, 40));
@@ -297,18 +300,18 @@ fn channels_of_which_nothing_is_left_are_removed_in_memory_or_not() {
     let (in_use, ()) = hub.subscribe(&name("8"), None, None, idle, drop).expect("subscribed");
     round(&hub, start.after(Duration::from_secs(299)));
     assert_eq!(files(directory.path()).len(), 40);
-    // The files are a moment younger than the messages.
+    // The files are slightly newer than the messages.
     round(&hub, start.after(Duration::from_secs(310)));
     assert_eq!((hub.channels(), files(directory.path()).len()), (1, 1));
     drop((in_use, hub));
 }
 
 #[test]
-fn channels_of_another_process_are_removed_a_few_at_a_time() {
+fn channels_of_another_process_are_removed_gradually() {
     let directory = tempfile::tempdir().expect("a directory");
     let (hub, count, a_tick) = (open(directory.path(), ChannelOptions::default()), 100_usize, 32);
     for n in 0..count {
-        hub.publish(&name(&n.to_string()), "text".into(), Publish::at(now()), &mut |_| ())
+        hub.publish(&name(&n.to_string()), "text".into(), PublishOptions::at(now()), &mut |_| ())
             .expect("published");
     }
     drop(hub);
@@ -324,10 +327,10 @@ fn channels_of_another_process_are_removed_a_few_at_a_time() {
 #[test]
 fn many_channels_are_removed_in_one_round() {
     let directory = tempfile::tempdir().expect("a directory");
-    // Enough that some shards are looked at in several portions.
+    // Enough channels that some shards are checked in several portions.
     let (hub, count, start) = (open(directory.path(), ChannelOptions::default()), 60 * 256, now());
     for n in 0..count {
-        hub.publish(&name(&n.to_string()), "text".into(), Publish::at(start), &mut |_| ())
+        hub.publish(&name(&n.to_string()), "text".into(), PublishOptions::at(start), &mut |_| ())
             .expect("published");
     }
     assert_eq!(hub.channels(), count);
@@ -336,7 +339,7 @@ fn many_channels_are_removed_in_one_round() {
 }
 
 #[test]
-fn two_files_that_do_not_belong_together_are_refused() {
+fn files_that_do_not_belong_together_are_rejected() {
     let directory = tempfile::tempdir().expect("a directory");
     let open = || open(directory.path(), keeping(10, usize::MAX));
     let hub = open();
@@ -348,10 +351,10 @@ fn two_files_that_do_not_belong_together_are_refused() {
     assert_eq!(texts(&open()).len(), 10);
     let (log_was, old_was) = (fs::read(log).expect("a file"), fs::read(old).expect("a file"));
     let refused = |blamed: &Path| match page(&open()) {
-        Err(Refused::Store(StoreError::Corrupt { file, .. })) => assert_eq!(file, blamed),
+        Err(HubError::Store(StoreError::Corrupt { file, .. })) => assert_eq!(file, blamed),
         other => panic!("{other:?}"),
     };
-    // An older `.old`, one of another life, and one that was cut.
+    // An older `.old`, one of another epoch, and a truncated one.
     fs::write(log, &old_was).expect("written");
     refused(log);
     fs::write(log, &log_was).expect("written");
@@ -378,7 +381,7 @@ fn a_record_is_bounded() {
     let text = "x".repeat(largest + 1);
     let refused = publish(&hub, &text);
     assert!(
-        matches!(refused, Err(Refused::Store(StoreError::TooLarge { bytes, most })) if bytes == most + 1),
+        matches!(refused, Err(HubError::Store(StoreError::TooLarge { bytes, most })) if bytes == most + 1),
         "{refused:?}"
     );
     assert_eq!(publish(&hub, &text[1..]).expect("published").offset, 1);
@@ -387,14 +390,15 @@ fn a_record_is_bounded() {
 }
 
 #[test]
-fn what_is_synced_is_there_as_well() {
+fn synced_messages_are_loaded() {
     for sync in [Sync::Always, Sync::Interval(Duration::from_millis(10))] {
         let directory = tempfile::tempdir().expect("a directory");
         let store = Store::open(directory.path(), sync).expect("a store").open_files(1);
         let hub = open_with(store, keeping(5, usize::MAX));
         for n in 0..200 {
             publish(&hub, &format!("{n} {}", "x".repeat(1000))).expect("published");
-            hub.publish(&name("other"), "text".into(), Publish::at(now()), &mut |_| ()).expect("published");
+            hub.publish(&name("other"), "text".into(), PublishOptions::at(now()), &mut |_| ())
+                .expect("published");
             hub.store().expect("it has one").sync().expect("synced");
         }
         drop(hub);

@@ -1,4 +1,4 @@
-//! A process that publishes is killed at random moments: all that it said was published is there.
+//! A publishing process is killed at random moments: all acknowledged messages survive.
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
@@ -6,14 +6,14 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use longwire_server::hub::{ChannelOptions, Clock, History, Keys, Publish};
+use longwire_server::hub::{ChannelOptions, Clock, History, Keys, PublishOptions};
 
 use super::{files, name, open};
 
 const DIRECTORY: &str = "LONGWIRE_TEST_STORE";
 const KILLS: u32 = 50;
 const CHANNELS: usize = 4;
-/// What each channel keeps.
+/// Messages that each channel keeps.
 const KEPT: usize = 40;
 
 fn options() -> ChannelOptions {
@@ -24,7 +24,7 @@ fn options() -> ChannelOptions {
     }
 }
 
-/// What stands at an offset: small and large, up to what takes a system call many pages.
+/// Returns the message at an offset: small and large ones, up to many pages.
 fn text(channel: usize, offset: u64) -> String {
     let length = match offset % 50 {
         0 => 100_000,
@@ -42,7 +42,7 @@ fn key(channel: usize, offset: u64) -> Option<String> {
     offset.is_multiple_of(3).then(|| format!("键 {channel} {offset}"))
 }
 
-/// The process that is killed: publishes to each channel from a thread, and says what was acknowledged.
+/// The process that is killed: publishes to each channel from a thread, and prints acknowledgements.
 #[test]
 #[ignore = "it is run, and killed, by the other test"]
 fn writer() {
@@ -58,7 +58,7 @@ fn writer() {
                 loop {
                     offset += 1;
                     let key = key(channel, offset);
-                    let how = Publish { from: None, key: key.as_deref(), now: clock.now() };
+                    let how = PublishOptions { from: None, key: key.as_deref(), now: clock.now() };
                     let receipt = hub
                         .publish(&room, text(channel, offset).into(), how, &mut |_| ())
                         .expect("published");
@@ -72,7 +72,7 @@ fn writer() {
 }
 
 #[test]
-fn what_was_acknowledged_survives() {
+fn acknowledged_messages_survive() {
     let directory = tempfile::tempdir().expect("a directory");
     let mut acknowledged: [Option<(String, u64)>; CHANNELS] = Default::default();
     let mut random = u64::from(std::process::id());
@@ -91,13 +91,13 @@ fn what_was_acknowledged_survives() {
         let mut dies: Option<Instant> = None;
         for line in said.lines() {
             let line = line.expect("a line");
-            // What was cut off by its death was not said.
+            // Ignore a line that was cut off by the kill.
             let words: Vec<_> = line.split(' ').collect();
             if let ["ack", channel, epoch, offset, "."] = words[..] {
                 let channel: usize = channel.parse().expect("a channel");
                 acknowledged[channel] = Some((epoch.to_owned(), offset.parse().expect("an offset")));
             }
-            // It writes since before the first line: any moment is as good as another.
+            // It writes from before its first line on, so any moment is suitable.
             if Instant::now() > *dies.get_or_insert_with(|| Instant::now() + lives) {
                 writer.kill().expect("killed");
             }
@@ -109,7 +109,7 @@ fn what_was_acknowledged_survives() {
     assert!(rolled && most > 5 * KEPT as u64, "too little was written to prove anything: {most}");
 }
 
-/// Opens the store and compares it with what was acknowledged. Returns the largest offset.
+/// Opens the store and compares it with the acknowledgements. Returns the largest offset.
 fn verify(directory: &Path, acknowledged: &mut [Option<(String, u64)>; CHANNELS]) -> u64 {
     let (hub, now) = (open(directory, options()), Clock::start().now());
     let mut most = 0;
@@ -119,7 +119,7 @@ fn verify(directory: &Path, acknowledged: &mut [Option<(String, u64)>; CHANNELS]
         let page = hub.history(&room, None, usize::MAX, now).expect("nothing is corrupt");
         let head = page.position.expect("it is there");
         assert_eq!(head.epoch.to_string(), *epoch);
-        // The next may have been stored before it could be said.
+        // The next message may be stored, but not acknowledged yet.
         assert!((*last..=*last + 1).contains(&head.offset), "{head} behind {last}");
         let kept = page.messages.len() as u64;
         assert_eq!(kept, head.offset.min(KEPT as u64));
@@ -129,7 +129,7 @@ fn verify(directory: &Path, acknowledged: &mut [Option<(String, u64)>; CHANNELS]
         }
         let keyed = *last - *last % 3;
         if let Some(key) = key(channel, keyed).filter(|_| keyed > 0) {
-            let how = Publish { from: None, key: Some(&key), now };
+            let how = PublishOptions { from: None, key: Some(&key), now };
             let again = hub.publish(&room, "again".into(), how, &mut |_| panic!("delivered")).expect("known");
             assert_eq!((again.duplicate, again.position.offset), (true, keyed));
         }

@@ -1,4 +1,4 @@
-//! The store: what survives, what is given back, and what is said of files that are not as they were written.
+//! The store: what survives, what is removed, and how damaged files are handled.
 #![allow(clippy::expect_used, clippy::panic, reason = "a test fails by panicking, its helpers too")]
 
 #[cfg(unix)]
@@ -32,7 +32,7 @@ fn open_with(store: Store, options: ChannelOptions) -> Hub {
     Hub::with_store(Limits::default(), store, move |_| options.clone())
 }
 
-/// The files of all channels, sorted.
+/// Returns the files of all channels, sorted.
 fn files(directory: &Path) -> Vec<PathBuf> {
     let shelves = fs::read_dir(directory).expect("a store").flatten().map(|entry| entry.path());
     let mut files: Vec<_> = shelves

@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Buf;
-use longwire_proto::{CloseFrame, Compress, Incoming, Message, Outbox, TcpStep};
+use longwire_proto::{CloseFrame, Incoming, Outbox, TcpStep};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
@@ -16,6 +16,7 @@ use crate::connection::scratch;
 use crate::connection::timer::{Timer, now};
 use crate::end::outcome::outcome;
 use crate::end::{Closed, Error};
+use crate::net::end_without_close_notify;
 
 /// How a connection ends, as far as is known.
 #[derive(Debug, Default)]
@@ -123,6 +124,9 @@ impl<S> WebSocket<S> {
         if goes_on {
             lent.work.found(0);
         }
+        if let (Incoming::Pong(payload), Some(pings)) = (&taken, &mut self.pings) {
+            pings.answered(payload, now());
+        }
         if let Some(watch) = &mut self.watch {
             match taken {
                 Incoming::Ping => watch.ping_received(),
@@ -195,19 +199,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             }
         }
         Poll::Ready(Ok(()))
-    }
-
-    /// Queues the message as soon as there is room for it.
-    #[inline]
-    pub(crate) fn poll_feed(
-        &mut self,
-        cx: &mut Context<'_>,
-        message: &mut Option<Message>,
-        compress: Compress,
-    ) -> Poll<Result<(), Error>> {
-        ready!(self.poll_room(cx))?;
-        let Some(message) = message.take() else { return Poll::Ready(Ok(())) };
-        Poll::Ready(self.enqueue_message(message, compress))
     }
 
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {
@@ -334,11 +325,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     fn check_read(&mut self, read: io::Result<usize>) -> Option<usize> {
         let now = now();
         let lent = self.lent.get_or_insert_with(scratch::take);
-        match read {
+        match end_without_close_notify(read, 0) {
             Ok(0) => self.core.read_eof(&lent.out, now),
-            // TLS ended without close_notify. That is an end like any other: whether the peer meant it is known
-            // by the closing handshake.
-            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => self.core.read_eof(&lent.out, now),
             Err(error) => {
                 if self.core.read_failed(error.kind(), &lent.out, now) {
                     self.ending.get_or_insert_default().transport = Some(error.into());

@@ -52,8 +52,7 @@ impl Shutdown {
     pub fn new(code: impl Into<CloseCode>, reason: &str) -> Self {
         let code = code.into();
         let code = if code.is_sendable() { code } else { CloseCode::GOING_AWAY };
-        let reason = &reason[..reason.floor_char_boundary(longwire_proto::MAX_REASON)];
-        let frame = CloseFrame::new(code, reason);
+        let frame = CloseFrame::truncated(code, reason);
         Self { frame, spread: Duration::ZERO, timeout: Duration::from_secs(5) }
     }
 

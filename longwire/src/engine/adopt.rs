@@ -7,8 +7,8 @@ use std::os::fd::OwnedFd;
 use std::sync::{Arc, OnceLock};
 
 use http::{HeaderMap, Request, StatusCode};
-use longwire_proto::DeflateParameters;
 use longwire_proto::handshake::Refusal;
+use longwire_proto::{Config, DeflateParameters};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
@@ -103,10 +103,24 @@ impl Invitation {
     ///
     /// If called outside of a Tokio runtime.
     pub fn adopt<S>(
+        self,
+        stream: S,
+        subprotocol: Option<&str>,
+        deflate: Option<DeflateParameters>,
+    ) -> io::Result<()>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        self.adopt_with(stream, subprotocol, deflate, None)
+    }
+
+    /// Like [`adopt`](Self::adopt), with a configuration other than that of the engine's acceptor.
+    pub(crate) fn adopt_with<S>(
         mut self,
         stream: S,
         subprotocol: Option<&str>,
         deflate: Option<DeflateParameters>,
+        config: Option<Arc<Config>>,
     ) -> io::Result<()>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -123,6 +137,7 @@ impl Invitation {
             failure: Arc::clone(&failure),
             subprotocol: subprotocol.map(Into::into),
             deflate,
+            config,
         };
         if let Some(engine) = self.engine.take() {
             // An engine that has stopped drops its end of the pair, which ends the task.
@@ -157,4 +172,5 @@ pub(super) struct Adoption {
     pub(super) failure: Arc<OnceLock<Arc<io::Error>>>,
     pub(super) subprotocol: Option<Box<str>>,
     pub(super) deflate: Option<DeflateParameters>,
+    pub(super) config: Option<Arc<Config>>,
 }

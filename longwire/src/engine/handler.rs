@@ -60,7 +60,7 @@ pub trait Handler: Send + Sync + 'static {
     }
 
     /// Called when everything that was queued has been written, after the peer was too slow for a while or
-    /// [`Conn::send`] returned [`Full`](Error::Full).
+    /// [`Conn::send`] returned [`Full`](crate::SendError::Full).
     fn drained(&self, conn: &mut Conn<'_>, state: &mut Self::State) {
         let _ = (conn, state);
     }

@@ -260,7 +260,7 @@ impl<H: Handler> Engine<H> {
         self.run(Some(listener))
     }
 
-    /// Starts the engine without a listener: connections come only through [`Handle::invite`] and `Handle::upgrade`, for
+    /// Starts the engine without a listener: connections come only through [`Handle::invite`] and `Upgrade::into_engine`, for
     /// example from another HTTP server.
     ///
     /// # Errors

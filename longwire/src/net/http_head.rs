@@ -1,4 +1,4 @@
-//! Reading the head of a request or response from a stream, with no block held while it dribbles in.
+//! Reads and writes the heads of HTTP/1.1 on a stream. No buffer is held while a stream waits for more bytes.
 
 use std::future::poll_fn;
 use std::io;
@@ -10,11 +10,11 @@ use longwire_proto::handshake::{HeadError, HeadReader};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_util::io::poll_read_buf;
 
+use super::end_without_close_notify;
 use crate::connection::scratch;
 
-/// Reads on until `buffer` begins with a whole head, and says how long it is.
-///
-/// `Ok(None)`: the stream ended before. What was read behind the head stays in `buffer`.
+/// Reads until `buffer` begins with a whole head, and returns its length, or `None` if the stream ends before. Bytes
+/// that were read behind the head stay in `buffer`.
 pub(crate) async fn read_head<S: AsyncRead + Unpin>(
     stream: &mut S,
     buffer: &mut BytesMut,
@@ -31,8 +31,8 @@ pub(crate) async fn read_head<S: AsyncRead + Unpin>(
     }
 }
 
-/// Reads once, through a block that is given back at once, so that waiting holds none. TLS that is cut off
-/// without close_notify has ended as TCP does.
+/// Reads once and returns the number of bytes, which is 0 at the end of the stream. The block of the thread is returned
+/// at once, so that waiting holds none.
 pub(crate) async fn read_some<S: AsyncRead + Unpin>(
     stream: &mut S,
     buffer: &mut BytesMut,
@@ -44,20 +44,17 @@ pub(crate) async fn read_some<S: AsyncRead + Unpin>(
         scratch::give_back(block);
         read
     });
-    match read.await {
-        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(0),
-        read => read,
-    }
+    end_without_close_notify(read.await, 0)
 }
 
-/// Writes `bytes`, and flushes.
+/// Writes `bytes` and flushes the stream.
 pub(crate) async fn write_all<S: AsyncWrite + Unpin>(stream: &mut S, bytes: &[u8]) -> io::Result<()> {
     stream.write_all(bytes).await?;
     stream.flush().await
 }
 
-/// Ends our direction and drops what the peer still sends, so that no reset overtakes what we wrote.
-/// At most `bytes` of it; the time is for the caller to bound.
+/// Ends our direction and discards at most `bytes` that the peer still sends, so that no reset overtakes what was
+/// written. The caller limits the time.
 pub(crate) async fn linger<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     mut bytes: usize,

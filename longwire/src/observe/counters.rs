@@ -1,32 +1,34 @@
-//! Counters: each connection or loop counts for itself, and adds to shared totals that any thread can read.
+//! Counters: each connection or event loop counts for itself and publishes its counts now and then, and any thread can
+//! read them.
 
 use std::array::from_fn;
 use std::cell::Cell;
+#[cfg(all(unix, feature = "engine"))]
 use std::slice;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use longwire_proto::Kind;
+use longwire_proto::{Cause, CauseClass, Counted, Kind};
 
-use crate::end::cause::{self, ENDS, NOT_STATUS, REASONS};
+use crate::end::{Failure, NotOpenedReason};
 
-/// Threads that count beside each other without waiting for one another.
+/// Shards of the counters: threads that use different ones do not contend for a cache line.
 const SHARDS: usize = 16;
 
-/// Counts what connections do: give it to as many [`Acceptor`](crate::Acceptor::counters)s and
-/// [`Client`](crate::Client::counters)s as you like, of engines too. It clones, and all clones are one.
+/// Counts what connections do. Any number of [`Acceptor`](crate::Acceptor::counters)s, including those of engines, and
+/// [`Client`](crate::Client::counters)s can share one. Clones share the same counts.
 ///
-/// A connection counts for itself and tells what it has counted whenever its task waits, so a message costs
-/// no more than a few additions, and all that has been received or sent before a wait is in the next
-/// [`snapshot`](Self::snapshot). One that is counted holds 384 bytes more, one that is not a pointer; an engine
-/// counts for itself in any case, at no cost for each connection.
+/// A connection counts for itself and publishes its counts whenever its task waits. A message therefore costs only a
+/// few additions, and everything received or sent before a wait is in the next [`snapshot`](Self::snapshot). A counted
+/// connection needs 384 bytes more, an uncounted one a pointer. An engine always counts, without a cost per
+/// connection.
 ///
 /// ```
 /// use longwire::{Acceptor, Counters};
 ///
 /// let counters = Counters::new();
 /// let acceptor = Acceptor::new().counters(&counters);
-/// // Elsewhere, where a Prometheus asks:
+/// // Elsewhere, in the handler of /metrics:
 /// print!("{}", counters.snapshot().prometheus("chat"));
 /// ```
 #[derive(Clone, Debug, Default)]
@@ -35,24 +37,24 @@ pub struct Counters(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     shards: [Shard; SHARDS],
-    /// The totals of engines' loops.
+    /// The counters of engines' event loops.
     loops: Mutex<Vec<Arc<Totals>>>,
 }
 
-/// Totals on cache lines of their own.
+/// Aligned, so that no two shards share a cache line.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Shard(Totals);
 
-/// The totals of one loop, or of the connections of some threads.
+/// The counts published so far by one event loop, or by the connections of some threads.
 #[derive(Debug)]
 pub(crate) struct Totals {
     opened: AtomicU64,
     simple: [AtomicU64; 6],
     received: [AtomicU64; 7],
     sent: [AtomicU64; 7],
-    ended: [AtomicU64; ENDS],
-    not_opened: [AtomicU64; REASONS.len()],
+    ended: [AtomicU64; Cause::COUNT],
+    not_opened: [AtomicU64; NotOpenedReason::COUNT],
 }
 
 impl Default for Totals {
@@ -68,7 +70,8 @@ impl Default for Totals {
     }
 }
 
-/// What a loop has counted since it was started. Only the loop itself writes it.
+/// What an event loop has counted since it started.
+#[cfg(all(unix, feature = "engine"))]
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct LoopCounters {
     pub(crate) http: u64,
@@ -79,12 +82,12 @@ pub(crate) struct LoopCounters {
     pub(crate) opening: u64,
     pub(crate) received: Traffic,
     pub(crate) sent: Traffic,
-    /// On the wire.
+    /// On the wire, without TLS.
     pub(crate) bytes_received: u64,
     pub(crate) bytes_sent: u64,
 }
 
-/// What went one way.
+/// Messages and bytes in one direction.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Traffic {
@@ -96,12 +99,12 @@ pub struct Traffic {
     pub text_bytes: u64,
     /// Bytes of binary messages, before compression.
     pub binary_bytes: u64,
-    /// Pings; of those that were sent, not those of the keepalive.
+    /// Pings. Sent Pings do not include those of the keepalive.
     pub pings: u64,
-    /// Pongs that were received. Those that were sent are not counted.
+    /// Pongs received. Sent Pongs are not counted.
     pub pongs: u64,
-    /// Bytes on the wire: compressed, with headers of frames, control frames included. TLS and the opening
-    /// handshake are not, but for the answer of an engine to it.
+    /// Bytes on the wire: compressed payload, frame headers and control frames. TLS and the opening handshake are not
+    /// included, except an engine's response to the handshake.
     pub wire_bytes: u64,
 }
 
@@ -111,13 +114,13 @@ impl Traffic {
         self.texts + self.binaries
     }
 
-    /// Bytes of messages of both kinds, before compression. [`wire_bytes`](Self::wire_bytes) by this is what
-    /// compression makes of them, where messages are not small.
+    /// Bytes of messages of both kinds, before compression. [`wire_bytes`](Self::wire_bytes) divided by this is the
+    /// compression ratio, unless messages are small.
     pub const fn payload_bytes(&self) -> u64 {
         self.text_bytes + self.binary_bytes
     }
 
-    /// Counts a part of a message, and the message with its last part.
+    /// Counts `length` bytes of a message, and the message itself with its last part.
     #[inline]
     pub(crate) const fn add(&mut self, kind: Kind, length: usize, last: bool) {
         match kind {
@@ -132,7 +135,8 @@ impl Traffic {
         }
     }
 
-    /// Counts `each` a number of times.
+    /// Counts `times` deliveries of `each`.
+    #[cfg(all(unix, feature = "engine"))]
     pub(crate) const fn add_times(&mut self, each: &Self, times: u64) {
         self.texts += each.texts * times;
         self.binaries += each.binaries * times;
@@ -158,7 +162,8 @@ impl Traffic {
 }
 
 impl Totals {
-    /// Replaces the totals. Only the loop that they belong to calls this.
+    /// Replaces what was published before. Only the loop that owns these counters calls it.
+    #[cfg(all(unix, feature = "engine"))]
     pub(crate) fn replace_with(&self, counted: &LoopCounters) {
         let LoopCounters { http, accept_errors, dropped, replaced, tls_failed, opening, .. } = *counted;
         let received = Traffic { wire_bytes: counted.bytes_received, ..counted.received };
@@ -172,12 +177,12 @@ impl Totals {
         add_one(&self.opened);
     }
 
-    pub(crate) fn ended(&self, end: usize) {
-        add_one(&self.ended[end]);
+    pub(crate) fn ended(&self, cause: Cause) {
+        add_one(&self.ended[cause.index()]);
     }
 
-    pub(crate) fn not_opened(&self, reason: usize) {
-        add_one(&self.not_opened[reason]);
+    pub(crate) fn not_opened(&self, reason: NotOpenedReason) {
+        add_one(&self.not_opened[reason.index()]);
     }
 }
 
@@ -185,6 +190,7 @@ fn add_one(counter: &AtomicU64) {
     counter.fetch_add(1, Ordering::Relaxed);
 }
 
+#[cfg(all(unix, feature = "engine"))]
 fn store<const N: usize>(to: &[AtomicU64; N], from: [u64; N]) {
     to.iter().zip(from).for_each(|(to, from)| to.store(from, Ordering::Relaxed));
 }
@@ -202,12 +208,12 @@ fn sum<const N: usize>(totals: &[&Totals], part: impl Fn(&Totals) -> &[AtomicU64
 }
 
 impl Counters {
-    /// Counters that begin at 0.
+    /// Creates counters that start at 0.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// What was counted so far.
+    /// Returns what was counted so far.
     pub fn snapshot(&self) -> Snapshot {
         let loops = self.loops();
         let shards = self.0.shards.iter().map(|shard| &shard.0);
@@ -218,11 +224,11 @@ impl Counters {
         self.0.loops.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The shard of this thread, which other threads may share.
+    /// This thread's shard, which other threads may share.
     fn shard(&self) -> &Totals {
         static THREADS: AtomicUsize = AtomicUsize::new(0);
         thread_local!(static SHARD: Cell<usize> = Cell::new(THREADS.fetch_add(1, Ordering::Relaxed) % SHARDS));
-        // A thread that is ending has no shard of its own any more.
+        // A thread that is ending may have destroyed its thread-local already.
         &self.0.shards[SHARD.try_with(Cell::get).unwrap_or(0)].0
     }
 
@@ -230,15 +236,15 @@ impl Counters {
         self.shard().opened();
     }
 
-    pub(crate) fn ended(&self, end: usize) {
-        self.shard().ended(end);
+    pub(crate) fn ended(&self, cause: Cause) {
+        self.shard().ended(cause);
     }
 
-    pub(crate) fn not_opened(&self, reason: usize) {
+    pub(crate) fn not_opened(&self, reason: NotOpenedReason) {
         self.shard().not_opened(reason);
     }
 
-    /// Adds what a connection has received and sent since the last call.
+    /// Adds what a connection counted since it last published.
     pub(crate) fn add(&self, received: &Traffic, sent: &Traffic) {
         let shard = self.shard();
         for (to, counted) in [(&shard.received, received), (&shard.sent, sent)] {
@@ -248,14 +254,14 @@ impl Counters {
         }
     }
 
-    /// Includes the totals of an engine's loop.
-    #[cfg(unix)]
+    /// Includes what an engine's event loop publishes.
+    #[cfg(all(unix, feature = "engine"))]
     pub(crate) fn join(&self, totals: Arc<Totals>) {
         self.loops().push(totals);
     }
 
-    /// The loop has ended: its totals are kept.
-    #[cfg(unix)]
+    /// Keeps the counts of an event loop that has ended.
+    #[cfg(all(unix, feature = "engine"))]
     pub(crate) fn leave(&self, totals: &Arc<Totals>) {
         let mut loops = self.loops();
         let Some(at) = loops.iter().position(|of| Arc::ptr_eq(of, totals)) else { return };
@@ -275,106 +281,106 @@ impl Counters {
     }
 }
 
-/// What [`Counters`] or an [engine](crate::engine::Handle::counters) have counted.
+/// The counts of [`Counters`] or of an [engine](crate::engine::Handle::counters) at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Snapshot {
-    /// WebSockets that are open now.
+    /// Open WebSockets.
     pub open: u64,
-    /// WebSockets that were opened.
+    /// WebSockets opened so far.
     pub opened: u64,
-    /// Opening handshakes that were refused, or not complete in time. Clients count those that they were
-    /// refused.
+    /// Opening handshakes that were rejected or timed out. Clients count the rejections they received.
     pub refused: u64,
-    /// Those of them that were not complete in time.
+    /// Opening handshakes that timed out; included in [`refused`](Self::refused).
     pub handshake_timeouts: u64,
-    /// Connections of an engine whose TLS handshake, request or verdict is waited for in a task now.
+    /// Connections of an engine that are waiting for their TLS handshake, their request or an asynchronous decision.
     pub opening: u64,
-    /// TLS handshakes of an engine that failed, or were not complete in time.
+    /// TLS handshakes of an engine that failed or timed out.
     pub tls_failed: u64,
-    /// Connections that an engine has handed to its HTTP service.
+    /// Connections that an engine has passed to its HTTP service.
     pub http: u64,
-    /// Connections that an engine could not accept, for want of descriptors or the like.
+    /// Connections that an engine could not accept, for example because it had no descriptors left.
     pub accept_errors: u64,
-    /// What was received.
+    /// Received messages and bytes.
     pub received: Traffic,
-    /// What was sent or queued, each delivery of a message that an engine has published counted.
+    /// Sent or queued messages and bytes. Every delivery of a message published by an engine counts.
     pub sent: Traffic,
-    /// Messages that a slow consumer of an engine did not get, for they were dropped.
+    /// Messages that an engine dropped because the subscriber was a slow consumer.
     pub dropped: u64,
-    /// Messages that a slow consumer of an engine did not get, for a later one of their key took their place.
+    /// Messages that an engine replaced with a later one of the same key because the subscriber was a slow consumer.
     pub replaced: u64,
-    /// Connections that were closed by a closing handshake.
+    /// Connections that ended with a closing handshake.
     pub closed: u64,
-    /// Connections that were given up because they read too slowly.
+    /// Connections that were closed because they were slow consumers.
     pub slow_consumers: u64,
-    /// Connections whose peer broke a rule or a limit.
+    /// Connections whose peer broke a rule or exceeded a limit.
     pub protocol_errors: u64,
-    /// Connections that came to their end by a deadline.
+    /// Connections that ended because a deadline passed.
     pub timeouts: u64,
-    /// Connections that ended without a closing handshake, by the peer, the network or ourselves.
+    /// Connections that ended without a closing handshake, whether by the peer, by the network or by this end.
     pub lost: u64,
-    /// All that ended, by their cause.
+    /// Ended connections by cause and close code.
     pub ended: Vec<Ended>,
-    /// All that were not opened, by the reason.
+    /// Failed opening handshakes by reason.
     pub not_opened: Vec<NotOpened>,
 }
 
-/// How many connections have ended for one cause.
+/// The number of connections that ended for one cause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Ended {
-    /// [`Error::cause`](crate::Error::cause), [`Closed::cause`](crate::Closed::cause), or `dropped`.
+    /// The [name of the cause](crate::Cause::name).
     pub cause: &'static str,
-    /// The code of the first Close frame: such as `1000`, or `4xxx` for all of the application's and `3xxx`
-    /// for those of libraries; `1005` where it had none, `1006` where
-    /// there was none.
+    /// The code of the first Close frame, such as `1000`; `3xxx` for all codes of libraries and `4xxx` for all codes of
+    /// applications. `1005` if the frame had no code, `1006` if there was no frame.
     pub code: &'static str,
-    /// How many.
+    /// The number of connections.
     pub count: u64,
 }
 
-/// How many opening handshakes have failed for one reason.
+/// The number of opening handshakes that failed for one reason.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct NotOpened {
-    /// The status, such as `403`, or `4xx` for rare ones; else
-    /// [`AcceptError::cause`](crate::AcceptError::cause) or [`ConnectError::cause`](crate::ConnectError::cause).
+    /// The status, such as `403`, or `4xx` for rare ones. Without a status, the name of the
+    /// [`AcceptError`](crate::AcceptError::name) or the [`ConnectError`](crate::ConnectError::name).
     pub reason: &'static str,
-    /// How many.
+    /// The number of connections.
     pub count: u64,
 }
 
 impl Snapshot {
     pub(crate) fn of(totals: &[&Totals]) -> Self {
-        // Ends first: a connection that ends meanwhile counts as open, and never as less than none.
+        // Ends are read first: a connection that ends meanwhile still counts as open, and `open` is never negative.
         let ends = sum(totals, |totals| &totals.ended);
         let reasons = sum(totals, |totals| &totals.not_opened);
         let [http, accept_errors, dropped, replaced, tls_failed, opening] =
             sum(totals, |totals| &totals.simple);
         let opened = totals.iter().map(|totals| totals.opened.load(Ordering::Relaxed)).sum::<u64>();
-        let ended: Vec<_> = (0..ENDS)
+        let ended: Vec<_> = (0..Cause::COUNT)
             .map(|at| {
-                let (cause, code) = cause::end(at);
-                Ended { cause, code, count: ends[at] }
+                let Counted { name, code, .. } = Cause::counted(at);
+                Ended { cause: name, code, count: ends[at] }
             })
             .collect();
-        let all = |wanted: &dyn Fn(&Ended) -> bool| {
-            ended.iter().filter(|ended| wanted(ended)).map(|ended| ended.count).sum::<u64>()
+        let of = |class: CauseClass| -> u64 {
+            ends.iter()
+                .enumerate()
+                .filter(|(at, _)| Cause::counted(*at).class == class)
+                .map(|(_, count)| count)
+                .sum()
         };
-        let closed = all(&|ended| ended.cause.starts_with("closed_by_"));
-        let slow_consumers = all(&|ended| ended.cause == "slow_consumer");
-        let timeouts = all(&|ended| ended.cause.ends_with("_timeout"));
-        let lost = all(&|ended| ended.code == "1006" || ended.cause == "panicked")
-            - all(&|ended| ended.code == "1006" && ended.cause.ends_with("_timeout"));
-        let total = all(&|_| true);
-        let not_opened: Vec<_> =
-            REASONS.into_iter().zip(reasons).map(|(reason, count)| NotOpened { reason, count }).collect();
-        let handshake_timeouts = reasons[NOT_STATUS];
+        let total = ends.iter().sum::<u64>();
+        let not_opened: Vec<_> = reasons
+            .iter()
+            .enumerate()
+            .map(|(at, count)| NotOpened { reason: NotOpenedReason::name(at), count: *count })
+            .collect();
+        let handshake_timeouts = reasons[NotOpenedReason::Failure(Failure::Timeout).index()];
         Self {
             open: opened.saturating_sub(total),
             opened,
-            refused: reasons[..NOT_STATUS].iter().sum::<u64>() + handshake_timeouts,
+            refused: reasons[..NotOpenedReason::STATUS_COUNT].iter().sum::<u64>() + handshake_timeouts,
             handshake_timeouts,
             opening,
             tls_failed,
@@ -384,22 +390,22 @@ impl Snapshot {
             sent: Traffic::from_array(sum(totals, |totals| &totals.sent)),
             dropped,
             replaced,
-            closed,
-            slow_consumers,
-            protocol_errors: total - closed - slow_consumers - timeouts - lost,
-            timeouts,
-            lost,
+            closed: of(CauseClass::Closed),
+            slow_consumers: of(CauseClass::Slow),
+            protocol_errors: of(CauseClass::Protocol),
+            timeouts: of(CauseClass::Timeout),
+            lost: of(CauseClass::Lost) + of(CauseClass::Internal),
             ended,
             not_opened,
         }
     }
 
-    /// How many connections have ended for this cause, whatever the code.
+    /// Returns the number of connections that ended for this cause, whatever the code.
     pub fn ended_by(&self, cause: &str) -> u64 {
         self.ended.iter().filter(|ended| ended.cause == cause).map(|ended| ended.count).sum()
     }
 
-    /// How many opening handshakes have failed for this reason.
+    /// Returns the number of opening handshakes that failed for this reason.
     pub fn not_opened_by(&self, reason: &str) -> u64 {
         self.not_opened.iter().filter(|one| one.reason == reason).map(|one| one.count).sum()
     }

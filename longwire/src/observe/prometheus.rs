@@ -1,12 +1,12 @@
-//! A snapshot of the counters in the text format of Prometheus.
+//! Formats a snapshot of the counters in the text format of Prometheus.
 
 use std::fmt::Write;
 
 use crate::observe::counters::Snapshot;
 
 impl Snapshot {
-    /// The text that a Prometheus reads (`text/plain; version=0.0.4`), each name behind `prefix` and `_`.
-    /// What cannot stand in a name becomes `_`.
+    /// Formats the counts for Prometheus (`text/plain; version=0.0.4`), with `prefix` and `_` in front of each name.
+    /// Characters of `prefix` that are not allowed in a name become `_`.
     ///
     /// | name | labels |
     /// |---|---|
@@ -20,21 +20,21 @@ impl Snapshot {
     /// | `messages_dropped_total`, `messages_replaced_total` | |
     /// | `http_requests_total`, `accept_errors_total` | |
     ///
-    /// How well is compressed, for large messages: `rate(P_wire_bytes_total)` by `rate(P_payload_bytes_total)`.
+    /// The compression ratio for large messages is `rate(P_wire_bytes_total) / rate(P_payload_bytes_total)`.
     pub fn prometheus(&self, prefix: &str) -> String {
         let mut page = Page { prefix: name(prefix), text: String::new() };
-        page.family("connections_open", "gauge", "WebSockets that are open now", &[("", self.open)]);
-        page.one("connections_opened", "WebSockets that were opened", self.opened);
+        page.family("connections_open", "gauge", "Open WebSockets", &[("", self.open)]);
+        page.one("connections_opened", "WebSockets opened", self.opened);
         page.family(
             "connections_ended_total",
             "counter",
-            "WebSockets that have ended, by cause and close code",
+            "WebSockets ended, by cause and close code",
             &self.ended.iter().map(|ended| (ended.labels(), ended.count)).collect::<Vec<_>>(),
         );
         page.family(
             "handshakes_failed_total",
             "counter",
-            "Opening handshakes that have failed, by status or cause",
+            "Opening handshakes failed, by status or cause",
             &self.not_opened.iter().map(|one| (label("reason", one.reason), one.count)).collect::<Vec<_>>(),
         );
         let ways = [("received", &self.received), ("sent", &self.sent)];
@@ -70,9 +70,9 @@ impl Snapshot {
             "Pings and Pongs",
             &[(ping_received, received.pings), (pong_received, received.pongs), (ping_sent, sent.pings)],
         );
-        page.one("messages_dropped", "Messages that slow consumers did not get", self.dropped);
-        page.one("messages_replaced", "Messages that later ones took the place of", self.replaced);
-        page.one("http_requests", "Requests that were none for a WebSocket", self.http);
+        page.one("messages_dropped", "Messages dropped for slow consumers", self.dropped);
+        page.one("messages_replaced", "Messages replaced by later ones for slow consumers", self.replaced);
+        page.one("http_requests", "Requests for plain HTTP", self.http);
         page.one("accept_errors", "Connections that could not be accepted", self.accept_errors);
         page.text
     }
@@ -85,11 +85,11 @@ impl crate::observe::counters::Ended {
 }
 
 fn label(name: &str, value: &str) -> String {
-    // No value has anything in it that would have to be escaped.
+    // The values are names of ours, which contain nothing to escape.
     format!("{name}=\"{value}\"")
 }
 
-/// What may begin a name of a metric.
+/// Makes a valid beginning of a metric name.
 fn name(prefix: &str) -> String {
     let begins = prefix.chars().next().is_some_and(|first| first.is_ascii_digit());
     let allowed = |c: char| if c.is_ascii_alphanumeric() || c == ':' { c } else { '_' };
@@ -113,7 +113,7 @@ impl Page {
         for (labels, count) in rows {
             let labels = labels.as_ref();
             let (open, close) = if labels.is_empty() { ("", "") } else { ("{", "}") };
-            // Writing to a String does not fail.
+            // Writing to a String cannot fail.
             let _ = writeln!(lines, "{full}{open}{labels}{close} {count}");
         }
         text.push_str(&lines);

@@ -1,11 +1,9 @@
-//! What is noted of one connection of the async driver: what went over it, and how it ended. There is none
-//! where nobody counts and nobody traces, so that costs a branch.
+//! Records the traffic and the end of one connection of the async driver, for counters and traces. A connection that is
+//! neither counted nor traced has no recorder, and pays a branch.
 
 use longwire_proto::{Kind, Role};
 
-use crate::end::Closed;
-use crate::end::cause;
-use crate::end::{AcceptError, ConnectError, Error};
+use crate::end::{AcceptError, Closed, ConnectError, Error, cause_of};
 use crate::observe::counters::{Counters, Traffic};
 use crate::observe::trace::Span;
 
@@ -15,15 +13,15 @@ pub(crate) struct Watch {
     span: Span,
     received: Traffic,
     sent: Traffic,
-    /// What the counters know of that.
-    told: (Traffic, Traffic),
-    /// How it would have ended if it were dropped now.
+    /// The part that the counters have already received.
+    published: (Traffic, Traffic),
+    /// How it ends if it is dropped now.
     end: Option<Result<Closed, Error>>,
     over: bool,
 }
 
 impl Watch {
-    /// Watches a connection that has just been opened, if anybody wants to know.
+    /// Creates a recorder for a connection that has just been opened, if it is counted or traced.
     pub(crate) fn opened(counters: Option<&Counters>, span: Span) -> Option<Box<Self>> {
         if counters.is_none() && !span.is_on() {
             return None;
@@ -39,7 +37,7 @@ impl Watch {
             span,
             received,
             sent,
-            told: Default::default(),
+            published: Default::default(),
             end: None,
             over: false,
         }))
@@ -77,23 +75,23 @@ impl Watch {
         self.sent.wire_bytes += bytes as u64;
     }
 
-    /// Tells the counters what they do not know yet.
+    /// Publishes the new counts to the counters.
     pub(crate) fn tell(&mut self) {
         if let Some(counters) = &self.counters {
-            let (received, sent) = &self.told;
+            let (received, sent) = &self.published;
             if *received != self.received || *sent != self.sent {
                 counters.add(&self.received.since(received), &self.sent.since(sent));
-                self.told = (self.received, self.sent);
+                self.published = (self.received, self.sent);
             }
         }
     }
 
-    /// How it ends, as far as is known by now.
+    /// Records how the connection ends, as far as this is known.
     pub(crate) fn ends(&mut self, end: Result<Closed, Error>) {
         self.end = Some(end);
     }
 
-    /// It has ended; nothing more is told of it.
+    /// Publishes the end. Later calls do nothing.
     pub(crate) fn over(&mut self) {
         if std::mem::replace(&mut self.over, true) {
             return;
@@ -101,7 +99,7 @@ impl Watch {
         self.tell();
         let end = self.end.as_ref();
         if let Some(counters) = &self.counters {
-            counters.ended(end.map_or_else(|| cause::end_called(cause::DROPPED), cause::end_of));
+            counters.ended(cause_of(end));
         }
         self.span.ended(end, &self.received, &self.sent);
     }
@@ -113,27 +111,27 @@ impl Drop for Watch {
     }
 }
 
-/// A server has opened no connection.
+/// Records that a server rejected a handshake, or that it failed.
 pub(crate) fn not_accepted(counters: Option<&Counters>, error: &AcceptError) {
     if let Some(counters) = counters {
-        counters.not_opened(cause::reason(error.status(), error.cause()));
+        counters.not_opened(error.reason());
     }
-    crate::observe::trace::not_opened(Role::Server, None, error.status(), error.cause());
+    crate::observe::trace::not_opened(Role::Server, None, error.reason());
 }
 
-/// A client has got none.
+/// Records that a client could not connect.
 pub(crate) fn not_connected(counters: Option<&Counters>, error: &ConnectError) {
     if let Some(counters) = counters {
-        counters.not_opened(cause::reason(error.status(), error.cause()));
+        counters.not_opened(error.reason());
     }
-    crate::observe::trace::not_opened(Role::Client, None, error.status(), error.cause());
+    crate::observe::trace::not_opened(Role::Client, None, error.reason());
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// What it costs to count a connection, as the documentation of [`Counters`] says.
+    /// The memory per counted connection that the documentation of [`Counters`] promises.
     #[test]
     fn it_is_small() {
         assert!(size_of::<Watch>() <= 384, "{}", size_of::<Watch>());

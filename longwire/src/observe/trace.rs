@@ -1,7 +1,7 @@
-//! What `tracing` is told, with the feature of that name; without it all of this is nothing.
+//! Spans and events for `tracing`, with the feature of that name. Without the feature, all functions are empty.
 //!
-//! Events are `longwire`'s by their target. They have sizes, causes and addresses, the path without its query,
-//! and the subprotocol: never a payload, the reason of a Close frame, or the value of another header.
+//! The target of all events is `longwire`. They contain sizes, causes, addresses, the path without its query, and the
+//! subprotocol. They never contain a payload, the reason of a Close frame, or the value of any other header.
 
 #[cfg(feature = "tracing")]
 pub(crate) use on::*;
@@ -14,15 +14,14 @@ mod on {
     use std::fmt::Display;
     use std::net::SocketAddr;
 
-    use http::StatusCode;
-    use longwire_proto::{DeflateParameters, Kind, Role};
+    use longwire_proto::{Cause, DeflateParameters, Kind, Role};
     use tracing::{Span as Inner, debug, field, info, trace, warn, warn_span};
 
-    use crate::end::Closed;
-    use crate::end::Error;
+    use crate::end::{Closed, Error, NotOpenedReason, cause_of};
     use crate::observe::counters::Traffic;
 
-    /// The span of a connection: a child of the one in which it was opened.
+    /// The span of a connection. It follows from the span in which the connection was opened, and is not its child: a
+    /// child would keep that span open as long as the connection.
     #[derive(Clone, Debug)]
     pub(crate) struct Span(Inner);
 
@@ -40,16 +39,19 @@ mod on {
             subprotocol: Option<&str>,
             deflate: Option<DeflateParameters>,
         ) -> Self {
-            // As an end that is warned of: whoever wants no more than that gets its context too.
-            Self(warn_span!(
+            // At the level of the most severe event, so that a subscriber that only wants warnings gets their context.
+            let span = warn_span!(
                 target: "longwire",
+                parent: None,
                 "websocket",
                 side = name(role),
                 peer = field::Empty,
                 path = path.split('?').next(),
                 subprotocol,
                 deflate = deflate.is_some(),
-            ))
+            );
+            span.follows_from(Inner::current());
+            Self(span)
         }
 
         pub(crate) fn is_on(&self) -> bool {
@@ -69,15 +71,15 @@ mod on {
             trace!(target: "longwire", parent: &self.0, direction, ?kind, bytes, "message");
         }
 
-        /// `None`: it was dropped before it had ended.
+        /// Reports the end; `None` if the connection was dropped before it had ended.
         pub(crate) fn ended(&self, end: Option<&Result<Closed, Error>>, received: &Traffic, sent: &Traffic) {
-            let (cause, code) = name_end(end);
+            let (cause, code) = cause_and_code(end);
             macro_rules! ended {
                 ($level:ident) => {
                     $level!(
                         target: "longwire",
                         parent: &self.0,
-                        cause,
+                        cause = cause.name(),
                         code,
                         messages_received = received.messages(),
                         bytes_received = received.wire_bytes,
@@ -87,50 +89,38 @@ mod on {
                     )
                 };
             }
-            if is_for_people(end) { ended!(warn) } else { ended!(info) }
+            if cause.is_warning() { ended!(warn) } else { ended!(info) }
         }
     }
 
-    fn name_end(end: Option<&Result<Closed, Error>>) -> (&'static str, Option<u16>) {
-        match end {
-            None => (crate::end::cause::DROPPED, None),
-            Some(Ok(closed)) => (closed.cause(), Some(closed.code())),
-            Some(Err(Error::Protocol(error))) => {
-                (Error::from(*error).cause(), Some(error.close_code().into()))
-            }
-            Some(Err(error)) => (error.cause(), None),
-        }
-    }
-
-    /// Networks come and go, and so do those who use them: what is not that, somebody has to look at.
-    fn is_for_people(end: Option<&Result<Closed, Error>>) -> bool {
-        match end {
-            None | Some(Ok(_) | Err(Error::Eof | Error::PingTimeout)) => false,
-            Some(Err(error)) => !matches!(error.cause(), "reset" | "aborted"),
-        }
+    /// The cause, and the close code where there is one to show: none for an end without a Close frame.
+    fn cause_and_code(end: Option<&Result<Closed, Error>>) -> (Cause, Option<u16>) {
+        let cause = cause_of(end);
+        let code =
+            matches!(cause, Cause::Closed { .. } | Cause::Protocol(_)).then(|| cause.close_code().into());
+        (cause, code)
     }
 
     /// An opening handshake has failed.
-    pub(crate) fn not_opened(
-        role: Role,
-        peer: Option<SocketAddr>,
-        status: Option<StatusCode>,
-        cause: &'static str,
-    ) {
+    pub(crate) fn not_opened(role: Role, peer: Option<SocketAddr>, reason: NotOpenedReason) {
         let (side, peer) = (name(role), peer.map(field::display));
-        let status = status.map(|status| status.as_u16());
+        let (status, cause) = match reason {
+            NotOpenedReason::Status(status) => (Some(status.as_u16()), "refused"),
+            NotOpenedReason::Failure(failure) => (None, failure.name()),
+        };
         match role {
             Role::Server => info!(target: "longwire", side, peer, status, cause, "not opened"),
             Role::Client => warn!(target: "longwire", side, peer, status, cause, "not opened"),
         }
     }
 
-    /// A client begins to connect.
+    /// A client starts to connect.
     pub(crate) fn connecting(host: impl Display, port: u16) {
         debug!(target: "longwire", side = "client", %host, port, "connecting");
     }
 
     /// An engine has opened a connection.
+    #[cfg(all(unix, feature = "engine"))]
     pub(crate) fn engine_opened(
         id: impl Display,
         peer: SocketAddr,
@@ -141,18 +131,19 @@ mod on {
         debug!(target: "longwire", side = "server", %id, %peer, path, subprotocol, deflate, "opened");
     }
 
-    /// A connection of an engine has ended. `peer` is asked for only where somebody wants to know.
+    /// A connection of an engine has ended. `peer` is called only if the event is enabled.
+    #[cfg(all(unix, feature = "engine"))]
     pub(crate) fn engine_ended(
         id: impl Display,
         peer: impl Fn() -> Option<SocketAddr>,
         end: &Result<Closed, Error>,
     ) {
-        let (cause, code) = name_end(Some(end));
-        let peer = || peer().map(field::display);
-        if is_for_people(Some(end)) {
-            warn!(target: "longwire", side = "server", %id, peer = peer(), cause, code, "ended");
+        let (cause, code) = cause_and_code(Some(end));
+        let (name, peer) = (cause.name(), || peer().map(field::display));
+        if cause.is_warning() {
+            warn!(target: "longwire", side = "server", %id, peer = peer(), cause = name, code, "ended");
         } else {
-            info!(target: "longwire", side = "server", %id, peer = peer(), cause, code, "ended");
+            info!(target: "longwire", side = "server", %id, peer = peer(), cause = name, code, "ended");
         }
     }
 }
@@ -162,11 +153,9 @@ mod off {
     use std::fmt::Display;
     use std::net::SocketAddr;
 
-    use http::StatusCode;
     use longwire_proto::{DeflateParameters, Kind, Role};
 
-    use crate::end::Closed;
-    use crate::end::Error;
+    use crate::end::{Closed, Error, NotOpenedReason};
     use crate::observe::counters::Traffic;
 
     #[derive(Clone, Debug)]
@@ -190,14 +179,14 @@ mod off {
         pub(crate) const fn ended(&self, _: Option<&Result<Closed, Error>>, _: &Traffic, _: &Traffic) {}
     }
 
-    pub(crate) const fn not_opened(_: Role, _: Option<SocketAddr>, _: Option<StatusCode>, _: &'static str) {}
+    pub(crate) const fn not_opened(_: Role, _: Option<SocketAddr>, _: NotOpenedReason) {}
 
     pub(crate) fn connecting(_: impl Display, _: u16) {}
 
-    #[cfg(unix)]
+    #[cfg(all(unix, feature = "engine"))]
     pub(crate) fn engine_opened(_: impl Display, _: SocketAddr, _: &str, _: Option<&str>, _: bool) {}
 
-    #[cfg(unix)]
+    #[cfg(all(unix, feature = "engine"))]
     pub(crate) fn engine_ended(
         _: impl Display,
         _: impl Fn() -> Option<SocketAddr>,

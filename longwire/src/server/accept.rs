@@ -1,35 +1,36 @@
-//! The server: from an accepted stream to an open connection.
+//! Accepts WebSockets on streams: reads the request, answers it, and opens the connection.
 
 use std::fmt;
+use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, HeaderValue, Request, Response, StatusCode, header};
-#[cfg(feature = "hyper")]
-use longwire_proto::handshake::http2;
-use longwire_proto::handshake::{HeadLimits, HeadReader, Origins, Refusal, server};
-use longwire_proto::{Config, Connection, Role};
+use http::{HeaderMap, HeaderValue, Request, header};
+use longwire_proto::handshake::{HeadLimits, OpeningRequest, Origins, Refusal, ServerOpening, server};
+use longwire_proto::{Config, Role};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use crate::connection::WebSocket;
 use crate::connection::timer::now;
 use crate::end::AcceptError;
-use crate::net::http_head::{linger, read_head, write_all};
+use crate::net::http_head::{linger, read_some, write_all};
+use crate::net::set_nodelay;
 use crate::observe::counters::Counters;
 use crate::observe::recorder::{self, Watch};
 use crate::observe::trace::Span;
 use crate::server::forwarded::TrustedProxies;
 
-/// How long a refused client is listened to, so that it can read the refusal.
+/// How long the server reads from a refused client before it closes the connection, so that no reset overtakes the
+/// response.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 
-/// And how much of what it sends is read.
+/// The most it reads from a refused client, in bytes.
 const LINGER_BYTES: usize = 1024 * 1024;
 
-/// Answers an opening handshake with the defaults of [`Acceptor`].
+/// Accepts a WebSocket on a stream, with the defaults of [`Acceptor`].
 ///
 /// ```
 /// # async fn example() -> Result<(), Box<dyn std::error::Error>> {
@@ -49,23 +50,26 @@ const LINGER_BYTES: usize = 1024 * 1024;
 ///
 /// # Errors
 ///
-/// [`AcceptError`]; the client has got its answer.
+/// [`AcceptError`]; the client has received its response.
 ///
 /// # Cancel safety
 ///
-/// A future that is dropped drops the stream.
+/// Dropping the future drops the stream.
 pub async fn accept<S>(stream: S) -> Result<WebSocket<S>, AcceptError>
 where
-    S: AsyncRead + AsyncWrite + Unpin,
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    // Boxed, here and below: what the handshake needs would else stay in the future of its caller,
-    // which often is the task of the connection, for as long as that lives.
+    // Boxed, here and below: the state of the handshake would otherwise stay in the future of the caller, which
+    // often is the task of the connection, for as long as that lives.
     Box::pin(async { Acceptor::new().accept(stream).await }).await
 }
 
 type OnRequest = dyn Fn(&Request<()>, &mut HeaderMap) -> Result<(), Refusal> + Send + Sync;
 
-/// How opening handshakes are answered. Make one for all connections of a listener.
+/// Accepts WebSockets: which requests, and with which settings. Create one for all connections of a listener.
+///
+/// It sets `TCP_NODELAY` on a [`TcpStream`](tokio::net::TcpStream), because a small message would otherwise wait for
+/// the acknowledgement of the one before, often 40 ms. For other streams, set it on the socket before.
 ///
 /// ```
 /// use longwire::{Acceptor, Config, Origins, Refusal, http::StatusCode};
@@ -118,13 +122,13 @@ impl fmt::Debug for Settings {
 }
 
 impl Acceptor {
-    /// An acceptor with the defaults: no subprotocol, pages of the same origin only,
-    /// [`Config::server`], 10 s for the handshake.
+    /// Creates an acceptor with the defaults: no subprotocol, only pages of the same origin, [`Config::server`], 10 s
+    /// for the handshake.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Subprotocols to select from, the preferred one first (RFC 6455 1.9). If the client offers none of
+    /// Sets the subprotocols to select from, the preferred one first (RFC 6455 1.9). If the client offers none of
     /// them, the connection has none.
     #[must_use]
     pub fn subprotocols<I>(self, names: I) -> Self
@@ -134,30 +138,35 @@ impl Acceptor {
         self.change(|settings| settings.policy = std::mem::take(&mut settings.policy).subprotocols(names))
     }
 
-    /// The pages that may connect, by their Origin (RFC 6455 10.2); others get 403. Clients that are no
-    /// browsers send none and pass.
+    /// Sets the origins of the pages that may connect (RFC 6455 10.2); other pages get 403. Requests without an
+    /// Origin header do not come from browsers and are accepted.
     #[must_use]
     pub fn origins(self, origins: Origins) -> Self {
         self.change(|settings| settings.policy = std::mem::take(&mut settings.policy).origins(origins))
     }
 
-    /// Limits, deadlines and compression of the connections.
+    /// Sets the limits, deadlines and compression of the connections.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it was made by [`Config::client`], whose defaults are those of a client.
     #[must_use]
     pub fn config(self, config: Config) -> Self {
+        assert!(config.role() == Role::Server, "an Acceptor takes Config::server(), not Config::client()");
         self.change(|settings| {
-            settings.policy = std::mem::take(&mut settings.policy).deflate(config.deflate_config().cloned());
+            settings.policy = std::mem::take(&mut settings.policy).deflate(config.deflate.clone());
             settings.config = Arc::new(config);
         })
     }
 
-    /// Time for the request to come, and for the answer to be taken; default 10 s each.
+    /// Sets the maximum time for the request to arrive, and for the response to be written. Default: 10 s each.
     #[must_use]
     pub fn handshake_timeout(self, time: Duration) -> Self {
         self.change(|settings| settings.handshake_timeout = time)
     }
 
-    /// Sees each request that is otherwise good; may refuse it, or add headers to the answer. For
-    /// decisions that have to wait for something see [`receive`](Self::receive).
+    /// Accepts or rejects each request that is otherwise valid, and can add headers to the response. To wait for
+    /// something before deciding, use [`receive`](Self::receive).
     #[must_use]
     pub fn on_request<F>(self, on_request: F) -> Self
     where
@@ -166,14 +175,13 @@ impl Acceptor {
         self.change(|settings| settings.on_request = Some(Arc::new(on_request)))
     }
 
-    /// Counts what becomes of the handshakes and connections; as many acceptors and clients as you like may
-    /// share the counters.
+    /// Counts handshakes and connections. Any number of acceptors and clients can share the counters.
     #[must_use]
     pub fn counters(self, counters: &Counters) -> Self {
         self.change(|settings| settings.counters = Some(counters.clone()))
     }
 
-    #[cfg(any(unix, feature = "hyper"))]
+    #[cfg(any(all(unix, feature = "engine"), feature = "hyper"))]
     pub(crate) const fn settings(&self) -> &Arc<Settings> {
         &self.0
     }
@@ -183,36 +191,37 @@ impl Acceptor {
         self
     }
 
-    /// Reads the request and answers it.
+    /// Reads the request, answers it and opens the connection.
     ///
     /// # Errors
     ///
-    /// [`AcceptError`]; the client has got its answer.
+    /// [`AcceptError`]; the client has received its response.
     ///
     /// # Cancel safety
     ///
-    /// A future that is dropped drops the stream.
+    /// Dropping the future drops the stream.
     pub async fn accept<S>(&self, stream: S) -> Result<WebSocket<S>, AcceptError>
     where
-        S: AsyncRead + AsyncWrite + Unpin,
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
         Box::pin(async { self.receive(stream).await?.accept().await }).await
     }
 
-    /// Reads the request and decides nothing yet: for servers that look at it first, wait for a
-    /// database, or serve plain HTTP on the same port.
+    /// Reads the request and does not answer it yet: for servers that look at it first, wait for a database, or serve
+    /// plain HTTP on the same port.
     ///
     /// # Errors
     ///
-    /// [`AcceptError`] when no valid HTTP/1.1 request came in time; the client has got its answer.
+    /// [`AcceptError`] if no valid HTTP/1.1 request arrives in time; the client has received its response.
     ///
     /// # Cancel safety
     ///
-    /// A future that is dropped drops the stream.
+    /// Dropping the future drops the stream.
     pub async fn receive<S>(&self, stream: S) -> Result<Handshake<S>, AcceptError>
     where
-        S: AsyncRead + AsyncWrite + Unpin,
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
+        set_nodelay(&stream);
         let received = Box::pin(self.read_request(stream)).await;
         received.inspect_err(|error| recorder::not_accepted(self.0.counters.as_ref(), error))
     }
@@ -221,88 +230,81 @@ impl Acceptor {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let limits = HeadLimits::default();
         let mut input = BytesMut::new();
-        let reader = HeadReader::for_request(limits);
+        let mut opening = ServerOpening::new(HeadLimits::default());
         let read =
-            Box::pin(timeout(self.0.handshake_timeout, read_head(&mut stream, &mut input, reader))).await;
-        let parsed = match read {
-            Ok(Ok(Ok(Some(length)))) => {
-                server::parse_request(&input[..length], limits).map(|request| (request, length))
+            Box::pin(timeout(self.0.handshake_timeout, read_opening(&mut stream, &mut input, &mut opening)))
+                .await;
+        match read {
+            Ok(Ok(Ok(Some(opening)))) => {
+                Ok(Handshake { settings: Arc::clone(&self.0), stream, input, opening: Box::new(opening) })
             }
-            Ok(Ok(Ok(None))) => return Err(AcceptError::Eof),
-            Ok(Ok(Err(error))) => Err(Refusal::from(error)),
-            Ok(Err(error)) => return Err(error.into()),
-            Err(_) if input.is_empty() => return Err(AcceptError::Timeout),
-            Err(_) => {
-                let text = "The request was not complete in time.";
-                let refusal = Refusal::new(StatusCode::REQUEST_TIMEOUT, text);
-                drop(input);
-                Box::pin(self.0.write_refusal(&mut stream, refusal)).await?;
-                return Err(AcceptError::Timeout);
-            }
-        };
-        match parsed {
-            Ok((request, head)) => Ok(Handshake {
-                settings: Arc::clone(&self.0),
-                stream,
-                input,
-                head,
-                request: Box::new(request),
-            }),
-            Err(refusal) => {
-                // What came behind the request is not kept while the client reads why it was refused.
+            Ok(Ok(Ok(None))) => Err(AcceptError::Eof),
+            Ok(Ok(Err(refusal))) => {
+                // Free the bytes behind the request: the client may take its time to read the refusal.
                 drop(input);
                 Err(self.0.refuse(&mut stream, refusal).await)
+            }
+            Ok(Err(error)) => Err(error.into()),
+            Err(_) => {
+                drop(input);
+                if let Some(refusal) = opening.time_out() {
+                    Box::pin(self.0.write_refusal(&mut stream, refusal)).await?;
+                }
+                Err(AcceptError::Timeout)
             }
         }
     }
 }
 
+/// Reads until the request is complete or refused. Returns `None` if the stream ends before.
+async fn read_opening<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    input: &mut BytesMut,
+    opening: &mut ServerOpening,
+) -> io::Result<Result<Option<OpeningRequest>, Refusal>> {
+    loop {
+        match opening.receive(input) {
+            Ok(None) => {}
+            received => return Ok(received),
+        }
+        if read_some(stream, input).await? == 0 {
+            return Ok(Ok(None));
+        }
+    }
+}
+
 impl Settings {
-    /// Whether the request is good; what is added to the answer goes to `headers`.
-    pub(crate) fn judge(
+    /// Checks a request of HTTP/1.1. Headers for the response are added to `headers`.
+    pub(crate) fn check(
         &self,
         request: &Request<()>,
         headers: &mut HeaderMap,
     ) -> Result<server::Acceptance, Refusal> {
-        let acceptance = server::check(request, &self.policy)?;
-        self.ask(request, headers)?;
-        Ok(acceptance)
+        self.negotiate(server::validate(request)?, request, headers)
     }
 
-    /// The same for a request of HTTP/2, whose `:protocol` is `protocol`.
-    #[cfg(feature = "hyper")]
-    pub(crate) fn judge_connect(
+    /// Applies the policy to a valid request, then asks the application.
+    pub(crate) fn negotiate(
         &self,
+        valid: server::ValidRequest,
         request: &Request<()>,
-        protocol: Option<&str>,
         headers: &mut HeaderMap,
     ) -> Result<server::Acceptance, Refusal> {
-        let acceptance = http2::check(request, protocol, &self.policy)?;
-        self.ask(request, headers)?;
-        Ok(acceptance)
-    }
-
-    /// What the application says of a request that is good.
-    fn ask(&self, request: &Request<()>, headers: &mut HeaderMap) -> Result<(), Refusal> {
+        let acceptance = valid.negotiate(request, &self.policy)?;
         if let Some(on_request) = &self.on_request {
             on_request(request, headers)?;
         }
-        Ok(())
+        Ok(acceptance)
     }
 
-    /// The answer to a request that is good.
-    pub(crate) fn response(
-        acceptance: &server::Acceptance,
-        headers: &HeaderMap,
-    ) -> Result<Response<()>, Refusal> {
-        acceptance.response(headers).map_err(|error| {
-            Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, format!("Bad response header: {error}"))
-        })
+    /// Returns the subprotocol that a request with these headers gets.
+    #[cfg(feature = "axum")]
+    pub(crate) fn select_subprotocol(&self, headers: &HeaderMap) -> Option<&str> {
+        self.policy.select_subprotocol(headers).ok().flatten()
     }
 
-    /// The connection that the answer has opened, for a request of this path; `input` came behind the request.
+    /// Opens the connection to a request for this path; `input` followed the request.
     pub(crate) fn open<S>(
         &self,
         path: &str,
@@ -310,10 +312,7 @@ impl Settings {
         stream: S,
         input: BytesMut,
     ) -> WebSocket<S> {
-        let mut core = Connection::server(Arc::clone(&self.config), now());
-        if let Some(parameters) = acceptance.deflate() {
-            core = core.with_deflate(parameters);
-        }
+        let core = acceptance.connection(Arc::clone(&self.config), now());
         let subprotocol = acceptance.subprotocol();
         let span = Span::of(Role::Server, path, subprotocol, acceptance.deflate());
         let watch = Watch::opened(self.counters.as_ref(), span);
@@ -342,7 +341,7 @@ impl Settings {
         refusal.encode(&mut encoded);
         let written = timeout(self.handshake_timeout, write_all(stream, &encoded)).await;
         written.map_err(|_| AcceptError::Timeout)??;
-        // The answer is out: what the client does with it is no failure of ours.
+        // The response is written, so failures from here on are not errors of the handshake.
         let _ = timeout(LINGER_TIME, linger(stream, LINGER_BYTES)).await;
         Ok(())
     }
@@ -350,45 +349,48 @@ impl Settings {
 
 /// An opening handshake whose request has been read and not answered.
 ///
-/// Dropped, it ends the connection without an answer.
+/// Dropping it ends the connection without a response.
 #[derive(Debug)]
 pub struct Handshake<S> {
     pub(crate) settings: Arc<Settings>,
     pub(crate) stream: S,
     pub(crate) input: BytesMut,
-    /// Length of the request's head at the front of `input`.
-    pub(crate) head: usize,
-    pub(crate) request: Box<Request<()>>,
+    /// The request at the front of `input`.
+    pub(crate) opening: Box<OpeningRequest>,
 }
 
 impl<S> Handshake<S> {
-    /// The request.
+    /// Returns the request.
     pub fn request(&self) -> &Request<()> {
-        &self.request
+        &self.opening.request
     }
 
-    /// It asks for an upgrade to WebSocket. Anything else is plain HTTP.
+    /// Whether the request asks for an upgrade to WebSocket. Anything else is plain HTTP.
     pub fn is_websocket(&self) -> bool {
-        server::is_websocket(&self.request)
+        self.opening.is_websocket()
     }
 
-    /// Lets the request say what the client has said, where trusted proxies stand between, and returns the client's
-    /// address: see [`TrustedProxies::apply`]. To be called before the request is accepted, for it may change
-    /// which pages are of the same origin.
+    /// Replaces what the request says about the client by what trusted proxies say, and returns the client's address;
+    /// see [`TrustedProxies::apply`]. Call it before the request is accepted, because it may change which pages are
+    /// of the same origin.
     ///
     /// # Errors
     ///
-    /// As [`TrustedProxies::apply`]: what to [refuse](Self::refuse) it with.
-    pub fn behind(&mut self, proxies: &TrustedProxies, peer: SocketAddr) -> Result<SocketAddr, Refusal> {
-        proxies.apply(peer, &mut self.request)
+    /// As [`TrustedProxies::apply`]: the response to [refuse](Self::refuse) the request with.
+    pub fn apply_proxies(
+        &mut self,
+        proxies: &TrustedProxies,
+        peer: SocketAddr,
+    ) -> Result<SocketAddr, Refusal> {
+        proxies.apply(peer, &mut self.opening.request)
     }
 
-    /// The stream.
+    /// Returns the stream.
     pub const fn stream(&self) -> &S {
         &self.stream
     }
 
-    /// The stream and all bytes that were read from it, the request's head included: for an HTTP server
+    /// Returns the stream and all bytes that were read from it, the head of the request included, for an HTTP server
     /// that takes over.
     pub fn into_parts(self) -> (S, Bytes) {
         (self.stream, self.input.freeze())
@@ -396,20 +398,20 @@ impl<S> Handshake<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<S> {
-    /// Checks the request and answers it: 101 if it is good, else what is wrong with it.
+    /// Checks the request and answers it: 101 if it is valid, otherwise the reason why it is not.
     ///
     /// # Errors
     ///
-    /// [`AcceptError`]; the client has got its answer.
+    /// [`AcceptError`]; the client has received its response.
     ///
     /// # Cancel safety
     ///
-    /// A future that is dropped drops the stream.
+    /// Dropping the future drops the stream.
     pub async fn accept(self) -> Result<WebSocket<S>, AcceptError> {
         self.accept_with(HeaderMap::new()).await
     }
 
-    /// As [`accept`](Self::accept), with further headers in the answer.
+    /// Like [`accept`](Self::accept), with further headers in the response.
     ///
     /// # Errors
     ///
@@ -417,7 +419,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<S> {
     ///
     /// # Cancel safety
     ///
-    /// A future that is dropped drops the stream.
+    /// Dropping the future drops the stream.
     pub async fn accept_with(self, headers: HeaderMap) -> Result<WebSocket<S>, AcceptError> {
         let settings = Arc::clone(&self.settings);
         let answered = Box::pin(self.answer(headers)).await;
@@ -426,27 +428,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<S> {
 
     async fn answer(mut self, mut headers: HeaderMap) -> Result<WebSocket<S>, AcceptError> {
         let settings = Arc::clone(&self.settings);
-        let answer = settings.judge(&self.request, &mut headers).and_then(|acceptance| {
-            let response = Settings::response(&acceptance, &headers)?;
-            Ok((acceptance, response))
+        let mut response = Vec::new();
+        let checked = settings.check(&self.opening.request, &mut headers).and_then(|acceptance| {
+            acceptance.encode(&headers, &mut response)?;
+            Ok(acceptance)
         });
-        let (acceptance, response) = match answer {
-            Ok(answer) => answer,
+        let acceptance = match checked {
+            Ok(acceptance) => acceptance,
             Err(refusal) => return Err(self.write_refusal(refusal).await),
         };
-        let mut encoded = Vec::new();
-        server::encode_response(&response, &mut encoded);
-        let written = timeout(settings.handshake_timeout, write_all(&mut self.stream, &encoded)).await;
+        let written = timeout(settings.handshake_timeout, write_all(&mut self.stream, &response)).await;
         written.map_err(|_| AcceptError::Timeout)??;
-        let input = self.input.split_off(self.head);
-        Ok(settings.open(self.request.uri().path(), &acceptance, self.stream, input))
+        let input = self.input.split_off(self.opening.head_length);
+        Ok(settings.open(self.opening.request.uri().path(), &acceptance, self.stream, input))
     }
 
-    /// Answers with a refusal. What it returns is [`AcceptError::Refused`], if the client could be told.
+    /// Answers with a refusal. Returns [`AcceptError::Refused`] if it could be sent.
     ///
     /// # Cancel safety
     ///
-    /// A future that is dropped drops the stream.
+    /// Dropping the future drops the stream.
     pub async fn refuse(self, refusal: Refusal) -> AcceptError {
         let settings = Arc::clone(&self.settings);
         let refused = self.write_refusal(refusal).await;
@@ -455,7 +456,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Handshake<S> {
     }
 
     pub(crate) async fn write_refusal(mut self, refusal: Refusal) -> AcceptError {
-        // What came behind the request is not kept while the client reads why it was refused.
+        // Free the bytes behind the request: the client may take its time to read the refusal.
         self.input = BytesMut::new();
         self.settings.refuse(&mut self.stream, refusal).await
     }

@@ -1,25 +1,25 @@
-//! Who the client is when proxies stand before the server: what they say of it, and which of them are believed.
+//! The client's address, scheme and host behind proxies: what trusted proxies report, and which proxies are trusted.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 
-use http::{HeaderMap, HeaderValue, Request, StatusCode, Uri, header};
-use longwire_proto::handshake::Refusal;
+use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri, header};
+use longwire_proto::handshake::{Refusal, grammar};
 
-const X_FORWARDED_FOR: &str = "x-forwarded-for";
-const X_FORWARDED_PROTO: &str = "x-forwarded-proto";
-const X_FORWARDED_HOST: &str = "x-forwarded-host";
+static X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+static X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+static X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// The proxies that are believed, by their addresses.
+/// The proxies whose headers are trusted, by their addresses.
 ///
-/// Anybody can write what a proxy writes. So only what a trusted peer says counts, and of the addresses that it names
-/// the client's is the last one, counted from the right, that is no trusted proxy itself: what stands before it
-/// came from the client.
+/// Any client can write the headers that a proxy writes. So they count only if the peer is a trusted proxy, and the
+/// client's address is the rightmost one that is not a trusted proxy itself: everything to the left of it comes from
+/// the client.
 ///
-/// By default `X-Forwarded-For`, `-Proto` and `-Host` are read, and `Forwarded` (RFC 7239) is not; with
-/// [`rfc7239`](Self::rfc7239) it is the other way round. Never both, for a proxy that writes one of them passes the
-/// other on as the client wrote it.
+/// By default `X-Forwarded-For`, `-Proto` and `-Host` are read, and `Forwarded` (RFC 7239) is ignored; with
+/// [`rfc7239`](Self::rfc7239) it is the other way round. They are never read together, because a proxy that writes
+/// one of them forwards the other as the client wrote it.
 ///
 /// ```
 /// use longwire::TrustedProxies;
@@ -38,24 +38,24 @@ pub struct TrustedProxies {
     rfc7239: bool,
 }
 
-/// What trusted proxies say of a request.
+/// What trusted proxies report about a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Forwarded {
-    /// The client's address: the peer's where no trusted proxy says another one. Its port is 0 where none was said.
+    /// The client's address: the peer's if no trusted proxy reports another one. The port is 0 if none was reported.
     pub client: SocketAddr,
-    /// The client has used TLS, or has not, if that was said.
+    /// Whether the client uses TLS, if it was reported.
     pub secure: Option<bool>,
-    /// The host that the client has asked for, as in a Host header, if it was said.
+    /// The host that the client asked for, as in a Host header, if it was reported.
     pub host: Option<String>,
 }
 
 impl TrustedProxies {
-    /// Addresses and networks, such as `127.0.0.1`, `10.0.0.0/8` or `fd00::/8`.
+    /// Trusts these addresses and networks, such as `127.0.0.1`, `10.0.0.0/8` or `fd00::/8`.
     ///
     /// # Errors
     ///
-    /// [`InvalidNetwork`] for what is none.
+    /// [`InvalidNetwork`] for a text that is neither.
     pub fn new<I>(networks: I) -> Result<Self, InvalidNetwork>
     where
         I: IntoIterator,
@@ -65,24 +65,25 @@ impl TrustedProxies {
         Ok(Self { networks: networks.collect::<Result<_, _>>()?, rfc7239: false })
     }
 
-    /// Whether they write `Forwarded` (RFC 7239) instead of `X-Forwarded-For` and its relatives; default no.
+    /// Sets whether the proxies write `Forwarded` (RFC 7239) instead of `X-Forwarded-For`, `-Proto` and `-Host`.
+    /// Default: no.
     #[must_use]
     pub const fn rfc7239(mut self, written: bool) -> Self {
         self.rfc7239 = written;
         self
     }
 
-    /// Whether what comes from this address is believed.
+    /// Whether this address is that of a trusted proxy.
     pub fn trusts(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         self.networks.iter().any(|network| network.contains(address))
     }
 
-    /// What is said of a request that came from `peer`.
+    /// Reads what trusted proxies report about a request that came from `peer`.
     ///
     /// # Errors
     ///
-    /// The answer to a request whose `Forwarded` is malformed: nobody knows which part of it was the client's.
+    /// 400 if the `Forwarded` header is malformed: it is unknown which part of it the client wrote.
     pub fn read(&self, peer: SocketAddr, headers: &HeaderMap) -> Result<Forwarded, Refusal> {
         let mut forwarded = Forwarded { client: peer, secure: None, host: None };
         if !self.trusts(peer.ip()) {
@@ -91,17 +92,18 @@ impl TrustedProxies {
         if self.rfc7239 {
             self.read_forwarded(headers, &mut forwarded)?;
         } else {
-            let nodes = lists(headers, X_FORWARDED_FOR).rev().map(|text| node(text.trim()));
+            let nodes = elements(headers, &X_FORWARDED_FOR).rev().map(node);
             self.walk(nodes, &mut forwarded.client);
-            // The last one is that of the proxy that is believed.
-            let last = |name| lists(headers, name).next_back().map(str::trim).filter(|text| !text.is_empty());
-            forwarded.secure = last(X_FORWARDED_PROTO).and_then(is_secure);
-            forwarded.host = last(X_FORWARDED_HOST).map(str::to_owned);
+            // The trusted peer wrote the last element.
+            let last = |name| elements(headers, name).next_back().filter(|text| !text.is_empty());
+            forwarded.secure = last(&X_FORWARDED_PROTO).and_then(is_secure);
+            forwarded.host = last(&X_FORWARDED_HOST).map(str::to_owned);
         }
         Ok(forwarded)
     }
 
-    /// Goes from proxy to proxy until someone is not trusted, or not known: how many were looked at.
+    /// Goes from proxy to proxy until an address is not trusted or not known. Returns the number of addresses that
+    /// were looked at.
     fn walk(&self, nodes: impl Iterator<Item = Option<SocketAddr>>, client: &mut SocketAddr) -> usize {
         let mut steps = 0;
         for node in nodes {
@@ -125,7 +127,7 @@ impl TrustedProxies {
         }
         let nodes = elements.iter().rev().map(|element| node(element.node.as_deref()?));
         let steps = self.walk(nodes, &mut forwarded.client);
-        // The last one that was looked at was written by the proxy that the client has connected to.
+        // The proxy that the client connected to wrote the last element that was looked at.
         if let Some(element) = elements.iter_mut().rev().take(steps).last() {
             forwarded.secure = element.proto.as_deref().and_then(is_secure);
             forwarded.host = element.host.take();
@@ -133,26 +135,27 @@ impl TrustedProxies {
         Ok(())
     }
 
-    /// As [`read`](Self::read), and lets the request say what the client has said: its Host becomes the one that
-    /// was asked for, by which pages of the same origin are told, and [`Forwarded`] is among its extensions.
+    /// Like [`read`](Self::read), and changes the request to what the client sent: its Host becomes the host that the
+    /// client asked for, to which the Origin is compared, and [`Forwarded`] is added to its extensions. Returns the
+    /// client's address.
     ///
     /// # Errors
     ///
-    /// As [`read`](Self::read), and the answer to a host that is none.
+    /// As [`read`](Self::read), and 400 if the reported host is invalid.
     pub fn apply<B>(&self, peer: SocketAddr, request: &mut Request<B>) -> Result<SocketAddr, Refusal> {
         let forwarded = self.read(peer, request.headers())?;
         if let Some(host) = &forwarded.host {
-            let none = || {
-                let text = "The host that a proxy has passed on is none (RFC 7239 5.3).";
+            let invalid = || {
+                let text = "The host that the proxy forwarded is not a valid host (RFC 7239 5.3).";
                 Refusal::new(StatusCode::BAD_REQUEST, text)
             };
-            // RFC 9112 3.2.2, RFC 9113 8.3.1: where the target has an authority, that is the host.
+            // RFC 9112 3.2.2, RFC 9113 8.3.1: the authority of the target takes precedence over Host.
             if request.uri().authority().is_some() {
                 let mut parts = request.uri().clone().into_parts();
-                parts.authority = Some(host.parse().map_err(|_| none())?);
-                *request.uri_mut() = Uri::from_parts(parts).map_err(|_| none())?;
+                parts.authority = Some(host.parse().map_err(|_| invalid())?);
+                *request.uri_mut() = Uri::from_parts(parts).map_err(|_| invalid())?;
             }
-            let host = HeaderValue::from_str(host).map_err(|_| none())?;
+            let host = HeaderValue::from_str(host).map_err(|_| invalid())?;
             request.headers_mut().insert(header::HOST, host);
         }
         let client = forwarded.client;
@@ -161,10 +164,14 @@ impl TrustedProxies {
     }
 }
 
-/// The elements of a header that is a list, in order.
-fn lists<'a>(headers: &'a HeaderMap, name: &str) -> impl DoubleEndedIterator<Item = &'a str> {
-    // What is not ASCII is no address, and stands for one that is not known.
-    headers.get_all(name).iter().flat_map(|value| value.to_str().unwrap_or("?").split(','))
+/// The elements of a list header as text.
+fn elements<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> impl DoubleEndedIterator<Item = &'a str> + use<'a> {
+    // An element that is not ASCII is not an address: it stands for one that is unknown, and for an invalid host.
+    let text = |element| std::str::from_utf8(element).ok().filter(|text| text.is_ascii()).unwrap_or("?");
+    grammar::elements(headers, name).map(text)
 }
 
 fn is_secure(proto: &str) -> Option<bool> {
@@ -172,7 +179,7 @@ fn is_secure(proto: &str) -> Option<bool> {
     if is(["https", "wss"]) { Some(true) } else { is(["http", "ws"]).then_some(false) }
 }
 
-/// An address with or without a port (RFC 7239 6). `unknown` and names that hide one are none.
+/// Parses an address with or without a port (RFC 7239 6). `unknown` and obfuscated names are not addresses.
 fn node(text: &str) -> Option<SocketAddr> {
     let at = |address: IpAddr, port: u16| SocketAddr::new(address.to_canonical(), port);
     if let Some(rest) = text.strip_prefix('[') {
@@ -190,7 +197,7 @@ fn node(text: &str) -> Option<SocketAddr> {
     Some(at(address.parse::<Ipv4Addr>().ok()?.into(), node_port(port)?))
 }
 
-/// A port, or `0` for one that is hidden (RFC 7239 6.3).
+/// Parses a port. An obfuscated port (RFC 7239 6.3) is 0.
 fn node_port(text: &str) -> Option<u16> {
     match text.strip_prefix('_') {
         Some(hidden) if !hidden.is_empty() => {
@@ -200,29 +207,26 @@ fn node_port(text: &str) -> Option<u16> {
     }
 }
 
-/// One element of a Forwarded header: what one proxy says.
+/// One element of a Forwarded header: what one proxy reports.
 #[derive(Default)]
 struct Element {
-    /// It says anything, were it what nobody here reads: then what stands before it is another's word.
-    says: bool,
+    /// Whether it has any parameter, known or not. Elements without one do not count as a proxy.
+    has_parameters: bool,
     node: Option<String>,
     proto: Option<String>,
     host: Option<String>,
 }
 
-/// RFC 7239 4: pairs divided by semicolons, elements by commas; a value is a token or quoted.
+/// Parses a value of Forwarded (RFC 7239 4): parameters separated by semicolons, elements by commas.
 fn parse(mut rest: &str, elements: &mut Vec<Element>) -> Option<()> {
     let mut element = Element::default();
     loop {
-        rest = rest.trim_start_matches([' ', '\t']);
-        // A list may have elements that are empty (RFC 9110 5.6.1.2), and an element pairs that are.
+        rest = grammar::skip_space(rest);
+        // Elements may be empty (RFC 9110 5.6.1.2), and so may the parameters of an element.
         if !rest.starts_with([',', ';']) && !rest.is_empty() {
-            let (name, after) = rest.split_once('=')?;
-            if name.is_empty() || !name.bytes().all(is_token) {
-                return None;
-            }
-            let (value, after) = value(after)?;
-            rest = after.trim_start_matches([' ', '\t']);
+            let (name, after) = grammar::token(rest)?;
+            let (value, after) = value(after.strip_prefix('=')?)?;
+            rest = grammar::skip_space(after);
             let place = match () {
                 () if name.eq_ignore_ascii_case("for") => &mut element.node,
                 () if name.eq_ignore_ascii_case("proto") => &mut element.proto,
@@ -233,7 +237,7 @@ fn parse(mut rest: &str, elements: &mut Vec<Element>) -> Option<()> {
             if place.replace(value).is_some() {
                 return None;
             }
-            element.says = true;
+            element.has_parameters = true;
         }
         let mut chars = rest.chars();
         match chars.next() {
@@ -250,51 +254,20 @@ fn parse(mut rest: &str, elements: &mut Vec<Element>) -> Option<()> {
 }
 
 fn put(element: Element, elements: &mut Vec<Element>) {
-    if element.says {
+    if element.has_parameters {
         elements.push(element);
     }
 }
 
-/// A value, and what stands behind it.
+/// Splits a value, which is a token or a quoted string, from the rest.
 fn value(text: &str) -> Option<(String, &str)> {
-    let Some(quoted) = text.strip_prefix('"') else {
-        let end = text.bytes().position(|byte| !is_token(byte)).unwrap_or(text.len());
-        return (end > 0).then(|| (text[..end].to_owned(), &text[end..]));
-    };
-    let mut value = String::new();
-    let mut chars = quoted.chars();
-    loop {
-        match chars.next()? {
-            '"' => return Some((value, chars.as_str())),
-            '\\' => value.push(chars.next()?),
-            char => value.push(char),
-        }
+    match text.strip_prefix('"') {
+        Some(quoted) => grammar::quoted_string(quoted),
+        None => grammar::token(text).map(|(token, rest)| (token.to_owned(), rest)),
     }
 }
 
-/// RFC 9110 5.6.2.
-const fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'!' | b'#'
-                | b'$'
-                | b'%'
-                | b'&'
-                | b'\''
-                | b'*'
-                | b'+'
-                | b'-'
-                | b'.'
-                | b'^'
-                | b'_'
-                | b'`'
-                | b'|'
-                | b'~'
-        )
-}
-
-/// Addresses that begin with the same bits.
+/// A network: addresses that begin with the same bits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Network {
     address: IpAddr,
@@ -314,6 +287,23 @@ impl Network {
             }
             _ => false,
         }
+    }
+}
+
+/// Parses a comma-separated list of addresses and networks, such as `127.0.0.1, 10.0.0.0/8`.
+impl FromStr for TrustedProxies {
+    type Err = InvalidNetwork;
+
+    fn from_str(text: &str) -> Result<Self, InvalidNetwork> {
+        Self::new(text.split(',').map(str::trim))
+    }
+}
+
+impl TryFrom<&str> for TrustedProxies {
+    type Error = InvalidNetwork;
+
+    fn try_from(text: &str) -> Result<Self, InvalidNetwork> {
+        text.parse()
     }
 }
 
@@ -337,13 +327,17 @@ impl FromStr for Network {
     }
 }
 
-/// A text given to [`TrustedProxies::new`] that names no network.
+/// A text given to [`TrustedProxies::new`] that is not an address or a network.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InvalidNetwork(String);
 
 impl fmt::Display for InvalidNetwork {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} is no address and no network, such as 127.0.0.1, 10.0.0.0/8 or fd00::/8", self.0)
+        write!(
+            f,
+            "{:?} is not an address or network; expected something like 127.0.0.1, 10.0.0.0/8 or fd00::/8",
+            self.0
+        )
     }
 }
 

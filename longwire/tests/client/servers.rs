@@ -26,7 +26,7 @@ where
 }
 
 /// Echoes until the end, if there is a beginning.
-pub(crate) async fn echo(stream: impl AsyncRead + AsyncWrite + Unpin) {
+pub(crate) async fn echo(stream: impl AsyncRead + AsyncWrite + Unpin + 'static) {
     if let Ok(mut ws) = Acceptor::new().accept(stream).await {
         while let Ok(Some(message)) = ws.recv().await {
             let _ = ws.feed(message).await;

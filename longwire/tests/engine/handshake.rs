@@ -144,6 +144,7 @@ fn what_is_refused() {
         ("GET / HTTP/1.1\r\nnonsense\r\n\r\n".into(), 400),
         (request("/", "").replace("Version: 13", "Version: 12"), 426),
         ("GET / HTTP/1.1\r\nHost: localhost\r\n\r\n".into(), 426),
+        ("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n".into(), 405),
         (request("/", &format!("X-Long: {long}\r\n")), 431),
         (request(&format!("/{long}"), ""), 414),
     ];

@@ -89,13 +89,13 @@ async fn answer(
     counted: mpsc::UnboundedSender<usize>,
 ) -> Result<Response<Full<Bytes>>, Infallible> {
     let path = request.uri().path().to_owned();
-    let (response, upgrade) = match longwire::upgrade(&mut request, &acceptor) {
-        Ok(answer) => answer,
+    let (response, websocket) = match longwire::upgrade(&mut request, &acceptor) {
+        Ok(upgrade) => upgrade.into_websocket(),
         Err(refusal) => return Ok(refusal.into()),
     };
     tokio::spawn(async move {
-        let mut ws = upgrade.await.expect("an upgrade");
-        assert_eq!(ws.stream().is_http2(), request.version() == http::Version::HTTP_2);
+        let mut ws = websocket.await.expect("an upgrade");
+        assert_eq!(ws.get_ref().is_http2(), request.version() == http::Version::HTTP_2);
         let end = live(&mut ws, &path, &counted).await;
         let _ = told.send(end.map(|()| ws.closed().cloned()));
     });

@@ -1,10 +1,15 @@
 //! The extractor in axum, over HTTP/1.1; over HTTP/2 it is in `http2`.
 
+use std::sync::Arc;
+
+use axum::extract::FromRef;
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use axum::{Extension, Router};
-use longwire::axum::{WebSocketRejection, WebSocketUpgrade};
-use longwire::{AcceptError, Acceptor, Client, Config, ConnectError, Deflate, Origins, Refusal};
+use longwire::axum::{WebSocketRejection, WebSocketUpgrade, WithAcceptor};
+use longwire::{
+    AcceptError, Acceptor, Client, Config, ConnectError, Deflate, Error, Origins, ProtocolError, Refusal,
+};
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -155,4 +160,64 @@ async fn a_failed_upgrade_is_told() {
     stream.write_all(REQUEST.as_bytes()).await.unwrap();
     assert!(soon(read_head(&mut stream)).await.starts_with("HTTP/1.1 200 "));
     assert!(matches!(soon(failures.recv()).await, Some(AcceptError::Timeout)));
+}
+
+/// axum's names, which people who come from its extractor try first.
+#[tokio::test]
+async fn the_names_of_axum() {
+    let app = Router::new().route(
+        "/",
+        any(async |ws: WebSocketUpgrade| {
+            let requested = ws.requested_protocols().collect::<Vec<_>>().join("|");
+            assert_eq!(ws.selected_protocol(), None);
+            let ws = ws.protocols(["chat.v2", "chat.v1"]).max_message_size(1000);
+            let selected = ws.selected_protocol().map(str::to_owned);
+            ws.on_upgrade(async move |mut socket| {
+                assert_eq!(socket.subprotocol(), selected.as_deref());
+                socket.send(format!("{requested} {selected:?}")).await.unwrap();
+                let error = socket.recv().await.unwrap_err();
+                assert!(matches!(error, Error::Protocol(ProtocolError::MessageTooBig { .. })), "{error:?}");
+            })
+        }),
+    );
+    let address = serve(app).await;
+    let client = Client::new().subprotocols(["chat.v1", "chat.v2", "other"]);
+    let mut ws = soon(client.connect(format!("ws://{address}/"))).await.unwrap();
+    let answer = soon(ws.recv()).await.unwrap().unwrap();
+    assert_eq!(answer.as_text(), Some("chat.v1|chat.v2|other Some(\"chat.v2\")"));
+    ws.send("大".repeat(400)).await.unwrap();
+    assert_eq!(soon(ws.recv()).await.unwrap(), None);
+    assert_eq!(ws.closed().unwrap().frame.as_ref().unwrap().code, 1009);
+}
+
+#[derive(Clone)]
+struct App {
+    acceptor: Acceptor,
+}
+
+impl FromRef<App> for Acceptor {
+    fn from_ref(app: &App) -> Self {
+        app.acceptor.clone()
+    }
+}
+
+/// Whatever way the acceptor comes in, its limit holds.
+#[tokio::test]
+async fn an_acceptor_is_found() {
+    let acceptor = Acceptor::new().config(Config::server().max_message(1000));
+    let from_state = async |WithAcceptor(ws): WithAcceptor| echo(ws).await;
+    let app = Router::new()
+        .route("/extension", any(echo).layer(Extension(acceptor.clone())))
+        .route("/shared", any(echo).layer(Extension(Arc::new(acceptor.clone()))))
+        .route("/state", any(from_state))
+        .with_state(App { acceptor });
+    let address = serve(app).await;
+    for path in ["extension", "shared", "state"] {
+        let mut ws = soon(Client::new().connect(format!("ws://{address}/{path}"))).await.unwrap();
+        ws.send("大".repeat(333)).await.unwrap();
+        assert_eq!(soon(ws.recv()).await.unwrap().unwrap().len(), 999, "{path}");
+        ws.send("大".repeat(334)).await.unwrap();
+        assert_eq!(soon(ws.recv()).await.unwrap(), None, "{path}");
+        assert_eq!(ws.closed().unwrap().frame.as_ref().unwrap().code, 1009, "{path}");
+    }
 }

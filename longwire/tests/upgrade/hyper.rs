@@ -38,21 +38,21 @@ async fn answer(
     let headers = request.headers().len();
     let answer = longwire::upgrade(&mut request, &acceptor);
     assert_eq!(request.headers().len(), headers, "the request is as it was");
-    let (response, upgrade) = match answer {
-        Ok(answer) => answer,
+    let (response, websocket) = match answer {
+        Ok(upgrade) => upgrade.into_websocket(),
         Err(refusal) => return Ok(refusal.into()),
     };
     if request.uri().path() == "/late" {
         // Awaited before the response is returned, it can never come.
-        let _ = told.send(upgrade.await.map(drop));
+        let _ = told.send(websocket.await.map(drop));
         return Ok(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "too late").into());
     }
     tokio::spawn(async move {
-        let mut ws = match upgrade.await {
+        let mut ws = match websocket.await {
             Ok(ws) => ws,
             Err(error) => return drop(told.send(Err(error))),
         };
-        assert!(!ws.stream().is_http2());
+        assert!(!ws.get_ref().is_http2());
         while let Ok(Some(message)) = ws.recv().await {
             ws.send(message).await.unwrap();
         }
@@ -167,7 +167,7 @@ fn a_request_that_cannot_be_upgraded() {
         request.headers_mut().insert(name.parse::<http::HeaderName>().unwrap(), value.parse().unwrap());
     }
     assert!(longwire::is_websocket(&request));
-    let answer = longwire::upgrade::<_, String>(&mut request, &Acceptor::new());
+    let answer = longwire::upgrade(&mut request, &Acceptor::new());
     let refusal = answer.map(|_| ()).unwrap_err();
     assert_eq!(refusal.status(), StatusCode::INTERNAL_SERVER_ERROR);
     assert!(refusal.text().contains("hyper"), "{refusal}");

@@ -4,7 +4,10 @@
 
 mod axum;
 mod connections;
+#[cfg(unix)]
+mod engine;
 mod hyper;
+mod tower;
 
 #[path = "../support/mod.rs"]
 mod support;

@@ -129,9 +129,9 @@ impl Inflater {
             length_codes: 0,
             known: 0,
             length: 0,
-            length_lengths: [0; _],
+            length_lengths: [0; 19],
             length_code: Lengths::new(),
-            coded: [Coded::new(0, 0); _],
+            coded: [Coded::new(0, 0); LITLENS_MAX + DISTANCES_MAX],
             coded_known: 0,
             dynamic: Codes::new(),
             window: Vec::new(),
@@ -341,7 +341,7 @@ impl Inflater {
         }
         self.codes = self.litlens + distances;
         self.known = 0;
-        self.length_lengths = [0; _];
+        self.length_lengths = [0; 19];
         self.state = State::LengthLengths;
         Ok(Some(()))
     }

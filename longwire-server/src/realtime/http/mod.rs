@@ -1,19 +1,19 @@
-//! Channels for those who come without WebSocket (docs/protocol.md): a stream of events, long polling, POST.
+//! Channels over HTTP (docs/protocol.md): server-sent events, long polling and POST.
 //!
-//! What is here are the routes, and who is let in by them. `query` is what an address asks for, `cors` which pages may have an
-//! answer, `answer` what all answers have in common; `hearing` reads many channels for one client, which `sse` makes a
-//! stream of and `poll` one answer; `post` is what is done by POST. How connections are served is the caller's: the
-//! bounds of heads, of writes that get stuck and of idle connections are his.
+//! This module routes and admits requests. `query` parses queries, `cors` checks origins, and `response`
+//! builds responses. `subscriptions` reads several channels for one client; `sse` streams them, and `poll`
+//! returns them in one response. `post` handles POST. The caller serves the connections, and limits header
+//! sizes, blocked writes and idle connections.
 
-mod answer;
 mod cors;
-mod events;
-mod hearing;
+mod many_channels;
 mod poll;
 mod post;
 mod query;
-mod socket;
+mod response;
 mod sse;
+mod subscriptions;
+mod websocket;
 
 use std::convert::Infallible;
 use std::error::Error;
@@ -29,20 +29,20 @@ use longwire::{Acceptor, Bytes, Forwarded, Origins, Refusal, TrustedProxies};
 use tokio::sync::watch;
 use tokio::time::Sleep;
 
-use super::site::{self, Asset};
-use super::wire::{Code, Fault};
-use super::{Realtime, Who, channel};
+use super::assets::{self, Asset};
+use super::requests::{ErrorCode, RequestError};
+use super::{Client, Realtime, channel};
 use crate::access::{Identity, host_allowed};
 use crate::hub::ChannelName;
 use crate::pattern::name_of_path;
-use answer::Denial;
-use cors::Page;
+use cors::RequestOrigin;
 use query::Query;
+use response::ErrorResponse;
 
-/// The body of an answer: whole, or a stream of events.
+/// The body of a response: complete, or an event stream.
 pub type Body = UnsyncBoxBody<Bytes, Infallible>;
 
-/// The channels of a [`Realtime`] over HTTP. It clones into further handles of the same.
+/// The channels of a [`Realtime`] over HTTP. Cloning creates another handle to the same channels.
 ///
 /// ```
 /// use http_body_util::{BodyExt, Full};
@@ -55,9 +55,9 @@ pub type Body = UnsyncBoxBody<Bytes, Infallible>;
 /// let http = Http::new(Realtime::new(Config::default())?);
 /// let request = Request::builder().method(Method::POST).uri("/rooms/%E4%B8%80");
 /// let request = request.body(Full::new(longwire::Bytes::from("你好 👋")))?;
-/// let answer = http.answer(request, "192.0.2.7:4711".parse()?).await;
-/// assert_eq!(answer.status(), 200);
-/// assert!(answer.into_body().collect().await?.to_bytes().starts_with(b"{\"position\":"));
+/// let handle = http.handle(request, "192.0.2.7:4711".parse()?).await;
+/// assert_eq!(handle.status(), 200);
+/// assert!(handle.into_body().collect().await?.to_bytes().starts_with(b"{\"position\":"));
 /// # Ok(())
 /// # }
 /// ```
@@ -77,7 +77,7 @@ impl fmt::Debug for Http {
     }
 }
 
-/// What there is.
+/// What a path serves.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Route {
     Channel,
@@ -85,9 +85,9 @@ enum Route {
     Publish,
     History,
     Presence,
-    /// What a browser is given, to anybody.
-    Site(Asset),
-    /// What is told to operators.
+    /// Public pages and scripts.
+    Asset(Asset),
+    /// For operators only.
     Dashboard,
     Stats,
     Metrics,
@@ -103,29 +103,29 @@ impl Route {
             "/-/" => Some(Self::Dashboard),
             "/-/stats" => Some(Self::Stats),
             "/-/metrics" => Some(Self::Metrics),
-            _ if path == "/" || path.starts_with("/-/") => Asset::of(path).map(Self::Site),
+            _ if path == "/" || path.starts_with("/-/") => Asset::of(path).map(Self::Asset),
             _ => path.starts_with('/').then_some(Self::Channel),
         }
     }
 
-    /// As Allow says it.
+    /// Returns the value of the Allow header.
     const fn methods(self) -> &'static str {
         match self {
             Self::Channel => "GET, HEAD, OPTIONS, POST",
             Self::Events => "GET, HEAD, OPTIONS",
             Self::Publish | Self::History | Self::Presence => "OPTIONS, POST",
-            Self::Site(_) | Self::Dashboard | Self::Stats | Self::Metrics => "GET, HEAD, OPTIONS",
+            Self::Asset(_) | Self::Dashboard | Self::Stats | Self::Metrics => "GET, HEAD, OPTIONS",
         }
     }
 
-    fn takes(self, method: &Method) -> bool {
+    fn allows_method(self, method: &Method) -> bool {
         self.methods().split(", ").any(|known| known == method.as_str())
     }
 }
 
 impl Http {
-    /// The channels over HTTP. Only pages of the server's own origin may have them, no proxy is believed, any host is
-    /// answered, and streams end with their clients.
+    /// Creates the HTTP interface. By default, only pages of the server's own origin are allowed, no proxy is
+    /// trusted, every host is accepted, and streams end with their clients.
     pub fn new(realtime: Realtime) -> Self {
         Self {
             realtime,
@@ -137,237 +137,250 @@ impl Http {
         }
     }
 
-    /// Which pages may have what is answered, besides the server's own: it is refused to others. Those in a list may
-    /// show cookies, which is not so with [`Origins::Any`].
+    /// Sets the other origins whose pages are allowed. Listed origins may send cookies; with
+    /// [`Origins::Any`], they may not.
     #[must_use]
     pub fn origins(mut self, origins: Origins) -> Self {
         self.origins = origins;
         self
     }
 
-    /// Where the server listens: by [`host_allowed`] only some hosts are answered on a loopback address.
+    /// Sets the listening address. On a loopback address, [`host_allowed`] restricts the accepted hosts.
     #[must_use]
     pub fn listening(mut self, address: IpAddr) -> Self {
         self.listening = Some(address);
         self
     }
 
-    /// Proxies that are believed when they say whom they speak for.
+    /// Sets the reverse proxies whose forwarding headers are trusted.
     #[must_use]
     pub fn trusted_proxies(mut self, proxies: TrustedProxies) -> Self {
         self.proxies = Some(proxies);
         self
     }
 
-    /// When this becomes true, streams end and those who wait are answered.
+    /// Sets a shutdown signal. When it becomes true, streams end and waiting polls are answered.
     #[must_use]
     pub fn closing(mut self, closing: watch::Receiver<bool>) -> Self {
         self.closing = Some(closing);
         self
     }
 
-    /// Takes WebSockets as well that come by way of hyper, over HTTP/2 (RFC 8441) or HTTP/1.1, by the rules of this
-    /// acceptor, and gives them to the engine that [delivers](Realtime::deliver_by).
+    /// Accepts WebSockets from hyper, over HTTP/2 (RFC 8441) or HTTP/1.1. The acceptor sets the rules, and
+    /// the engine set by [`set_engine`](Realtime::set_engine) runs the connections.
     #[must_use]
     pub fn websockets(mut self, acceptor: Acceptor) -> Self {
         self.websockets = Some(acceptor);
         self
     }
 
-    /// Whether a request is answered here: a WebSocket, or what [`serves`](Self::serves) knows.
-    pub fn is_for<B>(request: &Request<B>) -> bool {
-        longwire::is_websocket(request) || Self::serves(request.uri().path())
+    /// Returns whether [`handle`](Self::handle) serves a request: a WebSocket, or a path of
+    /// [`has_route`](Self::has_route).
+    pub fn handles<B>(request: &Request<B>) -> bool {
+        longwire::is_websocket(request) || Self::has_route(request.uri().path())
     }
 
-    /// Whether what is asked for at this path is here: all but what other paths under `/-/` are.
-    pub fn serves(path: &str) -> bool {
+    /// Returns whether this path is served. Unknown paths under `/-/` are not.
+    pub fn has_route(path: &str) -> bool {
         Route::of(path).is_some()
     }
 
-    /// Answers a request that has come from this peer. Refusals are JSON, as docs/protocol.md has them; 404 is for paths that
-    /// [`serves`](Self::serves) does not know.
+    /// Handles a request from this peer. Error responses are JSON, as described in docs/protocol.md. Paths
+    /// without a [route](Self::has_route) get 404.
     ///
-    /// Waits for the body, at most 30 s; where it is long polling, for at most 60 s; and for whoever has to be asked. A
-    /// future that is dropped frees all that it has; what it has published by then stays.
-    pub async fn answer<B>(&self, mut request: Request<B>, peer: SocketAddr) -> Response<Body>
+    /// Waits up to 30 s for the body, up to 60 s for a long poll, and for the webhook if it decides. Dropping
+    /// the future releases all resources; a message that was published stays published.
+    pub async fn handle<B>(&self, mut request: Request<B>, peer: SocketAddr) -> Response<Body>
     where
         B: HttpBody<Error: Into<Box<dyn Error + Send + Sync>>>,
     {
         if longwire::is_websocket(&request) {
             return self.websocket(request, peer).await;
         }
-        let mut page = Page::Refused;
-        let answered = self.let_in(&mut request, peer, &mut page);
-        let answered = match answered {
-            Ok((route, from)) => self.act(route, request, from, &page).await,
-            Err(denial) => Err(denial),
+        let mut origin = RequestOrigin::Refused;
+        let result = self.precheck(&mut request, peer, &mut origin);
+        let result = match result {
+            Ok((route, from)) => self.dispatch(route, request, from, &origin).await,
+            Err(error_response) => Err(error_response),
         };
-        let mut response = answered.unwrap_or_else(Denial::response);
-        page.permit(response.headers_mut());
+        let mut response = result.unwrap_or_else(ErrorResponse::response);
+        origin.add_cors_headers(response.headers_mut());
         response
     }
 
-    /// Whether a request asks for a host that is answered where the server [listens](Self::listening): also for WebSockets, for
-    /// which [`Acceptor::on_request`](longwire::Acceptor::on_request) is the place.
+    /// Checks the host of a request against the [listening address](Self::listening). For WebSockets, use it
+    /// in [`Acceptor::on_request`](longwire::Acceptor::on_request).
     ///
     /// # Errors
     ///
-    /// 403.
+    /// Returns 403.
     pub fn check_host<B>(&self, request: &Request<B>) -> Result<(), Refusal> {
         match self.listening {
             Some(listening)
                 if !host_allowed(host(request), listening, &self.realtime.0.config.allow_host) =>
             {
-                let text = "this server is asked for by a name that is not its own: add it to allow_host\n";
+                let text = "this host is not allowed; add it to allow_host\n";
                 Err(Refusal::new(StatusCode::FORBIDDEN, text))
             }
             _ => Ok(()),
         }
     }
 
-    /// What costs nothing to find out: the client's address, and whether the page may ask at all.
-    fn let_in<B>(
+    /// Makes the cheap checks: host, client address, origin and method.
+    fn precheck<B>(
         &self,
         request: &mut Request<B>,
         peer: SocketAddr,
-        page: &mut Page,
-    ) -> Result<(Route, SocketAddr), Denial> {
-        let Some(route) = Route::of(request.uri().path()) else { return Err(Denial::not_found()) };
-        // As it was sent: a page may say X-Forwarded-Host by fetch(), but no Host that is not its own.
+        origin: &mut RequestOrigin,
+    ) -> Result<(Route, SocketAddr), ErrorResponse> {
+        let Some(route) = Route::of(request.uri().path()) else { return Err(ErrorResponse::not_found()) };
+        // Check the original header: a page can set X-Forwarded-Host with fetch(), but not Host.
         self.check_host(request)?;
         let from = match &self.proxies {
             Some(proxies) => proxies.apply(peer, request)?,
             None => peer,
         };
-        *page = Page::judge(request.headers(), host(request), &self.origins)?;
-        if !route.takes(request.method()) {
-            return Err(Denial::method_not_allowed(route.methods()));
+        *origin = RequestOrigin::classify(request.headers(), host(request), &self.origins)?;
+        if !route.allows_method(request.method()) {
+            return Err(ErrorResponse::method_not_allowed(route.methods()));
         }
         Ok((route, from))
     }
 
-    async fn act<B>(
+    async fn dispatch<B>(
         &self,
         route: Route,
         request: Request<B>,
         from: SocketAddr,
-        page: &Page,
-    ) -> Result<Response<Body>, Denial>
+        origin: &RequestOrigin,
+    ) -> Result<Response<Body>, ErrorResponse>
     where
         B: HttpBody<Error: Into<Box<dyn Error + Send + Sync>>>,
     {
         if request.method() == Method::OPTIONS {
-            return Ok(page.preflight(route.methods()));
+            return Ok(origin.preflight(route.methods()));
         }
         let coding = request.headers().get(header::CONTENT_ENCODING);
         if coding.is_some_and(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"identity")) {
-            return Err(Denial::coded());
+            return Err(ErrorResponse::unsupported_encoding());
         }
         let (parts, body) = request.into_parts();
         let request = Request::from_parts(parts, ());
-        if let (Route::Channel | Route::Site(_), Some(file)) = (route, self.realtime.0.pages.answer(&request))
+        if let (Route::Channel | Route::Asset(_), Some(file)) =
+            (route, self.realtime.0.pages.respond_to(&request))
         {
             return Ok(file);
         }
-        if let Route::Site(asset) = route {
-            return Ok(asset.answer(request.headers()));
+        if let Route::Asset(asset) = route {
+            return Ok(asset.respond_to(request.headers()));
         }
-        let who = self.realtime.admit(&request, from.ip()).await?;
+        let client = self.realtime.admit(&request, from.ip()).await?;
         match route {
-            Route::Channel if request.method() == Method::POST => self.post(&request, body, who).await,
-            Route::Publish => self.post_many(body, who).await,
-            Route::History => self.post_history(body, who).await,
-            Route::Presence => self.post_presence(body, who).await,
-            Route::Site(_) | Route::Dashboard | Route::Stats | Route::Metrics => {
-                if !who.identity.is_operator() {
-                    return Err(Denial::forbidden("this is for operators: see access in the configuration"));
+            Route::Channel if request.method() == Method::POST => self.post(&request, body, client).await,
+            Route::Publish => self.post_many(body, client).await,
+            Route::History => self.post_history(body, client).await,
+            Route::Presence => self.post_presence(body, client).await,
+            Route::Asset(_) | Route::Dashboard | Route::Stats | Route::Metrics => {
+                if !client.identity.is_operator() {
+                    return Err(ErrorResponse::forbidden(
+                        "operators only; see `operator` in the access settings",
+                    ));
                 }
                 Ok(match route {
                     Route::Stats => {
                         let mut query = request.uri().query().unwrap_or_default().split('&');
                         let after = query.find_map(|pair| pair.strip_prefix("after=")?.parse().ok());
-                        answer::json(&self.realtime.told_stats(after.unwrap_or(0)))
+                        response::json(&self.realtime.stats(after.unwrap_or(0)))
                     }
-                    Route::Metrics => site::text(self.realtime.counted().prometheus("longwire")),
-                    _ => Asset::Dashboard.answer(request.headers()),
+                    Route::Metrics => assets::text(self.realtime.snapshot().prometheus("longwire")),
+                    _ => Asset::Dashboard.respond_to(request.headers()),
                 })
             }
-            Route::Channel | Route::Events => self.get(route, &request, who).await,
+            Route::Channel | Route::Events => self.get(route, &request, client).await,
         }
     }
 
-    async fn get(&self, route: Route, request: &Request<()>, who: Who) -> Result<Response<Body>, Denial> {
-        let wants_stream = answer::wants_stream(request.headers())?;
+    async fn get(
+        &self,
+        route: Route,
+        request: &Request<()>,
+        client: Client,
+    ) -> Result<Response<Body>, ErrorResponse> {
+        let wants_stream = response::wants_stream(request.headers())?;
         let query = Query::parse(request.uri().query().unwrap_or_default())?;
         let is_head = request.method() == Method::HEAD;
         match route {
             Route::Events if is_head => {
-                query.many()?;
-                Ok(answer::head(wants_stream))
+                query.required_channels()?;
+                Ok(response::head(wants_stream))
             }
-            Route::Events if wants_stream => self.stream_of_many(&query, who).await,
-            Route::Events => self.poll_many(&query, who).await,
+            Route::Events if wants_stream => self.stream_of_many(&query, client).await,
+            Route::Events => self.poll_many(&query, client).await,
             _ => {
-                let name = at_path(request.uri().path())?;
-                self.may_hear(&who.identity, &name).await?;
+                let name = channel_at_path(request.uri().path())?;
+                self.authorise_subscribe(&client.identity, &name).await?;
                 if is_head {
-                    Ok(answer::head(wants_stream))
+                    Ok(response::head(wants_stream))
                 } else if wants_stream {
-                    self.stream_of_one(name, &query, request.headers(), who)
+                    self.stream_of_one(name, &query, request.headers(), client)
                 } else {
-                    self.poll_one(name, &query, who).await
+                    self.poll_one(name, &query, client).await
                 }
             }
         }
     }
 
-    /// Asks whoever has to be asked.
-    async fn may_hear(&self, who: &Identity, name: &ChannelName) -> Result<(), Fault> {
-        if !self.realtime.may_subscribe(who, name)? {
-            self.realtime.0.access.subscribe(who, name, SystemTime::now()).await?;
+    /// Checks the right to subscribe, and asks the webhook if necessary.
+    async fn authorise_subscribe(&self, client: &Identity, name: &ChannelName) -> Result<(), RequestError> {
+        if !self.realtime.may_subscribe(client, name)? {
+            self.realtime.0.access.subscribe(client, name, SystemTime::now()).await?;
         }
         Ok(())
     }
 
-    /// What ends a wait of somebody.
-    fn end_of(&self, who: &Who) -> End {
-        let left = who
+    /// Returns what ends a wait of this client.
+    fn end_condition(&self, client: &Client) -> EndCondition {
+        let left = client
             .identity
             .expires()
             .map(|expires| expires.duration_since(SystemTime::now()).unwrap_or_default());
-        End { expiry: left.map(|left| Box::pin(tokio::time::sleep(left))), closing: self.closing.clone() }
+        EndCondition {
+            expiry: left.map(|left| Box::pin(tokio::time::sleep(left))),
+            closing: self.closing.clone(),
+        }
     }
 }
 
-/// A trusted proxy has said which host was asked for.
-fn is_passed_on<B>(request: &Request<B>) -> bool {
+/// Returns whether a trusted proxy has forwarded the original host.
+fn has_forwarded_host<B>(request: &Request<B>) -> bool {
     request.extensions().get::<Forwarded>().is_some_and(|forwarded| forwarded.host.is_some())
 }
 
-/// The host that a request asks for: what stands in the target, whatever the header says (RFC 9112 3.2.2, RFC 9113 8.3.1), but
-/// a trusted proxy knows best, which has the header.
+/// Returns the host of a request. The target takes precedence over the header (RFC 9112 3.2.2, RFC 9113
+/// 8.3.1), unless a trusted proxy has set the header.
 fn host<B>(request: &Request<B>) -> Option<&[u8]> {
     match request.uri().authority() {
-        Some(authority) if !is_passed_on(request) => Some(authority.as_str().as_bytes()),
+        Some(authority) if !has_forwarded_host(request) => Some(authority.as_str().as_bytes()),
         _ => request.headers().get(header::HOST).map(|host| host.as_bytes()),
     }
 }
 
-/// The channel at a path.
-fn at_path(path: &str) -> Result<ChannelName, Fault> {
-    let name = name_of_path(path).map_err(|error| Fault::new(Code::BadChannel, error.to_string()))?;
+/// Returns the channel at a path.
+fn channel_at_path(path: &str) -> Result<ChannelName, RequestError> {
+    let name =
+        name_of_path(path).map_err(|error| RequestError::new(ErrorCode::BadChannel, error.to_string()))?;
     channel(&name)
 }
 
-/// What ends a wait besides that for which it is: the identity expires, or the server is to end.
-struct End {
+/// Ends a wait early: the identity expires, or the server shuts down.
+struct EndCondition {
     expiry: Option<Pin<Box<Sleep>>>,
     closing: Option<watch::Receiver<bool>>,
 }
 
-impl End {
-    /// Waits for it. Cancel-safe.
-    async fn come(&mut self) {
+impl EndCondition {
+    /// Waits for the end. Cancel-safe.
+    async fn wait(&mut self) {
         let Self { expiry, closing } = self;
         let expired = async {
             match expiry {
@@ -376,7 +389,7 @@ impl End {
             }
         };
         let closed = async {
-            // Without a sender there is nobody who could end anything.
+            // Without a sender, there is no shutdown signal.
             let known = match closing {
                 Some(closing) => closing.wait_for(|closing| *closing).await.is_ok(),
                 None => false,
@@ -391,8 +404,8 @@ impl End {
         }
     }
 
-    /// It has come.
-    fn is_here(&self) -> bool {
+    /// Returns whether the end has come.
+    fn has_ended(&self) -> bool {
         self.expiry.as_ref().is_some_and(|expiry| expiry.deadline() <= tokio::time::Instant::now())
             || self.closing.as_ref().is_some_and(|closing| *closing.borrow())
     }

@@ -1,4 +1,4 @@
-//! Long polling: what there is of channels in one answer, as soon as there is something.
+//! Long polling: waits for messages and returns them in one response.
 
 use std::time::Duration;
 
@@ -6,35 +6,36 @@ use longwire::http::Response;
 use serde::Serialize;
 use tokio::time::Instant;
 
-use super::super::told::{Answer, Said, Told};
-use super::super::{REPLAY_BYTES, REPLAY_MESSAGES, Who, position};
-use super::answer::{self, Denial};
-use super::hearing::{Channel, Event, Hearing, How};
+use super::super::server_events::{MessageData, Reply, ServerEvent};
+use super::super::{Client, REPLAY_BYTES, REPLAY_MESSAGES, position};
 use super::query::Query;
-use super::{Body, End, Http};
-use crate::hub::{ChannelName, Refused};
+use super::response::{self, ErrorResponse};
+use super::subscriptions::{ChannelSubscription, DeliveryMode, Event, Subscriptions};
+use super::{Body, EndCondition, Http};
+use crate::hub::{ChannelName, HubError};
 
 impl Http {
-    /// One channel, which may be heard.
+    /// Polls one channel.
     pub(super) async fn poll_one(
         &self,
         name: ChannelName,
         query: &Query,
-        who: Who,
-    ) -> Result<Response<Body>, Denial> {
+        client: Client,
+    ) -> Result<Response<Body>, ErrorResponse> {
         #[derive(Serialize)]
         struct Polled<'a> {
             position: String,
             #[serde(skip_serializing_if = "Option::is_none")]
             recovered: Option<bool>,
-            messages: Vec<Said<'a>>,
+            messages: Vec<MessageData<'a>>,
         }
         let after = query.after.as_deref().map(position).transpose()?;
-        let (channel, begun) = Channel::open(&self.realtime, name, after, How::Once, None, false)?;
-        let (mut position, mut recovered, mut messages) = (begun.from, begun.recovered, Vec::new());
+        let (channel, start) =
+            ChannelSubscription::open(&self.realtime, name, after, DeliveryMode::Once, None, false)?;
+        let (mut position, mut recovered, mut messages) = (start.from, start.recovered, Vec::new());
         if recovered == Some(true) {
-            let mut hearing = Hearing::new(self.realtime.clone(), vec![channel]);
-            for (_, event) in hear(&mut hearing, query.wait, self.end_of(&who)).await? {
+            let mut subscriptions = Subscriptions::new(self.realtime.clone(), vec![channel]);
+            for (_, event) in poll(&mut subscriptions, query.wait, self.end_condition(&client)).await? {
                 match event {
                     Event::Message(published) => {
                         position = published.position;
@@ -48,50 +49,54 @@ impl Http {
                 }
             }
         }
-        let messages = messages.iter().map(Said::from).collect();
-        Ok(answer::json(&Polled { position: position.to_string(), recovered, messages }))
+        let messages = messages.iter().map(MessageData::from).collect();
+        Ok(response::json(&Polled { position: position.to_string(), recovered, messages }))
     }
 
-    /// Many channels, each of which may be heard or not.
-    pub(super) async fn poll_many(&self, query: &Query, who: Who) -> Result<Response<Body>, Denial> {
-        let (channels, first) = self.open_many(query, &who, How::Once).await?;
-        // A client that has to be told, or has nothing to wait for, is not kept waiting.
+    /// Polls several channels and authorises each.
+    pub(super) async fn poll_many(
+        &self,
+        query: &Query,
+        client: Client,
+    ) -> Result<Response<Body>, ErrorResponse> {
+        let (channels, first) = self.open_channels(query, &client, DeliveryMode::Once).await?;
+        // Do not wait if messages were lost or there is no channel to wait for.
         let wait = if channels.is_empty() || first.iter().any(|first| first.lost) { 0 } else { query.wait };
         let mut events: Vec<_> = first.into_iter().map(|first| first.text).collect();
-        let mut hearing = Hearing::new(self.realtime.clone(), channels);
-        for (name, event) in hear(&mut hearing, wait, self.end_of(&who)).await? {
+        let mut subscriptions = Subscriptions::new(self.realtime.clone(), channels);
+        for (name, event) in poll(&mut subscriptions, wait, self.end_condition(&client)).await? {
             events.push(match event {
                 Event::Message(published) => {
-                    Told::Message { channel: &name, message: (&published).into() }.text()
+                    ServerEvent::Message { channel: &name, message: (&published).into() }.to_json()
                 }
                 Event::Gap(at) => {
-                    let answer = Answer::Subscribed {
+                    let reply = Reply::Subscribed {
                         position: at.to_string(),
                         recovered: Some(false),
                         presence: None,
                     };
-                    Told::Subscribed { channel: &name, answer: &answer }.text()
+                    ServerEvent::Subscribed { channel: &name, reply: &reply }.to_json()
                 }
                 Event::Presence(change) => change.as_ref().to_owned(),
             });
         }
-        Ok(answer::json_text(format!("{{\"events\":[{}]}}", events.join(","))))
+        Ok(response::json_text(format!("{{\"events\":[{}]}}", events.join(","))))
     }
 }
 
-/// What comes first, and what else is there by then, as much as is resumed in one go; nothing if the time is over, or the wait
-/// comes to another end.
-async fn hear(
-    hearing: &mut Hearing,
+/// Waits for the first event, and returns all available events up to the size of a replay. Returns nothing
+/// after the time, or if the wait ends early.
+async fn poll(
+    subscriptions: &mut Subscriptions,
     seconds: u64,
-    mut end: End,
-) -> Result<Vec<(ChannelName, Event)>, Refused> {
+    mut end: EndCondition,
+) -> Result<Vec<(ChannelName, Event)>, HubError> {
     let deadline = Instant::now() + Duration::from_secs(seconds);
     loop {
         let (mut events, mut bytes) = (Vec::new(), 0);
         while events.len() < REPLAY_MESSAGES
             && bytes < REPLAY_BYTES
-            && let Some((name, event)) = hearing.next()?
+            && let Some((name, event)) = subscriptions.next()?
         {
             if let Event::Message(published) = &event {
                 bytes += published.message.len();
@@ -102,9 +107,9 @@ async fn hear(
             return Ok(events);
         }
         tokio::select! {
-            () = hearing.changed() => {}
+            () = subscriptions.changed() => {}
             () = tokio::time::sleep_until(deadline) => return Ok(events),
-            () = end.come() => return Ok(events),
+            () = end.wait() => return Ok(events),
         }
     }
 }

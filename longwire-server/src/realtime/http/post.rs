@@ -1,4 +1,4 @@
-//! What is done by POST: one message, many, a page of history, who is there.
+//! POST requests: publish one or several messages, read history, list members.
 
 use std::error::Error;
 use std::time::{Duration, Instant, SystemTime};
@@ -10,35 +10,35 @@ use longwire::{Bytes, Message, Utf8Bytes};
 use serde::Serialize;
 use tokio::time::timeout;
 
-use super::super::told;
-use super::super::wire::{self, Code, Fault, KEY_MAX, Publication};
-use super::super::{Who, channel, position};
-use super::answer::{self, Denial};
-use super::{Body, Http, at_path};
-use crate::hub::{ChannelName, Receipt};
+use super::super::requests::{self, ErrorCode, KEY_MAX, Publication, RequestError};
+use super::super::server_events;
+use super::super::{Client, channel, position};
+use super::response::{self, ErrorResponse};
+use super::{Body, Http, channel_at_path};
+use crate::hub::{ChannelName, PublishReceipt};
 
-/// How long a body may take.
+/// Timeout for receiving a body.
 const BODY_TIME: Duration = Duration::from_secs(30);
 
-/// Bytes of a batch, in largest messages.
-const BATCH: usize = 16;
+/// Maximum size of a batch, in multiples of the largest message.
+const BATCH_FACTOR: usize = 16;
 
-/// How long those who have to be asked may take for all messages of a batch.
-const ASKING: Duration = Duration::from_secs(30);
+/// Maximum time for all webhook requests of a batch.
+const WEBHOOK_TIME: Duration = Duration::from_secs(30);
 
-/// Bytes of a request for history or presence.
-const QUESTION_MAX: usize = 4096;
+/// Maximum size of a history or presence request, in bytes.
+const QUERY_MAX: usize = 4096;
 
-/// What became of a publication.
+/// The result of a publication.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Outcome {
-    Published(told::Answer<'static>),
-    Failed { error: Fault },
+    Published(server_events::Reply<'static>),
+    Failed { error: RequestError },
 }
 
-impl From<Result<Receipt, Fault>> for Outcome {
-    fn from(published: Result<Receipt, Fault>) -> Self {
+impl From<Result<PublishReceipt, RequestError>> for Outcome {
+    fn from(published: Result<PublishReceipt, RequestError>) -> Self {
         match published {
             Ok(receipt) => Self::Published(receipt.into()),
             Err(error) => Self::Failed { error },
@@ -47,46 +47,57 @@ impl From<Result<Receipt, Fault>> for Outcome {
 }
 
 impl Http {
-    /// The body is the message.
+    /// Publishes the body as one message.
     pub(super) async fn post<B>(
         &self,
         request: &Request<()>,
         body: B,
-        mut who: Who,
-    ) -> Result<Response<Body>, Denial>
+        mut client: Client,
+    ) -> Result<Response<Body>, ErrorResponse>
     where
         B: HttpBody<Error: Into<Box<dyn Error + Send + Sync>>>,
     {
-        let name = at_path(request.uri().path())?;
+        let name = channel_at_path(request.uri().path())?;
         let headers = request.headers();
-        // Before anything is read.
-        let is_allowed = self.realtime.may_publish(&who.identity, &name)?;
+        // Before the body is read.
+        let is_allowed = self.realtime.may_publish(&client.identity, &name)?;
         let key = headers.get("idempotency-key").map(|key| idempotency_key(key.as_bytes())).transpose()?;
         let body = read(body, self.realtime.max_message(&name)).await?;
         let message = if is_text(headers) {
             let text = Utf8Bytes::try_from(body);
             Message::Text(text.map_err(|_| {
-                Fault::new(
-                    Code::BadRequest,
-                    "a text is UTF-8: encode it so, or name a Content-Type that is no text",
+                RequestError::new(
+                    ErrorCode::BadRequest,
+                    "the text is not UTF-8; encode it as UTF-8, or send another Content-Type",
                 )
             })?)
         } else {
             Message::Binary(body)
         };
-        // Before anybody is asked: a question costs as much.
-        self.realtime.allow(&mut who, &name, message.len())?;
+        // Before the webhook is asked, because a webhook request costs as much.
+        self.realtime.check_limits(&mut client, &name, message.len())?;
         if !is_allowed {
-            let asked =
-                self.realtime.0.access.publish(&who.identity, &name, message.as_bytes(), SystemTime::now());
-            asked.await?;
+            let decision = self.realtime.0.access.publish(
+                &client.identity,
+                &name,
+                message.as_bytes(),
+                SystemTime::now(),
+            );
+            decision.await?;
         }
-        let receipt = self.realtime.hand_on(&name, message, who.user(), key, None).map_err(Fault::from)?;
-        Ok(answer::json(&told::Answer::from(receipt)))
+        let receipt = self
+            .realtime
+            .publish_unchecked(&name, message, client.user(), key, None)
+            .map_err(RequestError::from)?;
+        Ok(response::json(&server_events::Reply::from(receipt)))
     }
 
-    /// Many messages, in order, each with its own outcome.
-    pub(super) async fn post_many<B>(&self, body: B, mut who: Who) -> Result<Response<Body>, Denial>
+    /// Publishes several messages in order, each with its own result.
+    pub(super) async fn post_many<B>(
+        &self,
+        body: B,
+        mut client: Client,
+    ) -> Result<Response<Body>, ErrorResponse>
     where
         B: HttpBody<Error: Into<Box<dyn Error + Send + Sync>>>,
     {
@@ -94,115 +105,141 @@ impl Http {
         struct Results {
             results: Vec<Outcome>,
         }
-        let most = self.realtime.0.config.max_message.in_memory().saturating_mul(BATCH);
-        let body = read(body, most).await?;
-        let publications = wire::batch(&body)?;
+        let max = self.realtime.0.config.max_message.in_memory().saturating_mul(BATCH_FACTOR);
+        let body = read(body, max).await?;
+        let publications = requests::parse_batch(&body)?;
         drop(body);
-        let deadline = tokio::time::Instant::now() + ASKING;
+        let deadline = tokio::time::Instant::now() + WEBHOOK_TIME;
         let mut results = Vec::with_capacity(publications.len());
         for publication in publications {
             let published = match publication {
-                Ok(publication) => self.publish(publication, &mut who, deadline).await,
-                Err(fault) => Err(fault),
+                Ok(publication) => self.publish(publication, &mut client, deadline).await,
+                Err(error) => Err(error),
             };
             results.push(published.into());
         }
-        Ok(answer::json(&Results { results }))
+        Ok(response::json(&Results { results }))
     }
 
     async fn publish(
         &self,
         publication: Publication,
-        who: &mut Who,
+        client: &mut Client,
         deadline: tokio::time::Instant,
-    ) -> Result<Receipt, Fault> {
+    ) -> Result<PublishReceipt, RequestError> {
         let Publication { channel: name, message, key } = publication;
         let name = channel(&name)?;
-        let is_allowed = self.realtime.may_publish(&who.identity, &name)?;
-        self.realtime.allow(who, &name, message.len())?;
+        let is_allowed = self.realtime.may_publish(&client.identity, &name)?;
+        self.realtime.check_limits(client, &name, message.len())?;
         if !is_allowed {
-            let asked =
-                self.realtime.0.access.publish(&who.identity, &name, message.as_bytes(), SystemTime::now());
-            let late = || Fault::new(Code::Unavailable, "who has to be asked takes too long");
-            tokio::time::timeout_at(deadline, asked).await.map_err(|_| late())??;
+            let decision = self.realtime.0.access.publish(
+                &client.identity,
+                &name,
+                message.as_bytes(),
+                SystemTime::now(),
+            );
+            let late = || {
+                RequestError::new(
+                    ErrorCode::Unavailable,
+                    "the webhook takes too long for this batch; send fewer messages",
+                )
+            };
+            tokio::time::timeout_at(deadline, decision).await.map_err(|_| late())??;
         }
-        Ok(self.realtime.hand_on(&name, message, who.user(), key.as_deref(), None)?)
+        Ok(self.realtime.publish_unchecked(&name, message, client.user(), key.as_deref(), None)?)
     }
 
-    /// A page of history.
-    pub(super) async fn post_history<B>(&self, body: B, who: Who) -> Result<Response<Body>, Denial>
+    /// Returns a page of history.
+    pub(super) async fn post_history<B>(
+        &self,
+        body: B,
+        client: Client,
+    ) -> Result<Response<Body>, ErrorResponse>
     where
         B: HttpBody<Error: Into<Box<dyn Error + Send + Sync>>>,
     {
-        let request = self.question("history", body, who).await?;
-        let (name, wire::Request::History { after, limit, .. }) = request else {
-            return Err(Denial::not_found());
+        let request = self.read_query("history", body, client).await?;
+        let (name, requests::Request::History { after, limit, .. }) = request else {
+            return Err(ErrorResponse::not_found());
         };
         let after = after.as_deref().map(position).transpose()?;
         let page = self.realtime.0.hub.history(&name, after, limit, self.realtime.now())?;
-        Ok(answer::json(&told::Answer::History((&page).into())))
+        Ok(response::json(&server_events::Reply::History((&page).into())))
     }
 
-    /// Who is there.
-    pub(super) async fn post_presence<B>(&self, body: B, who: Who) -> Result<Response<Body>, Denial>
+    /// Returns the members.
+    pub(super) async fn post_presence<B>(
+        &self,
+        body: B,
+        client: Client,
+    ) -> Result<Response<Body>, ErrorResponse>
     where
         B: HttpBody<Error: Into<Box<dyn Error + Send + Sync>>>,
     {
-        let (name, _) = self.question("presence", body, who).await?;
-        Ok(self.realtime.presence(&name, |answer| answer::json(&answer)))
+        let (name, _) = self.read_query("presence", body, client).await?;
+        Ok(self.realtime.presence(&name, |answer| response::json(&answer)))
     }
 }
 
 impl Http {
-    /// What is asked, of a channel that may be heard.
-    async fn question<B>(
+    /// Reads a request about a channel, and checks the right to subscribe to it.
+    async fn read_query<B>(
         &self,
         kind: &str,
         body: B,
-        mut who: Who,
-    ) -> Result<(ChannelName, wire::Request), Denial>
+        mut client: Client,
+    ) -> Result<(ChannelName, requests::Request), ErrorResponse>
     where
         B: HttpBody<Error: Into<Box<dyn Error + Send + Sync>>>,
     {
-        let body = read(body, QUESTION_MAX).await?;
-        who.seat.message(body.len(), Instant::now()).map_err(Fault::from)?;
-        let request = wire::posted(kind, &body)?;
-        let (wire::Request::History { channel: name, .. } | wire::Request::Presence { channel: name }) =
-            &request
+        let body = read(body, QUERY_MAX).await?;
+        client.permit.message(body.len(), Instant::now()).map_err(RequestError::from)?;
+        let request = requests::parse_body(kind, &body)?;
+        let (requests::Request::History { channel: name, .. }
+        | requests::Request::Presence { channel: name }) = &request
         else {
-            return Err(Denial::not_found());
+            return Err(ErrorResponse::not_found());
         };
         let name = channel(name)?;
-        self.may_hear(&who.identity, &name).await?;
+        self.authorise_subscribe(&client.identity, &name).await?;
         Ok((name, request))
     }
 }
 
-/// Reads a body of at most so many bytes: refused at once if it says that it has more, and as soon as it does.
-async fn read<B>(body: B, most: usize) -> Result<Bytes, Denial>
+/// Reads a body of limited size. It fails immediately if the declared length is too large, and otherwise as
+/// soon as the limit is exceeded.
+async fn read<B>(body: B, max: usize) -> Result<Bytes, ErrorResponse>
 where
     B: HttpBody<Error: Into<Box<dyn Error + Send + Sync>>>,
 {
-    let too_large = || Fault::new(Code::TooLarge, format!("at most {most} bytes are taken here"));
-    if body.size_hint().lower() > most as u64 {
+    let too_large = || {
+        RequestError::new(ErrorCode::TooLarge, format!("the body is too large; the maximum is {max} bytes"))
+    };
+    if body.size_hint().lower() > max as u64 {
         return Err(too_large().into());
     }
-    match timeout(BODY_TIME, Limited::new(body, most).collect()).await {
+    match timeout(BODY_TIME, Limited::new(body, max).collect()).await {
         Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large().into()),
-        Ok(Err(error)) => Err(answer::unreadable(&*error)),
-        Err(_) => Err(Denial::too_slow(&format!("the body takes longer than {} s", BODY_TIME.as_secs()))),
+        Ok(Err(error)) => Err(response::unreadable_body(&*error)),
+        Err(_) => Err(ErrorResponse::timed_out(&format!(
+            "the body was not received within {} s",
+            BODY_TIME.as_secs()
+        ))),
     }
 }
 
-fn idempotency_key(value: &[u8]) -> Result<&str, Fault> {
+fn idempotency_key(value: &[u8]) -> Result<&str, RequestError> {
     let key = std::str::from_utf8(value).ok().filter(|key| (1..=KEY_MAX).contains(&key.len()));
     key.ok_or_else(|| {
-        Fault::new(Code::BadRequest, format!("Idempotency-Key has 1 to {KEY_MAX} bytes of UTF-8"))
+        RequestError::new(
+            ErrorCode::BadRequest,
+            format!("Idempotency-Key must have 1 to {KEY_MAX} bytes of UTF-8"),
+        )
     })
 }
 
-/// Whether the body is text by its type.
+/// Returns whether the content type denotes text.
 fn is_text(headers: &HeaderMap) -> bool {
     let kind = headers.get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -216,7 +253,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn which_types_are_text() {
+    fn text_content_types() {
         for (kind, text) in [
             (None, false),
             (Some("text/plain"), true),

@@ -1,45 +1,47 @@
-//! What an address asks for: `?after=…&wait=…`, and many channels with theirs.
+//! Query parameters: `?after=…&wait=…`, and several channels with their own parameters.
 
-use super::super::wire::{Code, Fault};
+use super::super::requests::{ErrorCode, RequestError};
 
-/// Channels of one stream, or of one poll.
+/// Maximum number of channels in one stream or poll.
 pub(super) const CHANNELS_MAX: usize = 100;
 
-/// Seconds that a poll may wait.
+/// Maximum wait of a poll, in seconds.
 pub(super) const WAIT_MAX: u64 = 60;
 
-/// The fields that are known; others, such as a token, are for others.
+/// The known parameters; others, such as a token, are ignored here.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Query {
-    /// Of the channel at the path.
+    /// For the channel at the path.
     pub(super) after: Option<String>,
     /// In seconds.
     pub(super) wait: u64,
-    /// In the order in which they were said.
-    pub(super) channels: Vec<Wanted>,
+    /// In the order of the query.
+    pub(super) channels: Vec<ChannelQuery>,
 }
 
-/// One of many channels.
+/// One of several channels.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Wanted {
+pub(super) struct ChannelQuery {
     pub(super) name: String,
     pub(super) after: Option<String>,
     pub(super) presence: bool,
 }
 
 impl Query {
-    pub(super) fn parse(query: &str) -> Result<Self, Fault> {
+    pub(super) fn parse(query: &str) -> Result<Self, RequestError> {
         let mut parsed = Self::default();
         for pair in query.split('&') {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             match key {
                 "channel" if parsed.channels.len() == CHANNELS_MAX => {
-                    return Err(Fault::new(
-                        Code::TooMany,
-                        format!("at most {CHANNELS_MAX} channels at once"),
+                    return Err(RequestError::new(
+                        ErrorCode::TooMany,
+                        format!("too many channels; the maximum is {CHANNELS_MAX}"),
                     ));
                 }
-                "channel" => parsed.channels.push(Wanted { name: decode(value)?, ..Wanted::default() }),
+                "channel" => {
+                    parsed.channels.push(ChannelQuery { name: decode(value)?, ..ChannelQuery::default() })
+                }
                 "after" => {
                     let after = Some(decode(value)?).filter(|after| !after.is_empty());
                     match parsed.channels.last_mut() {
@@ -49,17 +51,17 @@ impl Query {
                 }
                 "presence" => {
                     let channel = parsed.channels.last_mut();
-                    let channel =
-                        channel.ok_or_else(|| bad("`presence` belongs to the `channel` before it"))?;
+                    let channel = channel.ok_or_else(|| bad("`presence` must follow its `channel`"))?;
                     channel.presence = match value {
                         "1" => true,
                         "0" => false,
-                        _ => return Err(bad("`presence` is 1 or 0")),
+                        _ => return Err(bad("`presence` must be 1 or 0")),
                     };
                 }
                 "wait" => {
                     let wait = value.parse().ok().filter(|wait| *wait <= WAIT_MAX);
-                    parsed.wait = wait.ok_or_else(|| bad(format!("`wait` is 0 to {WAIT_MAX} seconds")))?;
+                    parsed.wait =
+                        wait.ok_or_else(|| bad(format!("`wait` must be 0 to {WAIT_MAX} seconds")))?;
                 }
                 _ => {}
             }
@@ -67,22 +69,22 @@ impl Query {
         Ok(parsed)
     }
 
-    /// As `/-/events` takes them.
-    pub(super) fn many(&self) -> Result<&[Wanted], Fault> {
+    /// Returns the channels of a request to `/-/events`.
+    pub(super) fn required_channels(&self) -> Result<&[ChannelQuery], RequestError> {
         match &*self.channels {
-            [] => Err(bad("say which channels: ?channel=NAME&channel=NAME")),
-            _ if self.after.is_some() => Err(bad("`after` belongs to the `channel` before it")),
+            [] => Err(bad("no channels given; write ?channel=NAME&channel=NAME")),
+            _ if self.after.is_some() => Err(bad("`after` must follow its `channel`")),
             channels => Ok(channels),
         }
     }
 }
 
-fn bad(text: impl Into<String>) -> Fault {
-    Fault::new(Code::BadRequest, text)
+fn bad(text: impl Into<String>) -> RequestError {
+    RequestError::new(ErrorCode::BadRequest, text)
 }
 
-/// As forms write it (WHATWG URL 5.1): a plus is a space.
-fn decode(value: &str) -> Result<String, Fault> {
+/// Decodes a form value (WHATWG URL 5.1); a plus sign is a space.
+fn decode(value: &str) -> Result<String, RequestError> {
     let mut decoded = Vec::with_capacity(value.len());
     let mut bytes = value.bytes();
     while let Some(byte) = bytes.next() {
@@ -91,15 +93,15 @@ fn decode(value: &str) -> Result<String, Fault> {
             b'%' => {
                 let mut digit = || char::from(bytes.next()?).to_digit(16);
                 let (Some(high), Some(low)) = (digit(), digit()) else {
-                    return Err(bad("a % needs two hexadecimal digits (RFC 3986 2.1)"));
+                    return Err(bad("% must be followed by two hexadecimal digits (RFC 3986 2.1)"));
                 };
-                // Two digits of four bits make a byte.
+                // Two digits of four bits fit into a byte.
                 (high << 4 | low) as u8
             }
             byte => byte,
         });
     }
-    String::from_utf8(decoded).map_err(|_| bad("the query is UTF-8, percent-encoded"))
+    String::from_utf8(decoded).map_err(|_| bad("the query is not percent-encoded UTF-8"))
 }
 
 #[cfg(test)]
@@ -108,7 +110,7 @@ mod tests {
 
     #[test]
     fn fields_belong_to_the_channel_before_them() {
-        let wanted = |name: &str, after: Option<&str>, presence| Wanted {
+        let requested = |name: &str, after: Option<&str>, presence| ChannelQuery {
             name: name.into(),
             after: after.map(Into::into),
             presence,
@@ -116,23 +118,23 @@ mod tests {
         let query = "channel=rooms/%E4%B8%80&after=a-1&presence=1&token=t&channel=a%2Bb+c&presence=0&channel=x&after=&wait=60";
         let parsed = Query::parse(query).expect("a query");
         assert_eq!(
-            parsed.many(),
+            parsed.required_channels(),
             Ok(&[
-                wanted("rooms/一", Some("a-1"), true),
-                wanted("a+b c", None, false),
-                wanted("x", None, false)
+                requested("rooms/一", Some("a-1"), true),
+                requested("a+b c", None, false),
+                requested("x", None, false)
             ][..])
         );
         assert_eq!((parsed.wait, parsed.after), (60, None));
         let parsed = Query::parse("after=a-1&wait=0&what=ever").expect("a query");
         assert_eq!((parsed.after.as_deref(), parsed.wait), (Some("a-1"), 0));
-        assert!(parsed.many().is_err());
+        assert!(parsed.required_channels().is_err());
         assert_eq!(Query::parse(""), Ok(Query::default()));
-        assert!(Query::parse("after=a-1&channel=a").expect("a query").many().is_err());
+        assert!(Query::parse("after=a-1&channel=a").expect("a query").required_channels().is_err());
     }
 
     #[test]
-    fn what_is_not_understood_is_said() {
+    fn invalid_queries_are_rejected() {
         for bad in [
             "wait=61",
             "wait=-1",
@@ -146,21 +148,21 @@ mod tests {
             "channel=%ff",
             "after=%E4%B8",
         ] {
-            assert_eq!(Query::parse(bad).map_err(|fault| fault.code), Err(Code::BadRequest), "{bad}");
+            assert_eq!(Query::parse(bad).map_err(|error| error.code), Err(ErrorCode::BadRequest), "{bad}");
         }
     }
 
     #[test]
     fn channels_are_bounded() {
-        let most = vec!["channel=a"; CHANNELS_MAX].join("&");
-        assert_eq!(Query::parse(&most).expect("as many as may be").channels.len(), CHANNELS_MAX);
-        let more = format!("{most}&channel=a");
-        assert_eq!(Query::parse(&more).map_err(|fault| fault.code), Err(Code::TooMany));
+        let max = vec!["channel=a"; CHANNELS_MAX].join("&");
+        assert_eq!(Query::parse(&max).expect("as many as may be").channels.len(), CHANNELS_MAX);
+        let more = format!("{max}&channel=a");
+        assert_eq!(Query::parse(&more).map_err(|error| error.code), Err(ErrorCode::TooMany));
     }
 
     proptest::proptest! {
         #[test]
-        fn what_was_encoded_is_read_back(names in proptest::collection::vec(".{0,20}", 1..5)) {
+        fn encoded_names_are_decoded(names in proptest::collection::vec(".{0,20}", 1..5)) {
             let encode = |name: &String| -> String {
                 name.bytes().map(|byte| if byte == b' ' { "+".into() } else { format!("%{byte:02X}") }).collect()
             };
@@ -171,7 +173,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_is_too_strange_to_be_answered(query in "(channel|after|wait|presence|[=&%+0-9a-fA-F]|.)*") {
+        fn no_query_causes_a_panic(query in "(channel|after|wait|presence|[=&%+0-9a-fA-F]|.)*") {
             let _ = Query::parse(&query);
         }
     }

@@ -1,4 +1,4 @@
-//! Server-sent events (WHATWG HTML 9.2): channels as a stream that the client's own reading moves on.
+//! Server-sent events (WHATWG HTML 9.2): channels as a stream whose pace the client determines by reading.
 
 use std::convert::Infallible;
 use std::fmt::Write;
@@ -13,99 +13,118 @@ use longwire::Bytes;
 use longwire::http::{HeaderMap, Response};
 use tokio::time::{Interval, MissedTickBehavior};
 
-use super::super::told::{Answer, Told};
-use super::super::{Who, position};
-use super::answer::{self, Denial};
-use super::hearing::{Channel, Event, Hearing, How};
+use super::super::server_events::{Reply, ServerEvent};
+use super::super::{Client, position};
 use super::query::Query;
-use super::{Body, End, Http};
+use super::response::{self, ErrorResponse};
+use super::subscriptions::{ChannelSubscription, DeliveryMode, Event, Subscriptions};
+use super::{Body, EndCondition, Http};
 use crate::hub::{ChannelName, Position, Published};
 
-/// How often a comment says that the stream lives.
-const COMMENT: Duration = Duration::from_secs(15);
+/// How often a comment keeps the stream alive.
+const COMMENT_INTERVAL: Duration = Duration::from_secs(15);
 
-/// Bytes of events that are made at once: they, and the last message of them, are what a client that does not read holds.
-const FRAME: usize = 16 * 1024;
+/// Target size of a chunk of events. A client that does not read holds this much and the last message in it.
+const CHUNK_TARGET: usize = 16 * 1024;
 
-/// How events are written.
+/// The format of events.
 #[derive(Clone, Copy)]
 enum Form {
-    /// Of one channel: a message is the data of an event.
+    /// For one channel: the message is the data of an event.
     One,
-    /// Of many: the data is a JSON object.
+    /// For several channels: the data is a JSON object.
     Many,
 }
 
-/// A stream of events, until it is dropped.
+/// An event stream.
 struct Stream {
-    hearing: Hearing,
+    subscriptions: Subscriptions,
     form: Form,
-    /// What is to be sent before anything else.
+    /// Sent before anything else.
     first: String,
     comments: Interval,
-    end: End,
-    /// Nothing comes any more.
+    end: EndCondition,
+    /// The stream is finished.
     over: bool,
-    _who: Who,
+    _who: Client,
 }
 
 impl Http {
-    /// One channel, which may be heard.
+    /// Streams one channel.
     pub(super) fn stream_of_one(
         &self,
         name: ChannelName,
         query: &Query,
         headers: &HeaderMap,
-        who: Who,
-    ) -> Result<Response<Body>, Denial> {
-        // What a browser comes back with is later than what the address says.
+        client: Client,
+    ) -> Result<Response<Body>, ErrorResponse> {
+        // The browser's Last-Event-ID is more recent than the URL.
         let last = headers.get("last-event-id").filter(|id| !id.is_empty());
         let last = last.map(|id| String::from_utf8_lossy(id.as_bytes()).into_owned());
         let after = last.as_ref().or(query.after.as_ref()).map(|after| position(after)).transpose()?;
-        let (channel, begun) = Channel::open(&self.realtime, name, after, How::Live, who.user(), false)?;
+        let (channel, start) =
+            ChannelSubscription::open(&self.realtime, name, after, DeliveryMode::Live, client.user(), false)?;
         let mut first = String::new();
-        write_open(&mut first, begun.from, begun.recovered);
-        Ok(self.stream(vec![channel], Form::One, first, who))
+        write_open(&mut first, start.from, start.recovered);
+        Ok(self.stream(vec![channel], Form::One, first, client))
     }
 
-    /// Many channels, each of which may be heard or not.
-    pub(super) async fn stream_of_many(&self, query: &Query, who: Who) -> Result<Response<Body>, Denial> {
-        let (channels, begun) = self.open_many(query, &who, How::Live).await?;
+    /// Streams several channels and authorises each.
+    pub(super) async fn stream_of_many(
+        &self,
+        query: &Query,
+        client: Client,
+    ) -> Result<Response<Body>, ErrorResponse> {
+        let (channels, start) = self.open_channels(query, &client, DeliveryMode::Live).await?;
         let mut first = String::new();
-        for begun in &begun {
-            write_data(&mut first, &begun.text);
+        for start in &start {
+            write_data(&mut first, &start.text);
         }
-        Ok(self.stream(channels, Form::Many, first, who))
+        Ok(self.stream(channels, Form::Many, first, client))
     }
 
-    fn stream(&self, channels: Vec<Channel>, form: Form, first: String, who: Who) -> Response<Body> {
-        let mut comments = tokio::time::interval_at(tokio::time::Instant::now() + COMMENT, COMMENT);
+    fn stream(
+        &self,
+        channels: Vec<ChannelSubscription>,
+        form: Form,
+        first: String,
+        client: Client,
+    ) -> Response<Body> {
+        let mut comments =
+            tokio::time::interval_at(tokio::time::Instant::now() + COMMENT_INTERVAL, COMMENT_INTERVAL);
         comments.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let hearing = Hearing::new(self.realtime.clone(), channels);
-        let stream =
-            Stream { hearing, form, first, comments, end: self.end_of(&who), over: false, _who: who };
+        let subscriptions = Subscriptions::new(self.realtime.clone(), channels);
+        let stream = Stream {
+            subscriptions,
+            form,
+            first,
+            comments,
+            end: self.end_condition(&client),
+            over: false,
+            _who: client,
+        };
         let frames = unfold(stream, async |mut stream| {
             let events = stream.next().await?;
             Some((Ok::<_, Infallible>(Frame::data(Bytes::from(events))), stream))
         });
-        answer::stream(StreamBody::new(frames).boxed_unsync())
+        response::stream(StreamBody::new(frames).boxed_unsync())
     }
 }
 
 impl Stream {
-    /// The next events, or a comment; `None` is the end. It is asked when there is room to send them.
+    /// Returns the next events or a comment, or `None` at the end. Called when there is room to send them.
     async fn next(&mut self) -> Option<String> {
         if !self.first.is_empty() {
             return Some(std::mem::take(&mut self.first));
         }
-        while !self.over && !self.end.is_here() {
+        while !self.over && !self.end.has_ended() {
             let mut events = String::new();
-            while events.len() < FRAME {
-                match self.hearing.next() {
+            while events.len() < CHUNK_TARGET {
+                match self.subscriptions.next() {
                     Ok(Some((name, event))) => self.form.write(&mut events, name, &event),
                     Ok(None) => break,
                     Err(_) => {
-                        // The store fails: the client comes again, and is told so or goes on.
+                        // The store has failed. The client reconnects and gets an error or continues.
                         self.over = true;
                         break;
                     }
@@ -118,9 +137,9 @@ impl Stream {
                 break;
             }
             tokio::select! {
-                () = self.hearing.changed() => {}
+                () = self.subscriptions.changed() => {}
                 _ = self.comments.tick() => return Some(":\n\n".into()),
-                () = self.end.come() => break,
+                () = self.end.wait() => break,
             }
         }
         None
@@ -133,22 +152,22 @@ impl Form {
             (Self::One, Event::Message(published)) => write_message(out, published),
             (Self::One, Event::Gap(position)) => write_open(out, *position, Some(false)),
             (Self::Many, Event::Message(published)) => {
-                write_data(out, &Told::Message { channel: name, message: published.into() }.text());
+                write_data(out, &ServerEvent::Message { channel: name, message: published.into() }.to_json());
             }
             (Self::Many, Event::Gap(position)) => {
-                let answer = Answer::Subscribed {
+                let reply = Reply::Subscribed {
                     position: position.to_string(),
                     recovered: Some(false),
                     presence: None,
                 };
-                write_data(out, &Told::Subscribed { channel: name, answer: &answer }.text());
+                write_data(out, &ServerEvent::Subscribed { channel: name, reply: &reply }.to_json());
             }
             (_, Event::Presence(change)) => write_data(out, change),
         }
     }
 }
 
-/// Where it begins. A client that comes back before the first message comes back with this.
+/// Writes the opening event. A client that reconnects before its first message sends this position.
 fn write_open(out: &mut String, position: Position, recovered: Option<bool>) {
     let recovered = recovered.map(|recovered| format!(",\"recovered\":{recovered}")).unwrap_or_default();
     let _ = write!(out, "id: {position}\nevent: open\ndata: {{\"position\":\"{position}\"{recovered}}}\n\n");
@@ -165,7 +184,7 @@ fn write_message(out: &mut String, published: &Published) {
     }
 }
 
-/// A line for each line: CR, LF and CRLF end one (WHATWG HTML 9.2.5).
+/// Writes a `data` line per line; CR, LF and CRLF end a line (WHATWG HTML 9.2.5).
 fn write_data(out: &mut String, text: &str) {
     let mut rest = text;
     loop {
@@ -189,7 +208,7 @@ mod tests {
     use super::*;
 
     proptest! {
-        /// As WHATWG HTML 9.2.6 reads it, of lines that end in any of the three ways.
+        /// Parses as in WHATWG HTML 9.2.6, with lines that end in any of the three ways.
         #[test]
         fn any_text_arrives_with_its_lines(text in "(a|\r|\n|:|data|id: x| |你|👋|\u{85}|\u{2028}|\0)*") {
             let mut out = String::new();

@@ -11,13 +11,13 @@ use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Request, StatusCode, header};
-use longwire_proto::handshake::{Refusal, server};
+use longwire_proto::handshake::{MAX_READ_AHEAD, OpeningRequest, Refusal};
 use tokio::io::AsyncRead;
 use tokio::time::timeout;
 
 use super::Loop;
 use super::admitted::{Accepted, Admission, TaskState};
-use super::opening::{accept, not_opened};
+use super::opening::{Checked, accept, not_opened};
 use super::place::{PendingRequest, Stage};
 use crate::end::AcceptError;
 use crate::engine::handler::Handler;
@@ -28,9 +28,6 @@ use crate::engine::permit::Permit;
 use crate::engine::socket::http_stream::HttpStream;
 use crate::net::http_head::read_some;
 use crate::server::accept::Handshake;
-
-/// Bytes that are read from a client while the request hook runs, and one block more; then nothing is read.
-const EARLY_INPUT: usize = 16 * 1024;
 
 /// A place for a connection that is opened at once needs no address.
 const UNKNOWN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
@@ -71,19 +68,19 @@ impl<H: Handler> OpeningTask<H> {
     pub(super) async fn decide(
         &self,
         mut handshake: Handshake<HttpStream>,
-        from: SocketAddr,
-        checked: (server::Acceptance, http::HeaderMap),
+        checked: Checked,
     ) -> Next<H::State> {
-        let mut input = handshake.input.split_off(handshake.head);
+        let mut input = handshake.input.split_off(handshake.opening.head_length);
         if self.options.on_request.is_some() {
-            let asked = self.run_request_hook(&mut handshake.request, from);
+            let asked = self.run_request_hook(&mut handshake.opening.request, checked.from);
             match unless(asked, client_leaves(&mut handshake.stream, &mut input)).await {
                 Some(Ok(())) => {}
                 Some(Err(refusal)) => return Next::Refuse(handshake, refusal),
                 None => return Next::Nothing,
             }
         }
-        match accept(&self.options, (*handshake.request).clone(), from, checked) {
+        let request = std::mem::take(&mut handshake.opening.request);
+        match accept(&self.options, request, checked) {
             Ok(accepted) => Next::Admit(handshake.stream, input.freeze(), Box::new(accepted)),
             Err(refusal) => Next::Refuse(handshake, refusal),
         }
@@ -152,9 +149,9 @@ pub(super) async fn unless<T>(future: impl Future<Output = T>, end: impl Future<
     .await
 }
 
-/// Waits until the client leaves, and keeps a little of what it sends meanwhile.
+/// Waits until the client leaves. Keeps what it sends meanwhile, up to the limit and one block more.
 async fn client_leaves<S: AsyncRead + Unpin>(stream: &mut S, input: &mut BytesMut) {
-    while input.len() < EARLY_INPUT {
+    while input.len() < MAX_READ_AHEAD {
         if !matches!(read_some(stream, input).await, Ok(1..)) {
             return;
         }
@@ -173,26 +170,24 @@ impl<H: Handler> Loop<H> {
         }
     }
 
-    /// Runs the application's hook for a request that is otherwise accepted, in a task. It is in the first `head` of
-    /// `length` bytes in the buffer.
+    /// Runs the application's hook for a request that is otherwise accepted, in a task. The request is at the front of
+    /// the `length` bytes in the buffer.
     pub(super) fn run_hook_in_task(
         &mut self,
         index: u32,
-        request: Request<()>,
-        from: SocketAddr,
-        checked: (server::Acceptance, http::HeaderMap),
-        head: usize,
+        opening: OpeningRequest,
+        checked: Checked,
         length: usize,
     ) {
         let input = BytesMut::from(&self.shared.buffer[..length]);
         let Some((stream, permit)) = self.take_stream(index) else { return };
         let settings = Arc::clone(self.shared.options.acceptor.settings());
-        let (stream, request) = (HttpStream::from(stream), Box::new(request));
-        let handshake = Handshake { settings, stream, input, head, request };
+        let (stream, opening) = (HttpStream::from(stream), Box::new(opening));
+        let handshake = Handshake { settings, stream, input, opening };
         let task = self.opening_task();
         self.spawn(async move {
             let closing = task.tasks.closing.clone();
-            let decided = Box::pin(closing.run_until_cancelled(task.decide(handshake, from, checked))).await;
+            let decided = Box::pin(closing.run_until_cancelled(task.decide(handshake, checked))).await;
             if let Some(next) = decided {
                 task.finish(next, permit).await;
             }

@@ -3,10 +3,11 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::Request;
-use longwire_proto::DeflateParameters;
+use longwire_proto::{Config, DeflateParameters};
 use tokio_util::sync::CancellationToken;
 
 use crate::engine::permit::Permit;
@@ -54,9 +55,10 @@ pub(super) struct Admission<S> {
 pub(super) struct Accepted<S> {
     pub(super) request: Request<()>,
     /// The response; empty if the caller of [`Handle::invite`](crate::engine::Handle::invite) writes it.
-    pub(super) answer: Vec<u8>,
+    pub(super) response: Vec<u8>,
     pub(super) subprotocol: Option<Box<str>>,
     pub(super) deflate: Option<DeflateParameters>,
+    pub(super) config: Arc<Config>,
     pub(super) state: S,
     pub(super) from: SocketAddr,
     /// One of [`max_connections`](crate::engine::Engine::max_connections).

@@ -25,7 +25,8 @@ impl<H: Handler> OpeningTask<H> {
     ) -> Result<(u64, HeaderMap), Refusal> {
         let from = client_address(&self.options, &mut request, from)?;
         self.run_request_hook(&mut request, from).await?;
-        let (accepted, headers) = accept_unanswered(&self.options, request, from)?;
+        let mut headers = HeaderMap::new();
+        let accepted = accept_unanswered(&self.options, request, from, &mut headers)?;
         Ok((self.tasks.invited.borrow_mut().insert(accepted, from, permit), headers))
     }
 }
@@ -48,11 +49,14 @@ impl<H: Handler> Loop<H> {
 
     /// Opens a connection that has a stream now.
     pub(super) fn adopt(&mut self, adoption: Adoption) {
-        let Adoption { ticket, socket, failure, subprotocol, deflate } = adoption;
+        let Adoption { ticket, socket, failure, subprotocol, deflate, config } = adoption;
         let invited = self.tasks.invited.borrow_mut().take(ticket);
         let Some((mut accepted, from, permit)) = invited else { return };
         accepted.subprotocol = subprotocol;
         accepted.deflate = deflate;
+        if let Some(config) = config {
+            accepted.config = config;
+        }
         let layer = Some(Layer::Carried(Box::new(Carried { from, failure })));
         self.admit(Admission { stream: socket, layer, accepted, input: Bytes::new(), permit });
     }

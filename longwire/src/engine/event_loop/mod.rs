@@ -38,7 +38,7 @@ use self::place::{PendingRequest, Place, Stage};
 use self::turn::{After, Shared, Turn};
 use crate::connection::timer::{Timer, now};
 use crate::end::outcome::outcome;
-use crate::end::{Error, cause};
+use crate::end::{Error, cause_of};
 use crate::engine::conn::Conn;
 use crate::engine::entry::Local;
 use crate::engine::handler::Handler;
@@ -314,13 +314,8 @@ impl<H: Handler> Loop<H> {
             Command::Invite(invite) => self.invite(*invite),
             Command::Adopt(adoption) => self.adopt(adoption),
             Command::Forget(ticket) => drop(self.tasks.invited.borrow_mut().take(ticket)),
-            Command::Send(key, message, compress) => self.act(key, |conn| {
-                if conn.send_with(message, compress).is_err() {
-                    conn.local.counters.dropped += 1;
-                }
-            }),
-            Command::SendShared(key, frame) => self.act(key, |conn| {
-                if conn.send_shared(&frame).is_err() {
+            Command::Send(key, message) => self.act(key, |conn| {
+                if conn.send(message).is_err() {
                     conn.local.counters.dropped += 1;
                 }
             }),
@@ -440,7 +435,7 @@ impl<H: Handler> Loop<H> {
         // A connection that has no cause yet is dropped because the engine was stopped.
         let result = outcome(&entry.core, transport)
             .unwrap_or_else(|| Err(Error::from(io::Error::from(io::ErrorKind::ConnectionAborted))));
-        self.totals.ended(cause::end_of(&result));
+        self.totals.ended(cause_of(Some(&result)));
         let id = Id { at: local.at, key };
         trace::engine_ended(id, || place.stream.peer_addr().ok(), &result);
         // Before the application is called: it may count descriptors.

@@ -9,81 +9,87 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
-use longwire_proto::handshake::{HeadLimits, HeadReader, Refusal, server};
+use longwire_proto::handshake::{HeadLimits, OpeningRequest, Refusal, ServerOpening, server};
 use longwire_proto::{Connection, Role};
 use mio::unix::SourceFd;
 
 use super::Loop;
 use super::admitted::Accepted;
-use super::place::{PartialHead, Place, Stage};
+use super::place::{PartialRequest, Place, Stage};
 use super::turn::Turn;
 use crate::end::AcceptError;
-use crate::end::cause;
 use crate::engine::entry::Entry;
 use crate::engine::handler::{Handler, Opening};
 use crate::engine::mailbox::id::Id;
-use crate::engine::options::Options;
+use crate::engine::options::{HttpService, Options};
 use crate::engine::permit::Permit;
 use crate::engine::socket::Layer;
 use crate::engine::socket::http_stream::HttpStream;
 use crate::observe::counters::Totals;
 use crate::observe::trace;
-use crate::server::accept::Settings;
 
 /// When a client that was rejected because the server is full may try again, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("10");
 
+/// A request that keeps the rules and the policy, before the application is asked.
+pub(super) struct Checked {
+    acceptance: server::Acceptance,
+    /// For the response.
+    headers: HeaderMap,
+    /// The client's address.
+    pub(super) from: SocketAddr,
+}
+
 /// Calls the application. If it panics, the client gets 500.
-fn guard<T>(run: impl FnOnce() -> Result<T, Refusal>) -> Result<T, Refusal> {
+fn catch_panic<T>(run: impl FnOnce() -> Result<T, Refusal>) -> Result<T, Refusal> {
     let failed = |_| Err(Refusal::new(StatusCode::INTERNAL_SERVER_ERROR, "The application failed."));
     catch_unwind(AssertUnwindSafe(run)).unwrap_or_else(failed)
 }
 
-/// Checks the request, without asking the application whether it accepts it. Returns the headers to add to the response.
+/// Checks the request, without asking the application whether it accepts it. `peer` is the address of the socket.
 pub(super) fn check<H>(
     options: &Options<H>,
-    request: &Request<()>,
-) -> Result<(server::Acceptance, HeaderMap), Refusal> {
+    opening: &mut OpeningRequest,
+    peer: SocketAddr,
+) -> Result<Checked, Refusal> {
+    let from = client_address(options, &mut opening.request, peer)?;
     let mut headers = HeaderMap::new();
-    let acceptance = guard(|| options.acceptor.settings().judge(request, &mut headers))?;
-    Ok((acceptance, headers))
+    let acceptance = catch_panic(|| options.acceptor.settings().check(&opening.request, &mut headers))?;
+    Ok(Checked { acceptance, headers, from })
 }
 
 /// Accepts the request, if the application does and there is room.
 pub(super) fn accept<H: Handler>(
     options: &Options<H>,
     request: Request<()>,
-    from: SocketAddr,
-    (acceptance, mut headers): (server::Acceptance, HeaderMap),
+    checked: Checked,
 ) -> Result<Accepted<H::State>, Refusal> {
-    let room = reserve(options)?;
-    guard(|| {
-        let state = options.handler.on_request(&request, from, &mut headers)?;
-        let response = Settings::response(&acceptance, &headers)?;
-        let mut answer = Vec::new();
-        server::encode_response(&response, &mut answer);
-        let subprotocol = acceptance.subprotocol().map(Into::into);
-        Ok(Accepted { request, answer, subprotocol, deflate: acceptance.deflate(), state, from, room })
-    })
+    let Checked { acceptance, mut headers, from } = checked;
+    let mut accepted = accept_unanswered(options, request, from, &mut headers)?;
+    acceptance.encode(&headers, &mut accepted.response)?;
+    accepted.subprotocol = acceptance.subprotocol().map(Into::into);
+    accepted.deflate = acceptance.deflate();
+    Ok(accepted)
 }
 
-/// Like [`accept`], for a request that the caller answers, with these headers.
+/// Like [`accept`], for a request that the caller answers, with what is added to `headers`.
 pub(super) fn accept_unanswered<H: Handler>(
     options: &Options<H>,
     request: Request<()>,
     from: SocketAddr,
-) -> Result<(Accepted<H::State>, HeaderMap), Refusal> {
+    headers: &mut HeaderMap,
+) -> Result<Accepted<H::State>, Refusal> {
     let room = reserve(options)?;
-    let mut headers = HeaderMap::new();
-    let state = guard(|| options.handler.on_request(&request, from, &mut headers))?;
-    let (answer, subprotocol, deflate) = (Vec::new(), None, None);
-    Ok((Accepted { request, answer, subprotocol, deflate, state, from, room }, headers))
+    let state = catch_panic(|| options.handler.on_request(&request, from, headers))?;
+    let config = Arc::clone(&options.acceptor.settings().config);
+    let (response, subprotocol, deflate) = (Vec::new(), None, None);
+    Ok(Accepted { request, response, subprotocol, deflate, config, state, from, room })
 }
 
 /// Counts and traces a handshake that has failed.
 pub(super) fn not_opened(totals: &Totals, from: Option<SocketAddr>, error: &AcceptError) {
-    totals.not_opened(cause::reason(error.status(), error.cause()));
-    trace::not_opened(Role::Server, from, error.status(), error.cause());
+    totals.not_opened(error.reason());
+    trace::not_opened(Role::Server, from, error.reason());
 }
 
 fn reserve<H>(options: &Options<H>) -> Result<Permit, Refusal> {
@@ -107,14 +113,6 @@ pub(super) fn client_address<H>(
         Some(proxies) => proxies.apply(from, request),
         None => Ok(from),
     }
-}
-
-/// The response to other requests if there is no HTTP service.
-pub(super) fn upgrade_required() -> Refusal {
-    Refusal::new(
-        StatusCode::UPGRADE_REQUIRED,
-        "This is a WebSocket endpoint: the request needs Upgrade: websocket (RFC 6455 4.2.1).",
-    )
 }
 
 impl<H: Handler> Loop<H> {
@@ -145,22 +143,21 @@ impl<H: Handler> Loop<H> {
             }
         };
         let length = before + count;
-        let limits = HeadLimits::default();
-        let reader = pending.partial.take().map(|partial| partial.reader);
-        let mut reader = reader.unwrap_or_else(|| HeadReader::for_request(limits));
+        let opening = pending.partial.take().map(|partial| partial.opening);
+        let mut opening = opening.unwrap_or_else(|| ServerOpening::new(HeadLimits::default()));
         // No event reports what a full buffer has left, or the end of a stream that is known to end.
         if length == self.shared.buffer.len() || place.ready.read_closed {
             self.read_again(index);
         }
-        match reader.scan(&self.shared.buffer[..length]) {
+        match opening.receive(&self.shared.buffer[..length]) {
             Ok(None) => {
                 let input = self.shared.buffer[..length].to_vec();
                 if let Some(Place { stage: Stage::Pending(pending), .. }) = self.slab.at(index) {
-                    pending.partial = Some(Box::new(PartialHead { input, reader }));
+                    pending.partial = Some(Box::new(PartialRequest { input, opening }));
                 }
             }
-            Ok(Some(head)) => self.handle_request(index, head, length),
-            Err(error) => self.refuse(index, error.into()),
+            Ok(Some(opening)) => self.handle_request(index, opening, length),
+            Err(refusal) => self.refuse(index, refusal),
         }
     }
 
@@ -171,30 +168,28 @@ impl<H: Handler> Loop<H> {
         self.queue(index);
     }
 
-    /// The request is in the first `head` of `length` bytes in the buffer.
-    fn handle_request(&mut self, index: u32, head: usize, length: usize) {
+    /// Handles a request, which is at the front of the `length` bytes in the buffer.
+    fn handle_request(&mut self, index: u32, mut opening: OpeningRequest, length: usize) {
         let Some(place) = self.slab.at(index) else { return };
         let Stage::Pending(pending) = &place.stage else { return };
-        let from = pending.from;
-        let mut request = match server::parse_request(&self.shared.buffer[..head], HeadLimits::default()) {
-            Ok(request) => request,
-            Err(refusal) => return self.refuse(index, refusal),
-        };
-        if !server::is_websocket(&request) {
-            return self.hand_to_http(index, length);
-        }
+        let peer = pending.from;
         let options = &*self.shared.options;
-        let checked = client_address(options, &mut request, from)
-            .and_then(|from| Ok((from, check(options, &request)?)));
-        let accepted = match checked {
-            Ok((from, checked)) if options.on_request.is_some() => {
-                return self.run_hook_in_task(index, request, from, checked, head, length);
+        if !opening.is_websocket()
+            && let Some(http) = &options.http
+        {
+            let http = Arc::clone(http);
+            return self.hand_to_http(index, http, length);
+        }
+        let head_length = opening.head_length;
+        let accepted = match check(options, &mut opening, peer) {
+            Ok(checked) if options.on_request.is_some() => {
+                return self.run_hook_in_task(index, opening, checked, length);
             }
-            Ok((from, checked)) => accept(options, request, from, checked),
+            Ok(checked) => accept(options, opening.request, checked),
             Err(refusal) => Err(refusal),
         };
         match accepted {
-            Ok(accepted) => self.open(index, accepted, None, head, length),
+            Ok(accepted) => self.open(index, accepted, None, head_length, length),
             Err(refusal) => self.refuse(index, refusal),
         }
     }
@@ -208,10 +203,9 @@ impl<H: Handler> Loop<H> {
         start: usize,
         length: usize,
     ) {
-        let Accepted { request, answer, subprotocol, deflate, state, from, room } = accepted;
+        let Accepted { request, response, subprotocol, deflate, config, state, from, room } = accepted;
         let Some((key, place)) = self.slab.find(index) else { return };
         let local = &mut self.shared.local;
-        let config = Arc::clone(&self.shared.options.acceptor.settings().config);
         let mut core = Connection::server(config, local.now);
         if let Some(parameters) = deflate {
             core = core.with_deflate(parameters);
@@ -223,7 +217,7 @@ impl<H: Handler> Loop<H> {
         trace::engine_opened(id, from, request.uri().path(), subprotocol.as_deref(), deflate.is_some());
         local.counters.bytes_received += (length - start) as u64;
         // In front of what the application sends when it is called.
-        local.out.append_head(&answer);
+        local.out.append_head(&response);
         let opening = Opening { request: &request, subprotocol: subprotocol.as_deref(), deflate };
         let Some(mut turn) = Turn::new(key, place, &mut self.shared) else { return };
         turn.call(|conn, state, handler| handler.opened(conn, state, &opening));
@@ -248,19 +242,16 @@ impl<H: Handler> Loop<H> {
         if self.shared.local.now.saturating_duration_since(pending.since) < timeout {
             return self.schedule_request(index);
         }
-        let is_silent = pending.partial.is_none();
+        let refusal = pending.partial.as_ref().and_then(|partial| partial.opening.time_out());
         self.not_opened(index, &AcceptError::Timeout);
-        if is_silent {
-            return self.drop_pending(index);
+        match refusal {
+            Some(refusal) => self.write_refusal(index, refusal),
+            None => self.drop_pending(index),
         }
-        let refusal = Refusal::new(StatusCode::REQUEST_TIMEOUT, "The request was not complete in time.");
-        self.write_refusal(index, refusal);
     }
 
     /// Gives the socket and what was read, the first `length` bytes of the buffer, to the HTTP service.
-    fn hand_to_http(&mut self, index: u32, length: usize) {
-        let Some(http) = &self.shared.options.http else { return self.refuse(index, upgrade_required()) };
-        let http = Arc::clone(http);
+    fn hand_to_http(&mut self, index: u32, http: Arc<HttpService>, length: usize) {
         let read = Bytes::copy_from_slice(&self.shared.buffer[..length]);
         self.shared.local.counters.http += 1;
         let Some((stream, permit)) = self.take_stream(index) else { return };

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::num::NonZeroU16;
 use std::time::Instant;
 
-use longwire_proto::handshake::HeadReader;
+use longwire_proto::handshake::ServerOpening;
 
 use crate::engine::entry::Entry;
 use crate::engine::wheel::Tick;
@@ -39,13 +39,13 @@ pub(super) enum Stage<S> {
 pub(super) struct PendingRequest {
     pub(super) from: SocketAddr,
     pub(super) since: Instant,
-    pub(super) partial: Option<Box<PartialHead>>,
+    pub(super) partial: Option<Box<PartialRequest>>,
 }
 
-/// The beginning of a request's head.
-pub(super) struct PartialHead {
+/// The beginning of a request.
+pub(super) struct PartialRequest {
     pub(super) input: Vec<u8>,
-    pub(super) reader: HeadReader,
+    pub(super) opening: ServerOpening,
 }
 
 impl PendingRequest {

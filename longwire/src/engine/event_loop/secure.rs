@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 
 use super::Loop;
 use super::admission::{Next, OpeningTask, count};
-use super::opening::{check, client_address, not_opened, upgrade_required};
+use super::opening::{check, not_opened};
 use crate::engine::handler::Handler;
 use crate::engine::socket::http_stream::HttpStream;
 use crate::tls::ServerTls;
@@ -33,20 +33,15 @@ impl<H: Handler> OpeningTask<H> {
                 return Next::Nothing;
             }
         };
-        if !handshake.is_websocket() {
-            if self.options.http.is_none() {
-                return Next::Refuse(handshake, upgrade_required());
-            }
+        if !handshake.is_websocket() && self.options.http.is_some() {
             let (stream, read) = handshake.into_parts();
             return Next::Http(stream, read);
         }
         if let Some(secured) = handshake.stream.secured() {
-            handshake.request.extensions_mut().insert(secured);
+            handshake.opening.request.extensions_mut().insert(secured);
         }
-        let checked = client_address(&self.options, &mut handshake.request, from)
-            .and_then(|from| Ok((from, check(&self.options, &handshake.request)?)));
-        match checked {
-            Ok((from, checked)) => self.decide(handshake, from, checked).await,
+        match check(&self.options, &mut handshake.opening, from) {
+            Ok(checked) => self.decide(handshake, checked).await,
             Err(refusal) => Next::Refuse(handshake, refusal),
         }
     }

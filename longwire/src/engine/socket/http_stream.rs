@@ -1,4 +1,4 @@
-//! The stream that an engine's HTTP service gets, with TLS or without.
+//! The stream that the HTTP service of an engine gets: a connection with or without TLS.
 
 use std::fmt;
 use std::io;
@@ -10,17 +10,16 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::Layer;
+use crate::net::maybe_tls::MaybeTls;
+
 #[cfg(feature = "tls")]
-use crate::tls::TlsStream;
+type TlsStream = crate::tls::TlsStream<TcpStream>;
+/// Never used: without the feature `tls` there is only TCP.
+#[cfg(not(feature = "tls"))]
+type TlsStream = TcpStream;
 
-/// A connection that asked for no WebSocket, for the HTTP service.
-pub struct HttpStream(Inner);
-
-enum Inner {
-    Tcp(TcpStream),
-    #[cfg(feature = "tls")]
-    Tls(Box<TlsStream<TcpStream>>),
-}
+/// A connection that the engine leaves to its HTTP service.
+pub struct HttpStream(MaybeTls<TlsStream>);
 
 impl fmt::Debug for HttpStream {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -29,12 +28,14 @@ impl fmt::Debug for HttpStream {
 }
 
 impl HttpStream {
-    /// Returns the socket.
+    /// Returns the TCP socket, also the one under TLS.
     pub fn tcp(&self) -> &TcpStream {
         match &self.0 {
-            Inner::Tcp(stream) => stream,
+            MaybeTls::Tcp(stream) => stream,
             #[cfg(feature = "tls")]
-            Inner::Tls(stream) => stream.stream(),
+            MaybeTls::Tls(stream) => stream.stream(),
+            #[cfg(not(feature = "tls"))]
+            MaybeTls::Tls(stream) => stream,
         }
     }
 
@@ -42,109 +43,95 @@ impl HttpStream {
     ///
     /// # Errors
     ///
-    /// The error of the operating system, for example if the socket is no longer connected.
+    /// That of the operating system, for example if the socket is no longer connected.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.tcp().peer_addr()
     }
 
-    /// Returns whether the connection uses TLS.
+    /// Whether the connection uses TLS.
     pub const fn is_tls(&self) -> bool {
-        match &self.0 {
-            Inner::Tcp(_) => false,
-            #[cfg(feature = "tls")]
-            Inner::Tls(_) => true,
-        }
+        matches!(self.0, MaybeTls::Tls(_))
     }
 
-    /// Returns whether HTTP/2 was negotiated in the TLS handshake.
+    /// Whether HTTP/2 was negotiated in the TLS handshake.
     pub fn is_http2(&self) -> bool {
         match &self.0 {
-            Inner::Tcp(_) => false,
             #[cfg(feature = "tls")]
-            Inner::Tls(stream) => stream.is_http2(),
+            MaybeTls::Tls(stream) => stream.is_http2(),
+            _ => false,
         }
     }
 
-    /// Returns what the TLS handshake says about the client, if there was one.
+    /// Returns what the TLS handshake says about the client, if the connection uses TLS.
     #[cfg(feature = "tls")]
     pub fn secured(&self) -> Option<crate::tls::Secured> {
         match &self.0 {
-            Inner::Tcp(_) => None,
-            Inner::Tls(stream) => Some(stream.secured()),
+            MaybeTls::Tcp(_) => None,
+            MaybeTls::Tls(stream) => Some(stream.secured()),
         }
     }
 
-    /// The socket, and what is between it and the WebSocket.
+    /// Takes it apart for a loop: the socket and the TLS session.
     pub(in crate::engine) fn into_parts(self) -> io::Result<(std::net::TcpStream, Option<Layer>)> {
         match self.0 {
-            Inner::Tcp(stream) => Ok((stream.into_std()?, None)),
+            MaybeTls::Tcp(stream) => Ok((stream.into_std()?, None)),
             #[cfg(feature = "tls")]
-            Inner::Tls(stream) => {
+            MaybeTls::Tls(stream) => {
                 let (stream, session) = stream.into_inner();
                 let session = Box::new(super::TlsSession::new(session));
                 Ok((stream.into_std()?, Some(Layer::Tls(session))))
             }
-        }
-    }
-
-    fn stream(self: Pin<&mut Self>) -> Pin<&mut dyn Stream> {
-        match &mut self.get_mut().0 {
-            Inner::Tcp(stream) => Pin::new(stream),
-            #[cfg(feature = "tls")]
-            Inner::Tls(stream) => Pin::new(&mut **stream),
+            #[cfg(not(feature = "tls"))]
+            MaybeTls::Tls(stream) => Ok((stream.into_std()?, None)),
         }
     }
 }
 
-trait Stream: AsyncRead + AsyncWrite + Unpin {}
-
-impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
-
 impl From<TcpStream> for HttpStream {
     fn from(stream: TcpStream) -> Self {
-        Self(Inner::Tcp(stream))
+        Self(MaybeTls::Tcp(stream))
     }
 }
 
 #[cfg(feature = "tls")]
-impl From<TlsStream<TcpStream>> for HttpStream {
-    fn from(stream: TlsStream<TcpStream>) -> Self {
-        Self(Inner::Tls(Box::new(stream)))
+impl From<TlsStream> for HttpStream {
+    fn from(stream: TlsStream) -> Self {
+        Self(MaybeTls::Tls(Box::new(stream)))
     }
 }
 
 impl AsyncRead for HttpStream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.stream().poll_read(cx, buf)
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for HttpStream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.stream().poll_write(cx, buf)
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.0).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.stream().poll_write_vectored(cx, bufs)
+        Pin::new(&mut self.0).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        match &self.0 {
-            Inner::Tcp(stream) => stream.is_write_vectored(),
-            #[cfg(feature = "tls")]
-            Inner::Tls(stream) => stream.is_write_vectored(),
-        }
+        self.0.is_write_vectored()
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream().poll_flush(cx)
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_flush(cx)
     }
 
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream().poll_shutdown(cx)
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }

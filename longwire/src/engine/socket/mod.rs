@@ -6,7 +6,20 @@ mod plain;
 pub(super) mod scripted;
 #[cfg(feature = "tls")]
 mod tls;
-#[cfg(target_os = "linux")]
+// Elsewhere the crate io-uring has no bindings; Cargo.toml has the same list.
+#[cfg_attr(
+    not(all(
+        target_os = "linux",
+        any(
+            target_arch = "aarch64",
+            target_arch = "loongarch64",
+            target_arch = "powerpc64",
+            target_arch = "riscv64",
+            target_arch = "x86_64"
+        )
+    )),
+    path = "no_uring.rs"
+)]
 mod uring;
 pub(super) mod writer;
 

@@ -3,7 +3,6 @@
 use std::io::Write;
 use std::net::TcpStream;
 
-#[cfg(target_os = "linux")]
 use crate::engine::socket::uring::Ring;
 
 /// For fewer writes a ring gains nothing.
@@ -44,25 +43,6 @@ impl Writer {
         }
         // All of them, or those that a broken ring has left.
         taken.extend(writes.map(|(mut stream, bytes)| stream.write(bytes).unwrap_or(0)));
-    }
-}
-
-/// Only Linux has io_uring: there is no value of this type.
-#[cfg(not(target_os = "linux"))]
-pub(in crate::engine) enum Ring {}
-
-#[cfg(not(target_os = "linux"))]
-impl Ring {
-    const fn open() -> Option<Self> {
-        None
-    }
-
-    fn write_all<'a>(
-        &mut self,
-        _: &mut impl Iterator<Item = (&'a TcpStream, &'a [u8])>,
-        _: &mut Vec<usize>,
-    ) -> std::io::Result<()> {
-        match *self {}
     }
 }
 

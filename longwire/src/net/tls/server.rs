@@ -1,7 +1,8 @@
-//! The server's side of TLS: certificate and key, who may connect, and how they are exchanged while it runs.
+//! TLS of a server: its certificate and key, how they are replaced while it runs, and client certificates.
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,7 +11,6 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use rustls::crypto::ring;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
@@ -18,12 +18,18 @@ use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
-/// What a server shows its clients, and what it asks of them: TLS 1.2 and 1.3.
+use super::TlsAcceptError;
+use super::provider::provider;
+use crate::net::{end_without_close_notify, set_nodelay};
+
+/// The certificate and the TLS settings of a server: TLS 1.2 and 1.3.
 ///
-/// It clones, and all clones [`reload`](Self::reload) together. A stream in TLS that is idle holds some 8 KiB.
+/// Clones share the certificate, so that [`reload`](Self::reload) applies to all of them. An idle stream in TLS holds
+/// about 8 KiB.
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -49,7 +55,7 @@ use tokio_rustls::TlsAcceptor;
 /// ```
 #[derive(Clone)]
 pub struct ServerTls {
-    shown: Arc<Shown>,
+    identity: Arc<Identity>,
     clients: Option<Arc<dyn ClientCertVerifier>>,
     config: Arc<ServerConfig>,
 }
@@ -57,39 +63,42 @@ pub struct ServerTls {
 impl fmt::Debug for ServerTls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerTls")
-            .field("files", &self.shown.files)
+            .field("files", &self.identity.files)
             .field("asks_for_certificates", &self.clients.is_some())
             .field("http2", &self.is_http2())
             .finish_non_exhaustive()
     }
 }
 
-/// The certificate and the key, which may be exchanged for others.
-struct Shown {
+/// The certificate and the key, which can be replaced.
+struct Identity {
     key: ArcSwap<CertifiedKey>,
     files: Option<Files>,
+    /// The state of the files before the key was read from them. A change after it, even before
+    /// [`ServerTls::watch`] is called, is noticed by comparison.
+    loaded: ArcSwap<[Stamp; 2]>,
 }
 
-impl fmt::Debug for Shown {
+impl fmt::Debug for Identity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Shown").field("files", &self.files).finish_non_exhaustive()
+        f.debug_struct("Identity").field("files", &self.files).finish_non_exhaustive()
     }
 }
 
-impl ResolvesServerCert for Shown {
+impl ResolvesServerCert for Identity {
     fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         Some(self.key.load_full())
     }
 }
 
-/// Where certificate and key come from.
+/// The files that contain the certificate and the key.
 #[derive(Clone, Debug)]
 struct Files {
     certificates: PathBuf,
     key: PathBuf,
 }
 
-/// What tells that a file is another one: when it was changed, and its length.
+/// The time when a file was changed, and its length. A file that cannot be read has none.
 type Stamp = Option<(SystemTime, u64)>;
 
 impl Files {
@@ -100,23 +109,24 @@ impl Files {
         })
     }
 
-    fn load(&self) -> Result<CertifiedKey, CertificateError> {
-        certified(&read(&self.certificates)?, &read(&self.key)?)
+    /// Reads the key, and the state of the files before.
+    fn load(&self) -> Result<(CertifiedKey, [Stamp; 2]), CertificateError> {
+        let stamps = self.stamps();
+        Ok((certified(&read(&self.certificates)?, &read(&self.key)?)?, stamps))
     }
 }
 
 impl ServerTls {
-    /// With a certificate and those that it is signed by, and its private key (PKCS#8, SEC1 or PKCS#1), in
-    /// PEM.
+    /// Uses a certificate with its chain, and its private key (PKCS#8, SEC1 or PKCS#1), in PEM.
     ///
     /// # Errors
     ///
     /// [`CertificateError`].
     pub fn from_pem(certificates: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Result<Self, CertificateError> {
-        Self::of(certified(certificates.as_ref(), key.as_ref())?, None)
+        Self::of(certified(certificates.as_ref(), key.as_ref())?, None, [None; 2])
     }
 
-    /// As [`from_pem`](Self::from_pem), from files, which may be [read again](Self::reload).
+    /// Like [`from_pem`](Self::from_pem), from files, which can be [reloaded](Self::reload).
     ///
     /// # Errors
     ///
@@ -126,37 +136,39 @@ impl ServerTls {
         key: impl Into<PathBuf>,
     ) -> Result<Self, CertificateError> {
         let files = Files { certificates: certificates.into(), key: key.into() };
-        Self::of(files.load()?, Some(files))
+        let (key, stamps) = files.load()?;
+        Self::of(key, Some(files), stamps)
     }
 
-    fn of(key: CertifiedKey, files: Option<Files>) -> Result<Self, CertificateError> {
-        let shown = Arc::new(Shown { key: ArcSwap::from_pointee(key), files });
-        let config = configure(&shown, None)?;
-        Ok(Self { shown, clients: None, config })
+    fn of(key: CertifiedKey, files: Option<Files>, loaded: [Stamp; 2]) -> Result<Self, CertificateError> {
+        let (key, loaded) = (ArcSwap::from_pointee(key), ArcSwap::from_pointee(loaded));
+        let identity = Arc::new(Identity { key, files, loaded });
+        let config = configure(&identity, None)?;
+        Ok(Self { identity, clients: None, config })
     }
 
-    /// Asks clients for a certificate that one of these roots, in PEM, has signed (mutual TLS): who has none does not
-    /// get in.
+    /// Requires a client certificate that one of these roots, in PEM, has signed (mutual TLS). Clients without one are
+    /// rejected.
     ///
     /// # Errors
     ///
-    /// [`CertificateError`] if there is none in it, or one that is no root.
+    /// [`CertificateError`] if the text contains no certificate, or one that cannot be a root.
     pub fn client_roots(mut self, roots: impl AsRef<[u8]>) -> Result<Self, CertificateError> {
         let mut store = RootCertStore::empty();
         for root in certificates(roots.as_ref())? {
             store.add(root).map_err(CertificateError::invalid)?;
         }
-        let provider = Arc::new(ring::default_provider());
+        let provider = provider().map_err(CertificateError::invalid)?;
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(store), provider);
         self.clients = Some(verifier.build().map_err(CertificateError::invalid)?);
-        let mut config = configure(&self.shown, self.clients.as_ref())?;
+        let mut config = configure(&self.identity, self.clients.as_ref())?;
         Arc::make_mut(&mut config).alpn_protocols.clone_from(&self.config.alpn_protocols);
         self.config = config;
         Ok(self)
     }
 
-    /// Whether HTTP/2 is offered before HTTP/1.1 (ALPN, RFC 7301); default no. For servers whose HTTP service
-    /// speaks it.
+    /// Sets whether HTTP/2 is offered, before HTTP/1.1 (ALPN, RFC 7301). Default: no. For servers whose HTTP service
+    /// supports it.
     #[must_use]
     pub fn http2(mut self, offered: bool) -> Self {
         let protocols: &[&[u8]] = if offered { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
@@ -168,99 +180,101 @@ impl ServerTls {
         self.config.alpn_protocols.len() > 1
     }
 
-    /// Reads the files again: new connections see what is in them. Without files it does nothing.
+    /// Reads the files again, for new connections. Does nothing if there are no files. It blocks for a moment.
     ///
     /// # Errors
     ///
-    /// [`CertificateError`]: what was shown before stays.
+    /// [`CertificateError`]; the previous certificate stays in use.
     pub fn reload(&self) -> Result<(), CertificateError> {
-        if let Some(files) = &self.shown.files {
-            self.shown.key.store(Arc::new(files.load()?));
+        if let Some(files) = &self.identity.files {
+            let (key, stamps) = files.load()?;
+            self.identity.key.store(Arc::new(key));
+            self.identity.loaded.store(Arc::new(stamps));
         }
         Ok(())
     }
 
-    /// As [`reload`](Self::reload), with what stands here instead of the files.
+    /// Replaces the certificate and the key, in PEM, for new connections.
     ///
     /// # Errors
     ///
-    /// [`CertificateError`]: what was shown before stays.
+    /// [`CertificateError`]; the previous certificate stays in use.
     pub fn replace(
         &self,
         certificates: impl AsRef<[u8]>,
         key: impl AsRef<[u8]>,
     ) -> Result<(), CertificateError> {
-        self.shown.key.store(Arc::new(certified(certificates.as_ref(), key.as_ref())?));
+        self.identity.key.store(Arc::new(certified(certificates.as_ref(), key.as_ref())?));
         Ok(())
     }
 
-    /// Looks at the files again and again, [reloads](Self::reload) when one has changed, and tells how that went. A
-    /// reload that failed is tried again each time, and told of once. Without files it never has anything to do.
+    /// Checks the files at this interval, [reloads](Self::reload) them when one has changed, and reports the result to
+    /// `report`. Notices every change since the files were loaded, even if it is called later.
+    ///
+    /// A reload that fails is repeated at each interval and reported once. Without files this waits forever.
     ///
     /// # Cancel safety
     ///
-    /// Cancel-safe: nothing is reloaded any more.
-    pub async fn watch(&self, every: Duration, mut tell: impl FnMut(Result<(), CertificateError>)) {
-        let Some(files) = &self.shown.files else { return std::future::pending().await };
-        let stamps = async || {
-            let files = files.clone();
-            // The disk may be slow.
-            tokio::task::spawn_blocking(move || files.stamps()).await.unwrap_or_default()
-        };
-        let mut seen = stamps().await;
+    /// Cancel-safe: dropping the future stops the checks.
+    pub async fn watch(&self, every: Duration, mut report: impl FnMut(Result<(), CertificateError>)) {
+        if self.identity.files.is_none() {
+            return std::future::pending().await;
+        }
         let mut failed: Option<String> = None;
         loop {
             sleep(every).await;
-            let now = stamps().await;
-            if now == seen && failed.is_none() {
-                continue;
-            }
-            seen = now;
-            let tls = self.clone();
-            let reloaded = tokio::task::spawn_blocking(move || tls.reload()).await;
-            let Ok(reloaded) = reloaded else { continue };
+            let (tls, has_failed) = (self.clone(), failed.is_some());
+            // The disk may be slow.
+            let checked = tokio::task::spawn_blocking(move || tls.reload_if_changed(has_failed)).await;
+            let Ok(Some(reloaded)) = checked else { continue };
             let text = reloaded.as_ref().err().map(ToString::to_string);
             if reloaded.is_ok() || text != failed {
-                tell(reloaded);
+                report(reloaded);
             }
             failed = text;
         }
     }
 
-    /// The TLS handshake, which has to end within `time`.
+    /// After a failure the files are read even if they are as they were when they were loaded: somebody may have moved
+    /// them away and back.
+    fn reload_if_changed(&self, has_failed: bool) -> Option<Result<(), CertificateError>> {
+        let files = self.identity.files.as_ref()?;
+        (has_failed || files.stamps() != **self.identity.loaded.load()).then(|| self.reload())
+    }
+
+    /// Performs the TLS handshake, which must be complete within `time`. If the stream is a
+    /// [`TcpStream`], `TCP_NODELAY` is set.
     ///
     /// # Errors
     ///
-    /// [`io::ErrorKind::TimedOut`] when it does not; [`io::ErrorKind::InvalidData`], with a text that says what
-    /// is wrong, when what the client says is no TLS or not what is asked for; else that of the stream.
+    /// [`TlsAcceptError`].
     ///
     /// # Cancel safety
     ///
-    /// A future that is dropped drops the stream.
-    pub async fn accept<S>(&self, stream: S, time: Duration) -> io::Result<TlsStream<S>>
+    /// Dropping the future drops the stream.
+    pub async fn accept<S>(&self, stream: S, time: Duration) -> Result<TlsStream<S>, TlsAcceptError>
     where
-        S: AsyncRead + AsyncWrite + Unpin,
+        S: AsyncRead + AsyncWrite + Unpin + 'static,
     {
-        // Boxed, for it is large, and its caller's future lives as long as the connection.
+        set_nodelay(&stream);
+        // Boxed, because it is large and the future of the caller lives as long as the connection.
         let accept = Box::pin(TlsAcceptor::from(Arc::clone(&self.config)).accept(stream));
-        let accepted = timeout(time, accept).await;
-        let late = |_| io::Error::new(io::ErrorKind::TimedOut, "timed out in the TLS handshake");
-        Ok(TlsStream(accepted.map_err(late)??))
+        Ok(TlsStream(timeout(time, accept).await??))
     }
 }
 
 fn configure(
-    shown: &Arc<Shown>,
+    identity: &Arc<Identity>,
     clients: Option<&Arc<dyn ClientCertVerifier>>,
 ) -> Result<Arc<ServerConfig>, CertificateError> {
-    let provider = Arc::new(ring::default_provider());
+    let provider = provider().map_err(CertificateError::invalid)?;
     let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let builder = builder.map_err(CertificateError::invalid)?;
     let builder = match clients {
         Some(clients) => builder.with_client_cert_verifier(Arc::clone(clients)),
         None => builder.with_no_client_auth(),
     };
-    let mut config = builder.with_cert_resolver(Arc::clone(shown) as _);
+    let mut config = builder.with_cert_resolver(Arc::clone(identity) as _);
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
@@ -275,11 +289,11 @@ fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, CertificateE
     if all.is_empty() { Err(CertificateError::NoCertificate) } else { Ok(all) }
 }
 
-/// Its own text shows labels as numbers.
+/// Describes the error in words: its own text shows labels as numbers.
 fn malformed(error: &pem::Error) -> CertificateError {
     CertificateError::Invalid(match error {
-        pem::Error::MissingSectionEnd { .. } => "a section of PEM does not come to its -----END".into(),
-        pem::Error::IllegalSectionStart { .. } => "a section of PEM begins with no label".into(),
+        pem::Error::MissingSectionEnd { .. } => "a section of the PEM file has no -----END line".into(),
+        pem::Error::IllegalSectionStart { .. } => "a section of the PEM file has no label".into(),
         error => error.to_string(),
     })
 }
@@ -290,31 +304,31 @@ fn certified(chain: &[u8], key: &[u8]) -> Result<CertifiedKey, CertificateError>
         pem::Error::NoItemsFound => CertificateError::NoKey,
         error => malformed(&error),
     })?;
-    let certified = CertifiedKey::from_der(chain, key, &ring::default_provider());
+    let certified = CertifiedKey::from_der(chain, key, &*provider().map_err(CertificateError::invalid)?);
     certified.map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => CertificateError::KeyMismatch,
         error => CertificateError::invalid(error),
     })
 }
 
-/// Why a certificate or a key cannot be used.
+/// Why a certificate or a private key of the server cannot be used.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum CertificateError {
     /// A file cannot be read.
     Read {
-        /// Which.
+        /// The file.
         path: PathBuf,
-        /// Why.
+        /// The reason.
         error: io::Error,
     },
-    /// There is no certificate in it.
+    /// The text contains no certificate.
     NoCertificate,
-    /// There is no private key in it, or one that is encrypted.
+    /// The text contains no private key, or an encrypted one.
     NoKey,
-    /// The private key is not that of the certificate.
+    /// The private key does not belong to the certificate.
     KeyMismatch,
-    /// It is malformed, or of a kind that is not supported; the text says which.
+    /// The text is malformed, or its kind is not supported; the string says which.
     Invalid(String),
 }
 
@@ -329,22 +343,28 @@ impl fmt::Display for CertificateError {
         match self {
             Self::Read { path, error } => write!(f, "cannot read {}: {error}", path.display()),
             Self::NoCertificate => {
-                f.write_str("there is no certificate in it: PEM begins with -----BEGIN CERTIFICATE-----")
+                f.write_str("there is no certificate: expected PEM that begins with -----BEGIN CERTIFICATE-----")
             }
             Self::NoKey => f.write_str(
-                "there is no private key in it that can be used: PEM begins with -----BEGIN PRIVATE KEY-----, and is \
-                 not encrypted",
+                "there is no private key: expected PEM that begins with -----BEGIN PRIVATE KEY----- and is not \
+                 encrypted",
             ),
-            Self::KeyMismatch => f.write_str("the private key is not that of the certificate"),
-            Self::Invalid(reason) => write!(f, "the certificate or the key is of no use: {reason}"),
+            Self::KeyMismatch => f.write_str("the private key does not belong to the certificate"),
+            Self::Invalid(reason) => write!(f, "the certificate or the key is invalid: {reason}"),
         }
     }
 }
 
-/// The text says all of it: there is no `source` that would say it again.
-impl std::error::Error for CertificateError {}
+impl std::error::Error for CertificateError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Read { error, .. } => Some(error),
+            _ => None,
+        }
+    }
+}
 
-/// A stream in TLS, of a client that has connected.
+/// The TLS stream of a client, after the handshake.
 pub struct TlsStream<S>(tokio_rustls::server::TlsStream<S>);
 
 impl<S> fmt::Debug for TlsStream<S> {
@@ -353,23 +373,34 @@ impl<S> fmt::Debug for TlsStream<S> {
     }
 }
 
+impl TlsStream<TcpStream> {
+    /// Returns the peer's address.
+    ///
+    /// # Errors
+    ///
+    /// That of the operating system, for example if the socket is no longer connected.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.stream().peer_addr()
+    }
+}
+
 impl<S> TlsStream<S> {
-    /// The stream below.
+    /// Returns the stream under TLS.
     pub fn stream(&self) -> &S {
         self.0.get_ref().0
     }
 
-    /// The protocol that was agreed on (ALPN, RFC 7301), such as `h2`.
+    /// Returns the protocol that was negotiated (ALPN, RFC 7301), such as `h2`.
     pub fn alpn(&self) -> Option<&[u8]> {
         self.0.get_ref().1.alpn_protocol()
     }
 
-    /// The client is going to speak HTTP/2.
+    /// Whether HTTP/2 was negotiated.
     pub fn is_http2(&self) -> bool {
         self.alpn() == Some(b"h2")
     }
 
-    /// What the handshake has told about the client.
+    /// Returns what the handshake says about the client.
     pub fn secured(&self) -> Secured {
         let session = self.0.get_ref().1;
         let certificate = session.peer_certificates().and_then(|chain| chain.first());
@@ -379,20 +410,20 @@ impl<S> TlsStream<S> {
         }
     }
 
-    #[cfg(unix)]
+    #[cfg(all(unix, feature = "engine"))]
     pub(crate) fn into_inner(self) -> (S, rustls::ServerConnection) {
         self.0.into_inner()
     }
 }
 
-/// What the TLS handshake of a connection has told. In the engine it is among the
-/// [extensions](http::Request::extensions) of a request that came in TLS.
+/// What the TLS handshake says about a client. In the engine it is one of the
+/// [extensions](http::Request::extensions) of a request over TLS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Secured {
-    /// The name by which the client has asked for the server (SNI, RFC 6066 3), if it said one.
+    /// The server name that the client asked for (SNI, RFC 6066 3), if any.
     pub server_name: Option<Box<str>>,
-    /// The client's certificate, in DER, if it was [asked for](ServerTls::client_roots): it is verified.
+    /// The client's certificate in DER, if one is [required](ServerTls::client_roots). It has been verified.
     pub certificate: Option<Bytes>,
 }
 
@@ -402,12 +433,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for TlsStream<S> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match Pin::new(&mut self.0).poll_read(cx, buf) {
-            // Many end TCP without a word of TLS. That nothing was cut off is for the protocol above to tell: a
-            // WebSocket has its closing handshake.
-            Poll::Ready(Err(error)) if error.kind() == io::ErrorKind::UnexpectedEof => Poll::Ready(Ok(())),
-            read => read,
-        }
+        Pin::new(&mut self.0).poll_read(cx, buf).map(|read| end_without_close_notify(read, ()))
     }
 }
 

@@ -1,4 +1,4 @@
-//! The extractor for axum: [`WebSocketUpgrade`], over HTTP/1.1 and HTTP/2 alike.
+//! The extractor for axum: [`WebSocketUpgrade`], over HTTP/1.1 and HTTP/2.
 //!
 //! ```
 //! use axum::{Router, response::Response, routing::any};
@@ -18,46 +18,98 @@
 //! let app: Router = Router::new().route("/chat", any(chat));
 //! ```
 //!
-//! Only pages of the server's own origin may connect unless an [`Acceptor`] says otherwise: one for a route, or
-//! for all of them, as an `Extension` that is layered on it, or by [`WebSocketUpgrade::acceptor`].
+//! # Settings
+//!
+//! By default only pages of the server's own origin may connect, and a message may have up to 1 MiB. An
+//! [`Acceptor`] changes this. There are three ways to pass one, the safest first:
+//!
+//! 1. [`WithAcceptor`] extracts it from the state of the router. A state that contains none does not compile.
+//! 2. [`WebSocketUpgrade::acceptor`] takes it in the handler.
+//! 3. `Extension(acceptor)`, or `Extension(Arc::new(acceptor))`, as a layer. axum applies a layer only to routes that
+//!    were added **before** it. If none is found, the defaults apply; with the feature `tracing` the first such
+//!    request is logged as a warning.
+//!
+//! ```
+//! use axum::{Router, extract::FromRef, response::Response, routing::any};
+//! use longwire::{Acceptor, Config, axum::WithAcceptor};
+//!
+//! #[derive(Clone)]
+//! struct App {
+//!     acceptor: Acceptor,
+//! }
+//!
+//! impl FromRef<App> for Acceptor {
+//!     fn from_ref(app: &App) -> Self {
+//!         app.acceptor.clone()
+//!     }
+//! }
+//!
+//! async fn chat(WithAcceptor(ws): WithAcceptor) -> Response {
+//!     ws.on_upgrade(async |mut socket| while let Ok(Some(_)) = socket.recv().await {})
+//! }
+//!
+//! let acceptor = Acceptor::new().config(Config::server().max_message(64 * 1024));
+//! let app: Router = Router::new().route("/chat", any(chat)).with_state(App { acceptor });
+//! ```
+//!
+//! # HTTP/2
+//!
+//! Browsers use WebSocket over HTTP/2 only in TLS. axum needs its own feature `http2`, which is not among its
+//! defaults: without it a client that tries HTTP/2 loses its connection. `axum::serve` allows extended CONNECT by
+//! itself; a server of your own has to call `enable_connect_protocol`, and should set the windows of HTTP/2 as
+//! described at [`Upgraded`].
+//!
+//! # `TCP_NODELAY`
+//!
+//! `axum::serve` does not set it, so small messages can wait for 40 ms. Use
+//! `listener.tap_io(|stream| { let _ = stream.set_nodelay(true); })` from `axum::serve::ListenerExt`.
 
 use std::fmt;
 use std::future::Future;
+#[cfg(all(unix, feature = "engine"))]
+use std::net::SocketAddr;
+use std::sync::Arc;
 
-use axum_core::body::Body;
-use axum_core::extract::{FromRequestParts, OptionalFromRequestParts};
+use axum_core::extract::{FromRef, FromRequestParts, OptionalFromRequestParts};
 use axum_core::response::{IntoResponse, Response};
-use http::Request;
 use http::request::Parts;
+use http::{Request, header};
 use hyper::upgrade::OnUpgrade;
-use longwire_proto::handshake::{Origins, Refusal};
-use longwire_proto::{Config, handshake};
+use longwire_proto::Config;
+use longwire_proto::handshake::server::ValidRequest;
+use longwire_proto::handshake::{Origins, Refusal, grammar};
 
-use super::{Upgraded, answer, is_http2, is_websocket, protocol, refused};
+use super::{Upgrade, Upgraded, count_refusal, is_websocket, validate};
 use crate::end::AcceptError;
 use crate::server::accept::Acceptor;
 
 /// The open connection that a handler gets.
 pub type WebSocket = crate::WebSocket<Upgraded>;
 
-/// Extracts an opening handshake, which [`on_upgrade`](Self::on_upgrade) answers. As `Option<WebSocketUpgrade>`
-/// it is `None` for a request that asks for no WebSocket.
+/// Extracts an opening handshake, which [`on_upgrade`](Self::on_upgrade) answers. As `Option<WebSocketUpgrade>` it is
+/// `None` if the request does not ask for WebSocket.
 #[must_use = "nothing is answered before on_upgrade"]
 pub struct WebSocketUpgrade {
     request: Request<()>,
+    valid: ValidRequest,
     on_upgrade: Option<OnUpgrade>,
     acceptor: Acceptor,
-    on_failed: Option<Box<dyn FnOnce(AcceptError) + Send>>,
+    /// Whether anything but the default limits was asked for.
+    has_settings: bool,
+    on_failed: Option<OnFailed>,
 }
 
+type OnFailed = Box<dyn FnOnce(AcceptError) + Send>;
+
 impl WebSocketUpgrade {
-    /// Answers as this acceptor does, instead of one that was layered as an `Extension`.
+    /// Uses this acceptor instead of one from an `Extension`. Call it before the other methods, which change it.
     pub fn acceptor(mut self, acceptor: &Acceptor) -> Self {
         self.acceptor = acceptor.clone();
+        self.has_settings = true;
         self
     }
 
-    /// Subprotocols to select from, the preferred one first; see [`Acceptor::subprotocols`].
+    /// Sets the subprotocols to select from, the preferred one first; see [`Acceptor::subprotocols`].
     pub fn protocols<I>(mut self, names: I) -> Self
     where
         I: IntoIterator<Item: Into<String>>,
@@ -66,19 +118,38 @@ impl WebSocketUpgrade {
         self
     }
 
-    /// The pages that may connect; see [`Acceptor::origins`].
+    /// Returns the subprotocol that the client gets, of those that were set so far.
+    pub fn selected_protocol(&self) -> Option<&str> {
+        self.acceptor.settings().select_subprotocol(self.request.headers())
+    }
+
+    /// Returns the subprotocols that the client offers, the preferred one first.
+    pub fn requested_protocols(&self) -> impl Iterator<Item = &str> {
+        let names = grammar::elements(self.request.headers(), &header::SEC_WEBSOCKET_PROTOCOL);
+        names.filter(|name| grammar::is_token(name)).filter_map(|name| std::str::from_utf8(name).ok())
+    }
+
+    /// Sets the origins of the pages that may connect; see [`Acceptor::origins`].
     pub fn origins(mut self, origins: Origins) -> Self {
         self.acceptor = self.acceptor.origins(origins);
         self
     }
 
-    /// Limits, deadlines and compression of the connection; see [`Acceptor::config`].
+    /// Sets the limits, deadlines and compression of the connection; see [`Acceptor::config`].
     pub fn config(mut self, config: Config) -> Self {
         self.acceptor = self.acceptor.config(config);
+        self.has_settings = true;
         self
     }
 
-    /// Is called instead of the handler when the connection is lost before it is open.
+    /// Sets the maximum size of a received message in bytes; see [`Config::max_message`]. No frame can be larger
+    /// than the message that it belongs to, so this limits frames as well.
+    pub fn max_message_size(self, bytes: usize) -> Self {
+        let config = Config::clone(&self.acceptor.settings().config).max_message(bytes);
+        self.config(config)
+    }
+
+    /// Sets a callback that is called instead of the handler if the connection is lost before it is open.
     pub fn on_failed_upgrade<F>(mut self, on_failed: F) -> Self
     where
         F: FnOnce(AcceptError) + Send + 'static,
@@ -87,13 +158,13 @@ impl WebSocketUpgrade {
         self
     }
 
-    /// The request, without body.
+    /// Returns the request, without its body.
     pub const fn request(&self) -> &Request<()> {
         &self.request
     }
 
-    /// Answers the handshake, and has `handler` run in a task of its own once the connection is open. What
-    /// is wrong with the request is in the response, and `handler` is then dropped.
+    /// Answers the handshake, and runs `handler` in its own task once the connection is open. If the request is
+    /// refused, the response says why, and `handler` is dropped.
     ///
     /// # Panics
     ///
@@ -104,13 +175,13 @@ impl WebSocketUpgrade {
         F: FnOnce(WebSocket) -> R + Send + 'static,
         R: Future<Output = ()> + Send + 'static,
     {
-        let (response, upgrade) = match answer(&self.request, self.on_upgrade, &self.acceptor) {
-            Ok(answer) => answer,
+        let (upgrade, on_failed) = match self.negotiate() {
+            Ok(negotiated) => negotiated,
             Err(refusal) => return refusal.into(),
         };
-        let on_failed = self.on_failed;
+        let (response, websocket) = upgrade.into_websocket();
         tokio::spawn(async move {
-            match upgrade.await {
+            match websocket.await {
                 Ok(socket) => handler(socket).await,
                 Err(error) => {
                     if let Some(on_failed) = on_failed {
@@ -119,7 +190,62 @@ impl WebSocketUpgrade {
                 }
             }
         });
-        response.map(|()| Body::empty())
+        response
+    }
+
+    /// Answers the handshake, and makes the connection one of an engine; see [`Upgrade::into_engine`]. `from` is the
+    /// client's address.
+    ///
+    /// # Panics
+    ///
+    /// Outside a Tokio runtime.
+    ///
+    /// # Cancel safety
+    ///
+    /// If the future is dropped, the client is not accepted.
+    #[cfg(all(unix, feature = "engine"))]
+    pub async fn into_engine(self, engine: &crate::engine::Handle, from: SocketAddr) -> Response {
+        let (upgrade, on_failed) = match self.negotiate() {
+            Ok(negotiated) => negotiated,
+            Err(refusal) => return refusal.into(),
+        };
+        let (response, adopted) = match upgrade.into_engine(engine, from).await {
+            Ok(accepted) => accepted,
+            Err(refusal) => return refusal.into(),
+        };
+        tokio::spawn(async move {
+            if let (Err(error), Some(on_failed)) = (adopted.await, on_failed) {
+                on_failed(error);
+            }
+        });
+        response
+    }
+
+    fn negotiate(self) -> Result<(Upgrade, Option<OnFailed>), Refusal> {
+        if !self.has_settings {
+            warn_of_defaults();
+        }
+        let acceptor = self.acceptor.clone();
+        let upgrade = Upgrade::negotiate(self.acceptor, self.request, self.valid, self.on_upgrade);
+        let upgrade = upgrade.inspect_err(|refusal| count_refusal(&acceptor, refusal))?;
+        Ok((upgrade, self.on_failed))
+    }
+}
+
+/// A layer that is added before a route does not apply to it, and then limits that were set would be missing without
+/// a trace.
+fn warn_of_defaults() {
+    #[cfg(feature = "tracing")]
+    {
+        static WARNED: std::sync::Once = std::sync::Once::new();
+        WARNED.call_once(|| {
+            tracing::warn!(
+                target: "longwire",
+                "WebSocketUpgrade found no Acceptor, so the default limits apply (messages up to 1 MiB, pages of the \
+                 same origin). Add Extension(acceptor) after the routes, or use WithAcceptor or \
+                 WebSocketUpgrade::acceptor.",
+            );
+        });
     }
 }
 
@@ -149,30 +275,43 @@ impl<S: Sync> OptionalFromRequestParts<S> for WebSocketUpgrade {
     }
 }
 
-fn extract(parts: &mut Parts) -> Result<WebSocketUpgrade, WebSocketRejection> {
-    let on_upgrade = parts.extensions.remove::<OnUpgrade>();
-    let acceptor = parts.extensions.get::<Acceptor>().cloned().unwrap_or_default();
-    let request = Request::from_parts(parts.clone(), ());
-    // What no policy can make good; the policy itself is not known before `on_upgrade`.
-    let lax = handshake::server::Policy::new().origins(Origins::Any);
-    let checked = if is_http2(&request) {
-        handshake::http2::check(&request, protocol(&request), &lax)
-    } else {
-        handshake::server::check(&request, &lax)
-    };
-    checked.map_err(|refusal| {
-        refused(&acceptor, &refusal);
-        WebSocketRejection(refusal)
-    })?;
-    Ok(WebSocketUpgrade { request, on_upgrade, acceptor, on_failed: None })
+/// Extracts a [`WebSocketUpgrade`] with the [`Acceptor`] from the state of the router: implement
+/// `FromRef<YourState> for Acceptor`, or derive `FromRef` for the state. A state that contains none does not compile.
+#[derive(Debug)]
+pub struct WithAcceptor(pub WebSocketUpgrade);
+
+impl<S: Sync> FromRequestParts<S> for WithAcceptor
+where
+    Acceptor: FromRef<S>,
+{
+    type Rejection = WebSocketRejection;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
+        Ok(Self(extract(parts)?.acceptor(&Acceptor::from_ref(state))))
+    }
 }
 
-/// Why a request is no opening handshake; as a response it names the rule that was broken.
+fn extract(parts: &mut Parts) -> Result<WebSocketUpgrade, WebSocketRejection> {
+    let on_upgrade = parts.extensions.remove::<OnUpgrade>();
+    let layered = parts.extensions.get::<Acceptor>();
+    let layered = layered.or_else(|| parts.extensions.get::<Arc<Acceptor>>().map(|acceptor| &**acceptor));
+    let has_settings = layered.is_some();
+    let acceptor = layered.cloned().unwrap_or_default();
+    let request = Request::from_parts(parts.clone(), ());
+    // The policy is not known before `on_upgrade`.
+    let valid = validate(&request).map_err(|refusal| {
+        count_refusal(&acceptor, &refusal);
+        WebSocketRejection(refusal)
+    })?;
+    Ok(WebSocketUpgrade { request, valid, on_upgrade, acceptor, has_settings, on_failed: None })
+}
+
+/// Why a request is not an opening handshake. As a response it names the rule that was broken.
 #[derive(Clone, Debug)]
 pub struct WebSocketRejection(Refusal);
 
 impl WebSocketRejection {
-    /// The answer, for who wants to give another one.
+    /// Returns the response, to send a different one.
     pub const fn refusal(&self) -> &Refusal {
         &self.0
     }

@@ -1,4 +1,4 @@
-//! What a connection of hyper's is behind the opening handshake.
+//! The stream of a connection that hyper has upgraded.
 
 use std::fmt;
 use std::io;
@@ -10,23 +10,25 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop;
 
-/// Bytes that a write to a stream of HTTP/2 takes at most: hyper queues up to four writes of any size, whatever
-/// the peer's window.
+/// The most bytes that one write to a stream of HTTP/2 takes: hyper queues up to four writes of any size, whatever the
+/// peer's window.
 const WRITE_MAX: usize = 16 * 1024;
 
 /// The stream of a WebSocket that came out of a request to a hyper server: an HTTP/1.1 connection, or a stream
 /// of an HTTP/2 connection.
 ///
-/// A stream of HTTP/2 that the peer resets with CANCEL ends as if the peer had ended it
-/// ([`Error::Eof`](crate::Error::Eof)); any other reset is [`Error::Io`](crate::Error::Io). Of what is sent on
-/// it at most 64 KiB wait for the peer's window; of what is received at most the window that hyper gives each
-/// stream (`http2().initial_stream_window_size`, 1 MiB by default), and for all streams of a connection
-/// together `initial_connection_window_size`: where streams must not hold each other up, let that be as much
-/// as all streams together may have.
+/// A stream of HTTP/2 that the peer resets with CANCEL ends with [`Error::Eof`](crate::Error::Eof); any other reset is
+/// [`Error::Io`](crate::Error::Io).
+///
+/// Buffers are bounded: at most 64 KiB that are sent wait for the peer's window, and at most the window of the stream is
+/// received and not read (hyper's `http2().initial_stream_window_size`, 1 MiB by default). All streams of a connection
+/// share its window, `initial_connection_window_size`, which is 1 MiB by default too: a handler that does not receive can
+/// then stall all other WebSockets of that client. Set it to the window of a stream times the number of streams
+/// (`max_concurrent_streams`).
 pub struct Upgraded {
     stream: TokioIo<hyper::upgrade::Upgraded>,
     is_http2: bool,
-    /// What was among the extensions of the request, where that is to live as long.
+    /// The extensions of the request, if they are to live as long as the stream.
     kept: Extensions,
 }
 
@@ -35,12 +37,13 @@ impl Upgraded {
         Self { stream: TokioIo::new(upgraded), is_http2, kept: Extensions::new() }
     }
 
+    #[cfg(all(unix, feature = "engine"))]
     pub(crate) fn keep(mut self, extensions: Extensions) -> Self {
         self.kept = extensions;
         self
     }
 
-    /// It is a stream of an HTTP/2 connection (RFC 8441), with others beside it.
+    /// Whether it is a stream of an HTTP/2 connection (RFC 8441), which it may share with others.
     pub const fn is_http2(&self) -> bool {
         self.is_http2
     }
@@ -64,7 +67,7 @@ impl AsyncRead for Upgraded {
         if !self.is_http2 {
             return Pin::new(&mut self.stream).poll_read(cx, buf);
         }
-        // A socket charges the task by itself; what is queued already would not.
+        // A socket charges the coop budget of the task by itself; bytes that are queued already would not.
         let budget = ready!(coop::poll_proceed(cx));
         let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
         budget.made_progress();
