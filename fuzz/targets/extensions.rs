@@ -13,7 +13,7 @@ mod head;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, header};
 use libfuzzer_sys::fuzz_target;
 use longwire_proto::handshake::server::{self, Policy};
-use longwire_proto::handshake::{HeadLimits, client};
+use longwire_proto::handshake::{HeadLimits, Offer, client};
 use longwire_proto::{Deflate, DeflateParameters};
 
 fuzz_target!(|data: &[u8]| {
@@ -78,8 +78,8 @@ fn config(ours: Option<Ours>) -> Option<Deflate> {
 }
 
 fn request(ours: Option<Ours>) -> client::Request {
-    let request = client::Request::new("server.example.com", "/chat", *b"the sample nonce").expect("valid");
-    request.deflate(config(ours))
+    let offer = Offer::new("server.example.com", "/chat").expect("valid").deflate(config(ours));
+    client::Request::new(offer, *b"the sample nonce")
 }
 
 fn response(headers: &HeaderMap) -> Response<()> {

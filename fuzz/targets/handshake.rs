@@ -17,7 +17,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Response, Status
 use libfuzzer_sys::fuzz_target;
 use longwire_proto::handshake::server::{self, Acceptance, Policy};
 use longwire_proto::handshake::{
-    HandshakeError, HeadError, HeadLimits, HeadReader, Origins, Refusal, accept_key, client,
+    HandshakeError, HeadError, HeadLimits, HeadReader, Offer, Origins, Refusal, accept_key, client,
 };
 
 const SMALL: HeadLimits = HeadLimits { bytes: 300, headers: 7 };
@@ -99,8 +99,9 @@ fn accepted(request: &Request<()>, acceptance: &Acceptance) {
     let offers: Vec<&str> = offers.filter(|name| !name.is_empty()).collect();
     assert!(acceptance.subprotocol().is_none_or(|name| offers.contains(&name)));
 
-    let client = client::Request::new("example.com", "/", nonce.try_into().expect("16 bytes"));
-    let client = client.and_then(|client| client.subprotocols(offers)).expect("what a client may ask");
+    let offer = Offer::new("example.com", "/").and_then(|offer| offer.subprotocols(offers));
+    let offer = offer.expect("what a client may ask");
+    let client = client::Request::new(offer, nonce.try_into().expect("16 bytes"));
     let mut bytes = Vec::new();
     server::encode_response(&acceptance.response(&HeaderMap::new()).expect("no extra headers"), &mut bytes);
     let agreed = client.check(&response_of(&bytes, bytes.len())).expect("accepted by both");
@@ -129,8 +130,9 @@ fn response_of(bytes: &[u8], length: usize) -> Response<()> {
 
 /// The client of RFC 6455 1.3.
 fn sample_client() -> client::Request {
-    let client = client::Request::new("server.example.com", "/chat", *b"the sample nonce");
-    client.and_then(|client| client.subprotocols(["chat", "superchat"])).expect("a valid request")
+    let offer = Offer::new("server.example.com", "/chat");
+    let offer = offer.and_then(|offer| offer.subprotocols(["chat", "superchat"])).expect("a valid offer");
+    client::Request::new(offer, *b"the sample nonce")
 }
 
 fn response(bytes: &[u8], limits: HeadLimits, piece: usize) {
@@ -182,10 +184,11 @@ fn asked(text: &str) {
         Err(_) => Origins::Any,
     };
     let names: Vec<&str> = subprotocols.split(',').filter(|name| !name.is_empty()).collect();
-    let client = client::Request::new(host, target, [7; 16])
-        .and_then(|client| client.subprotocols(names.iter().copied()))
-        .and_then(|client| client.headers(&extra));
-    let Ok(client) = client else { return };
+    let offer = Offer::new(host, target)
+        .and_then(|offer| offer.subprotocols(names.iter().copied()))
+        .and_then(|offer| offer.headers(&extra));
+    let Ok(offer) = offer else { return };
+    let client = client::Request::new(offer, [7; 16]);
 
     let mut bytes = Vec::new();
     client.encode(&mut bytes);

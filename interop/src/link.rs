@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use longwire::{
-    Acceptor, Client, Compress, Config, DeflateParameters, Kind, Message, Role, SharedFrame, WebSocket,
+    Acceptor, Client, Compress, Config, DeflateParameters, Kind, Message, Outgoing, Role, SharedFrame,
+    WebSocket,
 };
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
@@ -93,7 +94,7 @@ impl Link {
     pub(crate) async fn echo_plain(&mut self, message: impl Into<Message>) -> Cost {
         let message = message.into();
         let before = self.count();
-        in_time(self.ws.send_with(message.clone(), Compress::Never)).await.expect("open");
+        in_time(self.ws.send(Outgoing::from(message.clone()).compress(Compress::Never))).await.expect("open");
         self.hear(message).await;
         self.since(before)
     }
@@ -102,7 +103,7 @@ impl Link {
     pub(crate) async fn echo_shared(&mut self, message: impl Into<Message>) -> Cost {
         let frame = SharedFrame::new(message.into());
         let before = self.count();
-        in_time(self.ws.feed_shared(&frame)).await.expect("open");
+        in_time(self.ws.feed(&frame)).await.expect("open");
         self.hear(frame.message()).await;
         self.since(before)
     }
@@ -113,7 +114,7 @@ impl Link {
         let before = self.count();
         for (number, part) in parts.iter().enumerate() {
             let last = number + 1 == parts.len();
-            in_time(self.ws.send_part(kind, Bytes::copy_from_slice(part), last)).await.expect("open");
+            in_time(self.ws.send_part((kind, Bytes::copy_from_slice(part), last))).await.expect("open");
         }
         self.hear(match kind {
             Kind::Text => Message::from(String::from_utf8(whole).expect("text")),

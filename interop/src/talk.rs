@@ -122,13 +122,13 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     let text = "你好 👋";
     for (at, part) in text.as_bytes().chunks(2).enumerate() {
         let last = 2 * (at + 1) >= text.len();
-        ws.send_part(Kind::Text, part.to_vec(), last).await.expect("open");
+        ws.send_part((Kind::Text, part.to_vec(), last)).await.expect("open");
     }
     hear(&mut ws, text.into()).await;
     if theirs.parts {
         // Which an end that puts messages together cannot tell from a whole one: so it is heard in parts.
-        ws.send_part(Kind::Binary, vec![1; 1000], false).await.expect("open");
-        ws.send_part(Kind::Binary, vec![2; 1000], true).await.expect("open");
+        ws.send_part((Kind::Binary, vec![1; 1000], false)).await.expect("open");
+        ws.send_part((Kind::Binary, vec![2; 1000], true)).await.expect("open");
         let mut parts = Vec::new();
         while parts.last().is_none_or(|part: &longwire::Part| !part.last) {
             let part = timeout(PATIENCE, ws.recv_part()).await.expect("it hangs").expect("open");

@@ -186,7 +186,7 @@ async fn talks(client: Client) {
         (format!("wss://localhost:{secure}/"), true),
     ] {
         let mut ws = client.connect(&url).await.unwrap_or_else(|error| panic!("{url}: {error}"));
-        assert_eq!(ws.stream().tls().is_some(), is_secure);
+        assert_eq!(ws.get_ref().tls().is_some(), is_secure);
         for text in ["你好 👋".to_owned(), "汉".repeat(200_000)] {
             ws.send(text.clone()).await.expect("sent");
             let heard = timeout(PATIENCE, ws.recv()).await.expect("in time").expect("open").expect("open");

@@ -1,8 +1,12 @@
 //! Messages and parts of messages, owned. How they are put together from frames is in `assembler`.
 
-use bytes::Bytes;
+use std::borrow::Cow;
+use std::fmt;
+use std::sync::Arc;
 
-use crate::text::Utf8Bytes;
+use bytes::{Bytes, BytesMut};
+
+use crate::text::{InvalidUtf8, Utf8Bytes};
 
 /// What a message carries (RFC 6455 5.6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -14,7 +18,19 @@ pub enum Kind {
 }
 
 /// A whole message. Control frames are not messages.
-#[derive(Clone, PartialEq, Eq, Debug)]
+///
+/// It is made of anything that holds text or bytes, and compares with it:
+///
+/// ```
+/// use longwire_proto::Message;
+///
+/// let message = Message::text("你好 👋");
+/// assert_eq!(message, "你好 👋");
+/// assert_eq!(Message::from([1, 2, 3]), [1, 2, 3]);
+/// assert_eq!(message.into_text()?, "你好 👋");
+/// # Ok::<(), longwire_proto::InvalidUtf8>(())
+/// ```
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub enum Message {
     /// UTF-8 text.
     Text(Utf8Bytes),
@@ -23,7 +39,17 @@ pub enum Message {
 }
 
 impl Message {
-    /// Text or binary.
+    /// Makes a text message.
+    pub fn text(text: impl Into<Utf8Bytes>) -> Self {
+        Self::Text(text.into())
+    }
+
+    /// Makes a binary message.
+    pub fn binary(bytes: impl Into<Bytes>) -> Self {
+        Self::Binary(bytes.into())
+    }
+
+    /// Returns whether it is text or binary.
     pub const fn kind(&self) -> Kind {
         match self {
             Self::Text(_) => Kind::Text,
@@ -31,7 +57,17 @@ impl Message {
         }
     }
 
-    /// The text, if it is a text message.
+    /// Returns whether it is a text message.
+    pub const fn is_text(&self) -> bool {
+        matches!(self, Self::Text(_))
+    }
+
+    /// Returns whether it is a binary message.
+    pub const fn is_binary(&self) -> bool {
+        matches!(self, Self::Binary(_))
+    }
+
+    /// Returns the text if it is a text message.
     pub fn as_text(&self) -> Option<&str> {
         match self {
             Self::Text(text) => Some(text),
@@ -39,7 +75,7 @@ impl Message {
         }
     }
 
-    /// The payload as bytes.
+    /// Returns the payload as bytes.
     pub fn as_bytes(&self) -> &[u8] {
         match self {
             Self::Text(text) => text.as_str().as_bytes(),
@@ -47,7 +83,19 @@ impl Message {
         }
     }
 
-    /// The payload as bytes, shared, not copied.
+    /// Turns it into text, without a copy. A binary message is text if its bytes are valid UTF-8.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidUtf8`] if it is a binary message whose bytes are not valid UTF-8.
+    pub fn into_text(self) -> Result<Utf8Bytes, InvalidUtf8> {
+        match self {
+            Self::Text(text) => Ok(text),
+            Self::Binary(bytes) => bytes.try_into(),
+        }
+    }
+
+    /// Turns it into the bytes of its payload, without a copy.
     pub fn into_bytes(self) -> Bytes {
         match self {
             Self::Text(text) => text.into(),
@@ -55,12 +103,12 @@ impl Message {
         }
     }
 
-    /// Bytes of payload.
+    /// Returns the length of the payload in bytes.
     pub fn len(&self) -> usize {
         self.as_bytes().len()
     }
 
-    /// The payload is empty.
+    /// Returns whether the payload is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
@@ -71,6 +119,23 @@ impl Message {
         match kind {
             Kind::Text => Self::Text(Utf8Bytes::from_validated(payload)),
             Kind::Binary => Self::Binary(payload),
+        }
+    }
+}
+
+/// An empty text message.
+impl Default for Message {
+    fn default() -> Self {
+        Self::Text(Utf8Bytes::new())
+    }
+}
+
+/// Writes the text, or the number of bytes of a binary message.
+impl fmt::Display for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => text.fmt(f),
+            Self::Binary(bytes) => write!(f, "<{} bytes>", bytes.len()),
         }
     }
 }
@@ -86,8 +151,8 @@ macro_rules! message_from {
 }
 
 message_from! {
-    Text: Utf8Bytes, &str, String, &String;
-    Binary: Bytes, Vec<u8>;
+    Text: Utf8Bytes, &str, String, &String, Box<str>, Arc<str>, Cow<'_, str>;
+    Binary: Bytes, Vec<u8>, Box<[u8]>, BytesMut;
 }
 
 impl From<&[u8]> for Message {
@@ -96,9 +161,103 @@ impl From<&[u8]> for Message {
     }
 }
 
+impl From<Cow<'_, [u8]>> for Message {
+    fn from(payload: Cow<'_, [u8]>) -> Self {
+        match payload {
+            Cow::Borrowed(bytes) => bytes.into(),
+            Cow::Owned(bytes) => bytes.into(),
+        }
+    }
+}
+
 impl<const N: usize> From<&[u8; N]> for Message {
     fn from(payload: &[u8; N]) -> Self {
         Self::from(payload.as_slice())
+    }
+}
+
+impl<const N: usize> From<[u8; N]> for Message {
+    fn from(payload: [u8; N]) -> Self {
+        Self::from(payload.as_slice())
+    }
+}
+
+/// The payload, without a copy.
+impl From<Message> for Bytes {
+    fn from(message: Message) -> Self {
+        message.into_bytes()
+    }
+}
+
+/// The payload; copied only if its bytes are shared.
+impl From<Message> for Vec<u8> {
+    fn from(message: Message) -> Self {
+        message.into_bytes().into()
+    }
+}
+
+/// The text of a text message, or of a binary one whose bytes are valid UTF-8.
+impl TryFrom<Message> for String {
+    type Error = InvalidUtf8;
+
+    fn try_from(message: Message) -> Result<Self, InvalidUtf8> {
+        message.into_text().map(Into::into)
+    }
+}
+
+impl AsRef<[u8]> for Message {
+    fn as_ref(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
+/// Only a text message equals a text.
+impl PartialEq<str> for Message {
+    fn eq(&self, other: &str) -> bool {
+        self.as_text() == Some(other)
+    }
+}
+
+impl PartialEq<&str> for Message {
+    fn eq(&self, other: &&str) -> bool {
+        *self == **other
+    }
+}
+
+impl PartialEq<String> for Message {
+    fn eq(&self, other: &String) -> bool {
+        *self == **other
+    }
+}
+
+/// Only a binary message equals bytes.
+impl PartialEq<[u8]> for Message {
+    fn eq(&self, other: &[u8]) -> bool {
+        matches!(self, Self::Binary(bytes) if **bytes == *other)
+    }
+}
+
+impl PartialEq<&[u8]> for Message {
+    fn eq(&self, other: &&[u8]) -> bool {
+        *self == **other
+    }
+}
+
+impl<const N: usize> PartialEq<[u8; N]> for Message {
+    fn eq(&self, other: &[u8; N]) -> bool {
+        *self == *other.as_slice()
+    }
+}
+
+impl<const N: usize> PartialEq<&[u8; N]> for Message {
+    fn eq(&self, other: &&[u8; N]) -> bool {
+        *self == *other.as_slice()
+    }
+}
+
+impl PartialEq<Vec<u8>> for Message {
+    fn eq(&self, other: &Vec<u8>) -> bool {
+        *self == **other
     }
 }
 

@@ -1,23 +1,31 @@
-//! Messages that are lent: received ones where they lie, and such as are to be sent.
+//! Messages that need not own their bytes: a received one in the driver's buffer, and one to be sent.
 
-use bytes::Bytes;
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
 
 use crate::buffer_pool;
+use crate::connection::Connection;
+use crate::deflate::Compress;
+use crate::error::SendError;
 use crate::message::{Kind, Message};
+use crate::outgoing::outbox::Outbox;
+use crate::outgoing::shared::SharedFrame;
 use crate::text::{self, Utf8Bytes};
 
-/// A whole message that was received and lies in a buffer of the driver's.
+/// A whole message that was received, in a buffer of the driver.
 #[derive(Debug)]
 pub struct MessageRef<'a> {
     kind: Kind,
-    payload: Lying<'a>,
+    payload: Source<'a>,
 }
 
 #[derive(Debug)]
-enum Lying<'a> {
-    /// In what was read.
+enum Source<'a> {
+    /// In the bytes that were read.
     Input(&'a [u8]),
-    /// In a buffer of its own, which may be taken.
+    /// Put together from several frames, in a buffer that may be taken.
     Joined(&'a mut Vec<u8>),
 }
 
@@ -25,29 +33,29 @@ impl<'a> MessageRef<'a> {
     /// Takes payload that the receiving side has validated as what `kind` says.
     #[inline]
     pub(crate) const fn from_validated(kind: Kind, payload: &'a [u8]) -> Self {
-        Self { kind, payload: Lying::Input(payload) }
+        Self { kind, payload: Source::Input(payload) }
     }
 
     /// The same, put together in a buffer of its own.
     pub(crate) const fn joined_from_validated(kind: Kind, payload: &'a mut Vec<u8>) -> Self {
-        Self { kind, payload: Lying::Joined(payload) }
+        Self { kind, payload: Source::Joined(payload) }
     }
 
-    /// Text or binary.
+    /// Returns whether it is text or binary.
     pub const fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// The payload as bytes.
+    /// Returns the payload as bytes.
     #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         match &self.payload {
-            Lying::Input(payload) => payload,
-            Lying::Joined(payload) => payload,
+            Source::Input(payload) => payload,
+            Source::Joined(payload) => payload,
         }
     }
 
-    /// The text, if it is a text message.
+    /// Returns the text if it is a text message.
     #[inline]
     pub fn as_text(&self) -> Option<&str> {
         match self.kind {
@@ -56,129 +64,265 @@ impl<'a> MessageRef<'a> {
         }
     }
 
-    /// Bytes of payload.
+    /// Returns the length of the payload in bytes.
     pub fn len(&self) -> usize {
         self.as_bytes().len()
     }
 
-    /// The payload is empty.
+    /// Returns whether the payload is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The message with bytes of its own: copied out of what was read, or, if it came in pieces, in the
-    /// buffer that they were put together in.
+    /// Turns it into a message with bytes of its own: copied from the input, or, if it came in several frames, in
+    /// the buffer that they were put together in.
     pub fn into_message(self) -> Message {
         let payload = match self.payload {
-            Lying::Input(payload) => Bytes::copy_from_slice(payload),
-            Lying::Joined(payload) => buffer_pool::freeze(std::mem::take(payload)),
+            Source::Input(payload) => Bytes::copy_from_slice(payload),
+            Source::Joined(payload) => buffer_pool::freeze(std::mem::take(payload)),
         };
         Message::from_validated(self.kind, payload)
     }
 }
 
-/// A message to be sent: lent, or given away.
+/// A message to send, and how to compress it: borrowed, owned, or prepared for many connections.
+///
+/// Every method that sends takes anything that becomes one. Text and bytes that are only borrowed are copied once,
+/// into the buffer of the connection; a [`SharedFrame`] is not even encoded again.
 ///
 /// ```
-/// use longwire_proto::Outgoing;
+/// use longwire_proto::{Compress, Kind, Outgoing, SharedFrame};
 ///
-/// let lent = Outgoing::from("你好");
-/// let given = Outgoing::from(String::from("👋"));
-/// assert!(matches!((lent, given), (Outgoing::Text(_), Outgoing::Owned(_))));
+/// let borrowed = Outgoing::from("你好");
+/// let owned = Outgoing::from(String::from("👋"));
+/// let secret = Outgoing::from("口令").compress(Compress::Never);
+/// let prepared = Outgoing::from(SharedFrame::new([1, 2, 3]));
+/// assert_eq!((borrowed.len(), owned.kind(), prepared.kind()), (6, Kind::Text, Kind::Binary));
+/// # drop(secret);
 /// ```
-#[derive(Debug)]
-pub enum Outgoing<'a> {
-    /// Text that is copied.
+#[derive(Clone, Debug)]
+pub struct Outgoing<'a> {
+    body: Body<'a>,
+    compress: Option<Compress>,
+}
+
+#[derive(Clone, Debug)]
+enum Body<'a> {
     Text(&'a str),
-    /// Bytes that are copied.
     Binary(&'a [u8]),
-    /// A message whose bytes may be shared.
     Owned(Message),
+    /// Borrowed: cloning counts a reference, which a broadcast need not pay for each connection.
+    Prepared(&'a SharedFrame),
+    OwnedPrepared(SharedFrame),
 }
 
 impl Outgoing<'_> {
-    /// Text or binary.
-    pub const fn kind(&self) -> Kind {
-        match self {
-            Self::Text(_) => Kind::Text,
-            Self::Binary(_) => Kind::Binary,
-            Self::Owned(message) => message.kind(),
+    /// Sets whether this message is compressed, where the connection has negotiated compression. Without it
+    /// [`Compress::Auto`] applies, or what a [`SharedFrame`] was made with.
+    ///
+    /// A [`SharedFrame`] for which something else is set here is encoded again for this connection.
+    #[must_use]
+    pub const fn compress(mut self, compress: Compress) -> Self {
+        self.compress = Some(compress);
+        self
+    }
+
+    /// Returns whether it is text or binary.
+    pub fn kind(&self) -> Kind {
+        match &self.body {
+            Body::Text(_) => Kind::Text,
+            Body::Binary(_) => Kind::Binary,
+            Body::Owned(message) => message.kind(),
+            Body::Prepared(frame) => frame.kind(),
+            Body::OwnedPrepared(frame) => frame.kind(),
         }
     }
 
-    /// The payload as bytes.
-    pub fn as_bytes(&self) -> &[u8] {
-        match self {
-            Self::Text(text) => text.as_bytes(),
-            Self::Binary(bytes) => bytes,
-            Self::Owned(message) => message.as_bytes(),
-        }
-    }
-
-    /// Bytes of payload.
+    /// Returns the length of the payload in bytes.
     pub fn len(&self) -> usize {
-        self.as_bytes().len()
+        match &self.body {
+            Body::Text(text) => text.len(),
+            Body::Binary(bytes) => bytes.len(),
+            Body::Owned(message) => message.len(),
+            Body::Prepared(frame) => frame.payload_len(),
+            Body::OwnedPrepared(frame) => frame.payload_len(),
+        }
     }
 
-    /// The payload is empty.
+    /// Returns whether the payload is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// The message with bytes of its own.
+    /// Turns it into a message with bytes of its own.
     pub fn into_message(self) -> Message {
-        match self {
-            Self::Text(text) => text.into(),
-            Self::Binary(bytes) => bytes.into(),
-            Self::Owned(message) => message,
+        match self.body {
+            Body::Text(text) => text.into(),
+            Body::Binary(bytes) => bytes.into(),
+            Body::Owned(message) => message,
+            Body::Prepared(frame) => frame.message(),
+            Body::OwnedPrepared(frame) => frame.message(),
+        }
+    }
+
+    /// Turns it into one that borrows nothing: for a queue.
+    pub fn into_owned(self) -> Outgoing<'static> {
+        let body = match self.body {
+            Body::Text(text) => Body::Owned(text.into()),
+            Body::Binary(bytes) => Body::Owned(bytes.into()),
+            Body::Owned(message) => Body::Owned(message),
+            Body::Prepared(frame) => Body::OwnedPrepared(frame.clone()),
+            Body::OwnedPrepared(frame) => Body::OwnedPrepared(frame),
+        };
+        Outgoing { body, compress: self.compress }
+    }
+
+    /// Turns it into a frame for many connections: the one that it is, or a new one.
+    pub(crate) fn into_shared(
+        self,
+        encode: impl FnOnce(Kind, &[u8], Compress) -> SharedFrame,
+    ) -> SharedFrame {
+        let compress = self.compress.unwrap_or_default();
+        match self.body {
+            Body::Text(text) => encode(Kind::Text, text.as_bytes(), compress),
+            Body::Binary(bytes) => encode(Kind::Binary, bytes, compress),
+            Body::Owned(message) => encode(message.kind(), message.as_bytes(), compress),
+            Body::Prepared(frame) if is_as_prepared(frame, self.compress) => frame.clone(),
+            Body::Prepared(frame) => encode(frame.kind(), frame.message().as_bytes(), compress),
+            Body::OwnedPrepared(frame) if is_as_prepared(&frame, self.compress) => frame,
+            Body::OwnedPrepared(frame) => encode(frame.kind(), frame.message().as_bytes(), compress),
         }
     }
 }
 
-impl<'a> From<&'a str> for Outgoing<'a> {
-    fn from(text: &'a str) -> Self {
-        Self::Text(text)
-    }
+fn is_as_prepared(frame: &SharedFrame, compress: Option<Compress>) -> bool {
+    compress.is_none_or(|compress| compress == frame.compress())
 }
 
-impl<'a> From<&'a String> for Outgoing<'a> {
-    fn from(text: &'a String) -> Self {
-        Self::Text(text)
-    }
-}
-
-impl<'a> From<&'a [u8]> for Outgoing<'a> {
-    fn from(bytes: &'a [u8]) -> Self {
-        Self::Binary(bytes)
-    }
-}
-
-impl<'a, const N: usize> From<&'a [u8; N]> for Outgoing<'a> {
-    fn from(bytes: &'a [u8; N]) -> Self {
-        Self::Binary(bytes)
-    }
-}
-
-/// What lies in a buffer of its own is given away, the rest is lent.
-impl<'a> From<MessageRef<'a>> for Outgoing<'a> {
+impl Connection {
+    /// Queues a message of any origin, in frames of at most [`Config::frame_size`](crate::Config::frame_size).
+    /// What is only borrowed is copied.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError`]; nothing was queued then.
     #[inline]
-    fn from(message: MessageRef<'a>) -> Self {
-        match (message.kind, message.payload) {
-            (Kind::Text, Lying::Input(payload)) => Self::Text(text::validated(payload)),
-            (Kind::Binary, Lying::Input(payload)) => Self::Binary(payload),
-            (kind, payload) => Self::Owned(MessageRef { kind, payload }.into_message()),
+    pub fn send_outgoing(&mut self, message: Outgoing<'_>, out: &mut Outbox) -> Result<(), SendError> {
+        let compress = message.compress.unwrap_or_default();
+        match message.body {
+            Body::Text(text) => self.send_borrowed(Kind::Text, text.as_bytes(), compress, out),
+            Body::Binary(bytes) => self.send_borrowed(Kind::Binary, bytes, compress, out),
+            Body::Owned(owned) => self.send_with(owned, compress, out),
+            Body::Prepared(frame) => self.send_prepared(frame, message.compress, out),
+            Body::OwnedPrepared(frame) => self.send_prepared(&frame, message.compress, out),
+        }
+    }
+
+    fn send_prepared(
+        &mut self,
+        frame: &SharedFrame,
+        compress: Option<Compress>,
+        out: &mut Outbox,
+    ) -> Result<(), SendError> {
+        match compress {
+            Some(compress) if compress != frame.compress() => self.send_with(frame.message(), compress, out),
+            _ => self.send_shared(frame, out),
         }
     }
 }
 
-macro_rules! outgoing_from_owned {
-    ($($source:ty),+) => {$(
-        impl From<$source> for Outgoing<'_> {
-            fn from(message: $source) -> Self {
-                Self::Owned(message.into())
+macro_rules! outgoing_from {
+    ($($source:ty => $variant:ident),+ $(,)?) => {$(
+        impl<'a> From<$source> for Outgoing<'a> {
+            #[inline]
+            fn from(source: $source) -> Self {
+                Self { body: Body::$variant(source), compress: None }
             }
         }
     )+};
 }
 
-outgoing_from_owned!(Message, String, Utf8Bytes, Vec<u8>, Bytes);
+outgoing_from! {
+    &'a str => Text,
+    &'a String => Text,
+    &'a [u8] => Binary,
+    &'a Vec<u8> => Binary,
+    Message => Owned,
+    &'a SharedFrame => Prepared,
+    SharedFrame => OwnedPrepared,
+}
+
+macro_rules! outgoing_from_owned {
+    ($($source:ty),+ $(,)?) => {$(
+        impl From<$source> for Outgoing<'_> {
+            fn from(message: $source) -> Self {
+                Message::from(message).into()
+            }
+        }
+    )+};
+}
+
+outgoing_from_owned!(String, Box<str>, Arc<str>, Utf8Bytes, Vec<u8>, Box<[u8]>, Bytes, BytesMut);
+
+impl<'a, const N: usize> From<&'a [u8; N]> for Outgoing<'a> {
+    fn from(bytes: &'a [u8; N]) -> Self {
+        bytes.as_slice().into()
+    }
+}
+
+impl<const N: usize> From<[u8; N]> for Outgoing<'_> {
+    fn from(bytes: [u8; N]) -> Self {
+        Message::from(bytes).into()
+    }
+}
+
+/// Its bytes are shared, not copied.
+impl From<&Message> for Outgoing<'_> {
+    fn from(message: &Message) -> Self {
+        message.clone().into()
+    }
+}
+
+/// Its bytes are shared, not copied.
+impl From<&Bytes> for Outgoing<'_> {
+    fn from(bytes: &Bytes) -> Self {
+        bytes.clone().into()
+    }
+}
+
+/// Its bytes are shared, not copied.
+impl From<&Utf8Bytes> for Outgoing<'_> {
+    fn from(text: &Utf8Bytes) -> Self {
+        text.clone().into()
+    }
+}
+
+impl<'a> From<Cow<'a, str>> for Outgoing<'a> {
+    fn from(text: Cow<'a, str>) -> Self {
+        match text {
+            Cow::Borrowed(text) => text.into(),
+            Cow::Owned(text) => text.into(),
+        }
+    }
+}
+
+impl<'a> From<Cow<'a, [u8]>> for Outgoing<'a> {
+    fn from(bytes: Cow<'a, [u8]>) -> Self {
+        match bytes {
+            Cow::Borrowed(bytes) => bytes.into(),
+            Cow::Owned(bytes) => bytes.into(),
+        }
+    }
+}
+
+/// What lies in a buffer of its own is given away, the rest is borrowed.
+impl<'a> From<MessageRef<'a>> for Outgoing<'a> {
+    #[inline]
+    fn from(message: MessageRef<'a>) -> Self {
+        match (message.kind, message.payload) {
+            (Kind::Text, Source::Input(payload)) => text::validated(payload).into(),
+            (Kind::Binary, Source::Input(payload)) => payload.into(),
+            (kind, payload) => MessageRef { kind, payload }.into_message().into(),
+        }
+    }
+}

@@ -1,7 +1,10 @@
 //! UTF-8 (RFC 6455 section 8.1): bytes known to be text, and a validator that works across fragments.
 
+use std::borrow::{Borrow, Cow};
 use std::fmt;
+use std::hash::{Hash, Hasher};
 use std::ops::Deref;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -15,21 +18,21 @@ use crate::mask;
 /// let text = Utf8Bytes::from("你好 👋");
 /// assert_eq!(text.chars().count(), 4);
 /// ```
-#[derive(Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Utf8Bytes(Bytes);
 
 impl Utf8Bytes {
-    /// An empty text, without allocation.
+    /// Makes an empty text, without allocation.
     pub const fn new() -> Self {
         Self(Bytes::new())
     }
 
-    /// Text that lives as long as the program, without allocation.
+    /// Makes a text of a string literal, without allocation.
     pub const fn from_static(text: &'static str) -> Self {
         Self(Bytes::from_static(text.as_bytes()))
     }
 
-    /// The text.
+    /// Returns the text.
     #[inline]
     #[expect(unsafe_code, reason = "the bytes were validated once, when this value was made")]
     pub fn as_str(&self) -> &str {
@@ -37,9 +40,9 @@ impl Utf8Bytes {
         unsafe { std::str::from_utf8_unchecked(&self.0) }
     }
 
-    /// The bytes of the text, shared with this value.
-    pub const fn as_bytes_shared(&self) -> &Bytes {
-        &self.0
+    /// Turns the text into its bytes, without a copy.
+    pub fn into_bytes(self) -> Bytes {
+        self.0
     }
 
     /// Takes bytes that [`Utf8State`] has passed, first to last.
@@ -66,6 +69,13 @@ impl Deref for Utf8Bytes {
     #[inline]
     fn deref(&self) -> &str {
         self.as_str()
+    }
+}
+
+/// As the hash of a `str`, so that a map with these keys is searched by a `str`.
+impl Hash for Utf8Bytes {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.as_str().hash(state);
     }
 }
 
@@ -99,6 +109,28 @@ impl From<&String> for Utf8Bytes {
     }
 }
 
+impl From<Box<str>> for Utf8Bytes {
+    fn from(text: Box<str>) -> Self {
+        Self::from(String::from(text))
+    }
+}
+
+/// Copies the text.
+impl From<Arc<str>> for Utf8Bytes {
+    fn from(text: Arc<str>) -> Self {
+        Self::from(&*text)
+    }
+}
+
+impl From<Cow<'_, str>> for Utf8Bytes {
+    fn from(text: Cow<'_, str>) -> Self {
+        match text {
+            Cow::Borrowed(text) => text.into(),
+            Cow::Owned(text) => text.into(),
+        }
+    }
+}
+
 impl TryFrom<Bytes> for Utf8Bytes {
     type Error = InvalidUtf8;
 
@@ -119,6 +151,27 @@ impl TryFrom<Vec<u8>> for Utf8Bytes {
 impl From<Utf8Bytes> for Bytes {
     fn from(text: Utf8Bytes) -> Self {
         text.0
+    }
+}
+
+/// The text; copied only if its bytes are shared.
+impl From<Utf8Bytes> for String {
+    #[expect(unsafe_code, reason = "the bytes were validated once, when this value was made")]
+    fn from(text: Utf8Bytes) -> Self {
+        // SAFETY: as in `as_str`.
+        unsafe { Self::from_utf8_unchecked(text.0.into()) }
+    }
+}
+
+impl Borrow<str> for Utf8Bytes {
+    fn borrow(&self) -> &str {
+        self
+    }
+}
+
+impl PartialEq<String> for Utf8Bytes {
+    fn eq(&self, other: &String) -> bool {
+        self.as_str() == other
     }
 }
 

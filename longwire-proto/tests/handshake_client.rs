@@ -10,14 +10,18 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use longwire_proto::handshake::client::{self, Agreed, InvalidRequest, Request};
 use longwire_proto::handshake::server::{self, Policy};
 use longwire_proto::handshake::{
-    ExtraHeaderError, HandshakeError, HeadError, HeadLimits, HeadReader, Origins, accept_key,
+    ExtraHeaderError, HandshakeError, HeadError, HeadLimits, HeadReader, Offer, Origins, accept_key,
 };
 use proptest::prelude::*;
 
 /// The nonce behind the key of RFC 6455 1.2.
 const NONCE: [u8; 16] = *b"the sample nonce";
+fn offer() -> Offer {
+    Offer::new("server.example.com", "/chat").unwrap().subprotocols(["chat"]).unwrap()
+}
+
 fn request() -> Request {
-    Request::new("server.example.com", "/chat", NONCE).unwrap().subprotocols(["chat"]).unwrap()
+    Request::new(offer(), NONCE)
 }
 
 fn parse(bytes: &[u8]) -> Result<Response<()>, HandshakeError> {
@@ -58,14 +62,14 @@ fn rfc6455_4_1_request() {
         (header::ORIGIN, HeaderValue::from_static("http://example.com")),
         (header::USER_AGENT, HeaderValue::from_bytes("longwire 🚀".as_bytes()).unwrap()),
     ]);
-    let request = Request::new("[::1]:8080", "/chat?a=%E4%BD%A0", NONCE)
+    let offer = Offer::new("[::1]:8080", "/chat?a=%E4%BD%A0")
         .unwrap()
         .subprotocols(["chat", "superchat"])
         .unwrap()
         .headers(&extra)
         .unwrap();
     let mut out = b"before ".to_vec();
-    request.encode(&mut out);
+    Request::new(offer, NONCE).encode(&mut out);
     assert_eq!(
         String::from_utf8(out).unwrap(),
         "before GET /chat?a=%E4%BD%A0 HTTP/1.1\r\nHost: [::1]:8080\r\nUpgrade: websocket\r\n\
@@ -78,21 +82,21 @@ fn rfc6455_4_1_request() {
 fn rfc6455_4_1_request_that_cannot_be_made() {
     // Line breaks are what an attacker would smuggle in.
     for host in ["", ":80", "a b", "a\r\nX: y", "user@a", "a/", "a:port", "[::1", "::1", "例子"] {
-        assert_eq!(Request::new(host, "/", NONCE).unwrap_err(), InvalidRequest::Host, "{host:?}");
+        assert_eq!(Offer::new(host, "/").unwrap_err(), InvalidRequest::Host, "{host:?}");
     }
     for target in
         ["", "chat", "*", "?a", "http://a/", "/a b", "/a\r\nX: y", "/#a", "/?a#b", "/\0", "/你好", "/🚀"]
     {
-        assert_eq!(Request::new("a", target, NONCE).unwrap_err(), InvalidRequest::Target, "{target:?}");
+        assert_eq!(Offer::new("a", target).unwrap_err(), InvalidRequest::Target, "{target:?}");
     }
     for name in ["", "a b", "a,b", "a\r\nX: y", "a;b", "聊天"] {
         assert_eq!(
-            request().subprotocols(["good", name]).unwrap_err(),
+            offer().subprotocols(["good", name]).unwrap_err(),
             InvalidRequest::Subprotocol(name.to_owned())
         );
     }
     assert_eq!(
-        request().subprotocols(["b", "a", "b"]).unwrap_err(),
+        offer().subprotocols(["b", "a", "b"]).unwrap_err(),
         InvalidRequest::RepeatedSubprotocol("b".to_owned())
     );
     for name in [
@@ -106,7 +110,7 @@ fn rfc6455_4_1_request_that_cannot_be_made() {
     ] {
         let name = HeaderName::from_static(name);
         let extra = HeaderMap::from_iter([(name.clone(), HeaderValue::from_static("x"))]);
-        let error = request().headers(&extra).unwrap_err();
+        let error = offer().headers(&extra).unwrap_err();
         assert_eq!(error, InvalidRequest::Header(ExtraHeaderError::Reserved(name.clone())));
         assert!(error.to_string().contains(name.as_str()));
     }
@@ -224,7 +228,7 @@ fn rfc6455_4_1_extensions_and_subprotocol() {
     // None was offered.
     let response =
         parse(&with(RESPONSE, "Sec-WebSocket-Protocol", &["Sec-WebSocket-Protocol: chat"])).unwrap();
-    let request = Request::new("a", "/", NONCE).unwrap();
+    let request = Request::new(Offer::new("a", "/").unwrap(), NONCE);
     assert_eq!(request.check(&response), Err(HandshakeError::Subprotocol(HeaderValue::from_static("chat"))));
 }
 
@@ -318,9 +322,10 @@ proptest! {
         if same_origin {
             extra.insert(header::ORIGIN, HeaderValue::try_from(format!("https://{host}")).unwrap());
         }
-        let request = Request::new(&host, &target, nonce).unwrap()
-            .subprotocols(offered.clone()).unwrap()
+        let offer = Offer::new(&host, &target).unwrap()
+            .subprotocols(offered).unwrap()
             .headers(&extra).unwrap();
+        let request = Request::new(offer.clone(), nonce);
         let mut wire = Vec::new();
         request.encode(&mut wire);
 
@@ -344,7 +349,7 @@ proptest! {
         // No other request takes this answer.
         let mut other = nonce;
         other[0] ^= 1;
-        let other = Request::new(&host, &target, other).unwrap().subprotocols(offered).unwrap();
+        let other = Request::new(offer, other);
         prop_assert_eq!(other.check(&response), Err(HandshakeError::Accept));
     }
 }

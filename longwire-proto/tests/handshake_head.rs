@@ -8,7 +8,9 @@ mod head;
 use head::{REQUEST, RESPONSE, scan, text, with};
 use http::StatusCode;
 use longwire_proto::handshake::server::Policy;
-use longwire_proto::handshake::{HandshakeError, HeadError, HeadLimits, HeadReader, Refusal, client, server};
+use longwire_proto::handshake::{
+    HandshakeError, HeadError, HeadLimits, HeadReader, Offer, Refusal, client, server,
+};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::{Index, select};
@@ -165,11 +167,17 @@ fn limits_of_a_response_hold_exactly() {
     let good = text(RESPONSE);
     let bytes = |bytes| HeadLimits { bytes, ..HeadLimits::default() };
     assert_eq!(error(&good, bytes(good.len())), None);
-    assert_eq!(error(&good, bytes(good.len() - 1)), Some(HeadError::TooLong));
-    assert_eq!(error(&good, bytes(RESPONSE[0].len())), Some(HeadError::StartLineTooLong));
+    assert_eq!(error(&good, bytes(good.len() - 1)), Some(HeadError::TooLong { limit: good.len() - 1 }));
+    assert_eq!(
+        error(&good, bytes(RESPONSE[0].len())),
+        Some(HeadError::StartLineTooLong { limit: RESPONSE[0].len() })
+    );
     let headers = |headers| HeadLimits { headers, ..HeadLimits::default() };
     assert_eq!(error(&good, headers(RESPONSE.len() - 1)), None);
-    assert_eq!(error(&good, headers(RESPONSE.len() - 2)), Some(HeadError::TooManyHeaders));
+    assert_eq!(
+        error(&good, headers(RESPONSE.len() - 2)),
+        Some(HeadError::TooManyHeaders { limit: RESPONSE.len() - 2 })
+    );
 }
 
 #[test]
@@ -181,14 +189,14 @@ fn a_long_head_fails_before_its_end_comes() {
         assert_eq!(reader.scan(&buffer), Ok(None));
         buffer.push(b'x');
     }
-    assert_eq!(reader.scan(&buffer), Err(HeadError::TooLong));
+    assert_eq!(reader.scan(&buffer), Err(HeadError::TooLong { limit: 16 * 1024 }));
 
     let mut reader = HeadReader::for_request(limits);
     let mut buffer = b"GET / HTTP/1.1\r\n".to_vec();
     buffer.extend_from_slice(&b"X: x\r\n".repeat(limits.headers));
     assert_eq!(reader.scan(&buffer), Ok(None));
     buffer.push(b'X');
-    assert_eq!(reader.scan(&buffer), Err(HeadError::TooManyHeaders));
+    assert_eq!(reader.scan(&buffer), Err(HeadError::TooManyHeaders { limit: 64 }));
 }
 
 /// `good` with some bytes replaced, inserted or removed: most of the interesting mistakes.
@@ -268,8 +276,8 @@ proptest! {
         prop_assert_eq!(in_pieces(reader, &bytes, &cuts), whole);
         if let Ok(response) = client::parse_response(&bytes, limits) {
             prop_assert!(matches!(whole, Ok(Some(_))));
-            let request = client::Request::new("a", "/", *b"the sample nonce").unwrap();
-            if let Ok(agreed) = request.subprotocols(["chat"]).unwrap().check(&response) {
+            let offer = Offer::new("a", "/").unwrap().subprotocols(["chat"]).unwrap();
+            if let Ok(agreed) = client::Request::new(offer, *b"the sample nonce").check(&response) {
                 // However damaged: nothing but the right answer to the key is accepted.
                 prop_assert_eq!(&response.headers()["sec-websocket-accept"], "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
                 prop_assert!(agreed.subprotocol.is_none_or(|name| name == "chat"));

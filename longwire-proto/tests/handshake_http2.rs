@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode, Ve
 use longwire_proto::handshake::client::InvalidRequest;
 use longwire_proto::handshake::http2::{self, PROTOCOL};
 use longwire_proto::handshake::server::{self, Acceptance, Policy};
-use longwire_proto::handshake::{HandshakeError, Origins, Refusal};
+use longwire_proto::handshake::{HandshakeError, Offer, Origins, Refusal};
 use longwire_proto::{Config, Deflate};
 
 /// The request of RFC 8441 5.1, without subprotocol, extension and Origin.
@@ -194,21 +194,22 @@ fn rfc6455_version_subprotocol_extension_and_origin() {
     assert_eq!(names, ["sec-websocket-extensions", "sec-websocket-protocol", "set-cookie"]);
 }
 
-fn request() -> http2::Request {
-    http2::Request::new("server.example.com", "/chat", true).unwrap()
+fn offer() -> Offer {
+    Offer::new("server.example.com", "/chat").unwrap()
 }
 
 #[test]
 fn what_a_client_asks_is_what_a_server_accepts() {
     let extra: HeaderMap =
         [(header::AUTHORIZATION, HeaderValue::from_static("Bearer x"))].into_iter().collect();
-    let asked = http2::Request::new("server.example.com:8443", "/chat?room=%E8%8C%B6", true)
+    let offer = Offer::new("server.example.com:8443", "/chat?room=%E8%8C%B6")
         .unwrap()
         .subprotocols(["chat.v2"])
         .unwrap()
-        .deflate(Config::client().deflate_config().cloned())
+        .deflate(Config::client().deflate)
         .headers(&extra)
         .unwrap();
+    let asked = http2::Request::new(offer, true).unwrap();
     let head = asked.head();
     assert_eq!(head.uri(), "https://server.example.com:8443/chat?room=%E8%8C%B6");
     assert_eq!((head.method().as_str(), head.version()), ("CONNECT", Version::HTTP_2));
@@ -222,7 +223,7 @@ fn what_a_client_asks_is_what_a_server_accepts() {
     assert_eq!(agreed.deflate, acceptance.deflate());
     assert!(agreed.deflate.is_some());
 
-    let plain = http2::Request::new("[::1]:80", "/", false).unwrap().head();
+    let plain = http2::Request::new(Offer::new("[::1]:80", "/").unwrap(), false).unwrap().head();
     assert_eq!(plain.uri(), "http://[::1]:80/");
     assert!(!plain.headers().contains_key("sec-websocket-extensions"));
 }
@@ -230,16 +231,16 @@ fn what_a_client_asks_is_what_a_server_accepts() {
 #[test]
 fn requests_that_cannot_be_made() {
     for host in ["", "a b", "a/b", "user@a", "a:x", "a\r\nb", "a\0"] {
-        assert_eq!(http2::Request::new(host, "/", true).unwrap_err(), InvalidRequest::Host, "{host:?}");
+        assert_eq!(Offer::new(host, "/").unwrap_err(), InvalidRequest::Host, "{host:?}");
     }
     for target in ["", "chat", "/a b", "/#x", "/你好", "/\r\n", "/\0", "http://a/"] {
-        assert_eq!(http2::Request::new("a", target, true).unwrap_err(), InvalidRequest::Target, "{target:?}");
+        assert_eq!(Offer::new("a", target).unwrap_err(), InvalidRequest::Target, "{target:?}");
     }
-    assert!(matches!(request().subprotocols(["a b"]), Err(InvalidRequest::Subprotocol(_))));
-    assert!(matches!(request().subprotocols(["a", "a"]), Err(InvalidRequest::RepeatedSubprotocol(_))));
+    assert!(matches!(offer().subprotocols(["a b"]), Err(InvalidRequest::Subprotocol(_))));
+    assert!(matches!(offer().subprotocols(["a", "a"]), Err(InvalidRequest::RepeatedSubprotocol(_))));
     for name in [header::HOST, header::UPGRADE, header::CONTENT_LENGTH, header::SEC_WEBSOCKET_KEY] {
         let extra: HeaderMap = [(name.clone(), HeaderValue::from_static("x"))].into_iter().collect();
-        assert!(matches!(request().headers(&extra), Err(InvalidRequest::Header(_))), "{name}");
+        assert!(matches!(offer().headers(&extra), Err(InvalidRequest::Header(_))), "{name}");
     }
 }
 
@@ -252,7 +253,8 @@ fn answers_that_a_client_judges() {
         }
         builder.body(()).unwrap()
     };
-    let request = request().subprotocols(["chat"]).unwrap().deflate(Deflate::new());
+    let offer = offer().subprotocols(["chat"]).unwrap().deflate(Deflate::new());
+    let request = http2::Request::new(offer, true).unwrap();
     // RFC 8441 5: 2xx; RFC 9110 9.3.6: a length is ignored.
     for good in [response(200, &[]), response(204, &[]), response(299, &[("content-length", "5")])] {
         assert!(request.check(&good).is_ok(), "{good:?}");

@@ -44,13 +44,13 @@ const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// HTTP/2: maximum number of concurrent streams and maximum header size (RFC 9113 6.5.2). hyper bounds resets
 /// of streams before a response (CVE-2023-44487).
 const MAX_STREAMS: u32 = 128;
+const MAX_HEADER_LIST: u32 = 16 * 1024;
 
 /// The bytes that an HTTP/2 client may send on a stream before they are read (RFC 9113 6.9.2). The connection's window is
 /// that of all streams together, so that a stream which is not read stalls no other. It also bounds the memory for a
 /// connection's unread bytes: 8 MiB.
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
-const MAX_HEADER_LIST: u32 = 16 * 1024;
 
 /// HTTP/1.1: size of the read buffer, which limits the header.
 const HTTP1_BUFFER: usize = 32 * 1024;

@@ -71,7 +71,7 @@ impl App {
     fn publish(&self, message: Message) {
         let frame = SharedFrame::new(message);
         for sender in self.room.lock().unwrap_or_else(PoisonError::into_inner).values() {
-            if sender.try_send_shared(&frame).is_err() {
+            if sender.try_send(&frame).is_err() {
                 // It fails only if the connection is closing already.
                 let _ = sender.start_close(1008, "too slow");
             }

@@ -60,12 +60,12 @@ async fn send(url: &str, path: &Path) -> Result<()> {
         let mut part = BytesMut::with_capacity(PART);
         // Waits until the part is written: what is not taken by the receiver is not read from the file.
         if file.read_buf(&mut part).await? == 0 {
-            ws.send_part(Kind::Binary, part, true).await?;
+            ws.send_part((Kind::Binary, part, true)).await?;
             break;
         }
         hash.update(&part);
         progress.add(part.len());
-        ws.send_part(Kind::Binary, part, false).await?;
+        ws.send_part((Kind::Binary, part, false)).await?;
         // A receiver that refuses says so in the middle. This also answers its Pings.
         if let Ok(answer) = timeout(Duration::ZERO, ws.recv()).await {
             return Err(refusal(&ws, answer?));

@@ -121,9 +121,9 @@ async fn watch(plan: Reconnect, enough: u64) -> Result<Seen, Failed> {
     let next = Arc::new(AtomicU64::new(0));
     let position = Arc::clone(&next);
     let mut feed = plan
-        .on_open(move |ws, _| {
+        .on_open(move |mut ws, _| {
             let from = position.load(Ordering::Relaxed);
-            Box::pin(async move { Ok(ws.send(format!("from {from}")).await?) })
+            async move { Ok(ws.send(format!("from {from}")).await?) }
         })
         .start();
     let mut seen = Seen::default();
@@ -165,9 +165,9 @@ async fn demo() -> Result<(), Failed> {
     let url = format!("ws://{}", listener.local_addr()?);
     tokio::spawn(serve(listener, exchange, Some(30)));
     let plan = |wait| {
-        let backoff = Backoff::new().initial(wait).max(wait);
+        let backoff = Backoff::new().initial(wait).max(wait).no_jitter();
         // No jitter: the demo is to be the same each time.
-        Reconnect::new(Client::new(), url.as_str()).backoff(backoff).random(|| u64::MAX)
+        Reconnect::new(Client::new(), url.as_str()).backoff(backoff)
     };
     let prompt = watch(plan(Duration::ZERO), 200).await?;
     let late = watch(plan(Duration::from_millis(500)), 100).await?;

@@ -1,4 +1,4 @@
-//! The client for programs without a runtime: calls that wait in the thread that makes them.
+//! A client for programs without an async runtime: its methods block the calling thread.
 //!
 //! ```no_run
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -11,13 +11,13 @@
 //! # }
 //! ```
 //!
-//! All such connections live on one thread of the library's, `longwire-blocking`, which starts with the first of
-//! them: it answers Pings, keeps connections alive and finishes closing handshakes while nobody calls. It reads
-//! ahead of [`WebSocket::recv`] by [`READ_AHEAD`] bytes and one message; a peer that sends more is not read from
-//! until they are taken, and its keepalive waits as long.
+//! One thread of the library, `longwire-blocking`, serves all such connections. It starts with the first of them,
+//! answers Pings, keeps connections alive and finishes closing handshakes while the program does something else. It
+//! reads ahead of [`WebSocket::recv`] by [`READ_AHEAD`] bytes and one message. When a peer sends more, it stops
+//! reading until the program has received some, and keepalive pauses too.
 //!
-//! Every call that waits panics in a task of a Tokio runtime, which it would hold up: use [`crate::WebSocket`]
-//! there, or [`spawn_blocking`](tokio::task::spawn_blocking), where it may wait.
+//! A method that blocks panics in a task of a Tokio runtime, because it would block all tasks of that thread. Use
+//! [`crate::WebSocket`] there, or call it in [`spawn_blocking`](tokio::task::spawn_blocking).
 
 use std::fmt;
 use std::future::pending;
@@ -26,7 +26,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
-use longwire_proto::{CloseCode, Compress, DeflateParameters, Message, SharedFrame};
+use longwire_proto::{CloseCode, DeflateParameters, Message, Outgoing};
 use tokio::runtime::{self, Handle};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::AbortHandle;
@@ -34,13 +34,12 @@ use tokio::time::timeout;
 
 use crate::client::Client;
 use crate::connection::split;
-use crate::end::Closed;
-use crate::end::{ConnectError, Error};
+use crate::end::{Closed, ConnectError, Error, SendError};
 
-/// How much is received before it is asked for, in bytes of payload; each message counts 128 bytes besides.
+/// How many bytes of payload are received ahead of the program; each message counts 128 bytes more.
 pub const READ_AHEAD: u32 = 256 * 1024;
 
-/// What a message counts besides its payload: so empty ones are bounded too.
+/// What a message counts besides its payload, so that empty ones are bounded too.
 const MESSAGE_COST: usize = 128;
 
 /// Opens a connection with the defaults of [`Client`]. See [`Client::connect_blocking`].
@@ -51,7 +50,7 @@ const MESSAGE_COST: usize = 128;
 ///
 /// # Panics
 ///
-/// In a task of a Tokio runtime.
+/// Panics in a task of a Tokio runtime.
 pub fn connect(url: impl AsRef<str>) -> Result<WebSocket, ConnectError> {
     Client::new().connect_blocking(url)
 }
@@ -65,7 +64,7 @@ impl Client {
     ///
     /// # Panics
     ///
-    /// In a task of a Tokio runtime.
+    /// Panics in a task of a Tokio runtime.
     pub fn connect_blocking(&self, url: impl AsRef<str>) -> Result<WebSocket, ConnectError> {
         let runtime = runtime()?;
         let ws = runtime.block_on(self.connect(url))?;
@@ -98,11 +97,11 @@ fn runtime() -> io::Result<Handle> {
 /// A message, and its share of [`READ_AHEAD`].
 type Taken = (Message, OwnedSemaphorePermit);
 
-/// Receives until the connection has ended. When nobody takes messages any more they are dropped, and the
-/// connection is kept alive for those who send.
+/// Receives until the connection has ended. Once the receiver is dropped, messages are dropped too, and the
+/// connection stays alive for its senders.
 async fn receive(mut receiver: split::Receiver, taken: mpsc::UnboundedSender<Taken>) {
     let room = Arc::new(Semaphore::new(READ_AHEAD as usize));
-    // How it ends is kept by the connection itself.
+    // The connection itself knows how it ended.
     while let Ok(Some(message)) = receiver.recv().await {
         let cost = u32::try_from(message.len() + MESSAGE_COST).unwrap_or(READ_AHEAD).min(READ_AHEAD);
         let Ok(share) = Arc::clone(&room).acquire_many_owned(cost).await else { return };
@@ -110,12 +109,12 @@ async fn receive(mut receiver: split::Receiver, taken: mpsc::UnboundedSender<Tak
     }
 }
 
-/// What all hands on a connection share.
+/// The state that the senders and the receiver of a connection share.
 #[derive(Debug)]
 struct Connection {
     sender: split::Sender,
     runtime: Handle,
-    /// The task that receives; it ends with the last that may use the connection.
+    /// The task that receives; it ends when the last sender and the receiver are dropped.
     task: AbortHandle,
 }
 
@@ -125,9 +124,9 @@ impl Drop for Connection {
     }
 }
 
-/// An open connection, used by a thread that waits.
+/// An open connection whose methods block the calling thread.
 ///
-/// Dropped without [`close`](Self::close), it ends TCP, and the peer sees 1006.
+/// Dropping it without [`close`](Self::close) ends TCP, and the peer sees 1006.
 #[derive(Debug)]
 pub struct WebSocket {
     sender: Sender,
@@ -150,11 +149,11 @@ pub struct Receiver {
     is_reported: bool,
 }
 
-/// Why [`WebSocket::recv_timeout`] has no message.
+/// Why [`WebSocket::recv_timeout`] returned no message.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum RecvTimeoutError {
-    /// None came in time; the connection goes on.
+    /// No message came in time; the connection goes on.
     Timeout,
     /// The connection has failed.
     Failed(Error),
@@ -169,8 +168,15 @@ impl fmt::Display for RecvTimeoutError {
     }
 }
 
-/// The text says all of it: there is no `source` that would say it again.
-impl std::error::Error for RecvTimeoutError {}
+impl std::error::Error for RecvTimeoutError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Timeout => None,
+            // Its text is that of the error, so its source is its source.
+            Self::Failed(error) => error.source(),
+        }
+    }
+}
 
 impl From<Error> for RecvTimeoutError {
     fn from(error: Error) -> Self {
@@ -179,12 +185,12 @@ impl From<Error> for RecvTimeoutError {
 }
 
 impl WebSocket {
-    /// The subprotocol that was negotiated (RFC 6455 1.9).
+    /// Returns the subprotocol that was negotiated (RFC 6455 1.9).
     pub fn subprotocol(&self) -> Option<&str> {
         self.subprotocol.as_deref()
     }
 
-    /// How messages are compressed, if that was negotiated (RFC 7692).
+    /// Returns the parameters of permessage-deflate, if it was negotiated (RFC 7692).
     pub const fn deflate(&self) -> Option<DeflateParameters> {
         self.deflate
     }
@@ -198,28 +204,77 @@ impl WebSocket {
     ///
     /// # Panics
     ///
-    /// In a task of a Tokio runtime.
-    pub fn send(&self, message: impl Into<Message>) -> Result<(), Error> {
+    /// Panics in a task of a Tokio runtime.
+    pub fn send<'m>(&self, message: impl Into<Outgoing<'m>>) -> Result<(), SendError> {
         self.sender.send(message)
+    }
+
+    /// Queues a message without waiting, as [`Sender::try_send`](crate::Sender::try_send).
+    ///
+    /// # Errors
+    ///
+    /// As [`Sender::try_send`](crate::Sender::try_send).
+    pub fn try_send<'m>(&self, message: impl Into<Outgoing<'m>>) -> Result<(), SendError> {
+        self.sender.try_send(message)
+    }
+
+    /// Queues a message, and waits only for room, as [`Sender::feed`](crate::Sender::feed).
+    ///
+    /// # Errors
+    ///
+    /// As [`send`](Self::send).
+    ///
+    /// # Panics
+    ///
+    /// Panics in a task of a Tokio runtime.
+    pub fn feed<'m>(&self, message: impl Into<Outgoing<'m>>) -> Result<(), SendError> {
+        self.sender.feed(message)
+    }
+
+    /// Waits until everything that was queued is written, as [`Sender::flush`](crate::Sender::flush).
+    ///
+    /// # Errors
+    ///
+    /// As [`Sender::flush`](crate::Sender::flush).
+    ///
+    /// # Panics
+    ///
+    /// Panics in a task of a Tokio runtime.
+    pub fn flush(&self) -> Result<(), SendError> {
+        self.sender.flush()
+    }
+
+    /// Sends a Ping with up to 125 bytes, as [`Sender::ping`](crate::Sender::ping).
+    ///
+    /// # Errors
+    ///
+    /// As [`Sender::ping`](crate::Sender::ping).
+    ///
+    /// # Panics
+    ///
+    /// Panics in a task of a Tokio runtime.
+    pub fn ping(&self, payload: impl AsRef<[u8]>) -> Result<(), SendError> {
+        self.sender.ping(payload)
     }
 
     /// Receives the next message; waits for it as long as the connection lives.
     ///
-    /// `Ok(None)`: the connection was closed by a closing handshake; [`closed`](Self::closed) says by whom and
-    /// why. It stays so.
+    /// `Ok(None)` means that the connection was closed cleanly, here and in every later call; [`closed`](Self::closed)
+    /// tells by which end and why.
     ///
     /// # Errors
     ///
-    /// The typed cause of any other end; it stays so too.
+    /// Why the connection ended otherwise, in every later call too.
     ///
     /// # Panics
     ///
-    /// In a task of a Tokio runtime.
+    /// Panics in a task of a Tokio runtime.
     pub fn recv(&mut self) -> Result<Option<Message>, Error> {
         self.receiver.recv()
     }
 
-    /// As [`recv`](Self::recv), for this long at most. What comes later is not lost.
+    /// Receives the next message like [`recv`](Self::recv), but waits for this long at most. A message that comes later is
+    /// not lost.
     ///
     /// # Errors
     ///
@@ -227,12 +282,12 @@ impl WebSocket {
     ///
     /// # Panics
     ///
-    /// In a task of a Tokio runtime.
+    /// Panics in a task of a Tokio runtime.
     pub fn recv_timeout(&mut self, time: Duration) -> Result<Option<Message>, RecvTimeoutError> {
         self.receiver.recv_timeout(time)
     }
 
-    /// Closes the connection, as [`WebSocket::close`](crate::WebSocket::close): messages that come meanwhile are
+    /// Closes the connection, as [`WebSocket::close`](crate::WebSocket::close). Messages that arrive meanwhile are
     /// dropped.
     ///
     /// # Errors
@@ -241,31 +296,31 @@ impl WebSocket {
     ///
     /// # Panics
     ///
-    /// In a task of a Tokio runtime.
+    /// Panics in a task of a Tokio runtime.
     pub fn close(&mut self, code: impl Into<CloseCode>, reason: &str) -> Result<(), Error> {
         self.sender.close(code, reason)?;
         while self.recv()?.is_some() {}
         Ok(())
     }
 
-    /// How the connection was closed, once its closing handshake is complete.
+    /// Returns how the connection was closed, once its closing handshake is complete.
     pub fn closed(&self) -> Option<Closed> {
         self.sender.closed()
     }
 
-    /// Another sender on this connection, for another thread.
+    /// Makes another sender on this connection, for another thread.
     pub fn sender(&self) -> Sender {
         self.sender.clone()
     }
 
-    /// Splits into a sender that clones and a receiver, for two threads.
+    /// Splits the connection into a sender, which can be cloned, and a receiver, for two threads.
     pub fn split(self) -> (Sender, Receiver) {
         (self.sender, self.receiver)
     }
 }
 
 impl Sender {
-    /// As [`WebSocket::send`].
+    /// Sends a message, and waits until the operating system has taken it, as [`WebSocket::send`].
     ///
     /// # Errors
     ///
@@ -273,22 +328,22 @@ impl Sender {
     ///
     /// # Panics
     ///
-    /// In a task of a Tokio runtime.
-    pub fn send(&self, message: impl Into<Message>) -> Result<(), Error> {
-        self.send_with(message, Compress::Auto)
+    /// Panics in a task of a Tokio runtime.
+    pub fn send<'m>(&self, message: impl Into<Outgoing<'m>>) -> Result<(), SendError> {
+        self.0.runtime.block_on(self.0.sender.send(message))
     }
 
-    /// As [`send`](Self::send), with a word on the compression of this message.
+    /// Queues a message, and waits only for room, as [`Sender::feed`](crate::Sender::feed).
     ///
     /// # Errors
     ///
-    /// As [`send`](Self::send).
+    /// As [`WebSocket::send`].
     ///
     /// # Panics
     ///
-    /// In a task of a Tokio runtime.
-    pub fn send_with(&self, message: impl Into<Message>, compress: Compress) -> Result<(), Error> {
-        self.0.runtime.block_on(self.0.sender.send_with(message, compress))
+    /// Panics in a task of a Tokio runtime.
+    pub fn feed<'m>(&self, message: impl Into<Outgoing<'m>>) -> Result<(), SendError> {
+        self.0.runtime.block_on(self.0.sender.feed(message))
     }
 
     /// Queues a message without waiting, as [`Sender::try_send`](crate::Sender::try_send).
@@ -296,20 +351,51 @@ impl Sender {
     /// # Errors
     ///
     /// As [`Sender::try_send`](crate::Sender::try_send).
-    pub fn try_send(&self, message: impl Into<Message>) -> Result<(), Error> {
+    pub fn try_send<'m>(&self, message: impl Into<Outgoing<'m>>) -> Result<(), SendError> {
         self.0.sender.try_send(message)
     }
 
-    /// As [`try_send`](Self::try_send), with a message that was encoded once for many connections.
+    /// Waits until everything that was queued is written, as [`Sender::flush`](crate::Sender::flush).
     ///
     /// # Errors
     ///
-    /// As [`try_send`](Self::try_send).
-    pub fn try_send_shared(&self, frame: &SharedFrame) -> Result<(), Error> {
-        self.0.sender.try_send_shared(frame)
+    /// As [`Sender::flush`](crate::Sender::flush).
+    ///
+    /// # Panics
+    ///
+    /// Panics in a task of a Tokio runtime.
+    pub fn flush(&self) -> Result<(), SendError> {
+        self.0.runtime.block_on(self.0.sender.flush())
     }
 
-    /// Sends a Close frame behind what waits. The receiver learns when the peer has answered.
+    /// Sends a Ping with up to 125 bytes, as [`Sender::ping`](crate::Sender::ping).
+    ///
+    /// # Errors
+    ///
+    /// As [`Sender::ping`](crate::Sender::ping).
+    ///
+    /// # Panics
+    ///
+    /// Panics in a task of a Tokio runtime.
+    pub fn ping(&self, payload: impl AsRef<[u8]>) -> Result<(), SendError> {
+        self.0.runtime.block_on(self.0.sender.ping(payload))
+    }
+
+    /// Sends a Ping, waits for its Pong, and returns the round-trip time, as
+    /// [`Sender::round_trip`](crate::Sender::round_trip).
+    ///
+    /// # Errors
+    ///
+    /// As [`Sender::round_trip`](crate::Sender::round_trip).
+    ///
+    /// # Panics
+    ///
+    /// Panics in a task of a Tokio runtime.
+    pub fn round_trip(&self) -> Result<Duration, SendError> {
+        self.0.runtime.block_on(self.0.sender.round_trip())
+    }
+
+    /// Sends a Close frame behind the messages that wait. The receiver learns when the peer has answered.
     ///
     /// # Errors
     ///
@@ -317,12 +403,22 @@ impl Sender {
     ///
     /// # Panics
     ///
-    /// In a task of a Tokio runtime.
-    pub fn close(&self, code: impl Into<CloseCode>, reason: &str) -> Result<(), Error> {
+    /// Panics in a task of a Tokio runtime.
+    pub fn close(&self, code: impl Into<CloseCode>, reason: &str) -> Result<(), SendError> {
         self.0.runtime.block_on(self.0.sender.close(code, reason))
     }
 
-    /// As [`WebSocket::closed`].
+    /// Returns whether nothing can be sent any more, as [`Sender::is_closed`](crate::Sender::is_closed).
+    pub fn is_closed(&self) -> bool {
+        self.0.sender.is_closed()
+    }
+
+    /// Returns the number of bytes that wait to be written, frame headers included.
+    pub fn buffered_amount(&self) -> usize {
+        self.0.sender.buffered_amount()
+    }
+
+    /// Returns how the connection was closed, once its closing handshake is complete.
     pub fn closed(&self) -> Option<Closed> {
         self.0.sender.closed()
     }
@@ -337,7 +433,7 @@ impl Receiver {
     ///
     /// # Panics
     ///
-    /// In a task of a Tokio runtime.
+    /// Panics in a task of a Tokio runtime.
     pub fn recv(&mut self) -> Result<Option<Message>, Error> {
         let taken = self.sender.0.runtime.block_on(self.messages.recv());
         self.given(taken)
@@ -351,7 +447,7 @@ impl Receiver {
     ///
     /// # Panics
     ///
-    /// In a task of a Tokio runtime.
+    /// Panics in a task of a Tokio runtime.
     pub fn recv_timeout(&mut self, time: Duration) -> Result<Option<Message>, RecvTimeoutError> {
         // Within the runtime, whose clock it is.
         let waits = async { timeout(time, self.messages.recv()).await };

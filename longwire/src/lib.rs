@@ -52,6 +52,7 @@
 //! - `engine`: [`engine`], event loops with callbacks and topics for very many connections, on Unix
 //! - `hyper`: [`upgrade()`], WebSockets on requests that hyper has parsed, over HTTP/1.1 and HTTP/2
 //! - `axum`: the extractor [`axum::WebSocketUpgrade`]; includes `hyper`
+//! - `tower`: the layer [`tower::WebSocketLayer`] for any tower service; includes `hyper`
 //! - `http2`: [`Http2`], a client's WebSockets as streams of one HTTP/2 connection (RFC 8441)
 //! - `tracing`: a span for each connection
 
@@ -76,10 +77,13 @@ pub use client::http2::{H2Stream, Http2, Http2Connection, Http2Error};
 pub use client::{Client, RedirectError, Step, connect};
 #[cfg(feature = "proxy")]
 pub use client::{Proxy, ProxyError};
-pub use connection::{Connections, Receiver, Sender, Shutdown, WebSocket};
-pub use end::{AcceptError, Closed, ConnectError, Error, Phase, Response, Side};
+pub use connection::{
+    Connections, OutgoingPart, RawParts, Receiver, ReuniteError, Sender, Shutdown, WebSocket,
+};
+pub use end::{AcceptError, Closed, ConnectError, Error, Phase, Response, SendError, Side};
+pub use net::peer_addr::PeerAddr;
 #[cfg(feature = "tls")]
-pub use net::tls::{self, Tls, TlsError};
+pub use net::tls::{self, Tls, TlsAlert, TlsError};
 pub use net::transport::{Negotiated, Transport};
 pub use observe::{Counters, Ended, NotOpened, Snapshot, Traffic};
 pub use reconnect::Reconnect;
@@ -91,10 +95,12 @@ pub use server::upgrade::tower;
 pub use server::upgrade::{PendingUpgrade, Upgrade, Upgraded, is_websocket, upgrade};
 pub use server::{Acceptor, Forwarded, Handshake, InvalidNetwork, TrustedProxies, accept};
 
-pub use longwire_proto::handshake::{HandshakeError, InvalidOrigin, OriginList, Origins, Refusal};
+pub use longwire_proto::handshake::{
+    HandshakeError, HeadLimits, InvalidOrigin, OriginList, Origins, Refusal,
+};
 pub use longwire_proto::{
-    Cause, CauseClass, CloseCode, CloseFrame, Compress, Config, Deflate, DeflateParameters, Kind, Message,
-    Part, ProtocolError, Role, SendError, SharedFrame, Utf8Bytes,
+    Cause, CauseClass, CloseCode, CloseFrame, Compress, Config, Deflate, DeflateParameters, InvalidUtf8,
+    Kind, Message, Outgoing, Part, ProtocolError, Role, SharedFrame, Utf8Bytes,
 };
 
 pub use bytes::Bytes;

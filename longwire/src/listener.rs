@@ -1,7 +1,7 @@
-//! A connection that calls back: the [`Listener`], and the [`Handle`] on its connection.
+//! A client connection with callbacks: the [`Listener`], and the [`Handle`] of its connection.
 //!
-//! For applications that are built around callbacks, as on Android, where OkHttp's `WebSocketListener` has
-//! made this style known. The order of the calls is its own:
+//! For applications that are built around callbacks, like those that use OkHttp's `WebSocketListener` on Android. The
+//! callbacks come in the same order:
 //!
 //! ```text
 //! on_open?  on_message*  on_closing?  (on_closed | on_failure)
@@ -46,47 +46,47 @@ use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
 
-use longwire_proto::{CloseCode, CloseFrame, Message, SendError};
+use longwire_proto::{CloseCode, CloseFrame, Message, Outgoing};
 
 use crate::client::Client;
 use crate::connection::WebSocket;
-use crate::end::Closed;
-use crate::end::{ConnectError, Error, Response};
+use crate::end::{Closed, ConnectError, Error, Response, SendError};
 
 /// What a message that waits without a frame counts besides its payload, in bytes: so empty ones are bounded too.
 const MESSAGE_COST: usize = 128;
 
-/// What is called about one connection, in one task, one call after the other.
+/// The callbacks of one connection. One task calls them, one after the other.
 ///
-/// Nothing more is called after [`on_closed`](Self::on_closed) or [`on_failure`](Self::on_failure), and one of
-/// them comes, unless the runtime ends before. A call must not block: the keepalive of its connection waits
-/// for it, and whatever else runs on its thread.
+/// [`on_closed`](Self::on_closed) or [`on_failure`](Self::on_failure) is always the last, unless the runtime ends
+/// before. A callback must not block: the keepalive of its connection and the other tasks of its thread wait for it.
 ///
-/// A call that panics closes the connection with 1011; `on_failure` follows with [`Error::Panicked`].
+/// A callback that panics closes the connection with 1011; `on_failure` follows with [`Error::Panicked`].
 pub trait Listener: Send + 'static {
-    /// The connection is open. Called once, before all others, unless connecting fails. `ws` tells what was
-    /// agreed on.
+    /// Called when the connection is open, once and before all others, unless connecting fails. `ws` tells what was
+    /// negotiated.
     fn on_open(&mut self, handle: &Handle, ws: &WebSocket) {
         let _ = (handle, ws);
     }
 
-    /// A message was received; also after [`Handle::close`], while the peer has not answered.
+    /// Called for each message, also after [`Handle::close`] until the peer has answered.
     fn on_message(&mut self, handle: &Handle, message: Message) {
         let _ = (handle, message);
     }
 
-    /// The peer's Close frame was received, whichever end began: no message follows. Called at most once. The
-    /// answer is sent without the application (RFC 6455 5.5.1), what waits in the handle's queue no more.
+    /// Called at most once, when the peer's Close frame was received, whichever end began: no message follows. The
+    /// answer is sent automatically (RFC 6455 5.5.1); messages that wait in the queue of the handle are dropped.
     fn on_closing(&mut self, handle: &Handle, closed: &Closed) {
         let _ = (handle, closed);
     }
 
-    /// Both ends have closed, and the socket is released. Always preceded by [`on_closing`](Self::on_closing).
+    /// Called when both ends have closed and the socket is released. Always preceded by
+    /// [`on_closing`](Self::on_closing).
     fn on_closed(&mut self, handle: &Handle, closed: Closed) {
         let _ = (handle, closed);
     }
 
-    /// There is no connection, or it ended without a closing handshake: messages of either end may be lost.
+    /// Called when connecting has failed, or the connection ended without a closing handshake: messages of either end
+    /// may be lost.
     fn on_failure(&mut self, handle: &Handle, failure: Failure) {
         let _ = (handle, failure);
     }
@@ -96,16 +96,16 @@ pub trait Listener: Send + 'static {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Failure {
-    /// It was not opened.
+    /// The connection was not opened.
     Connect(ConnectError),
-    /// It was open, and ended without a closing handshake.
+    /// The connection was open, and ended without a closing handshake.
     Connection(Error),
     /// [`Handle::cancel`] was called.
     Cancelled,
 }
 
 impl Failure {
-    /// What the server answered, if it refused the connection.
+    /// Returns the answer of the server, if it refused the connection.
     pub fn response(&self) -> Option<&Response> {
         match self {
             Self::Connect(ConnectError::Refused(response)) => Some(response),
@@ -124,11 +124,19 @@ impl fmt::Display for Failure {
     }
 }
 
-/// The text says all of it: there is no `source` that would say it again.
-impl std::error::Error for Failure {}
+impl std::error::Error for Failure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            // Their text is that of the error within, so their source is its source.
+            Self::Connect(error) => error.source(),
+            Self::Connection(error) => error.source(),
+            Self::Cancelled => None,
+        }
+    }
+}
 
-/// A handle on a [`Listener`]'s connection, from any thread. Clones are handles on the same; dropped, it closes
-/// nothing.
+/// Sends on a [`Listener`]'s connection and closes it, from any thread. Clones are handles of the same connection;
+/// dropping them does not close it.
 #[derive(Clone)]
 pub struct Handle(Arc<Shared>);
 
@@ -138,10 +146,10 @@ struct Shared {
     queue: Mutex<Queue>,
 }
 
-/// What the handles ask for and the task has not done yet.
+/// What was asked of the handles and the task has not done yet.
 #[derive(Default)]
 struct Queue {
-    messages: VecDeque<Message>,
+    messages: VecDeque<Outgoing<'static>>,
     /// What `messages` count.
     bytes: usize,
     /// Bytes that wait in the connection's own buffer.
@@ -178,7 +186,7 @@ impl Queue {
         self.close = None;
     }
 
-    fn pop(&mut self) -> Option<Message> {
+    fn pop(&mut self) -> Option<Outgoing<'static>> {
         let message = self.messages.pop_front()?;
         self.bytes -= message.len() + MESSAGE_COST;
         Some(message)
@@ -203,21 +211,21 @@ impl Handle {
         self.0.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Queues a message without waiting. It is sent as soon as the connection is open and takes it.
+    /// Queues a message without waiting. It is sent as soon as the connection is open and has room for it.
     ///
     /// # Errors
     ///
-    /// [`Error::Full`] while [`Config::write_buffer`](crate::Config::write_buffer) bytes wait: nothing was
-    /// queued, and the connection goes on. (OkHttp closes it with 1001 then; do so if a message must not be
-    /// left out.) [`Error::Send`] when the connection is closing or over.
-    pub fn send(&self, message: impl Into<Message>) -> Result<(), Error> {
-        let message = message.into();
+    /// [`SendError::Full`] while [`Config::write_buffer`](crate::Config::write_buffer) bytes or more wait: nothing was
+    /// queued, and the connection goes on. (OkHttp closes it with 1001 then; do so if no message must be
+    /// left out.) [`SendError::Closed`] if the connection is closing or over.
+    pub fn send<'m>(&self, message: impl Into<Outgoing<'m>>) -> Result<(), SendError> {
+        let message = message.into().into_owned();
         let mut queue = self.queue();
         if queue.refuses {
-            return Err(SendError::Closing.into());
+            return Err(SendError::Closed);
         }
         if queue.size() >= self.0.limit {
-            return Err(Error::Full);
+            return Err(SendError::Full);
         }
         queue.bytes += message.len() + MESSAGE_COST;
         queue.messages.push_back(message);
@@ -225,15 +233,14 @@ impl Handle {
         Ok(())
     }
 
-    /// Closes in peace: what is queued is sent, then a Close frame; the end is told to the listener, within
-    /// [`Config::close_timeout`](crate::Config::close_timeout) of it. Messages cannot be sent from now on.
-    /// Closing what is closing or over is no error.
+    /// Closes the connection: sends the queued messages, then a Close frame. The listener is told how it ended within
+    /// [`Config::close_timeout`](crate::Config::close_timeout) of that. Messages cannot be sent from now on.
+    /// Closing a connection that is closing or over is no error.
     ///
     /// # Errors
     ///
-    /// [`Error::Send`] when the code or the reason may not be sent (RFC 6455 7.4; a reason has at most 123
-    /// bytes); the connection then goes on.
-    pub fn close(&self, code: impl Into<CloseCode>, reason: &str) -> Result<(), Error> {
+    /// [`SendError::InvalidCloseCode`] or [`SendError::ReasonTooLong`]; the connection then goes on.
+    pub fn close(&self, code: impl Into<CloseCode>, reason: &str) -> Result<(), SendError> {
         let frame = CloseFrame::new(code, reason);
         frame.check()?;
         let mut queue = self.queue();
@@ -245,7 +252,7 @@ impl Handle {
         Ok(())
     }
 
-    /// Ends the connection at once, without a word to the peer; what waits is dropped. The listener is told
+    /// Ends the connection at once, without a Close frame, and drops the queued messages. The listener is told
     /// [`Failure::Cancelled`], unless its connection was over already.
     pub fn cancel(&self) {
         let mut queue = self.queue();
@@ -254,22 +261,22 @@ impl Handle {
         queue.wake();
     }
 
-    /// Bytes that wait to be sent. A message that has no frame yet counts 128 bytes besides its payload; what
-    /// the operating system has taken counts no more.
+    /// Returns the number of bytes that wait to be sent. A message that is not encoded yet counts 128 bytes besides its
+    /// payload; bytes that the operating system has taken do not count.
     pub fn queue_size(&self) -> usize {
         self.queue().size()
     }
 }
 
 impl Client {
-    /// Opens a connection that calls `listener`, in a task of its own on the current Tokio runtime. Messages may
+    /// Opens a connection that calls `listener`, in a task of its own on the current Tokio runtime. Messages can
     /// be [sent](Handle::send) at once: they wait until it is open.
     ///
     /// # Panics
     ///
-    /// Outside of a Tokio runtime, as [`tokio::spawn`].
+    /// Panics outside a Tokio runtime, as [`tokio::spawn`].
     pub fn listen(&self, url: impl Into<String>, listener: impl Listener) -> Handle {
-        let limit = self.config.write_buffer_limit();
+        let limit = self.config.write_buffer.get();
         let handle = Handle(Arc::new(Shared { limit, queue: Mutex::default() }));
         let task = Task { handle: handle.clone(), listener };
         tokio::spawn(task.run(self.clone(), url.into()));
@@ -330,9 +337,9 @@ impl Handle {
                     // Compressing takes its time: not while others wait for the lock.
                     queue.outbox += message.len();
                     drop(queue);
-                    let given = ws.enqueue_message(message, longwire_proto::Compress::Auto);
+                    let given = ws.enqueue_message(message);
                     self.queue().outbox = ws.buffered_amount();
-                    given
+                    given.map_err(Error::from)
                 }
                 None => match queue.close.take() {
                     Some(frame) => ws.start_close(frame),

@@ -381,5 +381,5 @@ async fn tcp_nodelay_is_set() {
     far.set_nodelay(false).unwrap();
     near.write_all(REQUEST.as_bytes()).await.unwrap();
     let ws = soon(longwire::accept(far)).await.unwrap();
-    assert!(ws.stream().nodelay().unwrap());
+    assert!(ws.get_ref().nodelay().unwrap());
 }

@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
-use longwire::{Config, Error, SharedFrame};
+use longwire::{Config, Error, SendError, SharedFrame};
 use longwire_proto::frame::OpCode;
 use support::frames::{frame, messages, text, whole_frames};
 use support::wire::Wire;
@@ -126,7 +126,7 @@ async fn feed_waits_for_room_and_no_longer() {
 #[tokio::test]
 async fn without_a_write_buffer_each_message_waits_for_the_one_before() {
     let wire = Wire::new();
-    let mut ws = server_on(&wire, Config::server().write_buffer(0)).await;
+    let mut ws = server_on(&wire, Config::server().write_buffer(1)).await;
     poll_times(ws.send("一"), 1).unwrap().unwrap();
     wire.room(Some(1));
     poll_times(ws.feed("二"), 1).unwrap().unwrap();
@@ -149,16 +149,16 @@ async fn try_send_fails_when_full_and_queues_nothing() {
     let shared = SharedFrame::new("广播 📣");
     let mut sent = 0;
     let full = loop {
-        match if sent % 2 == 0 { sender.try_send("单独") } else { sender.try_send_shared(&shared) } {
+        match if sent % 2 == 0 { sender.try_send("单独") } else { sender.try_send(&shared) } {
             Ok(()) => sent += 1,
             Err(error) => break error,
         }
     };
-    assert!(matches!(full, Error::Full), "{full}");
+    assert!(matches!(full, SendError::Full), "{full}");
     let waiting = sender.buffered_amount();
     assert!((1_000..1_020).contains(&waiting), "{waiting}");
-    assert!(matches!(sender.try_send(vec![0; 5_000]), Err(Error::Full)));
-    assert!(matches!(sender.try_send_shared(&shared), Err(Error::Full)));
+    assert!(matches!(sender.try_send(vec![0; 5_000]), Err(SendError::Full)));
+    assert!(matches!(sender.try_send(&shared), Err(SendError::Full)));
     assert_eq!(sender.buffered_amount(), waiting);
     assert!(poll_times(receiver.recv(), 2).is_none());
 
@@ -198,7 +198,7 @@ async fn a_flush_that_waits_has_the_write_deadline() {
     let mut ws = server_on(&wire, config).await;
     wire.block_flush(true);
     let sent = tokio::time::timeout(Duration::from_secs(10), ws.send("不动")).await;
-    assert!(matches!(sent.expect("a bound on every wait"), Err(Error::WriteTimeout)));
+    assert!(matches!(sent.expect("a bound on every wait"), Err(SendError::Failed(Error::WriteTimeout))));
 }
 
 #[tokio::test]

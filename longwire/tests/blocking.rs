@@ -124,7 +124,7 @@ fn messages_of_every_size_come_back() {
     for _ in 0..2 {
         assert_eq!(ws.recv().unwrap(), None);
     }
-    assert!(matches!(ws.send("late"), Err(Error::Send(SendError::Closing))));
+    assert!(matches!(ws.send("late"), Err(SendError::Closed)));
     ws.close(1000, "").unwrap();
 }
 
@@ -150,7 +150,7 @@ fn an_end_without_a_closing_handshake_is_an_error_and_stays_one() {
     drop(other);
     assert!(matches!(ws.recv(), Err(Error::Eof)));
     assert!(matches!(ws.recv_timeout(Duration::ZERO), Err(RecvTimeoutError::Failed(Error::Eof))));
-    assert!(matches!(sender.send("late"), Err(Error::Eof)));
+    assert!(matches!(sender.send("late"), Err(SendError::Failed(Error::Eof))));
     assert!(matches!(ws.next(), Some(Err(Error::Eof))));
     assert!(ws.next().is_none());
     assert_eq!(ws.closed(), None);
@@ -255,7 +255,7 @@ fn a_client_that_does_not_take_does_not_read_on() {
     while still < 50 {
         match sender.try_send(vec![0; SIZE]) {
             Ok(()) => (sent, still) = (sent + 1, 0),
-            Err(Error::Full) => {
+            Err(SendError::Full) => {
                 still += 1;
                 thread::sleep(Duration::from_millis(2));
             }

@@ -196,7 +196,7 @@ async fn a_part_is_queued_whole_or_not_at_all() {
             for i in 0..40u8 {
                 let piece = vec![i; if i % 9 == 0 { 40_000 } else { 10_000 }];
                 let before = ws.buffered_amount();
-                let done = poll_times(ws.send_part(Kind::Binary, piece.clone(), i == 39), polls);
+                let done = poll_times(ws.send_part((Kind::Binary, piece.clone(), i == 39)), polls);
                 assert!(done.is_none(), "nothing can be written");
                 match ws.buffered_amount() {
                     after if after <= before => assert_eq!(after, before - usize::from(i == 0)),
@@ -255,7 +255,7 @@ async fn what_can_be_done_at_once_is_done_at_the_first_poll() {
     wire.input(text(true, "一"));
     poll_times(ws.send("二"), 1).unwrap().unwrap();
     poll_times(ws.ping("三"), 1).unwrap().unwrap();
-    poll_times(ws.send_part(Kind::Text, "四", true), 1).unwrap().unwrap();
+    poll_times(ws.send_part((Kind::Text, "四", true)), 1).unwrap().unwrap();
     poll_times(ws.flush(), 1).unwrap().unwrap();
     assert_eq!(poll_times(ws.recv(), 1).unwrap().unwrap(), Some(Message::from("一")));
     wire.input(close(true, 1000, ""));
@@ -310,8 +310,8 @@ async fn select_over_streams_in_memory() {
         ws
     }
     for size in [7, 100, 10_000] {
-        let config = Config::server().write_buffer(3_000);
-        let (client, server) = duplex(size, config.clone(), config).await;
+        let [client, server] = [Config::client(), Config::server()].map(|config| config.write_buffer(3_000));
+        let (client, server) = duplex(size, client, server).await;
         let both = async { tokio::join!(end(client, Side::Us), end(server, Side::Peer)) };
         tokio::time::timeout(Duration::from_secs(20), both).await.unwrap();
     }

@@ -56,11 +56,13 @@ async fn what_may_not_be_sent_is_refused_and_the_connection_goes_on() {
     let (mut client, mut server) = pair().await;
     for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65535] {
         let refused = client.close(code, "不行").await;
-        let Err(Error::Send(SendError::InvalidCloseCode(refused))) = refused else { panic!("{refused:?}") };
+        let Err(Error::Send(refused)) = refused else { panic!("{refused:?}") };
+        let SendError::InvalidCloseCode(refused) = *refused else { panic!("{refused:?}") };
         assert_eq!(u16::from(refused), code);
     }
     let long = format!("{}x", "长".repeat(41));
-    assert!(matches!(client.close(1000, &long).await, Err(Error::Send(SendError::ReasonTooLong))));
+    let error = SendError::from(client.close(1000, &long).await.unwrap_err());
+    assert!(matches!(error, SendError::ReasonTooLong), "{error}");
     assert!(client.closed().is_none());
     client.send("还在").await.unwrap();
     assert_eq!(server.recv().await.unwrap().unwrap().as_text(), Some("还在"));
@@ -113,7 +115,7 @@ async fn the_peers_close_is_answered_with_its_code_behind_what_was_queued() {
         assert_eq!(&frames[1].payload[2..], "再见".as_bytes());
         let closed = ws.closed().unwrap();
         assert_eq!((closed.by, closed.frame.as_ref().unwrap().reason.as_str()), (Side::Peer, "再见"));
-        assert!(matches!(ws.send("太晚").await, Err(Error::Send(SendError::Closing))));
+        assert!(matches!(ws.send("太晚").await, Err(SendError::Closed)));
         ws.close(1000, "").await.unwrap();
     }
 }
@@ -263,7 +265,10 @@ async fn a_client_that_fails_the_connection_says_why() {
     assert!(matches!(ended, Err(Error::Protocol(ProtocolError::InvalidUtf8))));
     let frames = whole_frames(&wire.take_written());
     assert_eq!((frames.len(), frames[0].close_code(), frames[0].masked), (1, 1007, true));
-    assert!(matches!(ws.send("x").await, Err(Error::Protocol(ProtocolError::InvalidUtf8))));
+    assert!(matches!(
+        ws.send("x").await,
+        Err(SendError::Failed(Error::Protocol(ProtocolError::InvalidUtf8)))
+    ));
     for _ in 0..2 {
         assert!(matches!(ws.recv().await, Err(Error::Protocol(ProtocolError::InvalidUtf8))));
     }
@@ -344,11 +349,11 @@ async fn a_broken_pipe_does_not_hide_why_the_peer_closed() {
         wire.eof();
         wire.write_error(ErrorKind::BrokenPipe);
         match ws.send("写给谁").await {
-            Err(Error::Io(error)) => assert_eq!(error.kind(), ErrorKind::BrokenPipe),
+            Err(SendError::Failed(Error::Io(error))) => assert_eq!(error.kind(), ErrorKind::BrokenPipe),
             other => panic!("{other:?}"),
         }
-        assert!(matches!(ws.feed("再来").await, Err(Error::Io(_))));
-        assert!(matches!(ws.flush().await, Err(Error::Io(_))));
+        assert!(matches!(ws.feed("再来").await, Err(SendError::Failed(Error::Io(_)))));
+        assert!(matches!(ws.flush().await, Err(SendError::Failed(Error::Io(_)))));
         assert_eq!(soon(ws.recv()).await.unwrap().unwrap().as_text(), Some("最后"));
         assert_eq!(soon(ws.recv()).await.unwrap(), None);
         assert_eq!(ws.closed().unwrap().frame.as_ref().unwrap().code, CloseCode::POLICY);
@@ -485,5 +490,5 @@ async fn a_flush_behind_a_close_tells_what_was_lost() {
     wire.write_error(ErrorKind::BrokenPipe);
     assert_eq!(soon(ws.recv()).await.unwrap(), None);
     let flushed = soon(ws.flush()).await;
-    assert!(matches!(flushed, Err(Error::Io(_))), "{flushed:?}");
+    assert!(matches!(flushed, Err(SendError::Failed(Error::Io(_)))), "{flushed:?}");
 }

@@ -4,7 +4,10 @@
 
 mod support;
 
-use longwire::{Acceptor, Client, Compress, Config, Deflate, DeflateParameters, Kind, Message, SharedFrame};
+use longwire::{
+    Acceptor, Client, Compress, Config, Deflate, DeflateParameters, Kind, Message, Outgoing, OutgoingPart,
+    SharedFrame,
+};
 use support::{duplex, server_and_socket, soon, tcp_pair};
 use tokio::io::AsyncReadExt;
 
@@ -98,24 +101,24 @@ async fn the_callers_word_is_heard() {
     assert_eq!(first_byte(&mut socket).await, 0x81);
     ws.send(&long).await.unwrap();
     assert_eq!(first_byte(&mut socket).await, 0xC1);
-    ws.send_with(&long, Compress::Never).await.unwrap();
+    ws.send(Outgoing::from(&long).compress(Compress::Never)).await.unwrap();
     assert_eq!(first_byte(&mut socket).await, 0x81);
-    ws.feed_with(text(100), Compress::Always).await.unwrap();
+    ws.feed(Outgoing::from(text(100)).compress(Compress::Always)).await.unwrap();
     ws.flush().await.unwrap();
     assert_eq!(first_byte(&mut socket).await, 0xC1);
-    ws.send_part_with(Kind::Binary, "口令", false, Compress::Never).await.unwrap();
-    ws.send_part(Kind::Binary, "👋", true).await.unwrap();
+    ws.send_part(OutgoingPart::new(Kind::Binary, "口令", false).compress(Compress::Never)).await.unwrap();
+    ws.send_part((Kind::Binary, "👋", true)).await.unwrap();
     assert_eq!([first_byte(&mut socket).await, first_byte(&mut socket).await], [0x02, 0x80]);
-    ws.send_part(Kind::Text, text(500), false).await.unwrap();
-    ws.send_part(Kind::Text, "", true).await.unwrap();
+    ws.send_part((Kind::Text, text(500), false)).await.unwrap();
+    ws.send_part((Kind::Text, "", true)).await.unwrap();
     assert_eq!([first_byte(&mut socket).await, first_byte(&mut socket).await], [0x41, 0x80]);
 
     let (sender, _receiver) = ws.split();
-    sender.send_with(text(100), Compress::Always).await.unwrap();
+    sender.send(Outgoing::from(text(100)).compress(Compress::Always)).await.unwrap();
     assert_eq!(first_byte(&mut socket).await, 0xC1);
-    sender.try_send_with(&long, Compress::Never).unwrap();
-    sender.try_send_shared(&SharedFrame::new(&long)).unwrap();
-    sender.try_send_shared(&SharedFrame::new("short")).unwrap();
+    sender.try_send(Outgoing::from(&long).compress(Compress::Never)).unwrap();
+    sender.try_send(SharedFrame::new(&long)).unwrap();
+    sender.try_send(SharedFrame::new("short")).unwrap();
     sender.flush().await.unwrap();
     let firsts =
         [first_byte(&mut socket).await, first_byte(&mut socket).await, first_byte(&mut socket).await];
@@ -145,7 +148,7 @@ async fn parts_of_a_large_message_arrive_one_by_one() {
             .await;
     // Longer than the limit for messages that are put together: parts have none.
     for number in 0..100 {
-        soon(client.send_part(Kind::Text, text(1000), number == 99)).await.unwrap();
+        soon(client.send_part((Kind::Text, text(1000), number == 99))).await.unwrap();
         let (mut received, mut ended) = (0, false);
         while received < text(1000).len() {
             let part = soon(server.recv_part()).await.unwrap().unwrap();
@@ -163,7 +166,7 @@ async fn a_server_without_it_refuses_compressed_frames() {
     let (mut ws, mut socket) = server_and_socket(Config::server()).await;
     socket.write_all(b"\xC1\x87\0\0\0\0\xF2\x48\xCD\xC9\xC9\x07\x00").await.unwrap();
     socket.shutdown().await.unwrap();
-    let error = soon(ws.recv()).await.unwrap_err().to_string();
+    let error = format!("{:#}", soon(ws.recv()).await.unwrap_err());
     assert!(error.ends_with("reserved bit set where no extension defines it (RFC 6455 5.2)"), "{error}");
 }
 
@@ -184,7 +187,7 @@ async fn a_server_that_accepts_what_was_not_offered_is_left() {
         };
         let client = Client::new().config(config);
         let (connected, ()) = tokio::join!(client.handshake("ws://localhost/", near), server);
-        let error = connected.unwrap_err().to_string();
+        let error = format!("{:#}", connected.unwrap_err());
         assert!(error.contains("RFC 7692") || error.contains("RFC 6455 4.1"), "{error}");
     }
 }
@@ -194,12 +197,12 @@ async fn a_shared_frame_heeds_the_callers_word() {
     let config = Config::server().deflate(Deflate::new());
     let (mut ws, mut socket) = server_and_socket_with("permessage-deflate", config).await;
     for (compress, expected) in [(Compress::Auto, 0xC1), (Compress::Always, 0xC1), (Compress::Never, 0x81)] {
-        ws.feed_shared(&SharedFrame::new_with(text(500), compress)).await.unwrap();
+        ws.feed(SharedFrame::new(Outgoing::from(text(500)).compress(compress))).await.unwrap();
         ws.flush().await.unwrap();
         assert_eq!(first_byte(&mut socket).await, expected);
     }
     let (sender, _receiver) = ws.split();
-    sender.feed_with(text(500), Compress::Never).await.unwrap();
+    sender.feed(Outgoing::from(text(500)).compress(Compress::Never)).await.unwrap();
     sender.flush().await.unwrap();
     assert_eq!(first_byte(&mut socket).await, 0x81);
 }

@@ -228,7 +228,7 @@ async fn with_an_acceptor() {
         client.write_all(request.as_bytes()).await.unwrap();
         client.shutdown().await.unwrap();
         let mut handshake = Acceptor::new().receive(server).await.unwrap();
-        let address = handshake.behind(&proxies, "127.0.0.1:9".parse().unwrap()).unwrap();
+        let address = handshake.apply_proxies(&proxies, "127.0.0.1:9".parse().unwrap()).unwrap();
         assert_eq!(address.to_string(), if status == "101" { "203.0.113.7:0" } else { "127.0.0.1:9" });
         assert_eq!(handshake.accept().await.is_ok(), status == "101");
     }

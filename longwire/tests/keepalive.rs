@@ -6,7 +6,7 @@ mod support;
 
 use std::time::Duration;
 
-use longwire::{Config, Error, WebSocket};
+use longwire::{Config, Error, SendError, WebSocket};
 use longwire_proto::frame::OpCode;
 use support::frames::{frame, text, whole_frames};
 use support::wire::Wire;
@@ -160,7 +160,7 @@ async fn a_peer_that_does_not_read_is_given_up_by_those_who_send() {
     wire.room(Some(3));
     let start = Instant::now();
     let sent = ws.send("没人读").await;
-    assert!(matches!(sent, Err(Error::WriteTimeout)), "{sent:?}");
+    assert!(matches!(sent, Err(SendError::Failed(Error::WriteTimeout))), "{sent:?}");
     let elapsed = start.elapsed();
     assert!(elapsed >= seconds(30) && elapsed < Duration::from_millis(30_020), "{elapsed:?}");
     assert!(matches!(ws.recv().await, Err(Error::WriteTimeout)));
@@ -223,7 +223,7 @@ async fn the_earliest_deadline_counts() {
     assert!(timeout(seconds(1), ws.recv()).await.is_err(), "its timer is now at 20 s");
     wire.room(Some(0));
     let start = Instant::now();
-    assert!(matches!(ws.send("x").await, Err(Error::WriteTimeout)));
+    assert!(matches!(ws.send("x").await, Err(SendError::Failed(Error::WriteTimeout))));
     assert!(start.elapsed() < Duration::from_millis(2_020), "{:?}", start.elapsed());
 
     let wire = Wire::new();

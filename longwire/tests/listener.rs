@@ -72,7 +72,7 @@ impl Listener for Recorder {
 
     fn on_failure(&mut self, _: &Handle, failure: Failure) {
         let response = failure.response().map(|response| format!(" {}", response.body)).unwrap_or_default();
-        self.called(Call::Failed(format!("{failure}{response}")));
+        self.called(Call::Failed(format!("{failure:#}{response}")));
     }
 }
 
@@ -134,7 +134,7 @@ async fn the_peer_closes() {
     soon(ws.close(4000, "再见")).await.unwrap();
     let (closing, closed) = (Call::Closing(Side::Peer, 4000), Call::Closed(Side::Peer, 4000));
     assert_eq!(calls.rest().await, [Open, message("你好"), message("👋"), closing, closed]);
-    assert!(matches!(handle.send("late"), Err(Error::Send(SendError::Closing))));
+    assert!(matches!(handle.send("late"), Err(SendError::Closed)));
     handle.close(1000, "").unwrap();
     handle.cancel();
 }
@@ -149,7 +149,7 @@ async fn what_was_queued_before_it_was_open_goes_before_the_close() {
     assert!(handle.queue_size() > texts.iter().map(String::len).sum());
     handle.close(1000, "够了").unwrap();
     // Refused from now on, though nothing is sent yet.
-    assert!(matches!(handle.send("late"), Err(Error::Send(SendError::Closing))));
+    assert!(matches!(handle.send("late"), Err(SendError::Closed)));
     handle.close(1001, "the first counts").unwrap();
     let mut ws = accept(&server).await;
     for text in &texts {
@@ -169,7 +169,7 @@ async fn closing_comes_with_the_frame_and_closed_with_the_end_of_tcp() {
     assert_eq!(calls.next().await, Some(Open));
     assert_eq!(calls.next().await, Some(message("最后")));
     assert_eq!(calls.next().await, Some(Call::Closing(Side::Peer, 1001)));
-    assert!(matches!(handle.send("late"), Err(Error::Send(SendError::Closing))));
+    assert!(matches!(handle.send("late"), Err(SendError::Closed)));
     let mut answer = [0; 8];
     soon(stream.read_exact(&mut answer)).await.unwrap();
     assert_eq!(whole_frames(&answer)[0].close_code(), 1001);
@@ -207,8 +207,8 @@ async fn a_close_that_is_not_answered_is_a_failure() {
 #[tokio::test]
 async fn what_may_not_be_sent_is_refused_and_the_connection_goes_on() {
     let (handle, calls, mut ws) = open().await;
-    assert!(matches!(handle.close(1006, ""), Err(Error::Send(SendError::InvalidCloseCode(_)))));
-    assert!(matches!(handle.close(1000, &"x".repeat(124)), Err(Error::Send(SendError::ReasonTooLong))));
+    assert!(matches!(handle.close(1006, ""), Err(SendError::InvalidCloseCode(_))));
+    assert!(matches!(handle.close(1000, &"x".repeat(124)), Err(SendError::ReasonTooLong)));
     handle.send("好").unwrap();
     assert_eq!(soon(ws.recv()).await.unwrap(), Some("好".into()));
     handle.close(1000, &"x".repeat(123)).unwrap();
@@ -252,7 +252,7 @@ async fn an_end_without_a_closing_handshake_is_a_failure() {
     let (handle, calls, ws) = open().await;
     drop(ws);
     assert_eq!(calls.rest().await, [Open, Call::Failed(Error::Eof.to_string())]);
-    assert!(matches!(handle.send("late"), Err(Error::Send(SendError::Closing))));
+    assert!(matches!(handle.send("late"), Err(SendError::Closed)));
 
     // A masked frame of a server's (RFC 6455 5.1).
     let (_, calls, server) = listen(Client::new(), None).await;
@@ -287,8 +287,8 @@ async fn the_queue_is_bounded_and_nothing_that_it_took_is_lost() {
             match handle.send(payload.clone()) {
                 Ok(()) => (taken, refused) = (taken + 1, 0),
                 // It stays full when nothing more goes out.
-                Err(Error::Full) if refused == 50 => break handle.queue_size(),
-                Err(Error::Full) => {
+                Err(SendError::Full) if refused == 50 => break handle.queue_size(),
+                Err(SendError::Full) => {
                     refused += 1;
                     tokio::time::sleep(Duration::from_millis(2)).await;
                 }
@@ -315,7 +315,7 @@ async fn empty_messages_are_bounded_too() {
         assert_eq!(handle.queue_size(), at * 128);
         handle.send("").unwrap();
     }
-    assert!(matches!(handle.send(""), Err(Error::Full)));
+    assert!(matches!(handle.send(""), Err(SendError::Full)));
     let mut ws = accept(&server).await;
     for _ in 0..10 {
         assert_eq!(soon(ws.recv()).await.unwrap(), Some("".into()));
@@ -340,7 +340,7 @@ async fn cancelling_ends_it_at_once() {
     assert_eq!(calls.next().await, Some(Open));
     handle.cancel();
     handle.cancel();
-    assert!(matches!(handle.send("late"), Err(Error::Send(SendError::Closing))));
+    assert!(matches!(handle.send("late"), Err(SendError::Closed)));
     assert_eq!(calls.rest().await, std::slice::from_ref(&cancelled));
     assert!(matches!(soon(ws.recv()).await, Err(Error::Eof)));
 
@@ -373,7 +373,7 @@ async fn a_call_that_panics_closes_with_1011() {
         let calls = calls.rest().await;
         assert_eq!(calls.len(), at + 2, "{calls:?}");
         assert_eq!(calls.last(), Some(&Call::Failed(Error::Panicked.to_string())));
-        assert!(matches!(handle.send("late"), Err(Error::Send(SendError::Closing))));
+        assert!(matches!(handle.send("late"), Err(SendError::Closed)));
     }
 }
 
@@ -410,7 +410,7 @@ fn a_runtime_that_ends_takes_the_connection_along() {
     assert_eq!(runtime.block_on(calls.next()), Some(Open));
     drop(runtime);
     assert!(calls.0.try_recv().is_err(), "nothing was called");
-    assert!(matches!(handle.send("late"), Err(Error::Send(SendError::Closing))));
+    assert!(matches!(handle.send("late"), Err(SendError::Closed)));
     drop(ws);
 }
 

@@ -131,7 +131,7 @@ async fn held(is_client: bool, count: usize, mut act: impl FnMut(&mut WebSocket<
 
 /// Echoes all that `input` has.
 fn echo(ws: &mut WebSocket<Quiet>, input: &Bytes) {
-    ws.stream().input(input);
+    ws.get_ref().input(input);
     while let Some(message) = poll_times(ws.recv(), 1) {
         poll_times(ws.feed(message.unwrap().unwrap()), 1).unwrap().unwrap();
     }
@@ -168,7 +168,7 @@ async fn nor_after_messages_in_parts() {
         let each = held(is_client, SOME, |ws| echo(ws, &input)).await;
         assert!(each < IDLE_MAX, "joined: {each} B");
         let each = held(is_client, SOME, |ws| {
-            ws.stream().input(&input);
+            ws.get_ref().input(&input);
             let mut parts = 0;
             while let Some(part) = poll_times(ws.recv_part(), 1) {
                 parts += 1;
@@ -188,10 +188,10 @@ async fn nor_when_a_write_was_blocked_for_a_while() {
     for is_client in [false, true] {
         let input = binary(!is_client, 100_000);
         let each = held(is_client, SOME, |ws| {
-            ws.stream().block(true);
+            ws.get_ref().block(true);
             echo(ws, &input);
             assert!(ws.buffered_amount() > 100_000);
-            ws.stream().block(false);
+            ws.get_ref().block(false);
         })
         .await;
         assert!(each < IDLE_MAX, "{each} B");
@@ -213,7 +213,7 @@ async fn half_a_header_keeps_no_block() {
             let input = Bytes::from(input);
             let echoed = held(is_client, SOME, |ws| echo(ws, &input)).await;
             let dropped = held(is_client, SOME, |ws| {
-                ws.stream().input(&input);
+                ws.get_ref().input(&input);
                 while poll_times(ws.recv(), 1).is_some() {}
             })
             .await;
@@ -253,7 +253,7 @@ async fn half_a_message_taken_in_parts_holds_nothing() {
     for is_client in [false, true] {
         let input = binary(!is_client, 1024 * 1024).slice(..300_000);
         let each = held(is_client, SOME, |ws| {
-            ws.stream().input(&input);
+            ws.get_ref().input(&input);
             while let Some(part) = poll_times(ws.recv_part(), 1) {
                 part.unwrap().unwrap();
             }
@@ -268,7 +268,7 @@ async fn a_closed_connection_holds_no_buffer() {
     let input = Bytes::from([binary(true, 40_000), close(true, 1000, "").into()].concat());
     let closed_one = async || {
         let mut ws = open(false).await;
-        ws.stream().input(&input);
+        ws.get_ref().input(&input);
         while poll_times(ws.recv(), 1).unwrap().unwrap().is_some() {}
         ws
     };
@@ -292,7 +292,7 @@ async fn parts_pass_in_bounded_memory() {
     let sends = async {
         for i in 1..=SIZE / piece.len() {
             let last = i == SIZE / piece.len();
-            server.send_part(longwire::Kind::Binary, piece.clone(), last).await.unwrap();
+            server.send_part((longwire::Kind::Binary, piece.clone(), last)).await.unwrap();
         }
     };
     let receives = async {

@@ -135,16 +135,16 @@ async fn messages_in_parts() {
     let (mut client, mut server) = pair().await;
     let text = "分成很多段的文字👋";
     for (i, byte) in text.bytes().enumerate() {
-        client.send_part(Kind::Text, vec![byte], i + 1 == text.len()).await.unwrap();
+        client.send_part((Kind::Text, vec![byte], i + 1 == text.len())).await.unwrap();
     }
-    client.send_part(Kind::Binary, "", false).await.unwrap();
+    client.send_part((Kind::Binary, "", false)).await.unwrap();
     client.ping("在中间").await.unwrap();
-    client.send_part(Kind::Binary, "", true).await.unwrap();
+    client.send_part((Kind::Binary, "", true)).await.unwrap();
     assert_eq!(soon(server.recv()).await.unwrap().unwrap().as_text(), Some(text));
     assert_eq!(soon(server.recv()).await.unwrap().unwrap(), Message::from(vec![]));
 
-    client.send_part(Kind::Text, "甲", false).await.unwrap();
-    client.send_part(Kind::Text, "乙", true).await.unwrap();
+    client.send_part((Kind::Text, "甲", false)).await.unwrap();
+    client.send_part((Kind::Text, "乙", true)).await.unwrap();
     let mut parts = Vec::new();
     for _ in 0..2 {
         parts.push(soon(server.recv_part()).await.unwrap().unwrap());
@@ -158,19 +158,18 @@ async fn messages_in_parts() {
 #[tokio::test]
 async fn parts_that_do_not_fit_are_refused_and_the_message_goes_on() {
     let (mut client, mut server) = pair().await;
-    client.send_part(Kind::Text, &b"\xE4\xBD"[..], false).await.unwrap();
-    let kind = client.send_part(Kind::Binary, "x", true).await;
-    assert!(matches!(kind, Err(Error::Send(SendError::KindChanged))));
-    let utf8 = client.send_part(Kind::Text, "x", true).await;
-    assert!(matches!(utf8, Err(Error::Send(SendError::InvalidUtf8))));
-    for refused in
-        [client.send("x").await, client.feed("x").await, client.feed_shared(&SharedFrame::new("x")).await]
+    client.send_part((Kind::Text, &b"\xE4\xBD"[..], false)).await.unwrap();
+    let kind = client.send_part((Kind::Binary, "x", true)).await;
+    assert!(matches!(kind, Err(SendError::KindChanged)));
+    let utf8 = client.send_part((Kind::Text, "x", true)).await;
+    assert!(matches!(utf8, Err(SendError::InvalidUtf8)));
+    for refused in [client.send("x").await, client.feed("x").await, client.feed(SharedFrame::new("x")).await]
     {
-        assert!(matches!(refused, Err(Error::Send(SendError::MessageUnderWay))));
+        assert!(matches!(refused, Err(SendError::MessageUnderWay)));
     }
     let long = client.ping([0; 126]).await;
-    assert!(matches!(long, Err(Error::Send(SendError::ControlTooLong))));
-    client.send_part(Kind::Text, &b"\xA0"[..], true).await.unwrap();
+    assert!(matches!(long, Err(SendError::ControlTooLong)));
+    client.send_part((Kind::Text, &b"\xA0"[..], true)).await.unwrap();
     client.send("之后").await.unwrap();
     for expected in ["你", "之后"] {
         assert_eq!(soon(server.recv()).await.unwrap().unwrap().as_text(), Some(expected));
@@ -276,7 +275,7 @@ async fn long_messages_leave_in_fragments() {
         let mut ws = end_on(&wire, is_client).await;
         let text = "长".repeat(300_000);
         ws.send(text.as_str()).await.unwrap();
-        ws.feed_shared(&SharedFrame::new(text.as_str())).await.unwrap();
+        ws.feed(SharedFrame::new(text.as_str())).await.unwrap();
         ws.flush().await.unwrap();
         let frames = whole_frames(&wire.take_written());
         assert_eq!(frames.len(), 8);

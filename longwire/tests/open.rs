@@ -33,7 +33,7 @@ async fn connect_and_accept_over_tcp() {
     let mut ws = soon(longwire::connect(format!("ws://{address}/房间?一=1"))).await.unwrap();
     assert_eq!(ws.peer_addr().unwrap(), address);
     assert_eq!((ws.role(), ws.subprotocol()), (longwire::Role::Client, None));
-    assert!(ws.stream().tcp().nodelay().unwrap());
+    assert!(ws.get_ref().tcp().nodelay().unwrap());
     ws.send("你好 👋").await.unwrap();
     assert_eq!(soon(ws.recv()).await.unwrap().unwrap().as_text(), Some("你好 👋"));
     soon(ws.close(1000, "再见")).await.unwrap();

@@ -8,7 +8,10 @@ use std::collections::HashMap;
 use std::pin::pin;
 use std::time::Duration;
 
-use longwire::{CloseCode, Config, Error, Receiver, SendError, Sender, SharedFrame, Side, WebSocket};
+use futures_util::StreamExt;
+use longwire::{
+    CloseCode, Config, Error, Message, Receiver, SendError, Sender, SharedFrame, Side, WebSocket,
+};
 use longwire_proto::frame::OpCode;
 use support::frames::{close, messages, text, whole_frames};
 use support::wire::Wire;
@@ -38,10 +41,10 @@ where
     (0..senders).map(|from| tokio::spawn(task(from))).collect()
 }
 
-async fn while_full(mut attempt: impl FnMut() -> Result<(), Error>) {
+async fn while_full(mut attempt: impl FnMut() -> Result<(), SendError>) {
     loop {
         match attempt() {
-            Err(Error::Full) => tokio::task::yield_now().await,
+            Err(SendError::Full) => tokio::task::yield_now().await,
             done => return done.unwrap(),
         }
     }
@@ -97,8 +100,9 @@ async fn many_senders_over_tcp() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_senders_through_small_buffers() {
     for size in [1, 50, 3_000] {
-        let config = Config::server().write_buffer(size * 4);
-        let (client, server) = duplex(size, config.clone(), config).await;
+        let configs = [Config::client(), Config::server()].map(|config| config.write_buffer(size * 4));
+        let [client, server] = configs;
+        let (client, server) = duplex(size, client, server).await;
         flood_both_ways(client, server, if size == 1 { 6 } else { 40 }).await;
     }
 }
@@ -204,7 +208,7 @@ async fn one_shared_frame_to_many() {
         let text = "广播📣".repeat(size);
         let shared = SharedFrame::new(text.as_str());
         for sender in &senders {
-            sender.try_send_shared(&shared).unwrap();
+            sender.try_send(&shared).unwrap();
         }
         for client in &mut clients {
             assert_eq!(soon(client.recv()).await.unwrap().unwrap().as_text(), Some(&*text));
@@ -234,8 +238,8 @@ async fn a_close_by_a_sender_completes_in_the_receiver() {
     server.feed("还有一条").await.unwrap();
     sender.close(4000, "再见").await.unwrap();
     server.flush().await.unwrap();
-    assert!(matches!(sender.send("太晚").await, Err(Error::Send(SendError::Closing))));
-    assert!(matches!(sender.try_send("太晚"), Err(Error::Send(SendError::Closing))));
+    assert!(matches!(sender.send("太晚").await, Err(SendError::Closed)));
+    assert!(matches!(sender.try_send("太晚"), Err(SendError::Closed)));
     sender.close(4001, "第二次").await.unwrap();
     assert_eq!(soon(server.recv()).await.unwrap(), None);
     assert_eq!(server.closed().unwrap().frame.as_ref().unwrap().reason.as_str(), "再见");
@@ -246,19 +250,107 @@ async fn a_close_by_a_sender_completes_in_the_receiver() {
 }
 
 #[tokio::test]
-async fn senders_go_on_without_the_receiver_and_the_last_hand_ends_tcp() {
+async fn a_sender_without_a_receiver_is_told() {
     let (client, mut server) = pair().await;
     let (sender, receiver) = client.split();
     let other = receiver.sender();
+    assert!(!sender.is_closed());
     drop(receiver);
-    sender.send("没人收").await.unwrap();
-    drop(sender);
-    other.send("还在").await.unwrap();
-    for expected in ["没人收", "还在"] {
-        assert_eq!(soon(server.recv()).await.unwrap().unwrap().as_text(), Some(expected));
+    assert!(sender.is_closed() && other.is_closed());
+    for refused in [
+        sender.try_send("没人收"),
+        sender.send("没人收").await,
+        sender.feed("没人收").await,
+        sender.ping("").await,
+        sender.start_close(1000, ""),
+    ] {
+        assert!(matches!(refused, Err(SendError::ReceiverDropped)), "{refused:?}");
     }
+    assert_eq!(sender.buffered_amount(), 0);
+    // The peer may still be told why.
+    other.close(1011, "再见").await.unwrap();
+    drop((sender, other));
+    assert_eq!(soon(server.recv()).await.unwrap(), None);
+    assert_eq!(server.closed().unwrap().frame.as_ref().unwrap().code, CloseCode::INTERNAL);
+}
+
+#[tokio::test]
+async fn a_sender_that_waits_for_room_learns_that_the_receiver_was_dropped() {
+    let wire = Wire::new();
+    let (sender, receiver) = server_on(&wire, Config::server().write_buffer(10)).await.split();
+    wire.room(Some(0));
+    sender.try_send("先占地方 👋").unwrap();
+    let waits = tokio::spawn(async move { sender.feed("等地方").await });
+    tokio::task::yield_now().await;
+    drop(receiver);
+    assert!(matches!(soon(waits).await.unwrap(), Err(SendError::ReceiverDropped)));
+}
+
+#[tokio::test]
+async fn the_last_hand_ends_tcp() {
+    let (client, mut server) = pair().await;
+    let (sender, receiver) = client.split();
+    drop(receiver);
+    let other = sender.clone();
+    drop(sender);
+    tokio::task::yield_now().await;
     drop(other);
     assert!(matches!(soon(server.recv()).await, Err(Error::Eof)));
+}
+
+#[tokio::test]
+async fn the_halves_know_the_connection_and_are_put_together_again() {
+    let (client, server) = tcp_pair(Config::client(), Config::server()).await;
+    let address = client.get_ref().local_addr().unwrap();
+    let (sender, receiver) = server.split();
+    assert_eq!((sender.role(), receiver.role()), (longwire::Role::Server, longwire::Role::Server));
+    assert_eq!((sender.peer_addr().unwrap(), receiver.peer_addr().unwrap()), (address, address));
+    assert_eq!((sender.subprotocol(), receiver.deflate()), (None, None));
+
+    // Not while there is another sender, nor with one of another connection.
+    let other = sender.clone();
+    let longwire::ReuniteError(sender, receiver) = receiver.reunite(sender).unwrap_err();
+    drop(other);
+    let (foreign, mut client) = client.split();
+    let longwire::ReuniteError(foreign, receiver) = receiver.reunite(foreign).unwrap_err();
+    assert!(!sender.is_closed() && !foreign.is_closed());
+    let mut server = receiver.reunite(sender).unwrap();
+    soon(server.send("又在一起 👋")).await.unwrap();
+    assert_eq!(soon(client.recv()).await.unwrap().unwrap(), "又在一起 👋");
+}
+
+/// `stream.forward(sender)`, while another sender sends too.
+#[tokio::test]
+async fn a_sender_is_a_sink() {
+    let (client, mut server) = duplex(256, Config::client().write_buffer(64), Config::server()).await;
+    let (sender, mut receiver) = client.split();
+    let other = sender.clone();
+    let reads = tokio::spawn(async move { receiver.recv().await });
+    let messages = (0..20).map(|i| Ok(Message::from(format!("{i} {}", "长".repeat(50)))));
+    let sends = tokio::spawn(futures_util::stream::iter(messages).forward(sender));
+    let others = tokio::spawn(async move {
+        for _ in 0..20 {
+            other.send("别的 👋").await.unwrap();
+            tokio::task::yield_now().await;
+        }
+    });
+    let (mut own, mut count) = (0, 0);
+    while count < 20 || own < 20 {
+        match soon(server.recv()).await.unwrap() {
+            Some(message) if message == "别的 👋" => own += 1,
+            Some(message) => {
+                assert!(message.as_text().unwrap().starts_with(&format!("{count} ")));
+                count += 1;
+            }
+            // The sink closes behind its last message.
+            None => break,
+        }
+    }
+    assert_eq!(count, 20);
+    soon(sends).await.unwrap().unwrap();
+    assert_eq!(soon(server.recv()).await.unwrap(), None);
+    assert_eq!(soon(reads).await.unwrap().unwrap(), None);
+    let _ = soon(others).await;
 }
 
 #[tokio::test]
@@ -304,7 +396,7 @@ async fn senders_of_a_connection_that_ends(
     let sent = tokio::time::timeout(minute, sends).await;
     assert!(start.elapsed() < minute, "nobody wakes them");
     let (sent, fed) = sent.unwrap();
-    (sent, fed, receives.await.unwrap().unwrap_err())
+    (sent.map_err(Error::from), fed.map_err(Error::from), receives.await.unwrap().unwrap_err())
 }
 
 #[tokio::test(start_paused = true)]
@@ -339,7 +431,7 @@ async fn a_write_timeout_is_known_to_both_hands() {
     let (sender, mut receiver) = ws.split();
     let receives = tokio::spawn(async move { receiver.recv().await });
     let sent = soon(sender.send("写不出去")).await;
-    assert!(matches!(sent, Err(Error::WriteTimeout)), "{sent:?}");
+    assert!(matches!(sent, Err(SendError::Failed(Error::WriteTimeout))), "{sent:?}");
     assert!(matches!(soon(receives).await.unwrap(), Err(Error::WriteTimeout)));
     assert_eq!(wire.take_written().len(), 10);
 }
@@ -360,7 +452,7 @@ async fn nothing_is_queued_on_a_connection_that_has_ended() {
         wire.eof();
         let _ = poll_times(receiver.recv(), 3).unwrap();
         assert!(sender.try_send("谁来写").is_err(), "{name}: nobody will ever write it");
-        assert!(sender.try_send_shared(&SharedFrame::new("谁来写")).is_err(), "{name}");
+        assert!(sender.try_send(SharedFrame::new("谁来写")).is_err(), "{name}");
         assert_eq!(sender.buffered_amount(), 0, "{name}");
     }
 }
@@ -375,4 +467,37 @@ async fn the_receiver_gets_what_came_while_senders_worked() {
     soon(sender.send("去了")).await.unwrap();
     assert_eq!(soon(recv).await.unwrap().unwrap().as_text(), Some("来了"));
     assert!(whole_frames(&wire.take_written())[0].is(OpCode::Text, "去了"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_round_trip_is_measured() {
+    let (client, mut server) = pair().await;
+    let (sender, mut receiver) = client.split();
+    assert_eq!(sender.latency(), None);
+    let reads = tokio::spawn(async move { while let Ok(Some(_)) = receiver.recv().await {} });
+    let measures =
+        tokio::spawn(async move { (sender.round_trip().await, sender.round_trip().await, sender) });
+    // The server answers when it receives, and it is busy until then.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let serves = tokio::spawn(async move { while let Ok(Some(_)) = server.recv().await {} });
+    let (first, second, sender) = soon(measures).await.unwrap();
+    assert_eq!((first.unwrap(), second.unwrap()), (Duration::from_millis(300), Duration::ZERO));
+    assert_eq!(sender.latency(), Some(Duration::ZERO));
+    sender.close(1000, "").await.unwrap();
+    assert!(matches!(sender.round_trip().await, Err(SendError::Closed)));
+    soon(reads).await.unwrap();
+    soon(serves).await.unwrap();
+}
+
+/// A Pong that never comes: the end of the connection is learned.
+#[tokio::test(start_paused = true)]
+async fn a_round_trip_ends_with_its_connection() {
+    let wire = Wire::new();
+    let (sender, mut receiver) = server_on(&wire, Config::server()).await.split();
+    let reads = tokio::spawn(async move { receiver.recv().await });
+    let waits = tokio::spawn(async move { sender.round_trip().await });
+    tokio::task::yield_now().await;
+    wire.eof();
+    assert!(matches!(soon(waits).await.unwrap(), Err(SendError::Failed(Error::Eof))));
+    assert!(matches!(soon(reads).await.unwrap(), Err(Error::Eof)));
 }

@@ -258,12 +258,14 @@ async fn tcp_nodelay_is_set() {
     let identity = Identity::new();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-    let (far, _) = listener.accept().await.unwrap();
+    let (far, peer) = listener.accept().await.unwrap();
     assert!(!far.nodelay().unwrap());
     let (connector, tls) = (identity.connector(&[&rustls::version::TLS13]), identity.server());
     let (accepted, connected) = tokio::join!(tls.accept(far, PATIENCE), connect(&connector, near));
-    connected.unwrap();
-    assert!(accepted.unwrap().stream().nodelay().unwrap());
+    let _client = connected.unwrap();
+    let accepted = accepted.unwrap();
+    assert!(accepted.stream().nodelay().unwrap());
+    assert_eq!(accepted.peer_addr().unwrap(), peer);
 }
 
 /// The files change after they were loaded and before anybody watches them.

@@ -7,7 +7,9 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
-use longwire::{CloseFrame, Compress, Error, Kind, Message, Role, SharedFrame, Side, WebSocket};
+use longwire::{
+    CloseFrame, Compress, Error, Kind, Message, Outgoing, OutgoingPart, Role, SharedFrame, Side, WebSocket,
+};
 
 use crate::frames;
 use crate::peer::{Peer, without_rsv1};
@@ -121,9 +123,9 @@ impl Session {
     /// Learns from an error what may be missing on the wire.
     fn note(&mut self, result: Option<&Result<(), Error>>) {
         match result {
+            Some(Err(Error::Send(error))) if error.is_full() => panic!("a call that waits for room finds it"),
             None | Some(Ok(()) | Err(Error::Send(_))) => {}
             Some(Err(Error::Protocol(_))) => self.torn |= self.disturbed,
-            Some(Err(Error::Full)) => panic!("who waits for room finds it"),
             Some(Err(_)) => self.torn = true,
         }
     }
@@ -145,14 +147,15 @@ impl Session {
             [Compress::Auto, Compress::Always, Compress::Never, Compress::Auto][usize::from(what >> 5) % 4];
         let (ws, stream) = (&mut self.ws, &self.stream);
         let (result, if_ok) = match call {
-            2 => (poll_times(stream, ws.send_with(message, compress), polls), Fate::Written),
-            3 => (poll_times(stream, ws.feed_with(message, compress), polls), Fate::Queued),
-            4 => (poll_times(stream, ws.feed_shared(&SharedFrame::new(message)), polls), Fate::Queued),
+            2 => (poll_times(stream, ws.send(Outgoing::from(message).compress(compress)), polls), Fate::Written),
+            3 => (poll_times(stream, ws.feed(Outgoing::from(message).compress(compress)), polls), Fate::Queued),
+            4 => (poll_times(stream, ws.feed(&SharedFrame::new(message)), polls), Fate::Queued),
             _ => {
-                let part = ws.send_part_with(kind, text, place == Place::LastPart, compress);
-                (poll_times(stream, part, polls), Fate::Written)
+                let part = OutgoingPart::new(kind, text, place == Place::LastPart).compress(compress);
+                (poll_times(stream, ws.send_part(part), polls), Fate::Written)
             }
         };
+        let result = result.map(|sent| sent.map_err(Error::from));
         self.note(result.as_ref());
         let fate = Fate::of(result.as_ref(), polls, if_ok);
         self.requests.data.push(Request { kind, place, size, fate });
@@ -161,7 +164,7 @@ impl Session {
 
     /// Whether it came to its end.
     fn flush(&mut self, polls: usize) -> bool {
-        let result = poll_times(&self.stream, self.ws.flush(), polls);
+        let result = poll_times(&self.stream, self.ws.flush(), polls).map(|sent| sent.map_err(Error::from));
         self.note(result.as_ref());
         assert!(!matches!(result, Some(Ok(()))) || self.is_flushed());
         result.is_some()
@@ -175,7 +178,7 @@ impl Session {
 
     fn ping(&mut self, polls: usize) {
         let text = format!("<{}>", self.requests.pings.len());
-        let result = poll_times(&self.stream, self.ws.ping(text), polls);
+        let result = poll_times(&self.stream, self.ws.ping(text), polls).map(|sent| sent.map_err(Error::from));
         self.note(result.as_ref());
         self.requests.pings.push(Fate::of(result.as_ref(), polls, Fate::Written));
     }

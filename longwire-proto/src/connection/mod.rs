@@ -19,7 +19,6 @@ use crate::frame::{MAX_CONTROL_PAYLOAD, OpCode};
 use crate::incoming::receive::{Control, Item, PartAt, ReceiveHalf};
 use crate::lifecycle::Lifecycle;
 use crate::message::{Kind, Message};
-use crate::message_ref::Outgoing;
 use crate::outgoing::outbox::Outbox;
 use crate::outgoing::send::{MaskKeys, SendHalf};
 use crate::outgoing::shared::SharedFrame;
@@ -253,23 +252,15 @@ impl Connection {
         self.sending.message(message, compress, &self.config, out)
     }
 
-    /// As [`send_with`](Self::send_with), of a message that is only lent: what is not owned is copied.
-    ///
-    /// # Errors
-    ///
-    /// [`SendError`]; nothing was queued then.
+    /// As [`send_with`](Self::send_with), of a payload that is copied; of a text it is valid UTF-8.
     #[inline]
-    pub fn send_borrowed(
+    pub(crate) fn send_borrowed(
         &mut self,
-        message: Outgoing<'_>,
+        kind: Kind,
+        payload: &[u8],
         compress: Compress,
         out: &mut Outbox,
     ) -> Result<(), SendError> {
-        let (kind, payload) = match message {
-            Outgoing::Text(text) => (Kind::Text, text.as_bytes()),
-            Outgoing::Binary(bytes) => (Kind::Binary, bytes),
-            Outgoing::Owned(message) => return self.send_with(message, compress, out),
-        };
         self.check_open()?;
         self.sending.borrowed(kind, payload, compress, &self.config, out)
     }

@@ -25,7 +25,7 @@ pub(crate) const WINDOW_BITS: std::ops::RangeInclusive<u8> = 8..=15;
 /// [`no_context_takeover`](Self::no_context_takeover) forbids it.
 ///
 /// ```
-/// use longwire_proto::{Config, Deflate};
+/// # use longwire_proto::{Config, Deflate};
 ///
 /// let config = Config::server().deflate(Deflate::new().level(3).threshold(1024));
 /// ```

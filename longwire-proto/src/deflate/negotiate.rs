@@ -187,6 +187,23 @@ pub(crate) fn check_answer<'a>(
     })
 }
 
+/// Returns the parameters that an answer names, without an offer to check them against.
+pub(crate) fn read_answer<'a>(
+    answer: impl Iterator<Item = Parameter<'a>>,
+) -> Result<DeflateParameters, ParameterError> {
+    let answer = ParsedParameters::read(answer)?;
+    let client_max_window_bits = match answer.client_max_window_bits {
+        Some(bits) => bits.ok_or(ParameterError::InvalidValue(CLIENT_MAX_WINDOW_BITS))?,
+        None => FULL_WINDOW,
+    };
+    Ok(DeflateParameters {
+        server_no_context_takeover: answer.server_no_context_takeover.is_some(),
+        client_no_context_takeover: answer.client_no_context_takeover.is_some(),
+        server_max_window_bits: answer.server_max_window_bits.unwrap_or(FULL_WINDOW),
+        client_max_window_bits,
+    })
+}
+
 /// Appends a parameter, with a value if there is one.
 fn push_parameter(text: &mut String, name: &str, bits: Option<u8>) {
     text.push_str("; ");

@@ -1,7 +1,7 @@
 //! The client's side of the opening handshake (RFC 6455 section 4.1).
 //!
-//! [`Request`] is what the client asks; it stays at hand to judge the answer, because most of the rules
-//! compare the two. Each rule stands in one place with its section beside it.
+//! A [`Request`] is sent first and then checks the response, because most rules compare the two. Each rule
+//! is implemented once, with its section beside it.
 
 use std::fmt;
 
@@ -12,24 +12,24 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
 use super::grammar::{has_element, single};
 use super::head::{self, HeadError, HeadLimits};
 use super::headers::encode_line;
-use super::offer::Offer;
-use super::{ExtraHeaderError, accept_key};
+use super::{ExtraHeaderError, Offer, accept_key};
+use crate::deflate::DeflateParameters;
 use crate::deflate::negotiate::{self, ParameterError};
-use crate::deflate::{Deflate, DeflateParameters};
 
-/// How many interim responses ([`is_interim`]) a client should skip before it gives up with
-/// [`HandshakeError::TooManyInterim`]: each is small, but a hostile server can send them without end.
+/// Maximum number of interim responses ([`is_interim`]) that a client should skip before it fails with
+/// [`HandshakeError::TooManyInterim`]. Each is small, but a hostile server can send any number of them.
 pub const MAX_INTERIM: usize = 8;
 
 /// The request that opens a WebSocket connection.
 ///
 /// ```
-/// use longwire_proto::handshake::client::Request;
+/// use longwire_proto::handshake::{Offer, client::Request};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
 /// // The nonce is random and fresh for every connection (RFC 6455 4.1, item 7).
 /// # let nonce = *b"the sample nonce";
-/// let request = Request::new("example.com:8080", "/chat?room=1", nonce)?.subprotocols(["chat.v2", "chat.v1"])?;
+/// let offer = Offer::new("example.com:8080", "/chat?room=1")?.subprotocols(["chat.v2", "chat.v1"])?;
+/// let request = Request::new(offer, nonce);
 /// let mut out = Vec::new();
 /// request.encode(&mut out);
 /// assert!(out.starts_with(b"GET /chat?room=1 HTTP/1.1\r\nHost: example.com:8080\r\n"));
@@ -43,47 +43,9 @@ pub struct Request {
 }
 
 impl Request {
-    /// A request for `target`, path and query, on `host`, with the port if it is not the default port
-    /// of the scheme. The caller draws the `nonce` at random for each connection (RFC 6455 4.1, item 7).
-    ///
-    /// # Errors
-    ///
-    /// If `host` is not `host` or `host:port`, or `target` does not begin with a slash or has a
-    /// character that must be percent-encoded, or a fragment.
-    pub fn new(host: &str, target: &str, nonce: [u8; 16]) -> Result<Self, InvalidRequest> {
-        Ok(Self { offer: Offer::new(host, target)?, key: STANDARD.encode(nonce) })
-    }
-
-    /// Offers subprotocols, the preferred one first.
-    ///
-    /// # Errors
-    ///
-    /// If a name is not a token (RFC 9110 5.6.2) or is there twice (RFC 6455 4.1, item 10).
-    pub fn subprotocols<I>(mut self, names: I) -> Result<Self, InvalidRequest>
-    where
-        I: IntoIterator,
-        I::Item: Into<String>,
-    {
-        self.offer.subprotocols(names)?;
-        Ok(self)
-    }
-
-    /// Offers permessage-deflate (RFC 7692) with this configuration, or does not with `None`, the default.
-    #[must_use]
-    pub fn deflate(mut self, deflate: impl Into<Option<Deflate>>) -> Self {
-        self.offer.deflate = deflate.into();
-        self
-    }
-
-    /// Adds headers, such as Authorization, Cookie or Origin.
-    ///
-    /// # Errors
-    ///
-    /// If one of them belongs to the handshake: Host, Upgrade, Connection, Content-Length,
-    /// Transfer-Encoding or any that begins with Sec-WebSocket.
-    pub fn headers(mut self, extra: &HeaderMap) -> Result<Self, InvalidRequest> {
-        self.offer.headers(extra)?;
-        Ok(self)
+    /// The request for `offer`. The caller draws the `nonce` at random for each connection (RFC 6455 4.1, item 7).
+    pub fn new(offer: Offer, nonce: [u8; 16]) -> Self {
+        Self { offer, key: STANDARD.encode(nonce) }
     }
 
     /// Appends the request (RFC 6455 4.1, items 1 to 12).
@@ -108,13 +70,12 @@ impl Request {
         out.extend_from_slice(b"\r\n");
     }
 
-    /// Judges the final response to this request. Interim responses ([`is_interim`]) are to be skipped
-    /// before.
+    /// Checks the final response to this request. The caller skips interim responses ([`is_interim`]) first.
     ///
     /// # Errors
     ///
-    /// [`HandshakeError::Refused`] if the server did not switch protocols, otherwise the rule that its
-    /// response breaks. Either way the connection must not be used for WebSocket.
+    /// [`HandshakeError::Refused`] if the server did not switch protocols, otherwise the rule that the
+    /// response breaks. In both cases the connection must not be used for WebSocket.
     pub fn check(&self, response: &Response<()>) -> Result<Agreed, HandshakeError> {
         let headers = response.headers();
         // RFC 6455 4.1, response item 1.
@@ -135,7 +96,7 @@ impl Request {
             return Err(HandshakeError::Connection);
         }
         self.check_accept(headers)?;
-        self.offer.judge(headers)
+        self.offer.check(headers)
     }
 
     /// RFC 6455 4.1, response item 4; 11.3.3 for the number of headers.
@@ -149,22 +110,22 @@ impl Request {
     }
 }
 
-/// What the two ends agreed on.
+/// What client and server have agreed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Agreed {
     /// The subprotocol that the server selected from those offered.
     pub subprotocol: Option<String>,
-    /// What holds for permessage-deflate, if the server accepted the offer of it.
+    /// The parameters of permessage-deflate, if the server accepted it.
     pub deflate: Option<DeflateParameters>,
 }
 
-/// Parses the head of a response; bytes after the head are not looked at.
+/// Parses the head of a response and ignores the bytes after it.
 ///
 /// # Errors
 ///
-/// [`HandshakeError::Head`] if the head is incomplete, malformed or beyond `limits`, and
-/// [`HandshakeError::Version`] if it is not of HTTP/1.x.
+/// [`HandshakeError::Head`] if the head is incomplete, malformed or exceeds `limits`, and
+/// [`HandshakeError::Version`] if its version is not HTTP/1.x.
 pub fn parse_response(head: &[u8], limits: HeadLimits) -> Result<Response<()>, HandshakeError> {
     let head = head::parse_response(head, limits)?;
     let mut response = Response::new(());
@@ -174,8 +135,8 @@ pub fn parse_response(head: &[u8], limits: HeadLimits) -> Result<Response<()>, H
     Ok(response)
 }
 
-/// Whether another response follows this one (RFC 9110 15.2): its status is 1xx, but not 101. It has
-/// no body; read on, up to [`MAX_INTERIM`] times.
+/// Returns true if another response follows this one (RFC 9110 15.2): its status is 1xx, but not 101. An interim
+/// response has no body. Skip at most [`MAX_INTERIM`] of them.
 pub fn is_interim<B>(response: &Response<B>) -> bool {
     response.status().is_informational() && response.status() != StatusCode::SWITCHING_PROTOCOLS
 }
@@ -199,10 +160,10 @@ pub enum InvalidRequest {
 impl fmt::Display for InvalidRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Host => f.write_str("the host is not host or host:port (RFC 9110 7.2)"),
+            Self::Host => f.write_str("the host is neither a host name nor host:port (RFC 9110 7.2)"),
             Self::Target => f.write_str(
-                "the target does not begin with a slash, or has a fragment or a character that must be \
-                 percent-encoded (RFC 6455 3, RFC 9112 3.2.1)",
+                "the request target must begin with a slash, have no fragment, and be percent-encoded (RFC 6455 3, \
+                 RFC 9112 3.2.1)",
             ),
             Self::Subprotocol(name) => write!(f, "the subprotocol {name:?} is not a token (RFC 6455 4.1)"),
             Self::RepeatedSubprotocol(name) => {
@@ -223,8 +184,8 @@ pub enum HandshakeError {
     Head(HeadError),
     /// The response is not HTTP/1.1.
     Version,
-    /// The server answered with a status other than 101, or over HTTP/2 with one that is not 2xx. Reading the
-    /// body is up to the caller.
+    /// The server answered with a status other than 101, or over HTTP/2 with a status other than 2xx. The caller
+    /// may read the body.
     Refused(StatusCode),
     /// More interim responses than [`MAX_INTERIM`].
     TooManyInterim,
@@ -236,7 +197,7 @@ pub enum HandshakeError {
     AcceptMissing,
     /// There is more than one Sec-WebSocket-Accept.
     AcceptRepeated,
-    /// Sec-WebSocket-Accept does not answer the key of the request.
+    /// Sec-WebSocket-Accept does not match the key of the request.
     Accept,
     /// The server selected an extension that was not offered, or one twice.
     Extension,
@@ -266,14 +227,17 @@ impl fmt::Display for HandshakeError {
             Self::Head(error) => return error.fmt(f),
             Self::Version => "the response is not HTTP/1.1 (RFC 6455 4.2.2)",
             Self::Refused(status) => {
-                return write!(f, "the server refused with status {status} (RFC 6455 4.1, RFC 8441 5)");
+                return write!(
+                    f,
+                    "the server rejected the handshake with status {status} (RFC 6455 4.1, RFC 8441 5)"
+                );
             }
             Self::TooManyInterim => "too many interim responses (RFC 9110 15.2)",
             Self::Upgrade => "the response lacks Upgrade: websocket (RFC 6455 4.1)",
             Self::Connection => "the response lacks Connection: Upgrade (RFC 6455 4.1)",
             Self::AcceptMissing => "the response lacks Sec-WebSocket-Accept (RFC 6455 4.1)",
             Self::AcceptRepeated => "the response has more than one Sec-WebSocket-Accept (RFC 6455 11.3.3)",
-            Self::Accept => "Sec-WebSocket-Accept does not answer the key of the request (RFC 6455 4.1)",
+            Self::Accept => "Sec-WebSocket-Accept does not match the key of the request (RFC 6455 4.1)",
             Self::Extension => {
                 "the server selected an extension that was not offered, or one twice (RFC 6455 4.1)"
             }
@@ -302,7 +266,10 @@ impl fmt::Display for HandshakeError {
                 );
             }
             Self::Subprotocol(value) => {
-                return write!(f, "the server selected {value:?}, a subprotocol not offered (RFC 6455 4.1)");
+                return write!(
+                    f,
+                    "the server selected the subprotocol {value:?}, which was not offered (RFC 6455 4.1)"
+                );
             }
             Self::SubprotocolRepeated => {
                 "the response has more than one Sec-WebSocket-Protocol (RFC 6455 11.3.4)"

@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use http::{HeaderMap, header};
 
 use super::grammar::{self, is_token, skip_space};
+use crate::deflate::{DeflateParameters, negotiate};
 
 /// A value does not conform to the grammar.
 pub(super) struct Malformed;
@@ -61,6 +62,33 @@ impl<'a> Extension<'a> {
             rest = after;
             Some(parameter)
         })
+    }
+}
+
+impl DeflateParameters {
+    /// Returns the parameters that the headers of a server's answer have accepted, for a driver whose opening
+    /// handshake was done elsewhere; `None` if they do not accept permessage-deflate, or not validly.
+    ///
+    /// Does not judge whether they were offered: the client that made the offer has to.
+    ///
+    /// ```
+    /// use http::{HeaderMap, HeaderValue, header::SEC_WEBSOCKET_EXTENSIONS};
+    /// use longwire_proto::DeflateParameters;
+    ///
+    /// let mut headers = HeaderMap::new();
+    /// let answer = "permessage-deflate; server_no_context_takeover; client_max_window_bits=12";
+    /// headers.insert(SEC_WEBSOCKET_EXTENSIONS, HeaderValue::from_static(answer));
+    /// let parameters = DeflateParameters::from_headers(&headers).unwrap();
+    /// assert!(parameters.server_no_context_takeover && !parameters.client_no_context_takeover);
+    /// assert_eq!((parameters.server_max_window_bits, parameters.client_max_window_bits), (15, 12));
+    /// ```
+    pub fn from_headers(headers: &HeaderMap) -> Option<Self> {
+        let mut accepted = extensions(headers);
+        let (Some(Ok(only)), None) = (accepted.next(), accepted.next()) else { return None };
+        if only.name != negotiate::NAME {
+            return None;
+        }
+        negotiate::read_answer(only.parameters()).ok()
     }
 }
 

@@ -1,8 +1,8 @@
 //! Where a head ends, and what bytes may be in it (RFC 9112 section 2).
 //!
-//! [`HeadReader`] finds the end of a head that arrives in pieces and stops at the first byte that
-//! can be in none. The grammar of the lines is httparse's; what httparse tolerates and RFC 9112
-//! does not (bare LF, empty lines before a response) never gets past the reader.
+//! [`HeadReader`] finds the end of a head that arrives in pieces and stops at the first byte that is invalid in every
+//! head. httparse parses the lines. The reader rejects what httparse tolerates but RFC 9112 does not: a bare LF and
+//! empty lines before a response.
 
 use std::fmt;
 
@@ -11,19 +11,35 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::grammar::is_tchar;
 
-/// Bounds on the head of a request or response.
+/// Limits on the head of a request or response.
+///
+/// ```
+/// use longwire_proto::handshake::HeadLimits;
+///
+/// let limits = HeadLimits { headers: 1000, ..HeadLimits::RESPONSE };
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadLimits {
-    /// Bytes of the whole head, from an empty line before it, if any, to the empty line that ends it,
-    /// both included. Default: 16 KiB.
+    /// Maximum size of the whole head in bytes, from an empty line before it, if any, to the empty line that
+    /// ends it, both included.
     pub bytes: usize,
-    /// Header lines, without the start line. Default: 64.
+    /// Maximum number of header lines, without the start line.
     pub headers: usize,
 }
 
+impl HeadLimits {
+    /// For the requests that a server reads: 16 KiB and 64 header lines. Anyone can send them.
+    pub const REQUEST: Self = Self { bytes: 16 * 1024, headers: 64 };
+
+    /// For the responses that a client reads: 64 KiB and 256 header lines. Proxies and frameworks add policies and
+    /// cookies to what the server sends.
+    pub const RESPONSE: Self = Self { bytes: 64 * 1024, headers: 256 };
+}
+
+/// The limits on requests, which are the lower ones.
 impl Default for HeadLimits {
     fn default() -> Self {
-        Self { bytes: 16 * 1024, headers: 64 }
+        Self::REQUEST
     }
 }
 
@@ -41,13 +57,22 @@ pub enum HeadError {
     BareLf,
     /// A control byte other than CR, LF and HTAB.
     Control(u8),
-    /// [`HeadLimits::bytes`] ended within the start line.
-    StartLineTooLong,
-    /// [`HeadLimits::bytes`] ended within the header lines.
-    TooLong,
-    /// More header lines than [`HeadLimits::headers`].
-    TooManyHeaders,
-    /// The head lacks its end.
+    /// The start line alone exceeds [`HeadLimits::bytes`].
+    StartLineTooLong {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// The head exceeds [`HeadLimits::bytes`].
+    TooLong {
+        /// The limit in bytes.
+        limit: usize,
+    },
+    /// There are more header lines than [`HeadLimits::headers`].
+    TooManyHeaders {
+        /// The limit in header lines.
+        limit: usize,
+    },
+    /// The data ended before the head did.
     Incomplete,
     /// The start line is malformed.
     StartLine,
@@ -60,19 +85,28 @@ pub enum HeadError {
 impl fmt::Display for HeadError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Tls => "the peer speaks TLS, this end plain HTTP: one of ws:// and wss:// is wrong",
+            Self::Tls => "the peer uses TLS, but plain HTTP was expected: check ws:// and wss://",
             Self::FirstByte(byte) => {
-                return write!(f, "byte 0x{byte:02x} cannot start an HTTP/1.1 head (RFC 9112 2.1)");
+                return write!(
+                    f,
+                    "the peer does not speak HTTP/1.1: its first byte is 0x{byte:02x} (RFC 9112 2.1)"
+                );
             }
-            Self::BareCr => "a CR without LF in the head (RFC 9112 2.2)",
-            Self::BareLf => "a LF without CR in the head (RFC 9112 2.2)",
+            Self::BareCr => "the head has a CR without LF (RFC 9112 2.2)",
+            Self::BareLf => "the head has a LF without CR (RFC 9112 2.2)",
             Self::Control(byte) => {
-                return write!(f, "control byte 0x{byte:02x} in the head (RFC 9110 5.5)");
+                return write!(f, "the head has the control byte 0x{byte:02x} (RFC 9110 5.5)");
             }
-            Self::StartLineTooLong => "the start line is longer than the limit (RFC 9112 3)",
-            Self::TooLong => "the header block is longer than the limit (RFC 9110 5.4)",
-            Self::TooManyHeaders => "more header lines than the limit (RFC 9110 5.4)",
-            Self::Incomplete => "the head has no end (RFC 9112 2.1)",
+            Self::StartLineTooLong { limit } => {
+                return write!(f, "the start line exceeds the limit of {limit} bytes (RFC 9112 3)");
+            }
+            Self::TooLong { limit } => {
+                return write!(f, "the head exceeds the limit of {limit} bytes (RFC 9110 5.4)");
+            }
+            Self::TooManyHeaders { limit } => {
+                return write!(f, "the head has more than {limit} header lines, the limit (RFC 9110 5.4)");
+            }
+            Self::Incomplete => "the connection ended before the head was complete (RFC 9112 2.1)",
             Self::StartLine => "the start line is malformed (RFC 9112 3 and 4)",
             Self::Version => "the HTTP version is not 1.1 (RFC 9112 2.3)",
             Self::HeaderLine => {
@@ -85,10 +119,10 @@ impl fmt::Display for HeadError {
 
 impl std::error::Error for HeadError {}
 
-/// Finds the end of a head that arrives piece by piece; each byte is looked at once.
+/// Finds the end of a head that arrives in pieces, and reads each byte once.
 ///
-/// Give [`scan`](Self::scan) the same growing buffer again and again. The result does not depend
-/// on how the bytes were cut into pieces.
+/// Call [`scan`](Self::scan) with the same growing buffer until it returns the length. The result does not depend
+/// on how the bytes are split.
 ///
 /// ```
 /// use longwire_proto::handshake::{HeadLimits, HeadReader};
@@ -104,9 +138,9 @@ pub struct HeadReader {
     limits: HeadLimits,
     kind: Kind,
     state: State,
-    /// Bytes that were looked at and found good.
+    /// Number of bytes that were read and are valid.
     scanned: usize,
-    /// Lines that have begun: the start line and the header lines.
+    /// Number of lines that have begun: the start line and the header lines.
     lines: usize,
 }
 
@@ -141,7 +175,7 @@ impl HeadReader {
         Self::new(Kind::Request, limits)
     }
 
-    /// A reader for the head of a response. Nothing may stand before the status line.
+    /// A reader for the head of a response, which begins with the status line.
     pub fn for_response(limits: HeadLimits) -> Self {
         Self::new(Kind::Response, limits)
     }
@@ -150,16 +184,15 @@ impl HeadReader {
         Self { limits, kind, state: State::Start, scanned: 0, lines: 0 }
     }
 
-    /// Looks at what is new in `buffer`, which holds everything received so far from the first byte
-    /// of the head on.
+    /// Reads the new bytes of `buffer`, which holds everything received since the first byte of the head.
     ///
-    /// Returns the length of the head, its closing empty line included, once it is complete, and
-    /// the same length for every call after that; `None` as long as more bytes are needed.
+    /// Returns `None` while more bytes are needed. Returns the length of the head, including the empty line that ends
+    /// it, once it is complete, and the same length for every call after that.
     ///
     /// # Errors
     ///
-    /// At the first byte that makes a good head impossible, without waiting for the end of the
-    /// line or the head. Further calls return the same error.
+    /// Fails at the first byte that makes the head invalid, without waiting for the end of the line or of the head.
+    /// Further calls return the same error.
     pub fn scan(&mut self, buffer: &[u8]) -> Result<Option<usize>, HeadError> {
         let within = &buffer[..buffer.len().min(self.limits.bytes)];
         while self.state != State::End {
@@ -206,7 +239,7 @@ impl HeadReader {
     fn header_line(&mut self, byte: u8) -> Result<State, HeadError> {
         let state = text(byte)?;
         if self.lines > self.limits.headers {
-            return Err(HeadError::TooManyHeaders);
+            return Err(HeadError::TooManyHeaders { limit: self.limits.headers });
         }
         self.lines += 1;
         Ok(state)
@@ -214,9 +247,9 @@ impl HeadReader {
 
     fn too_long(&self) -> HeadError {
         if self.lines > 1 || self.state == State::LineStart || self.state == State::LastLine {
-            HeadError::TooLong
+            HeadError::TooLong { limit: self.limits.bytes }
         } else {
-            HeadError::StartLineTooLong
+            HeadError::StartLineTooLong { limit: self.limits.bytes }
         }
     }
 }
@@ -276,7 +309,7 @@ pub(super) fn parse_request(head: &[u8], limits: HeadLimits) -> Result<RequestHe
     let (head, count) = complete(head, HeadReader::for_request(limits))?;
     let mut lines = vec![httparse::EMPTY_HEADER; count];
     let mut parsed = httparse::Request::new(&mut lines);
-    if !parsed.parse(&head).map_err(|error| malformed(error, &head))?.is_complete() {
+    if !parsed.parse(&head).map_err(|error| malformed(error, &head, limits))?.is_complete() {
         return Err(HeadError::Incomplete);
     }
     let (Some(method), Some(target)) = (parsed.method, parsed.path) else {
@@ -286,7 +319,7 @@ pub(super) fn parse_request(head: &[u8], limits: HeadLimits) -> Result<RequestHe
         method: http::Method::from_bytes(method.as_bytes()).map_err(|_| HeadError::StartLine)?,
         target: head.slice_ref(target.as_bytes()),
         version: version(parsed.version),
-        headers: header_map(parsed.headers, &head)?,
+        headers: header_map(parsed.headers, &head, limits)?,
     })
 }
 
@@ -294,14 +327,14 @@ pub(super) fn parse_response(head: &[u8], limits: HeadLimits) -> Result<Response
     let (head, count) = complete(head, HeadReader::for_response(limits))?;
     let mut lines = vec![httparse::EMPTY_HEADER; count];
     let mut parsed = httparse::Response::new(&mut lines);
-    if !parsed.parse(&head).map_err(|error| malformed(error, &head))?.is_complete() {
+    if !parsed.parse(&head).map_err(|error| malformed(error, &head, limits))?.is_complete() {
         return Err(HeadError::Incomplete);
     }
     let code = parsed.code.ok_or(HeadError::StartLine)?;
     Ok(ResponseHead {
         status: http::StatusCode::from_u16(code).map_err(|_| HeadError::StartLine)?,
         version: version(parsed.version),
-        headers: header_map(parsed.headers, &head)?,
+        headers: header_map(parsed.headers, &head, limits)?,
     })
 }
 
@@ -316,22 +349,27 @@ fn version(minor: Option<u8>) -> http::Version {
     if minor == Some(1) { http::Version::HTTP_11 } else { http::Version::HTTP_10 }
 }
 
-fn header_map(lines: &[httparse::Header<'_>], head: &Bytes) -> Result<HeaderMap, HeadError> {
-    let mut headers = HeaderMap::with_capacity(lines.len().min(HeadLimits::default().headers));
+fn header_map(
+    lines: &[httparse::Header<'_>],
+    head: &Bytes,
+    limits: HeadLimits,
+) -> Result<HeaderMap, HeadError> {
+    // A map holds at most 32,768 names, whatever the limit.
+    let mut headers = HeaderMap::with_capacity(lines.len().min(HeadLimits::RESPONSE.headers));
     for line in lines {
         let name = HeaderName::from_bytes(line.name.as_bytes()).map_err(|_| HeadError::HeaderLine)?;
         let value =
             HeaderValue::from_maybe_shared(head.slice_ref(line.value)).map_err(|_| HeadError::HeaderLine)?;
-        headers.try_append(name, value).map_err(|_| HeadError::TooManyHeaders)?;
+        headers.try_append(name, value).map_err(|_| HeadError::TooManyHeaders { limit: limits.headers })?;
     }
     Ok(headers)
 }
 
-fn malformed(error: httparse::Error, head: &[u8]) -> HeadError {
+fn malformed(error: httparse::Error, head: &[u8], limits: HeadLimits) -> HeadError {
     use httparse::Error as E;
     match error {
         E::HeaderName | E::HeaderValue => HeadError::HeaderLine,
-        E::TooManyHeaders => HeadError::TooManyHeaders,
+        E::TooManyHeaders => HeadError::TooManyHeaders { limit: limits.headers },
         E::Version if names_a_version(head) => HeadError::Version,
         E::Version | E::NewLine | E::Status | E::Token => HeadError::StartLine,
     }

@@ -8,9 +8,9 @@ use http::{HeaderMap, HeaderName, header};
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ExtraHeaderError {
-    /// The handshake or the framing of HTTP/1.1 owns this header and writes it itself.
+    /// The handshake or the framing of HTTP/1.1 writes this header itself.
     Reserved(HeaderName),
-    /// More headers than a [`HeaderMap`] holds.
+    /// There are more headers than a [`HeaderMap`] holds.
     TooMany,
 }
 
@@ -18,9 +18,12 @@ impl fmt::Display for ExtraHeaderError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Reserved(name) => {
-                write!(f, "the header {name} is written by the opening handshake (RFC 6455 4.1 and 4.2.2)")
+                write!(
+                    f,
+                    "the header {name} cannot be set: the opening handshake writes it (RFC 6455 4.1 and 4.2.2)"
+                )
             }
-            Self::TooMany => f.write_str("more headers than a message can hold"),
+            Self::TooMany => f.write_str("there are too many headers"),
         }
     }
 }
@@ -34,6 +37,8 @@ impl std::error::Error for ExtraHeaderError {}
 /// If `extra` names a header that the handshake owns: Upgrade, Connection, Host, Content-Length, Transfer-Encoding or
 /// any that begins with Sec-WebSocket.
 pub fn append_extra(headers: &mut HeaderMap, extra: &HeaderMap) -> Result<(), ExtraHeaderError> {
+    // No more than that: a handshake that waits holds them.
+    headers.try_reserve(extra.len()).map_err(|_| ExtraHeaderError::TooMany)?;
     for (name, value) in extra {
         if is_reserved(name) {
             return Err(ExtraHeaderError::Reserved(name.clone()));
@@ -62,8 +67,8 @@ pub(super) fn encode_line(name: &HeaderName, value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b"\r\n");
 }
 
-/// Names are case-insensitive (RFC 9110 5.1), but small clients and servers exist that find only the
-/// spelling of RFC 6455: `Sec-WebSocket-Accept`.
+/// Names are case-insensitive (RFC 9110 5.1), but some small clients and servers accept only the spelling of RFC 6455:
+/// `Sec-WebSocket-Accept`.
 fn encode_name(name: &HeaderName, out: &mut Vec<u8>) {
     const SPELLED: &[u8] = b"Sec-WebSocket-";
     let start = out.len();

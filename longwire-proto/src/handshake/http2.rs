@@ -1,7 +1,7 @@
 //! The opening handshake over HTTP/2: the extended CONNECT of RFC 8441, which HTTP/3 took over (RFC 9220).
 //!
-//! Only what differs from HTTP/1.1 is here. Origin, subprotocols, extensions and the version are judged by
-//! [`server`] and the client's offer (RFC 8441 5), and frames, streams and settings are the HTTP library's.
+//! This module has only what differs from HTTP/1.1. [`server`] and the client's [`Offer`] check Origin, subprotocols,
+//! extensions and the version (RFC 8441 5). Frames, streams and settings belong to the HTTP library.
 
 use http::uri::Scheme;
 use http::{
@@ -14,14 +14,14 @@ use super::grammar::single;
 use super::offer::Offer;
 use super::refusal::Refusal;
 use super::server::{self, Acceptance, Policy, ValidRequest};
-use crate::deflate::{Deflate, negotiate};
+use crate::deflate::negotiate;
 
 /// The value of `:protocol` (RFC 8441 5).
 pub const PROTOCOL: &str = "websocket";
 
-/// Whether a request asks for WebSocket by an extended CONNECT whose `:protocol` is `protocol`.
+/// Returns true if a request asks for WebSocket by an extended CONNECT whose `:protocol` is `protocol`.
 ///
-/// Says nothing about whether the rest of the handshake is valid; [`check`] does.
+/// The rest of the handshake may still be invalid; [`check`] decides that.
 pub fn is_websocket<B>(request: &HttpRequest<B>, protocol: Option<&str>) -> bool {
     request.method() == Method::CONNECT && protocol == Some(PROTOCOL)
 }
@@ -139,13 +139,14 @@ fn check_no_framing(headers: &HeaderMap) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The request that opens a WebSocket over HTTP/2 (RFC 8441 5.1). It stays at hand to judge the answer.
+/// The request that opens a WebSocket over HTTP/2 (RFC 8441 5.1), which later checks the response.
 ///
 /// ```
-/// use longwire_proto::handshake::http2::Request;
+/// use longwire_proto::handshake::{Offer, http2::Request};
 ///
 /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
-/// let request = Request::new("example.com", "/chat?room=1", true)?.subprotocols(["chat.v2"])?;
+/// let offer = Offer::new("example.com", "/chat?room=1")?.subprotocols(["chat.v2"])?;
+/// let request = Request::new(offer, true)?;
 /// let head = request.head();
 /// assert_eq!(head.method(), "CONNECT");
 /// assert_eq!(head.uri(), "https://example.com/chat?room=1");
@@ -159,58 +160,23 @@ pub struct Request {
 }
 
 impl Request {
-    /// A request for `target`, path and query, on `host`, with the port if it is not the default port of the
-    /// scheme, which is `https` for `wss` and `http` for `ws` (RFC 8441 5).
+    /// The request for `offer`. Its scheme is `https` if `secure` (`wss`), and otherwise `http` (RFC 8441 5).
     ///
     /// # Errors
     ///
-    /// If `host` is not `host` or `host:port`, or `target` does not begin with a slash or has a
-    /// character that must be percent-encoded, or a fragment.
-    pub fn new(host: &str, target: &str, secure: bool) -> Result<Self, InvalidRequest> {
-        let offer = Offer::new(host, target)?;
+    /// [`InvalidRequest::Host`] if the host cannot be the authority of a URI.
+    pub fn new(offer: Offer, secure: bool) -> Result<Self, InvalidRequest> {
         let uri = Uri::builder()
             .scheme(if secure { Scheme::HTTPS } else { Scheme::HTTP })
-            .authority(host)
-            .path_and_query(target)
+            .authority(offer.host.as_str())
+            .path_and_query(offer.target.as_str())
             .build()
             .map_err(|_| InvalidRequest::Host)?;
         Ok(Self { offer, uri })
     }
 
-    /// Offers subprotocols, the preferred one first.
-    ///
-    /// # Errors
-    ///
-    /// If a name is not a token (RFC 9110 5.6.2) or is there twice (RFC 6455 4.1, item 10).
-    pub fn subprotocols<I>(mut self, names: I) -> Result<Self, InvalidRequest>
-    where
-        I: IntoIterator,
-        I::Item: Into<String>,
-    {
-        self.offer.subprotocols(names)?;
-        Ok(self)
-    }
-
-    /// Offers permessage-deflate (RFC 7692) with this configuration, or does not with `None`, the default.
-    #[must_use]
-    pub fn deflate(mut self, deflate: impl Into<Option<Deflate>>) -> Self {
-        self.offer.deflate = deflate.into();
-        self
-    }
-
-    /// Adds headers, such as Authorization, Cookie or Origin.
-    ///
-    /// # Errors
-    ///
-    /// If one of them belongs to the handshake: Host, Upgrade, Connection, Content-Length,
-    /// Transfer-Encoding or any that begins with Sec-WebSocket.
-    pub fn headers(mut self, extra: &HeaderMap) -> Result<Self, InvalidRequest> {
-        self.offer.headers(extra)?;
-        Ok(self)
-    }
-
-    /// The head of the request, but for `:protocol`, which is [`PROTOCOL`]: `http::Request` has no place for
-    /// it, each HTTP library its own.
+    /// The head of the request without `:protocol`, which is [`PROTOCOL`]. `http::Request` has no field for it;
+    /// each HTTP library has its own.
     pub fn head(&self) -> HttpRequest<()> {
         let mut request = HttpRequest::new(());
         *request.method_mut() = Method::CONNECT;
@@ -235,17 +201,17 @@ impl Request {
         request
     }
 
-    /// Judges the final response to this request.
+    /// Checks the final response to this request.
     ///
     /// # Errors
     ///
-    /// [`HandshakeError::Refused`] if its status is not 2xx, otherwise the rule that it breaks. Either way
-    /// the stream must not be used for WebSocket.
+    /// [`HandshakeError::Refused`] if its status is not 2xx, otherwise the rule that it breaks. In both cases the
+    /// stream must not be used for WebSocket.
     pub fn check(&self, response: &Response<()>) -> Result<Agreed, HandshakeError> {
         // RFC 8441 5: 2xx instead of 101. RFC 9110 9.3.6: a Content-Length in it is ignored.
         if !response.status().is_success() {
             return Err(HandshakeError::Refused(response.status()));
         }
-        self.offer.judge(response.headers())
+        self.offer.check(response.headers())
     }
 }

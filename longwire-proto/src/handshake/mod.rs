@@ -22,6 +22,7 @@ mod server_opening;
 pub use client::HandshakeError;
 pub use head::{HeadError, HeadLimits, HeadReader};
 pub use headers::{ExtraHeaderError, append_extra};
+pub use offer::Offer;
 pub use origin::{InvalidOrigin, OriginList, Origins};
 pub use refusal::Refusal;
 pub use server_opening::{MAX_READ_AHEAD, OpeningRequest, ServerOpening};

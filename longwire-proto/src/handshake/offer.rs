@@ -1,5 +1,5 @@
-//! What a client asks for, whichever version of HTTP carries it, and how the answer to that is judged
-//! (RFC 6455 sections 4.1 and 9.1; RFC 8441 section 5 leaves both as they are).
+//! What a client asks for and how the response is checked against it, in every version of HTTP (RFC 6455
+//! sections 4.1 and 9.1; RFC 8441 section 5 changes neither).
 
 use http::uri::PathAndQuery;
 use http::{HeaderMap, header};
@@ -12,18 +12,29 @@ use super::headers::append_extra;
 use crate::deflate::negotiate;
 use crate::deflate::{Deflate, DeflateParameters};
 
+/// What a client asks for: a path of a host, subprotocols, compression and headers of its own.
+///
+/// It becomes the request of one version of HTTP: [`client::Request`](super::client::Request) of HTTP/1.1, or
+/// [`http2::Request`](super::http2::Request).
 #[derive(Clone, Debug)]
-pub(super) struct Offer {
+pub struct Offer {
     pub(super) host: String,
     pub(super) target: String,
     pub(super) subprotocols: Vec<String>,
     pub(super) deflate: Option<Deflate>,
-    /// Those of the caller.
+    /// The caller's own headers.
     pub(super) headers: HeaderMap,
 }
 
 impl Offer {
-    pub(super) fn new(host: &str, target: &str) -> Result<Self, InvalidRequest> {
+    /// Asks for `target`, a path with an optional query, on `host`, which has a port unless it is the default
+    /// port of the scheme.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidRequest::Host`] if `host` is not `host` or `host:port`. [`InvalidRequest::Target`] if `target`
+    /// does not begin with a slash, has a fragment, or has a character that must be percent-encoded.
+    pub fn new(host: &str, target: &str) -> Result<Self, InvalidRequest> {
         if Authority::parse(host).is_none() {
             return Err(InvalidRequest::Host);
         }
@@ -42,8 +53,13 @@ impl Offer {
         })
     }
 
-    /// RFC 6455 4.1, item 10: tokens, each of them once.
-    pub(super) fn subprotocols<I>(&mut self, names: I) -> Result<(), InvalidRequest>
+    /// Offers subprotocols, the preferred one first (RFC 6455 4.1, item 10).
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidRequest::Subprotocol`] if a name is not a token (RFC 9110 5.6.2), and
+    /// [`InvalidRequest::RepeatedSubprotocol`] if a name occurs twice.
+    pub fn subprotocols<I>(mut self, names: I) -> Result<Self, InvalidRequest>
     where
         I: IntoIterator,
         I::Item: Into<String>,
@@ -55,16 +71,30 @@ impl Offer {
         let mut names: Vec<&str> = self.subprotocols.iter().map(String::as_str).collect();
         match sort_and_find_repeated(&mut names) {
             Some(name) => Err(InvalidRequest::RepeatedSubprotocol(name.to_owned())),
-            None => Ok(()),
+            None => Ok(self),
         }
     }
 
-    pub(super) fn headers(&mut self, extra: &HeaderMap) -> Result<(), InvalidRequest> {
-        append_extra(&mut self.headers, extra).map_err(InvalidRequest::Header)
+    /// Offers permessage-deflate (RFC 7692) with this configuration; `None`, the default, offers no compression.
+    #[must_use]
+    pub fn deflate(mut self, deflate: impl Into<Option<Deflate>>) -> Self {
+        self.deflate = deflate.into();
+        self
     }
 
-    /// What the headers of the answer select of what was offered.
-    pub(super) fn judge(&self, headers: &HeaderMap) -> Result<Agreed, HandshakeError> {
+    /// Adds headers, such as Authorization, Cookie or Origin.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidRequest::Header`] if the handshake writes one of them itself: Host, Upgrade, Connection,
+    /// Content-Length, Transfer-Encoding and all names that begin with Sec-WebSocket.
+    pub fn headers(mut self, extra: &HeaderMap) -> Result<Self, InvalidRequest> {
+        append_extra(&mut self.headers, extra).map_err(InvalidRequest::Header)?;
+        Ok(self)
+    }
+
+    /// Checks what the headers of a response select against what was offered.
+    pub(super) fn check(&self, headers: &HeaderMap) -> Result<Agreed, HandshakeError> {
         let deflate = self.check_extensions(headers)?;
         Ok(Agreed { subprotocol: self.check_subprotocol(headers)?, deflate })
     }

@@ -12,7 +12,7 @@ use super::headers::{ExtraHeaderError, encode_line};
 ///
 /// ```
 /// use http::{HeaderValue, StatusCode, header};
-/// use longwire_proto::handshake::Refusal;
+/// # use longwire_proto::handshake::Refusal;
 ///
 /// let refusal = Refusal::new(StatusCode::UNAUTHORIZED, "Sign in first.")
 ///     .header(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
@@ -110,7 +110,7 @@ impl Refusal {
 /// that were added except those of the framing, and the text.
 ///
 /// ```
-/// use longwire_proto::handshake::Refusal;
+/// # use longwire_proto::handshake::Refusal;
 ///
 /// let refusal = Refusal::new(http::StatusCode::FORBIDDEN, "不行 ✋");
 /// let response: http::Response<String> = refusal.into();
@@ -163,9 +163,11 @@ impl From<HeadError> for Refusal {
     fn from(error: HeadError) -> Self {
         let status = match error {
             // RFC 9110 15.5.15.
-            HeadError::StartLineTooLong => StatusCode::URI_TOO_LONG,
+            HeadError::StartLineTooLong { .. } => StatusCode::URI_TOO_LONG,
             // RFC 6585 5.
-            HeadError::TooLong | HeadError::TooManyHeaders => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            HeadError::TooLong { .. } | HeadError::TooManyHeaders { .. } => {
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+            }
             // RFC 9110 15.6.6.
             HeadError::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             _ => StatusCode::BAD_REQUEST,

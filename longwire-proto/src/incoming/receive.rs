@@ -255,8 +255,8 @@ impl ReceiveHalf {
         let end = size + header.length as usize;
         let Some(payload) = input.get_mut(size..end) else { return Ok((0, None)) };
         self.control_run = self.control_run.saturating_add(1);
-        if self.control_run > u32::from(config.max_control_run) {
-            return Err(ProtocolError::TooManyControlFrames { limit: config.max_control_run });
+        if self.control_run > u32::from(config.max_control_run.get()) {
+            return Err(ProtocolError::TooManyControlFrames { limit: config.max_control_run.get() });
         }
         if let Some(key) = header.mask {
             mask::apply(payload, key);
@@ -281,8 +281,8 @@ impl ReceiveHalf {
         if header.opcode == OpCode::Continuation {
             if header.length < Config::SMALL_FRAGMENT as u64 {
                 self.small_fragments = self.small_fragments.saturating_add(1);
-                if self.small_fragments > config.max_small_fragments {
-                    return Err(ProtocolError::TooManyFragments { limit: config.max_small_fragments });
+                if self.small_fragments > config.max_small_fragments.get() {
+                    return Err(ProtocolError::TooManyFragments { limit: config.max_small_fragments.get() });
                 }
             }
         } else {

@@ -83,7 +83,7 @@ impl SendHalf {
         }
         if !self.try_compressed(message.kind(), message.as_bytes(), compress, config, out)? {
             let first = FrameStart::plain(message.kind());
-            self.fragments(first, true, message.into_bytes(), config.frame_size, out);
+            self.fragments(first, true, message.into_bytes(), config.frame_size.get(), out);
         }
         Ok(())
     }
@@ -102,10 +102,10 @@ impl SendHalf {
             return Ok(());
         }
         let first = FrameStart::plain(kind);
-        if payload.len() <= config.frame_size {
+        if payload.len() <= config.frame_size.get() {
             self.copied(true, first, payload, out);
         } else {
-            self.copied_fragments(first, payload, config.frame_size, out);
+            self.copied_fragments(first, payload, config.frame_size.get(), out);
         }
         Ok(())
     }
@@ -168,10 +168,10 @@ impl SendHalf {
         config: &Config,
         out: &mut Outbox,
     ) {
-        if payload.len() <= config.frame_size.min(COPY_MAX) {
+        if payload.len() <= config.frame_size.get().min(COPY_MAX) {
             self.copied(last, first, payload, out);
         } else {
-            self.fragments(first, last, std::mem::take(payload).into(), config.frame_size, out);
+            self.fragments(first, last, std::mem::take(payload).into(), config.frame_size.get(), out);
         }
     }
 
@@ -215,7 +215,7 @@ impl SendHalf {
         self.message = if last { None } else { Some(UnderWay { kind, compressed }) };
         match self.deflate {
             Some(context) if compressed => self.compressed_part(first, &payload, last, context, config, out),
-            _ => self.fragments(first, last, payload, config.frame_size, out),
+            _ => self.fragments(first, last, payload, config.frame_size.get(), out),
         }
         Ok(())
     }

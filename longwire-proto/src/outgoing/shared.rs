@@ -49,15 +49,10 @@ impl SharedFrame {
 
     /// Encodes `message` as a server sends it, in frames of at most 256 KiB.
     pub fn new<'m>(message: impl Into<Outgoing<'m>>) -> Self {
-        Self::new_with(message, Compress::Auto)
-    }
-
-    /// As [`new`](Self::new), with a word on its compression.
-    pub fn new_with<'m>(message: impl Into<Outgoing<'m>>, compress: Compress) -> Self {
-        let message = message.into();
-        let kind = message.kind();
-        let plain = encode(FrameStart::plain(kind), message.as_bytes());
-        Self(Arc::new(Shared { kind, compress, plain, deflated: OnceLock::new() }))
+        message.into().into_shared(|kind, payload, compress| {
+            let plain = encode(FrameStart::plain(kind), payload);
+            Self(Arc::new(Shared { kind, compress, plain, deflated: OnceLock::new() }))
+        })
     }
 
     /// The message; shares its bytes if it is one frame, else they are copied.

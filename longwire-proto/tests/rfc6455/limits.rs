@@ -171,7 +171,7 @@ fn the_largest_message_by_default() {
     for (role, config, limit) in
         [(Role::Server, Config::server(), 1024 * 1024), (Role::Client, Config::client(), 64 * 1024 * 1024)]
     {
-        assert_eq!(config.message_limit(), limit);
+        assert_eq!(config.max_message, limit);
         for entry in [Entry::Assembler, Entry::Landing] {
             let payload = vec![b'a'; limit + 1];
             let mut receiver = Receiver::new(entry, role, &config);
@@ -285,8 +285,19 @@ fn a_message_over_the_limit_is_taken_in_parts() {
 /// What a driver lets wait before it stops queueing is its own to keep; the number is here.
 #[test]
 fn the_write_buffer_is_named() {
-    assert_eq!(Config::server().write_buffer_limit(), 1024 * 1024);
-    assert_eq!(Config::client().write_buffer_limit(), 1024 * 1024);
-    assert_eq!(Config::server().write_buffer(0).write_buffer_limit(), 1);
-    assert_eq!(Config::server().write_buffer(7).write_buffer_limit(), 7);
+    assert_eq!(Config::server().write_buffer.get(), 1024 * 1024);
+    assert_eq!(Config::client().write_buffer.get(), 1024 * 1024);
+    assert_eq!(Config::server().write_buffer(7).write_buffer.get(), 7);
+}
+
+#[test]
+#[should_panic(expected = "Config::write_buffer must not be 0")]
+fn a_write_buffer_of_nothing_is_refused() {
+    let _ = Config::server().write_buffer(0);
+}
+
+#[test]
+#[should_panic(expected = "Config::frame_size must not be 0")]
+fn frames_of_nothing_are_refused() {
+    let _ = Config::server().frame_size(0);
 }

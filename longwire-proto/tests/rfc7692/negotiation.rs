@@ -3,7 +3,7 @@
 use http::{HeaderMap, header};
 use longwire_proto::handshake::client::{self, Agreed, Request};
 use longwire_proto::handshake::server::{self, Acceptance, Policy};
-use longwire_proto::handshake::{HandshakeError, HeadLimits, Refusal};
+use longwire_proto::handshake::{HandshakeError, HeadLimits, Offer, Refusal};
 use longwire_proto::{Deflate, DeflateParameters};
 
 use crate::head::{REQUEST, RESPONSE, with};
@@ -63,14 +63,15 @@ pub(crate) fn answer(
 }
 
 pub(crate) fn judge(deflate: impl Into<Option<Deflate>>, answers: &[&str]) -> Result<Agreed, HandshakeError> {
-    let request = Request::new("server.example.com", "/chat", *b"the sample nonce").unwrap().deflate(deflate);
+    let offer = Offer::new("server.example.com", "/chat").unwrap().deflate(deflate);
+    let request = Request::new(offer, *b"the sample nonce");
     request.check(&client::parse_response(&head(RESPONSE, answers), HeadLimits::default())?)
 }
 
 /// What the client offers, as text.
 fn offer(deflate: impl Into<Option<Deflate>>) -> Option<String> {
     let mut head = Vec::new();
-    let request = Request::new("a", "/", [7; 16]).unwrap().deflate(deflate);
+    let request = Request::new(Offer::new("a", "/").unwrap().deflate(deflate), [7; 16]);
     request.encode(&mut head);
     let request = server::parse_request(&head, HeadLimits::default()).unwrap();
     let mut values = request.headers().get_all(header::SEC_WEBSOCKET_EXTENSIONS).iter();

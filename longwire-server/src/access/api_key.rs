@@ -3,6 +3,8 @@
 //! A key is 32 random bytes, so a plain hash is enough: nobody can guess it, and no salt or slow hash is
 //! needed.
 
+use std::io;
+
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
@@ -22,7 +24,7 @@ const KEY_MAX: usize = 256;
 /// # Errors
 ///
 /// Fails if the operating system provides no random bytes.
-pub fn generate() -> Result<(String, String), getrandom::Error> {
+pub fn generate() -> io::Result<(String, String)> {
     let mut random = [0; 32];
     getrandom::fill(&mut random)?;
     let key = format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(random));

@@ -93,8 +93,8 @@ impl ClientOptions {
         if let Some(url) = &self.proxy {
             client = client.proxy(Proxy::parse(url).map_err(|error| Failure::new(error.to_string()))?);
         }
-        if self.no_proxy {
-            client = client.no_proxy();
+        if self.proxy.is_none() && !self.no_proxy {
+            client = client.proxy_from_env();
         }
         if let Some(user) = &self.user {
             let (name, password) = user.split_once(':').unwrap_or((user, ""));

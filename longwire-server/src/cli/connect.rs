@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use clap::Args;
 use longwire::http::{HeaderName, HeaderValue};
-use longwire::{CloseCode, Closed, Config, ConnectError, Error, Receiver, Sender};
+use longwire::{CloseCode, Closed, Config, ConnectError, Error, Receiver, SendError, Sender};
 use tokio::sync::mpsc;
 
 use super::Failure;
@@ -154,7 +154,7 @@ impl Connect {
             ConnectError::Io(error) => {
                 format!("cannot connect to {}: {error}", client_options::without_credentials(&self.url))
             }
-            other => other.to_string(),
+            other => format!("{other:#}"),
         };
         Failure::new(terminal::excerpt(&text))
     }
@@ -185,7 +185,7 @@ async fn send_input(input: Option<mpsc::Receiver<Batch>>, sender: &Sender) -> Re
 }
 
 /// Sends lines in as few writes as possible.
-async fn send(lines: Vec<String>, sender: &Sender) -> Result<(), Error> {
+async fn send(lines: Vec<String>, sender: &Sender) -> Result<(), SendError> {
     for line in lines {
         sender.feed(line).await?;
     }
@@ -251,7 +251,7 @@ async fn close_quietly(receiver: &mut Receiver) -> Result<(), Error> {
 pub(super) fn report_end(end: ConnectionEnd) -> Result<(), Failure> {
     let closed = match end {
         ConnectionEnd::Closed(closed) => closed,
-        ConnectionEnd::Failed(error) => return Err(Failure::new(terminal::excerpt(&error.to_string()))),
+        ConnectionEnd::Failed(error) => return Err(Failure::new(terminal::excerpt(&format!("{error:#}")))),
         ConnectionEnd::Output(error) => {
             return Err(Failure::new(format!("cannot write to standard output: {error}")));
         }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use longwire::engine::{Conn, ConnHandle, MessageRef};
-use longwire::{CloseCode, Error};
+use longwire::{CloseCode, SendError};
 use tokio::task::spawn_local;
 
 use super::connections::Expiry;
@@ -351,7 +351,7 @@ impl Session {
 /// Sends a reply. A client that does not read its replies is disconnected, so that it does not wait for a
 /// lost one.
 fn send_reply(conn: &mut Conn<'_>, text: String) {
-    if let Err(Error::Full) = conn.send(text) {
+    if let Err(SendError::Full) = conn.send(text) {
         let _ = conn.close(CloseCode::TRY_AGAIN, "the client does not read replies");
     }
 }

@@ -49,8 +49,8 @@ async fn drain(socket: &mut WebSocket<TcpStream>) {
 
 /// Writes raw bytes after the opening handshake.
 async fn write_raw(socket: &WebSocket<TcpStream>, bytes: &[u8]) {
-    socket.stream().writable().await.expect("writable");
-    assert_eq!(socket.stream().try_write(bytes).expect("written"), bytes.len());
+    socket.get_ref().writable().await.expect("writable");
+    assert_eq!(socket.get_ref().try_write(bytes).expect("written"), bytes.len());
 }
 
 /// Runs a client to its end, which must be an error in one line.

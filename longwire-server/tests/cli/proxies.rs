@@ -8,7 +8,7 @@ use crate::process::Server;
 async fn status(server: &Server, headers: &[(&str, &str)]) -> u16 {
     let mut client = Client::new();
     for (name, value) in headers {
-        client = client.header(name, value);
+        client = client.header(*name, *value);
     }
     match client.connect(server.url("/")).await {
         Ok(_) => 101,

@@ -1,11 +1,10 @@
-//! From a target to a stream that ends at its server: addresses, TCP, a proxy's tunnel, TLS.
+//! Connects to a server: addresses, TCP, the tunnel of a proxy, TLS.
 
 use std::future::Future;
-use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use url::Host;
 
@@ -13,13 +12,34 @@ use crate::end::{ConnectError, Phase};
 use crate::net::transport::Transport;
 
 use super::Client;
-use super::dial::{ADDRESSES_MAX, dial};
+use super::dial::dial;
 use super::progress::Step;
 #[cfg(feature = "proxy")]
 use super::proxy::{Proxy, ProxyError};
+use super::resolve::{Addresses, look_up};
 use super::target::Target;
 
-/// The time that all phases have together.
+/// The version of HTTP that a connection is for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Http {
+    One,
+    #[cfg(feature = "http2")]
+    Two,
+}
+
+impl Http {
+    /// The protocol to offer by ALPN instead of those of [`Tls::alpn`](crate::Tls::alpn).
+    #[cfg(feature = "tls")]
+    const fn alpn(self) -> Option<&'static [u8]> {
+        match self {
+            Self::One => None,
+            #[cfg(feature = "http2")]
+            Self::Two => Some(b"h2"),
+        }
+    }
+}
+
+/// The time limit for all phases together.
 #[derive(Clone, Copy)]
 struct Limit {
     begun: Instant,
@@ -34,8 +54,8 @@ impl Limit {
 }
 
 impl Client {
-    /// A stream to the server that `target` names.
-    pub(crate) async fn reach(&self, target: &Target) -> Result<Transport, ConnectError> {
+    /// Connects to the server of `target`, for this version of HTTP.
+    pub(super) async fn reach(&self, target: &Target, http: Http) -> Result<Transport, ConnectError> {
         let limit = Limit { begun: Instant::now(), time: self.connect_timeout };
         #[cfg(feature = "proxy")]
         let stream = match self.route.proxy(target)? {
@@ -48,31 +68,33 @@ impl Client {
             return Ok(stream);
         }
         #[cfg(feature = "tls")]
-        return Ok(self.told_of_tls(limit.hold(Phase::Tls, self.tls.connect(&target.host, stream)).await??));
+        return Ok(
+            self.secured(limit.hold(Phase::Tls, self.tls.connect(&target.host, stream, http.alpn())).await??)
+        );
         #[cfg(not(feature = "tls"))]
-        Err(no_tls())
+        {
+            let _ = http;
+            Err(no_tls())
+        }
     }
 
     async fn tcp(&self, host: &Host<String>, port: u16, limit: Limit) -> Result<Transport, ConnectError> {
-        let addresses = match host {
+        let mut addresses = match host {
             Host::Domain(name) => {
-                let found = limit.hold(Phase::Resolve, lookup_host((name.as_str(), port))).await?;
-                let found =
-                    found.map_err(|error| io::Error::new(error.kind(), format!("{name}: {error}")))?;
-                let found: Vec<_> = found.take(4 * ADDRESSES_MAX).collect();
-                self.watch.tell(Step::Resolved(name, &found));
-                found
+                let (observer, host) = (self.observer.clone(), name.clone());
+                look_up(name, port, move |found| observer.notify(Step::Resolved(&host, found)))
             }
-            Host::Ipv4(address) => vec![SocketAddr::from((*address, port))],
-            Host::Ipv6(address) => vec![SocketAddr::from((*address, port))],
+            Host::Ipv4(address) => Addresses::from(SocketAddr::from((*address, port))),
+            Host::Ipv6(address) => Addresses::from(SocketAddr::from((*address, port))),
         };
+        limit.hold(Phase::Resolve, addresses.ready()).await??;
         let dialed = dial(addresses, |address| {
-            let watch = self.watch.clone();
+            let observer = self.observer.clone();
             async move {
-                watch.tell(Step::Dialing(address));
+                observer.notify(Step::Dialing(address));
                 let connected = TcpStream::connect(address).await;
                 if let Err(error) = &connected {
-                    watch.tell(Step::Failed(address, error));
+                    observer.notify(Step::Failed(address, error));
                 }
                 connected
             }
@@ -81,7 +103,7 @@ impl Client {
         // Frames are written whole: waiting to gather them would only delay them.
         stream.set_nodelay(true)?;
         let stream = Transport::from(stream);
-        self.watch.tell(Step::Connected(stream.peer_addr()));
+        self.observer.notify(Step::Connected(stream.peer_addr().ok()));
         Ok(stream)
     }
 
@@ -94,7 +116,7 @@ impl Client {
         #[cfg(feature = "tls")]
         let stream = if proxy.is_secure() {
             let agreed = self.tls.connect_to_proxy(proxy.host(), stream);
-            self.told_of_tls(limit.hold(Phase::Tls, agreed).await??)
+            self.secured(limit.hold(Phase::Tls, agreed).await??)
         } else {
             stream
         };
@@ -102,22 +124,25 @@ impl Client {
         if proxy.is_secure() {
             return Err(no_tls());
         }
-        // In TLS 1.3 it is here that a proxy refuses our certificate.
-        let stream = match limit.hold(Phase::Proxy, proxy.tunnel(stream, target)).await? {
+        // In TLS 1.3 a proxy rejects our certificate only here.
+        let stream = match limit
+            .hold(Phase::Proxy, proxy.tunnel(stream, target, &self.user_agent(), self.response_limits))
+            .await?
+        {
             Err(ProxyError::Io(error)) => match ConnectError::from(error) {
                 ConnectError::Io(error) => return Err(ProxyError::Io(error).into()),
                 other => return Err(other),
             },
             other => other?,
         };
-        self.watch.tell(Step::Tunnelled(&proxy.to_string()));
+        self.observer.notify(Step::Tunnelled(&proxy.to_string()));
         Ok(stream.tunnelled())
     }
 
     #[cfg(feature = "tls")]
-    fn told_of_tls(&self, stream: Transport) -> Transport {
+    fn secured(&self, stream: Transport) -> Transport {
         if let Some(secured) = stream.tls() {
-            self.watch.tell(Step::Secured(secured));
+            self.observer.notify(Step::Secured(secured));
         }
         stream
     }
@@ -125,7 +150,5 @@ impl Client {
 
 #[cfg(not(feature = "tls"))]
 fn no_tls() -> ConnectError {
-    ConnectError::Invalid(
-        "TLS is not built in: switch on the feature `tls`, or pass a TLS stream to Client::handshake".into(),
-    )
+    ConnectError::Invalid("wss:// needs the feature `tls`; or pass a TLS stream to Client::handshake".into())
 }

@@ -1,41 +1,46 @@
-//! Credentials as values of headers. Each is marked as sensitive, so that `Debug` does not show it.
+//! Credentials as header values. Each is marked as sensitive, so that `Debug` does not show it.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use http::{HeaderName, HeaderValue, header};
 
-/// `Basic` (RFC 7617 2), with both as UTF-8.
+/// `Basic` (RFC 7617 2), with the user name and the password as UTF-8.
 pub(super) fn basic(user: &str, password: &str) -> Result<HeaderValue, String> {
     if user.contains(':') {
-        return Err("the user name has a colon, which ends it (RFC 7617 2)".into());
+        return Err("the user name must not contain a colon (RFC 7617 2)".into());
     }
     if [user, password].iter().any(|text| text.chars().any(char::is_control)) {
-        return Err("the user name or the password has a control character (RFC 7617 2)".into());
+        return Err("the user name and the password must not contain control characters (RFC 7617 2)".into());
     }
-    value(&format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))), "credentials are too long")
+    value(&format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))), "the credentials are too long")
 }
 
-/// `Bearer` (RFC 6750 2.1). More characters than in its grammar are in use, but none that is not visible.
+/// `Bearer` (RFC 6750 2.1). Accepts all visible ASCII characters, because tokens beyond its grammar are in use.
 pub(super) fn bearer(token: &str) -> Result<HeaderValue, String> {
     if token.is_empty() || !token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err("the token is empty, or has characters that no token has (RFC 6750 2.1)".into());
+        return Err(
+            "the token must be visible ASCII characters without spaces, and not empty (RFC 6750 2.1)".into(),
+        );
     }
     value(&format!("Bearer {token}"), "the token is too long")
 }
 
-/// One more cookie behind those that are there: all in one line (RFC 6265 5.4).
+/// Appends a cookie to those before, all in one header (RFC 6265 5.4).
 pub(super) fn cookie(before: Option<&HeaderValue>, name: &str, text: &str) -> Result<HeaderValue, String> {
-    // RFC 6265 4.1.1: the name is a token, as names of headers are. Values are in use that its grammar does
-    // not know, but none may begin another cookie.
+    // RFC 6265 4.1.1: the name is a token, like the name of a header. Values beyond its grammar are in use, but none
+    // may begin another cookie.
     if HeaderName::try_from(name).is_err() {
-        return Err(format!("{name:?} is no name of a cookie (RFC 6265 4.1.1)"));
+        return Err(format!("{name:?} is not a valid cookie name (RFC 6265 4.1.1)"));
     }
     if text.chars().any(|c| c.is_control() || c == ';') {
-        return Err(format!("the cookie {name} has a control character or a semicolon (RFC 6265 4.1.1)"));
+        return Err(format!(
+            "the cookie {name} must not contain control characters or semicolons (RFC 6265 4.1.1)"
+        ));
     }
     let mut line = before.map(|before| [before.as_bytes(), b"; "].concat()).unwrap_or_default();
     line.extend_from_slice(format!("{name}={text}").as_bytes());
-    let mut cookies = HeaderValue::from_bytes(&line).map_err(|_| "the cookies are no value of a header")?;
+    let mut cookies =
+        HeaderValue::from_bytes(&line).map_err(|_| "the cookies are not a valid header value")?;
     cookies.set_sensitive(true);
     Ok(cookies)
 }
@@ -46,11 +51,11 @@ fn value(text: &str, otherwise: &str) -> Result<HeaderValue, String> {
     Ok(value)
 }
 
-/// What is told to one server and to no other: dropped by a redirect that leads elsewhere.
+/// Headers for one server only: a redirect to another server drops them.
 pub(super) const SECRET: [HeaderName; 3] =
     [header::AUTHORIZATION, header::COOKIE, header::PROXY_AUTHORIZATION];
 
-/// RFC 3986 2.1. What is not a percent sign and two hex digits stays; what is not UTF-8 is replaced.
+/// Decodes RFC 3986 2.1. A percent sign without two hex digits stays, and invalid UTF-8 is replaced.
 pub(super) fn percent_decoded(text: &str) -> String {
     let mut bytes = text.as_bytes();
     let mut decoded = Vec::with_capacity(bytes.len());

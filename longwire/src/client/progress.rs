@@ -1,4 +1,4 @@
-//! What a client does on its way to a connection, for those who want to watch.
+//! The steps of a client on its way to a connection.
 
 use std::fmt;
 use std::io;
@@ -9,49 +9,51 @@ use http::{HeaderMap, StatusCode};
 
 use crate::net::transport::Negotiated;
 
-/// A step on the way to a connection, as [`Client::on_step`](crate::Client::on_step) tells it. None holds a
-/// credential of ours; what the server answers may hold some of its own, as Set-Cookie does.
+/// A step on the way to a connection, for [`Client::on_step`](crate::Client::on_step).
+///
+/// No step contains credentials of the client. The response of the server may contain some, for example Set-Cookie.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Step<'a> {
-    /// The name of the server, or of the proxy, has these addresses.
+    /// A lookup found these addresses for the name of the server or of the proxy. IPv4 and IPv6 addresses are looked
+    /// up separately, so this step can occur twice.
     Resolved(&'a str, &'a [SocketAddr]),
-    /// TCP to this address is tried.
+    /// The client tries to connect to this address by TCP.
     Dialing(SocketAddr),
-    /// TCP to this address has failed.
+    /// The TCP connection to this address failed.
     Failed(SocketAddr, &'a io::Error),
-    /// The address that TCP is connected to.
+    /// TCP is connected to this address.
     Connected(Option<SocketAddr>),
-    /// The proxy, such as `http://proxy:3128`, has opened a tunnel to the server.
+    /// The proxy, such as `http://proxy:3128`, opened a tunnel to the server.
     Tunnelled(&'a str),
-    /// TLS is agreed on, with the server or the proxy.
+    /// The TLS handshake with the server or the proxy is complete.
     Secured(&'a Negotiated),
-    /// The server has answered the opening handshake.
+    /// The server answered the opening handshake.
     Answered(StatusCode, &'a HeaderMap),
-    /// The server leads to this URL, and the client follows.
+    /// The server redirects to this URL, and the client follows.
     Redirected(&'a str),
 }
 
-type Watcher = dyn Fn(Step<'_>) + Send + Sync;
+type Callback = dyn Fn(Step<'_>) + Send + Sync;
 
-/// Who is told.
+/// The callback for the steps, if there is one.
 #[derive(Clone, Default)]
-pub(super) struct Watch(Option<Arc<Watcher>>);
+pub(super) struct Observer(Option<Arc<Callback>>);
 
-impl Watch {
-    pub(super) fn new(watch: impl Fn(Step<'_>) + Send + Sync + 'static) -> Self {
-        Self(Some(Arc::new(watch)))
+impl Observer {
+    pub(super) fn new(callback: impl Fn(Step<'_>) + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(callback)))
     }
 
-    pub(super) fn tell(&self, step: Step<'_>) {
-        if let Some(watch) = &self.0 {
-            watch(step);
+    pub(super) fn notify(&self, step: Step<'_>) {
+        if let Some(callback) = &self.0 {
+            callback(step);
         }
     }
 }
 
-impl fmt::Debug for Watch {
+impl fmt::Debug for Observer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(if self.0.is_some() { "Watch" } else { "none" })
+        f.write_str(if self.0.is_some() { "Observer" } else { "none" })
     }
 }

@@ -1,34 +1,34 @@
-//! Proxies: which one a target is reached by, and the tunnel through it (RFC 9110 9.3.6, RFC 1928).
+//! Proxies: their URLs, and the tunnel to a server (RFC 9110 9.3.6, RFC 1928).
 
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::str::FromStr;
 
 use bytes::BytesMut;
 use http::{HeaderValue, StatusCode};
-use hyper_util::client::proxy::matcher::Matcher;
-use longwire_proto::handshake::{HandshakeError, HeadError, HeadLimits, HeadReader, client};
+use longwire_proto::handshake::{HandshakeError, HeadLimits};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_socks::tcp::Socks5Stream;
 use url::{Host, Url};
 
 use crate::end::ConnectError;
-use crate::net::http_head::{read_head, write_all};
+use crate::net::http_head::write_all;
 
 use super::credentials::{basic, percent_decoded};
+use super::http1::read_response;
 use super::target::Target;
 
-/// Bytes that a user name or a password of SOCKS5 has at most, and one at least (RFC 1929 2).
+/// Maximum length of a user name or a password of SOCKS5 in bytes; the minimum is 1 (RFC 1929 2).
 const SOCKS_LOGIN_MAX: usize = 255;
 
-/// A proxy that opens a tunnel to the server: by HTTP CONNECT, or SOCKS5.
+/// A proxy that opens a tunnel to the server, by HTTP CONNECT or SOCKS5.
 ///
 /// ```
 /// # fn example() -> Result<(), longwire::ConnectError> {
-/// use longwire::{Client, Proxy};
+/// use longwire::Client;
 ///
-/// let client = Client::new().proxy(Proxy::parse("http://me:secret@proxy.example.com:3128")?);
+/// let client = Client::new().proxy("http://me:secret@proxy.example.com:3128".parse()?);
 /// # Ok(())
 /// # }
 /// ```
@@ -76,23 +76,25 @@ impl fmt::Debug for Proxy {
 }
 
 impl Proxy {
-    /// The proxy at a URL: `http://`, `https://` (TLS to the proxy, which is trusted as servers are) or
-    /// `socks5://`, also written `socks5h://`; without a scheme it is `http`. The default ports are 80, 443
-    /// and 1080. A user and a password may stand before the host, percent-encoded. The name of the server is
-    /// resolved by the proxy, whichever it is.
+    /// Parses the URL of a proxy. [`FromStr`] and `TryFrom<&str>` do the same.
+    ///
+    /// The scheme is `http`, `https` (TLS to the proxy, with the same trust as for servers), or `socks5`, also written
+    /// `socks5h`; without a scheme it is `http`. The default ports are 80, 443 and 1080. The URL may have a user name
+    /// and a password, percent-encoded. The proxy resolves the name of the server, whatever the scheme.
     ///
     /// # Errors
     ///
     /// [`ConnectError::Invalid`], which does not show the credentials.
     pub fn parse(url: &str) -> Result<Self, ConnectError> {
-        let invalid = |reason: &str| ConnectError::Invalid(format!("bad URL of a proxy: {reason}"));
+        let invalid = |reason: &str| ConnectError::Invalid(format!("invalid proxy URL: {reason}"));
         let parsed = if url.contains("://") { Url::parse(url) } else { Url::parse(&format!("http://{url}")) };
-        let url = parsed.map_err(|error| invalid(&format!("{error}; it looks like http://proxy:3128")))?;
+        let url = parsed
+            .map_err(|error| invalid(&format!("{error}; expected something like http://proxy:3128")))?;
         let (kind, default) = match url.scheme() {
             "http" => (Kind::Http, 80),
             "https" => (Kind::Https, 443),
             "socks5" | "socks5h" => (Kind::Socks5, 1080),
-            _ => return Err(invalid("it is none of http, https and socks5")),
+            _ => return Err(invalid("the scheme must be http, https or socks5")),
         };
         let host =
             Host::parse(url.host_str().unwrap_or_default()).map_err(|error| invalid(&error.to_string()))?;
@@ -104,7 +106,9 @@ impl Proxy {
             let value = basic(&user, &password).map_err(|reason| invalid(&reason))?;
             Some(if kind == Kind::Socks5 {
                 if [&user, &password].iter().any(|text| !(1..=SOCKS_LOGIN_MAX).contains(&text.len())) {
-                    return Err(invalid("user and password of SOCKS5 have 1 to 255 bytes (RFC 1929 2)"));
+                    return Err(invalid(
+                        "user name and password of SOCKS5 must have 1 to 255 bytes (RFC 1929 2)",
+                    ));
                 }
                 Login::Socks { user, password }
             } else {
@@ -126,14 +130,20 @@ impl Proxy {
         self.kind == Kind::Https
     }
 
-    /// Asks for a tunnel to `target` on a stream to the proxy, and returns the stream.
-    pub(super) async fn tunnel<S>(&self, mut stream: S, target: &Target) -> Result<S, ProxyError>
+    /// Opens a tunnel to `target` on a stream to the proxy. `user_agent` and `limits` are for a proxy that speaks HTTP.
+    pub(super) async fn tunnel<S>(
+        &self,
+        mut stream: S,
+        target: &Target,
+        user_agent: &HeaderValue,
+        limits: HeadLimits,
+    ) -> Result<S, ProxyError>
     where
         S: AsyncRead + AsyncWrite + Send + Sync + Unpin,
     {
         match &self.login {
             _ if self.kind != Kind::Socks5 => {
-                connect(&mut stream, target, self.login.as_ref()).await?;
+                connect(&mut stream, target, self.login.as_ref(), user_agent, limits).await?;
                 Ok(stream)
             }
             Some(Login::Socks { user, password }) => {
@@ -152,35 +162,28 @@ async fn connect<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut S,
     target: &Target,
     login: Option<&Login>,
+    user_agent: &HeaderValue,
+    limits: HeadLimits,
 ) -> Result<(), ProxyError> {
     let authority = format!("{}:{}", target.host, target.port);
     let mut request = format!("CONNECT {authority} HTTP/1.1\r\nHost: {authority}\r\n").into_bytes();
+    let mut header = |name: &str, value: &HeaderValue| {
+        request.extend_from_slice(&[name.as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
+    };
+    header("User-Agent", user_agent);
     if let Some(Login::Basic(value)) = login {
-        request.extend_from_slice(b"Proxy-Authorization: ");
-        request.extend_from_slice(value.as_bytes());
-        request.extend_from_slice(b"\r\n");
+        header("Proxy-Authorization", value);
     }
     request.extend_from_slice(b"\r\n");
     write_all(stream, &request).await?;
 
-    let limits = HeadLimits::default();
     let mut input = BytesMut::new();
-    for _ in 0..=client::MAX_INTERIM {
-        let head = read_head(stream, &mut input, HeadReader::for_response(limits)).await?;
-        let length =
-            head.map_err(HandshakeError::from)?.ok_or(HandshakeError::Head(HeadError::Incomplete))?;
-        let response = client::parse_response(&input.split_to(length), limits)?;
-        let status = response.status();
-        if client::is_interim(&response) {
-            continue;
-        }
-        if !status.is_success() {
-            return Err(ProxyError::Refused(status));
-        }
-        // In the tunnel the client speaks first: what is there already is not the server's.
-        return if input.is_empty() { Ok(()) } else { Err(ProxyError::Early) };
+    let response = read_response(stream, &mut input, limits).await??;
+    if !response.status().is_success() {
+        return Err(ProxyError::Refused(response.status()));
     }
-    Err(HandshakeError::TooManyInterim.into())
+    // The client speaks first in the tunnel, so these bytes cannot be the server's.
+    if input.is_empty() { Ok(()) } else { Err(ProxyError::Early) }
 }
 
 fn socks_target(target: &Target) -> Result<tokio_socks::TargetAddr<'_>, tokio_socks::Error> {
@@ -192,60 +195,39 @@ fn socks_target(target: &Target) -> Result<tokio_socks::TargetAddr<'_>, tokio_so
     }
 }
 
-/// By which proxy targets are reached.
-#[derive(Clone, Debug)]
-pub(super) enum Route {
-    /// By what the environment says.
-    Environment,
-    Direct,
-    By(Arc<Proxy>),
-}
+impl FromStr for Proxy {
+    type Err = ConnectError;
 
-impl Route {
-    pub(super) fn proxy(&self, target: &Target) -> Result<Option<Arc<Proxy>>, ConnectError> {
-        match self {
-            Self::Direct => Ok(None),
-            Self::By(proxy) => Ok(Some(Arc::clone(proxy))),
-            Self::Environment if target.is_loopback() => Ok(None),
-            Self::Environment => intercepting(&Matcher::from_env(), target).map(|proxy| proxy.map(Arc::new)),
-        }
+    fn from_str(url: &str) -> Result<Self, ConnectError> {
+        Self::parse(url)
     }
 }
 
-/// The proxy that the variables of the environment name for a target.
-fn intercepting(matcher: &Matcher, target: &Target) -> Result<Option<Proxy>, ConnectError> {
-    let scheme = if target.secure { "https" } else { "http" };
-    let uri = format!("{scheme}://{}/", target.authority).parse();
-    let uri = uri.map_err(|error| ConnectError::Invalid(format!("bad URL: {error}")))?;
-    let Some(found) = matcher.intercept(&uri) else { return Ok(None) };
-    let mut proxy = Proxy::parse(&found.uri().to_string())?;
-    proxy.login = match (found.basic_auth(), found.raw_auth()) {
-        (Some(value), _) => Some(Login::Basic(value.clone())),
-        (None, Some((user, password))) => {
-            Some(Login::Socks { user: user.to_owned(), password: password.to_owned() })
-        }
-        (None, None) => None,
-    };
-    Ok(Some(proxy))
+impl TryFrom<&str> for Proxy {
+    type Error = ConnectError;
+
+    fn try_from(url: &str) -> Result<Self, ConnectError> {
+        Self::parse(url)
+    }
 }
 
 /// Why a proxy opened no tunnel.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum ProxyError {
-    /// The proxy itself was not reached.
+    /// The proxy cannot be reached.
     Unreachable(io::Error),
-    /// An HTTP proxy answered with this status instead of one of success (RFC 9110 9.3.6).
+    /// An HTTP proxy answered with this status instead of 2xx (RFC 9110 9.3.6).
     Refused(StatusCode),
-    /// A SOCKS5 proxy wants a user and a password, or others than it was given (RFC 1928 3, RFC 1929).
+    /// A SOCKS5 proxy requires a user name and a password, or rejected those in its URL (RFC 1928 3, RFC 1929).
     Login,
-    /// A SOCKS5 proxy refused, or its answer is none; the text says why (RFC 1928 6).
+    /// A SOCKS5 proxy rejected the request, or its answer is invalid; the text says why (RFC 1928 6).
     Socks(String),
-    /// The answer of an HTTP proxy is not the head of a response.
+    /// The answer of an HTTP proxy is not a valid HTTP response.
     Head(HandshakeError),
-    /// The proxy sent bytes into the tunnel that cannot be the server's, which waits for the client.
+    /// The proxy sent bytes in the tunnel before the client did, so they cannot be the server's.
     Early,
-    /// The transport failed while the tunnel was asked for; a proxy that hung up is
+    /// The transport failed while the tunnel was opened. If the proxy closed the connection, this is
     /// [`io::ErrorKind::UnexpectedEof`] or [`Head`](Self::Head).
     Io(io::Error),
 }
@@ -253,29 +235,36 @@ pub enum ProxyError {
 impl fmt::Display for ProxyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unreachable(error) => write!(f, "it cannot be reached: {error}"),
+            Self::Unreachable(error) => write!(f, "the proxy cannot be reached: {error}"),
             Self::Refused(StatusCode::PROXY_AUTHENTICATION_REQUIRED) => f.write_str(
-                "it answered 407 and wants a user and a password, or others: write them into its URL, as in \
+                "the proxy answered 407: it requires a user name and a password, or rejected those in its URL, such as \
                  http://user:password@proxy:3128 (RFC 9110 11.7)",
             ),
             Self::Refused(StatusCode::FORBIDDEN) => f.write_str(
-                "it answered 403 (RFC 9110 9.3.6): many open tunnels to port 443 only, as wss:// needs them",
+                "the proxy answered 403 (RFC 9110 9.3.6): many proxies allow only port 443, the default of wss://",
             ),
-            Self::Refused(status) => write!(f, "it answered {status} (RFC 9110 9.3.6)"),
+            Self::Refused(status) => write!(f, "the proxy answered {status} (RFC 9110 9.3.6)"),
             Self::Login => f.write_str(
-                "it wants a user and a password, or others: write them into its URL, as in \
+                "the proxy requires a user name and a password, or rejected those in its URL, such as \
                  socks5://user:password@proxy:1080 (RFC 1929)",
             ),
             Self::Socks(reason) => write!(f, "SOCKS5: {reason} (RFC 1928)"),
             Self::Head(error) => error.fmt(f),
-            Self::Early => f.write_str("it spoke in the tunnel before the client did (RFC 9110 9.3.6)"),
+            Self::Early => f.write_str("the proxy sent data in the tunnel before the client did (RFC 9110 9.3.6)"),
             Self::Io(error) => error.fmt(f),
         }
     }
 }
 
-/// The text says all of it: there is no `source` that would say it again.
-impl std::error::Error for ProxyError {}
+impl std::error::Error for ProxyError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Unreachable(error) | Self::Io(error) => Some(error),
+            Self::Head(error) => Some(error),
+            Self::Refused(_) | Self::Login | Self::Socks(_) | Self::Early => None,
+        }
+    }
+}
 
 impl From<io::Error> for ProxyError {
     fn from(error: io::Error) -> Self {
@@ -349,29 +338,10 @@ mod tests {
     }
 
     #[test]
-    fn the_environment() {
-        let matcher = Matcher::builder()
-            .http("http://me:geheim@plain:3128")
-            .https("socks5h://u:p@secure")
-            .no("inner.example, 10.0.0.0/8")
-            .build();
-        let found = |url: &str| {
-            intercepting(&matcher, &Target::parse(url).unwrap()).unwrap().map(|proxy| proxy.to_string())
-        };
-        assert_eq!(found("ws://example.com/").as_deref(), Some("http://plain:3128"));
-        assert_eq!(found("wss://example.com:444/").as_deref(), Some("socks5h://secure:1080"));
-        assert_eq!(found("ws://[2001:db8::1]:81/").as_deref(), Some("http://plain:3128"));
-        for direct in ["ws://inner.example/", "wss://a.inner.example:1/", "ws://10.1.2.3/"] {
-            assert_eq!(found(direct), None, "{direct}");
-        }
-        let proxy = intercepting(&matcher, &Target::parse("ws://a/").unwrap()).unwrap().unwrap();
-        assert!(matches!(proxy.login, Some(Login::Basic(value)) if value == "Basic bWU6Z2VoZWlt"));
-        let unknown = Matcher::builder().all("socks4://old:1080").build();
-        assert!(matches!(
-            intercepting(&unknown, &Target::parse("ws://a/").unwrap()),
-            Err(ConnectError::Invalid(_))
-        ));
-        // This machine is never reached by what the environment says.
-        assert!(Route::Environment.proxy(&Target::parse("ws://localhost/").unwrap()).unwrap().is_none());
+    fn conversions() {
+        let parsed: Proxy = "socks5://代理:密码@proxy".parse().unwrap();
+        let converted = Proxy::try_from("socks5://proxy").unwrap();
+        assert_eq!(parsed.to_string(), converted.to_string());
+        assert!(Proxy::try_from("gopher://proxy").is_err());
     }
 }

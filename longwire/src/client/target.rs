@@ -1,4 +1,4 @@
-//! Where a URL points to, and where a redirect leads from there.
+//! The URL of a server, and the target of a redirect.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use crate::end::ConnectError;
 
 use super::credentials::{basic, percent_decoded};
 
-/// Where a URL points to (RFC 6455 section 3).
+/// The server and path of a URL (RFC 6455 section 3).
 pub(crate) struct Target {
     pub(crate) secure: bool,
     pub(crate) host: Host<String>,
@@ -21,7 +21,7 @@ pub(crate) struct Target {
     pub(crate) path: String,
     /// The user information as a value of Authorization.
     pub(crate) authorization: Option<HeaderValue>,
-    /// Without the user information.
+    /// The URL without the user information.
     url: Url,
 }
 
@@ -33,20 +33,21 @@ impl fmt::Debug for Target {
 
 impl Target {
     pub(crate) fn parse(text: &str) -> Result<Self, ConnectError> {
-        // Whatever stands before an @ may be a password.
+        // The part before an @ may contain a password.
         let shown = || {
             let shown = text.rsplit_once('@').map_or(text.to_owned(), |(_, rest)| format!("…@{rest}"));
-            // And what stands behind a ? a token.
+            // The query may contain a token.
             match shown.split_once('?') {
                 Some((front, _)) => format!("{front}?…"),
                 None => shown,
             }
         };
-        let bad = |reason: String| ConnectError::Invalid(format!("bad URL: {reason}"));
-        let url = Url::parse(text)
-            .map_err(|error| bad(format!("{:?}: {error}; it looks like ws://example.com/chat", shown())))?;
+        let bad = |reason: String| ConnectError::Invalid(format!("invalid URL: {reason}"));
+        let url = Url::parse(text).map_err(|error| {
+            bad(format!("{:?}: {error}; expected something like ws://example.com/chat", shown()))
+        })?;
         if url.fragment().is_some() {
-            return Err(bad(format!("{:?} has a fragment, which must not be used (RFC 6455 3)", shown())));
+            return Err(bad(format!("{:?} has a fragment, which is not allowed (RFC 6455 3)", shown())));
         }
         Self::from_url(url).map_err(bad)
     }
@@ -56,7 +57,9 @@ impl Target {
             "ws" | "http" => false,
             "wss" | "https" => true,
             other => {
-                return Err(format!("scheme {other:?} is neither ws nor wss, as in ws://example.com/chat"));
+                return Err(format!(
+                    "the scheme {other:?} is neither ws nor wss; expected something like ws://example.com/chat"
+                ));
             }
         };
         let authorization = if url.username().is_empty() && url.password().is_none() {
@@ -65,11 +68,11 @@ impl Target {
             let user = percent_decoded(url.username());
             Some(basic(&user, &percent_decoded(url.password().unwrap_or_default()))?)
         };
-        // Of URLs with a host these cannot fail.
+        // Cannot fail for a URL with a host.
         let _ = (url.set_username(""), url.set_password(None));
-        let host = url.host().ok_or("it names no host")?.to_owned();
+        let host = url.host().ok_or("it has no host")?.to_owned();
         let port = url.port_or_known_default().unwrap_or(if secure { 443 } else { 80 });
-        // RFC 6455 4.1 item 4: the port is left out when it is the default.
+        // RFC 6455 4.1 item 4: the default port is omitted.
         let authority = match url.port() {
             Some(port) => format!("{host}:{port}"),
             None => host.to_string(),
@@ -86,20 +89,20 @@ impl Target {
         self.url.as_str()
     }
 
-    /// Where an answer with these headers leads (RFC 9110 10.2.2); `None` if it does not say.
+    /// The target of a redirect with these headers (RFC 9110 10.2.2); `None` without a Location.
     pub(super) fn redirected(&self, headers: &HeaderMap) -> Result<Option<Self>, RedirectError> {
         let mut locations = headers.get_all(header::LOCATION).into_iter();
         let (Some(location), another) = (locations.next(), locations.next()) else { return Ok(None) };
         let bad = |reason: String| RedirectError::Location(reason);
         if another.is_some() {
-            return Err(bad("there is more than one".into()));
+            return Err(bad("there is more than one Location".into()));
         }
-        let text = location.to_str().map_err(|_| bad("it is not ASCII".into()))?;
+        let text = location.to_str().map_err(|_| bad("the Location is not ASCII".into()))?;
         let mut url = self.url.join(text).map_err(|error| bad(error.to_string()))?;
-        // A fragment is for who shows a document.
+        // A fragment is for viewers of a document.
         url.set_fragment(None);
         if !url.username().is_empty() || url.password().is_some() {
-            return Err(bad("it has user information, as no server should send (RFC 9110 4.2.4)".into()));
+            return Err(bad("the Location has user information (RFC 9110 4.2.4)".into()));
         }
         let next = Self::from_url(url).map_err(bad)?;
         if self.secure && !next.secure {
@@ -108,13 +111,16 @@ impl Target {
         Ok(Some(next))
     }
 
-    /// Whether what is told to the one may be told to the other.
+    /// Whether credentials for one may be sent to the other.
     pub(super) fn is_same_origin(&self, other: &Self) -> bool {
         (self.secure, &self.host, self.port) == (other.secure, &other.host, other.port)
     }
 
     /// The host is this machine (RFC 6761 6.3).
-    #[cfg_attr(not(feature = "proxy"), expect(dead_code, reason = "it is asked before proxies are"))]
+    #[cfg_attr(
+        not(any(feature = "proxy", test)),
+        expect(dead_code, reason = "only for proxies of the environment")
+    )]
     pub(super) fn is_loopback(&self) -> bool {
         match &self.host {
             Host::Domain(name) => {
@@ -126,11 +132,11 @@ impl Target {
         }
     }
 
-    /// Another path of the same server, percent-encoded.
+    /// Percent-encodes another path of the same server.
     #[cfg(feature = "http2")]
     pub(crate) fn path_of(&self, path: &str) -> Result<String, ConnectError> {
         if !path.starts_with('/') {
-            return Err(ConnectError::Invalid(format!("the path {path:?} does not begin with a slash")));
+            return Err(ConnectError::Invalid(format!("the path {path:?} must begin with a slash")));
         }
         let scheme = if self.secure { "wss" } else { "ws" };
         Self::parse(&format!("{scheme}://{}{path}", self.authority)).map(|target| target.path)
@@ -145,7 +151,7 @@ pub enum RedirectError {
     TooMany(usize),
     /// From `wss` to `ws`.
     Insecure,
-    /// The Location leads nowhere; the text says why.
+    /// The Location is invalid; the text says why.
     Location(String),
 }
 
@@ -154,13 +160,13 @@ impl fmt::Display for RedirectError {
         match self {
             Self::TooMany(limit) => write!(
                 f,
-                "redirected more than {limit} times: a loop (RFC 9110 15.4), or Client::redirects is too low"
+                "the server redirected more than {limit} times: a loop, or the limit is too low (RFC 9110 15.4)"
             ),
             Self::Insecure => {
-                f.write_str("redirected from wss to ws, which would show in the clear what was to be secret")
+                f.write_str("the server redirected from wss to ws, which would send data unencrypted")
             }
             Self::Location(reason) => {
-                write!(f, "redirected to a Location that is none: {reason} (RFC 9110 10.2.2)")
+                write!(f, "the server sent an invalid redirect: {reason} (RFC 9110 10.2.2)")
             }
         }
     }

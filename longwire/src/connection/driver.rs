@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Buf;
-use longwire_proto::{CloseFrame, Compress, Incoming, Message, Outbox, TcpStep};
+use longwire_proto::{CloseFrame, Incoming, Outbox, TcpStep};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
@@ -124,6 +124,9 @@ impl<S> WebSocket<S> {
         if goes_on {
             lent.work.found(0);
         }
+        if let (Incoming::Pong(payload), Some(pings)) = (&taken, &mut self.pings) {
+            pings.answered(payload, now());
+        }
         if let Some(watch) = &mut self.watch {
             match taken {
                 Incoming::Ping => watch.ping_received(),
@@ -196,19 +199,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             }
         }
         Poll::Ready(Ok(()))
-    }
-
-    /// Queues the message as soon as there is room for it.
-    #[inline]
-    pub(crate) fn poll_feed(
-        &mut self,
-        cx: &mut Context<'_>,
-        message: &mut Option<Message>,
-        compress: Compress,
-    ) -> Poll<Result<(), Error>> {
-        ready!(self.poll_room(cx))?;
-        let Some(message) = message.take() else { return Poll::Ready(Ok(())) };
-        Poll::Ready(self.enqueue_message(message, compress))
     }
 
     pub(crate) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Error>> {

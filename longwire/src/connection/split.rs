@@ -1,227 +1,222 @@
-//! One connection in several hands: senders that clone, and a receiver.
+//! One connection used by several tasks: senders, which can be cloned, and a receiver.
 //!
-//! All of them work on the same [`WebSocket`] under a lock that is never held across a wait. The stream
-//! knows one waker only, which wakes everyone who waits, so no wake-up can be lost between them.
+//! All of them work on the same [`WebSocket`] under a lock that is never held across an await. They wait through one
+//! waker that wakes them all ([`Wakers`]), so no wake-up is lost between them.
 
+use std::fmt;
 use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll, Wake, Waker, ready};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
-use longwire_proto::{CloseCode, CloseFrame, Compress, Message, Part, SharedFrame};
+use longwire_proto::{CloseCode, CloseFrame, DeflateParameters, Message, Outgoing, Part, Role};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::connection::WebSocket;
-use crate::end::Closed;
-use crate::end::Error;
+use crate::connection::wakers::{Half, Wakers};
+use crate::end::{Closed, Error, SendError};
+use crate::net::peer_addr::PeerAddr;
 use crate::net::transport::Transport;
 
-/// Sends on a connection that was [split](WebSocket::split). Clone it for each place that sends.
+/// Sends on a connection that was [split](WebSocket::split). Clone it for each task that sends.
 ///
-/// The connection lives until all senders and the receiver are dropped. Its keepalive and its closing
-/// handshake run in [`Receiver::recv`], and what is only queued is written there: without a receiver
-/// that is kept receiving, use [`send`](Self::send) or [`flush`](Self::flush).
+/// Keepalive and the closing handshake run in [`Receiver::recv`], and messages that are only queued are written there:
+/// keep calling it. Once the receiver is dropped, sending fails with [`SendError::ReceiverDropped`]. The connection
+/// ends when the receiver and all senders are dropped.
 #[derive(Debug)]
-pub struct Sender<S = Transport>(Arc<Shared<S>>);
+pub struct Sender<S = Transport> {
+    pub(super) shared: Arc<Shared<S>>,
+    /// Of its use as a `Sink`.
+    pub(super) ticket: Option<u64>,
+}
 
 /// Receives on a connection that was [split](WebSocket::split).
 #[derive(Debug)]
 pub struct Receiver<S = Transport>(Arc<Shared<S>>);
 
 #[derive(Debug)]
-struct Shared<S> {
+pub(super) struct Shared<S> {
     ws: Mutex<WebSocket<S>>,
-    waiting: Arc<Waiting>,
-    /// Wakes all who wait.
-    waker: Waker,
+    pub(super) wakers: Wakers,
+    /// Nobody will ever receive: what is queued would not be written.
+    receiver_dropped: AtomicBool,
 }
 
-/// Who waits for the stream.
-#[derive(Debug, Default)]
-struct Waiting(Mutex<Tasks>);
-
-#[derive(Debug, Default)]
-struct Tasks {
-    receiver: Option<Waker>,
-    /// By the ticket of the call that waits.
-    senders: Vec<(u64, Waker)>,
-    tickets: u64,
-}
-
-impl Waiting {
-    fn tasks(&self) -> MutexGuard<'_, Tasks> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The task that receives is to write what was queued.
-    fn wake_receiver(&self) {
-        let receiver = self.tasks().receiver.take();
-        if let Some(waker) = receiver {
-            waker.wake();
-        }
-    }
-}
-
-impl Wake for Waiting {
-    fn wake(self: Arc<Self>) {
-        self.wake_by_ref();
-    }
-
-    fn wake_by_ref(self: &Arc<Self>) {
-        let mut tasks = self.tasks();
-        let receiver = tasks.receiver.take();
-        let senders = std::mem::take(&mut tasks.senders);
-        drop(tasks);
-        receiver.into_iter().chain(senders.into_iter().map(|(_, waker)| waker)).for_each(Waker::wake);
-    }
-}
-
-pub(crate) fn split<S>(ws: WebSocket<S>) -> (Sender<S>, Receiver<S>) {
-    let waiting = Arc::new(Waiting::default());
-    let waker = Waker::from(Arc::clone(&waiting));
-    let shared = Arc::new(Shared { ws: Mutex::new(ws), waiting, waker });
-    (Sender(Arc::clone(&shared)), Receiver(shared))
+pub(crate) fn split<S>(mut ws: WebSocket<S>) -> (Sender<S>, Receiver<S>) {
+    ws.wakers = None;
+    let (ws, wakers) = (Mutex::new(ws), Wakers::default());
+    let shared = Arc::new(Shared { ws, wakers, receiver_dropped: AtomicBool::new(false) });
+    (Sender { shared: Arc::clone(&shared), ticket: None }, Receiver(shared))
 }
 
 impl<S> Shared<S> {
-    fn ws(&self) -> MutexGuard<'_, WebSocket<S>> {
+    pub(super) fn ws(&self) -> MutexGuard<'_, WebSocket<S>> {
         self.ws.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Polls with the waker of all, and wakes them when what they wait for may never come.
-    fn poll<T>(
-        &self,
-        ws: &mut WebSocket<S>,
-        poll: impl FnOnce(&mut WebSocket<S>, &mut Context<'_>) -> Poll<T>,
-    ) -> Poll<T> {
-        let stage = ws.stage();
-        let polled = poll(ws, &mut Context::from_waker(&self.waker));
-        if ws.stage() != stage {
-            self.waker.wake_by_ref();
+    /// That nobody receives any more is an error, unless there is a better one.
+    pub(super) fn check(&self, ws: &WebSocket<S>) -> Result<(), SendError> {
+        if !self.receiver_dropped.load(Ordering::Acquire) {
+            return Ok(());
         }
-        polled
+        Err(match ws.failure() {
+            Some(error) => SendError::Failed(error),
+            None if !ws.core.is_open() => SendError::Closed,
+            None => SendError::ReceiverDropped,
+        })
+    }
+}
+
+impl<S> Drop for Receiver<S> {
+    fn drop(&mut self) {
+        self.0.receiver_dropped.store(true, Ordering::Release);
+        self.0.wakers.wake_all();
     }
 }
 
 impl<S> Clone for Sender<S> {
     fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
+        Self { shared: Arc::clone(&self.shared), ticket: None }
+    }
+}
+
+impl<S> Drop for Sender<S> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            self.shared.wakers.forget(ticket);
+        }
     }
 }
 
 impl<S> Sender<S> {
     /// Queues a message without waiting; the task in [`Receiver::recv`] writes it, with all else that was
-    /// queued meanwhile. For broadcasts: a slow receiver shows itself here and holds nobody up.
+    /// queued meanwhile. For broadcasts: a slow receiver gets [`SendError::Full`] and delays nobody.
     ///
     /// # Errors
     ///
-    /// [`Error::Full`] while more than [`Config::write_buffer`](crate::Config::write_buffer) bytes wait;
+    /// [`SendError::Full`] while [`Config::write_buffer`](crate::Config::write_buffer) bytes or more wait;
     /// otherwise as [`WebSocket::send`]. Nothing was queued then.
-    pub fn try_send(&self, message: impl Into<Message>) -> Result<(), Error> {
-        self.try_send_with(message, Compress::Auto)
-    }
-
-    /// As [`try_send`](Self::try_send), with a word on the compression of this message.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_send`](Self::try_send).
-    pub fn try_send_with(&self, message: impl Into<Message>, compress: Compress) -> Result<(), Error> {
+    pub fn try_send<'m>(&self, message: impl Into<Outgoing<'m>>) -> Result<(), SendError> {
         let message = message.into();
-        self.0.ws().enqueue_message(message, compress)?;
-        self.0.waiting.wake_receiver();
+        let mut ws = self.shared.ws();
+        self.shared.check(&ws)?;
+        ws.enqueue_message(message)?;
+        drop(ws);
+        self.shared.wakers.wake_receiver();
         Ok(())
     }
 
-    /// As [`try_send`](Self::try_send), with a message that was encoded once for many connections.
-    ///
-    /// # Errors
-    ///
-    /// As [`try_send`](Self::try_send).
-    pub fn try_send_shared(&self, frame: &SharedFrame) -> Result<(), Error> {
-        self.0.ws().enqueue_shared(frame)?;
-        self.0.waiting.wake_receiver();
-        Ok(())
+    /// Returns whether nothing can be sent any more: the connection is closing, closed or failed, or its receiver was
+    /// dropped. Use it to remove senders from a registry.
+    pub fn is_closed(&self) -> bool {
+        let ws = self.shared.ws();
+        !ws.core.is_open() || ws.failure().is_some() || self.shared.check(&ws).is_err()
     }
 
-    /// As [`WebSocket::buffered_amount`].
+    /// Returns the number of bytes that wait to be written, as [`WebSocket::buffered_amount`].
     pub fn buffered_amount(&self) -> usize {
-        self.0.ws().buffered_amount()
-    }
-
-    /// As [`WebSocket::closed`].
-    pub fn closed(&self) -> Option<Closed> {
-        self.0.ws().closed().cloned()
+        self.shared.ws().buffered_amount()
     }
 
     /// Why the connection has failed, if it has.
     pub(crate) fn failure(&self) -> Option<Error> {
-        self.0.ws().failure()
+        self.shared.ws().failure()
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Sender<S> {
-    /// As [`WebSocket::send`].
-    ///
-    /// # Errors
-    ///
-    /// As [`WebSocket::send`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`WebSocket::send`].
-    pub async fn send(&self, message: impl Into<Message>) -> Result<(), Error> {
-        self.send_with(message, Compress::Auto).await
-    }
+/// What both halves tell of the connection.
+macro_rules! facts {
+    ($half:ident, $shared:tt) => {
+        impl<S> $half<S> {
+            /// Returns how the connection was closed, once its closing handshake is complete.
+            pub fn closed(&self) -> Option<Closed> {
+                self.$shared.ws().closed().cloned()
+            }
 
-    /// As [`WebSocket::send_with`].
+            /// Returns the round-trip time of the last Ping that the peer has answered, as [`WebSocket::latency`].
+            pub fn latency(&self) -> Option<Duration> {
+                self.$shared.ws().latency()
+            }
+
+            /// Returns the subprotocol that was negotiated (RFC 6455 1.9).
+            pub fn subprotocol(&self) -> Option<Box<str>> {
+                self.$shared.ws().subprotocol().map(Into::into)
+            }
+
+            /// Returns the parameters of permessage-deflate, if it was negotiated (RFC 7692).
+            pub fn deflate(&self) -> Option<DeflateParameters> {
+                self.$shared.ws().deflate()
+            }
+
+            /// Returns whether this is the client's or the server's end.
+            pub fn role(&self) -> Role {
+                self.$shared.ws().role()
+            }
+        }
+
+        impl<S: PeerAddr> $half<S> {
+            /// Returns the address at the other end of TCP, as [`WebSocket::peer_addr`].
+            ///
+            /// # Errors
+            ///
+            /// As [`WebSocket::peer_addr`].
+            pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+                self.$shared.ws().peer_addr()
+            }
+        }
+    };
+}
+
+facts!(Sender, shared);
+facts!(Receiver, 0);
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Sender<S> {
+    /// Sends a message: queues it and waits until it is written, as [`WebSocket::send`].
     ///
     /// # Errors
     ///
-    /// As [`WebSocket::send`].
+    /// As [`WebSocket::send`], and [`SendError::ReceiverDropped`].
     ///
     /// # Cancel safety
     ///
     /// As [`WebSocket::send`].
-    pub async fn send_with(&self, message: impl Into<Message>, compress: Compress) -> Result<(), Error> {
+    pub async fn send<'m>(&self, message: impl Into<Outgoing<'m>>) -> Result<(), SendError> {
         let mut message = Some(message.into());
         self.poll(|ws, cx| {
-            ready!(ws.poll_feed(cx, &mut message, compress))?;
-            ws.poll_flush(cx)
+            if message.is_some() {
+                self.shared.check(ws)?;
+            }
+            ready!(ws.poll_feed(cx, &mut message))?;
+            Poll::Ready(Ok(ready!(ws.poll_flush(cx))?))
         })
         .await
     }
 
-    /// As [`WebSocket::feed`]; what is queued is written by the task in [`Receiver::recv`], together with
-    /// all else that was queued when it comes to it.
+    /// Queues a message, and waits only for room, as [`WebSocket::feed`]. The task in [`Receiver::recv`] writes it,
+    /// together with all else that was queued.
     ///
     /// # Errors
     ///
-    /// As [`WebSocket::send`].
+    /// As [`send`](Self::send).
     ///
     /// # Cancel safety
     ///
     /// As [`WebSocket::send`].
-    pub async fn feed(&self, message: impl Into<Message>) -> Result<(), Error> {
-        self.feed_with(message, Compress::Auto).await
-    }
-
-    /// As [`WebSocket::feed_with`].
-    ///
-    /// # Errors
-    ///
-    /// As [`WebSocket::send`].
-    ///
-    /// # Cancel safety
-    ///
-    /// As [`WebSocket::send`].
-    pub async fn feed_with(&self, message: impl Into<Message>, compress: Compress) -> Result<(), Error> {
+    pub async fn feed<'m>(&self, message: impl Into<Outgoing<'m>>) -> Result<(), SendError> {
         let mut message = Some(message.into());
-        self.poll(|ws, cx| ws.poll_feed(cx, &mut message, compress)).await?;
-        self.0.waiting.wake_receiver();
+        self.poll(|ws, cx| {
+            self.shared.check(ws)?;
+            ws.poll_feed(cx, &mut message)
+        })
+        .await?;
+        self.shared.wakers.wake_receiver();
         Ok(())
     }
 
-    /// As [`WebSocket::flush`].
+    /// Writes everything that waits.
     ///
     /// # Errors
     ///
@@ -230,21 +225,22 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sender<S> {
     /// # Cancel safety
     ///
     /// Cancel-safe.
-    pub async fn flush(&self) -> Result<(), Error> {
-        self.poll(|ws, cx| ws.poll_flush(cx)).await
+    pub async fn flush(&self) -> Result<(), SendError> {
+        Ok(self.poll(WebSocket::poll_flush).await?)
     }
 
-    /// As [`WebSocket::ping`].
+    /// Sends a Ping with up to 125 bytes, as [`WebSocket::ping`].
     ///
     /// # Errors
     ///
-    /// As [`WebSocket::ping`].
+    /// As [`WebSocket::ping`], and [`SendError::ReceiverDropped`].
     ///
     /// # Cancel safety
     ///
     /// As [`WebSocket::send`].
-    pub async fn ping(&self, payload: impl AsRef<[u8]>) -> Result<(), Error> {
+    pub async fn ping(&self, payload: impl AsRef<[u8]>) -> Result<(), SendError> {
         self.poll(|ws, cx| {
+            self.shared.check(ws)?;
             ready!(ws.poll_room(cx))?;
             Poll::Ready(ws.enqueue_ping(payload.as_ref()))
         })
@@ -252,40 +248,78 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sender<S> {
         self.flush().await
     }
 
-    /// Sends a Close frame behind what waits. The closing handshake completes in [`Receiver::recv`],
-    /// which still yields the messages that the peer sent before its answer.
+    /// Sends a Ping and waits for its Pong: returns the round-trip time. The Pong is received in [`Receiver::recv`], which
+    /// has to be called meanwhile.
     ///
     /// # Errors
     ///
-    /// As [`WebSocket::close`] and [`WebSocket::flush`].
+    /// As [`ping`](Self::ping). Waits as long as the connection lives: keepalive ends one whose peer is silent.
+    ///
+    /// # Cancel safety
+    ///
+    /// Cancel-safe: a Ping may have been sent.
+    pub async fn round_trip(&self) -> Result<Duration, SendError> {
+        static NUMBER: AtomicU64 = AtomicU64::new(0);
+        let payload = NUMBER.fetch_add(1, Ordering::Relaxed).to_be_bytes();
+        self.ping(payload).await?;
+        self.poll(|ws, _| {
+            let pings = ws.pings.get_or_insert_default();
+            if !pings.is_waiting(&payload) {
+                return Poll::Ready(Ok(pings.latest().unwrap_or_default()));
+            }
+            self.shared.check(ws)?;
+            match ws.failure() {
+                Some(error) => Poll::Ready(Err(SendError::Failed(error))),
+                None if ws.core.is_done() => Poll::Ready(Err(SendError::Closed)),
+                None => Poll::Pending,
+            }
+        })
+        .await
+    }
+
+    /// Sends a Close frame behind the messages that wait, and waits until it is written. The closing handshake completes
+    /// in [`Receiver::recv`], which still returns the messages that the peer sent before its answer.
+    ///
+    /// Works without a receiver too: then the peer gets the Close frame, and nobody waits for its answer.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::InvalidCloseCode`] or [`SendError::ReasonTooLong`]; the connection then goes on. As
+    /// [`WebSocket::flush`].
     ///
     /// # Cancel safety
     ///
     /// As [`WebSocket::close`].
-    pub async fn close(&self, code: impl Into<CloseCode>, reason: &str) -> Result<(), Error> {
-        self.start_close(code, reason)?;
+    pub async fn close(&self, code: impl Into<CloseCode>, reason: &str) -> Result<(), SendError> {
+        self.shared.ws().start_close(CloseFrame::new(code, reason))?;
+        self.shared.wakers.wake_receiver();
         self.flush().await
     }
 
-    /// Queues a Close frame without waiting; the task in [`Receiver::recv`] does the rest.
+    /// Queues a Close frame without waiting; the task in [`Receiver::recv`] writes it and completes the closing
+    /// handshake. Closing a closed connection is no error.
     ///
     /// # Errors
     ///
-    /// [`Error::Send`] as [`WebSocket::close`].
-    pub fn start_close(&self, code: impl Into<CloseCode>, reason: &str) -> Result<(), Error> {
-        self.0.ws().start_close(CloseFrame::new(code, reason))?;
-        self.0.waiting.wake_receiver();
+    /// [`SendError::InvalidCloseCode`] or [`SendError::ReasonTooLong`]; the connection then goes on.
+    /// [`SendError::ReceiverDropped`].
+    pub fn start_close(&self, code: impl Into<CloseCode>, reason: &str) -> Result<(), SendError> {
+        let mut ws = self.shared.ws();
+        if ws.core.is_open() {
+            self.shared.check(&ws)?;
+        }
+        ws.start_close(CloseFrame::new(code, reason))?;
+        drop(ws);
+        self.shared.wakers.wake_receiver();
         Ok(())
     }
 
     /// Polls the connection as one of its senders, until `poll` is ready.
     async fn poll<T>(&self, mut poll: impl FnMut(&mut WebSocket<S>, &mut Context<'_>) -> Poll<T>) -> T {
-        let mut turn = Turn { waiting: &self.0.waiting, ticket: None };
+        let turn = Turn::new(&self.shared.wakers);
         poll_fn(|cx| {
-            let mut ws = self.0.ws();
-            // Before polling, so that a wake-up in between is not lost.
-            turn.wait(cx.waker());
-            self.0.poll(&mut ws, &mut poll)
+            let wakers = turn.wakers;
+            wakers.poll(&mut self.shared.ws(), Half::Sender(turn.ticket), cx, &mut poll)
         })
         .await
     }
@@ -293,34 +327,72 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sender<S> {
 
 /// One call's place among those that wait; given up when the call ends or is dropped.
 struct Turn<'a> {
-    waiting: &'a Waiting,
-    ticket: Option<u64>,
+    wakers: &'a Wakers,
+    ticket: u64,
 }
 
-impl Turn<'_> {
-    fn wait(&mut self, waker: &Waker) {
-        let mut tasks = self.waiting.tasks();
-        let ticket = *self.ticket.get_or_insert_with(|| {
-            tasks.tickets += 1;
-            tasks.tickets
-        });
-        match tasks.senders.iter_mut().find(|(of, _)| *of == ticket) {
-            Some((_, registered)) => registered.clone_from(waker),
-            None => tasks.senders.push((ticket, waker.clone())),
-        }
+impl<'a> Turn<'a> {
+    fn new(wakers: &'a Wakers) -> Self {
+        Self { wakers, ticket: wakers.ticket() }
     }
 }
 
 impl Drop for Turn<'_> {
     fn drop(&mut self) {
-        if let Some(ticket) = self.ticket {
-            self.waiting.tasks().senders.retain(|(of, _)| *of != ticket);
+        self.wakers.forget(self.ticket);
+    }
+}
+
+impl<S> Receiver<S> {
+    /// Makes another sender on this connection.
+    pub fn sender(&self) -> Sender<S> {
+        Sender { shared: Arc::clone(&self.0), ticket: None }
+    }
+
+    /// Puts the two halves together again.
+    ///
+    /// # Errors
+    ///
+    /// [`ReuniteError`], which returns both, if the sender is of another connection or there are other senders.
+    pub fn reunite(self, sender: Sender<S>) -> Result<WebSocket<S>, ReuniteError<S>> {
+        // Nobody else can make another sender meanwhile: these two are all there are.
+        if !Arc::ptr_eq(&self.0, &sender.shared) || Arc::strong_count(&self.0) != 2 {
+            return Err(ReuniteError(sender, self));
+        }
+        let shared = Arc::clone(&self.0);
+        drop((self, sender));
+        let shared = Arc::into_inner(shared).map(|shared| shared.ws);
+        match shared {
+            Some(ws) => Ok(ws.into_inner().unwrap_or_else(PoisonError::into_inner)),
+            None => unreachable!("it was the last reference"),
         }
     }
 }
 
+/// Two halves that are not those of one connection, or not all of them: see [`Receiver::reunite`].
+pub struct ReuniteError<S = Transport>(
+    /// The sender.
+    pub Sender<S>,
+    /// The receiver.
+    pub Receiver<S>,
+);
+
+impl<S> fmt::Debug for ReuniteError<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ReuniteError").finish_non_exhaustive()
+    }
+}
+
+impl<S> fmt::Display for ReuniteError<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the sender is of another connection, or there are other senders")
+    }
+}
+
+impl<S> std::error::Error for ReuniteError<S> {}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> Receiver<S> {
-    /// As [`WebSocket::recv`].
+    /// Receives the next message, as [`WebSocket::recv`].
     ///
     /// # Errors
     ///
@@ -333,7 +405,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Receiver<S> {
         poll_fn(|cx| self.with(cx, |ws, cx| ws.poll_recv(cx))).await
     }
 
-    /// As [`WebSocket::recv_part`].
+    /// Receives the next part of a message, as [`WebSocket::recv_part`].
     ///
     /// # Errors
     ///
@@ -346,27 +418,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Receiver<S> {
         poll_fn(|cx| self.with(cx, |ws, cx| ws.poll_recv(cx))).await
     }
 
-    /// As [`WebSocket::closed`].
-    pub fn closed(&self) -> Option<Closed> {
-        self.0.ws().closed().cloned()
-    }
-
-    /// Another sender on this connection.
-    pub fn sender(&self) -> Sender<S> {
-        Sender(Arc::clone(&self.0))
-    }
-
     /// Polls the connection as its receiver.
     pub(crate) fn with<T>(
         &mut self,
-        cx: &mut Context<'_>,
+        cx: &Context<'_>,
         poll: impl FnOnce(&mut WebSocket<S>, &mut Context<'_>) -> Poll<T>,
     ) -> Poll<T> {
-        let mut ws = self.0.ws();
-        match &mut self.0.waiting.tasks().receiver {
-            Some(waker) => waker.clone_from(cx.waker()),
-            none => *none = Some(cx.waker().clone()),
-        }
-        self.0.poll(&mut ws, poll)
+        self.0.wakers.poll(&mut self.0.ws(), Half::Receiver, cx, poll)
     }
 }

@@ -11,6 +11,13 @@ pub enum Side {
     Peer,
 }
 
+impl Closed {
+    /// Makes one, for tests of code that handles it.
+    pub const fn new(by: Side, frame: Option<CloseFrame>) -> Self {
+        Self { by, frame }
+    }
+}
+
 /// A closing handshake that was completed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]

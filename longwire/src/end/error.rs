@@ -1,31 +1,45 @@
 //! How connections fail: while they are opened, and once they are open.
 
+use std::error;
 use std::fmt;
 use std::io;
 use std::sync::Arc;
 
 use http::{HeaderMap, StatusCode};
 use longwire_proto::handshake::{HandshakeError, Refusal};
-use longwire_proto::{Cause, ProtocolError, SendError};
+use longwire_proto::{Cause, ProtocolError};
 
 #[cfg(feature = "proxy")]
 use crate::client::ProxyError;
 use crate::client::RedirectError;
+use crate::end::{SendError, write_chain};
 #[cfg(feature = "tls")]
 use crate::tls::TlsError;
 
-/// Why an open connection ended without a closing handshake, or why something was not sent.
+/// Why a connection ended without a closing handshake.
+///
+/// Also the one error that all others of a program become by `?`: [`ConnectError`], [`AcceptError`] and
+/// [`SendError`]. It becomes an [`io::Error`] in turn. Receiving never yields
+/// [`Connect`](Self::Connect), [`Accept`](Self::Accept) or [`Send`](Self::Send).
+///
+/// ```
+/// async fn run() -> Result<(), longwire::Error> {
+///     let mut ws = longwire::connect("ws://127.0.0.1:8080/chat").await?;
+///     ws.send("你好 👋").await?;
+///     while let Some(message) = ws.recv().await? {
+///         println!("{message}");
+///     }
+///     Ok(())
+/// }
+/// ```
+///
+/// The text of an error does not repeat that of its [source](std::error::Error::source). Format it with `{:#}` to
+/// get both, or walk the chain, as `anyhow` does.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum Error {
-    /// The peer broke a rule or a limit and was told so with
-    /// [`close_code`](ProtocolError::close_code).
+    /// The peer broke a rule or a limit. It was sent the [`close_code`](ProtocolError::close_code) of the error.
     Protocol(ProtocolError),
-    /// What was to be sent may not be. Unless it is [`SendError::Closing`], the connection goes on.
-    Send(SendError),
-    /// More than [`Config::write_buffer`](crate::Config::write_buffer) bytes wait to be written. Nothing
-    /// was queued; the connection goes on.
-    Full,
     /// The peer was silent for [`Config::pong_timeout`](crate::Config::pong_timeout) after a Ping.
     PingTimeout,
     /// The peer did not answer the closing handshake in [`Config::close_timeout`](crate::Config::close_timeout).
@@ -34,42 +48,78 @@ pub enum Error {
     WriteTimeout,
     /// A message took longer than [`Config::message_timeout`](crate::Config::message_timeout) to arrive.
     MessageTimeout,
-    /// No message came for [`Config::read_timeout`](crate::Config::read_timeout), though the peer lives.
+    /// No message came for [`Config::read_timeout`](crate::Config::read_timeout), though the peer answers Pings.
     ReadTimeout,
-    /// The peer read more slowly than others published, and its topic closes such
-    /// ([`SlowConsumer`](crate::engine::SlowConsumer)).
+    /// The peer fell too far behind on a topic whose policy is to disconnect slow consumers
+    /// ([`SlowConsumer`](crate::engine::SlowConsumer)). Only connections of an engine end so.
     SlowConsumer,
-    /// A callback of the application's panicked.
+    /// A callback of the application panicked. Only connections that call back end so.
     Panicked,
     /// TCP ended without a closing handshake: what a browser calls 1006.
     Eof,
-    /// The transport failed; a reset connection is here, as [`io::ErrorKind::ConnectionReset`].
+    /// The transport failed. A reset connection is [`io::ErrorKind::ConnectionReset`].
     Io(Arc<io::Error>),
+    /// Made by `?`: no connection was opened by a client.
+    Connect(Arc<ConnectError>),
+    /// Made by `?`: no connection was opened by a server.
+    Accept(Arc<AcceptError>),
+    /// Made by `?`, and by the `Sink` of a connection: something was not sent.
+    Send(Box<SendError>),
+}
+
+impl Error {
+    pub(crate) fn kind(&self) -> io::ErrorKind {
+        match self {
+            Self::Io(error) => error.kind(),
+            Self::Connect(error) => error.kind(),
+            Self::Accept(error) => error.kind(),
+            Self::Send(error) => error.kind(),
+            Self::Protocol(_) => io::ErrorKind::InvalidData,
+            Self::PingTimeout
+            | Self::CloseTimeout
+            | Self::WriteTimeout
+            | Self::MessageTimeout
+            | Self::ReadTimeout => io::ErrorKind::TimedOut,
+            Self::SlowConsumer => io::ErrorKind::ConnectionAborted,
+            Self::Eof => io::ErrorKind::UnexpectedEof,
+            Self::Panicked => io::ErrorKind::Other,
+        }
+    }
 }
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Protocol(error) => write!(f, "protocol error: {error}"),
-            Self::Send(error) => error.fmt(f),
-            Self::Full => f.write_str("the write buffer is full: the peer reads too slowly"),
+            Self::Protocol(_) => write_chain(f, "the peer broke the protocol", self),
             Self::PingTimeout => Cause::PingTimeout.fmt(f),
             Self::CloseTimeout => Cause::CloseTimeout.fmt(f),
             Self::WriteTimeout => Cause::WriteTimeout.fmt(f),
-            Self::MessageTimeout => f.write_str("message timeout: the message does not come to its end"),
-            Self::ReadTimeout => f.write_str("read timeout: the peer lives, but sends no message"),
-            Self::SlowConsumer => {
-                f.write_str("slow consumer: the peer reads more slowly than others publish")
-            }
+            Self::MessageTimeout => f.write_str("message timeout: the peer did not finish a message in time"),
+            Self::ReadTimeout => f.write_str("read timeout: the peer answers pings but sent no message"),
+            Self::SlowConsumer => f.write_str("slow consumer: the peer fell too far behind on a topic"),
             Self::Panicked => f.write_str("a callback panicked"),
-            Self::Eof => f.write_str("connection ended without a closing handshake (1006)"),
-            Self::Io(error) => error.fmt(f),
+            Self::Eof => f.write_str("the connection ended without a closing handshake (1006)"),
+            Self::Io(_) => write_chain(f, "the connection failed", self),
+            Self::Connect(error) => error.fmt(f),
+            Self::Accept(error) => error.fmt(f),
+            Self::Send(error) => error.fmt(f),
         }
     }
 }
 
-/// The text says all of it: there is no `source` that would say it again.
-impl std::error::Error for Error {}
+impl error::Error for Error {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::Protocol(error) => Some(error),
+            Self::Io(error) => Some(&**error),
+            // Their text is that of the error within, so their source is its source.
+            Self::Connect(error) => error.source(),
+            Self::Accept(error) => error.source(),
+            Self::Send(error) => error.source(),
+            _ => None,
+        }
+    }
+}
 
 impl From<ProtocolError> for Error {
     fn from(error: ProtocolError) -> Self {
@@ -77,15 +127,56 @@ impl From<ProtocolError> for Error {
     }
 }
 
-impl From<SendError> for Error {
-    fn from(error: SendError) -> Self {
-        Self::Send(error)
-    }
-}
-
 impl From<io::Error> for Error {
     fn from(error: io::Error) -> Self {
         Self::Io(Arc::new(error))
+    }
+}
+
+impl From<ConnectError> for Error {
+    fn from(error: ConnectError) -> Self {
+        Self::Connect(Arc::new(error))
+    }
+}
+
+impl From<AcceptError> for Error {
+    fn from(error: AcceptError) -> Self {
+        Self::Accept(Arc::new(error))
+    }
+}
+
+/// The failure of the connection is that failure again, not one to send.
+impl From<SendError> for Error {
+    fn from(error: SendError) -> Self {
+        match error {
+            SendError::Failed(error) => error,
+            error => Self::Send(Box::new(error)),
+        }
+    }
+}
+
+impl From<longwire_proto::SendError> for Error {
+    fn from(error: longwire_proto::SendError) -> Self {
+        SendError::from(error).into()
+    }
+}
+
+/// Has the kind of the transport's error if that is what it is, else the kind that fits; the error is kept within.
+impl From<Error> for io::Error {
+    fn from(error: Error) -> Self {
+        Self::new(error.kind(), error)
+    }
+}
+
+impl From<ConnectError> for io::Error {
+    fn from(error: ConnectError) -> Self {
+        Self::new(error.kind(), error)
+    }
+}
+
+impl From<AcceptError> for io::Error {
+    fn from(error: AcceptError) -> Self {
+        Self::new(error.kind(), error)
     }
 }
 
@@ -158,6 +249,25 @@ pub struct Response {
     pub body: String,
 }
 
+impl Response {
+    /// Makes one, for tests of code that handles [`ConnectError::Refused`].
+    pub fn new(status: StatusCode, headers: HeaderMap, body: impl Into<String>) -> Self {
+        Self { status, headers, body: body.into() }
+    }
+}
+
+impl ConnectError {
+    fn kind(&self) -> io::ErrorKind {
+        match self {
+            Self::Invalid(_) => io::ErrorKind::InvalidInput,
+            Self::Handshake(_) => io::ErrorKind::InvalidData,
+            Self::Timeout(_) => io::ErrorKind::TimedOut,
+            Self::Io(error) => error.kind(),
+            _ => io::ErrorKind::Other,
+        }
+    }
+}
+
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -170,21 +280,36 @@ impl fmt::Display for ConnectError {
                 }
             }
             Self::Redirect(error) => error.fmt(f),
-            Self::Handshake(error) => write!(f, "handshake failed: {error}"),
+            Self::Handshake(_) => write_chain(f, "the opening handshake failed", self),
             #[cfg(feature = "tls")]
-            Self::Tls(error) => write!(f, "TLS failed: {error}"),
+            Self::Tls(_) => write_chain(f, "TLS failed", self),
             #[cfg(feature = "proxy")]
-            Self::Proxy(error) => write!(f, "the proxy gave no tunnel: {error}"),
+            Self::Proxy(_) => write_chain(f, "the proxy opened no tunnel", self),
             Self::Timeout(phase) => write!(f, "timed out in {phase}"),
             #[cfg(feature = "http2")]
             Self::Http2(error) => error.fmt(f),
-            Self::Io(error) => write!(f, "cannot connect: {error}"),
+            Self::Io(_) => write_chain(f, "cannot connect", self),
         }
     }
 }
 
-/// The text says all of it: there is no `source` that would say it again.
-impl std::error::Error for ConnectError {}
+impl error::Error for ConnectError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::Handshake(error) => Some(error),
+            #[cfg(feature = "tls")]
+            Self::Tls(error) => Some(error),
+            #[cfg(feature = "proxy")]
+            Self::Proxy(error) => Some(error),
+            Self::Io(error) => Some(error),
+            // Their text is that of the error within, so their source is its source.
+            Self::Redirect(error) => error.source(),
+            #[cfg(feature = "http2")]
+            Self::Http2(error) => error.source(),
+            _ => None,
+        }
+    }
+}
 
 impl From<HandshakeError> for ConnectError {
     fn from(error: HandshakeError) -> Self {
@@ -223,6 +348,17 @@ pub enum AcceptError {
     Io(io::Error),
 }
 
+impl AcceptError {
+    fn kind(&self) -> io::ErrorKind {
+        match self {
+            Self::Refused(_) => io::ErrorKind::Other,
+            Self::Timeout => io::ErrorKind::TimedOut,
+            Self::Eof => io::ErrorKind::UnexpectedEof,
+            Self::Io(error) => error.kind(),
+        }
+    }
+}
+
 impl fmt::Display for AcceptError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -230,14 +366,20 @@ impl fmt::Display for AcceptError {
                 write!(f, "refused with status {}: {}", refusal.status(), refusal.text())
             }
             Self::Timeout => f.write_str("timed out in the opening handshake"),
-            Self::Eof => f.write_str("connection ended before the request was complete"),
-            Self::Io(error) => error.fmt(f),
+            Self::Eof => f.write_str("the connection ended before the request was complete"),
+            Self::Io(_) => write_chain(f, "the connection failed in the opening handshake", self),
         }
     }
 }
 
-/// The text says all of it: there is no `source` that would say it again.
-impl std::error::Error for AcceptError {}
+impl error::Error for AcceptError {
+    fn source(&self) -> Option<&(dyn error::Error + 'static)> {
+        match self {
+            Self::Io(error) => Some(error),
+            _ => None,
+        }
+    }
+}
 
 impl From<io::Error> for AcceptError {
     fn from(error: io::Error) -> Self {

@@ -56,7 +56,7 @@ impl Error {
             Self::Panicked => Cause::Panicked,
             Self::Eof => Cause::Eof,
             Self::Io(error) => Cause::of_io(error.kind()),
-            Self::Send(_) | Self::Full => return None,
+            Self::Connect(_) | Self::Accept(_) | Self::Send(_) => return None,
         })
     }
 }

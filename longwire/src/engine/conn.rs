@@ -5,9 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
 use bytes::Buf;
-use longwire_proto::{
-    Cause, CloseCode, CloseFrame, Compress, DeflateParameters, Outgoing, SendError, SharedFrame,
-};
+use longwire_proto::{Cause, CloseCode, CloseFrame, DeflateParameters, Outgoing, SharedFrame};
 
 use super::entry::{Entry, Local};
 use super::mailbox::command::Command;
@@ -17,7 +15,7 @@ use super::slab::Key;
 use super::socket::Layer;
 use super::topics::backlog::{Evicted, Published, Queued};
 use super::topics::{LogCursor, Logged};
-use crate::end::Error;
+use crate::end::SendError;
 
 /// A connection, as callbacks get it.
 pub struct Conn<'a> {
@@ -81,76 +79,47 @@ impl Conn<'_> {
     ///
     /// # Errors
     ///
-    /// [`Error::Full`] if [`Config::write_buffer`](crate::Config::write_buffer) bytes are already queued: the message
+    /// [`SendError::Full`] if [`Config::write_buffer`](crate::Config::write_buffer) bytes are already queued: the message
     /// was not queued, and the engine calls [`Handler::drained`](super::Handler::drained) when everything is written.
     /// One reply to each received message always has room, because the engine stops reading from a connection whose
-    /// write buffer is full. [`Error::Send`] if the connection is closing.
+    /// write buffer is full. [`SendError::Closed`] if the connection is closing.
     #[inline]
-    pub fn send<'m>(&mut self, message: impl Into<Outgoing<'m>>) -> Result<(), Error> {
-        self.send_with(message, Compress::Auto)
-    }
-
-    /// Like [`send`](Self::send), but chooses whether this message is compressed.
-    ///
-    /// # Errors
-    ///
-    /// The same as [`send`](Self::send).
-    #[inline]
-    pub fn send_with<'m>(
-        &mut self,
-        message: impl Into<Outgoing<'m>>,
-        compress: Compress,
-    ) -> Result<(), Error> {
+    pub fn send<'m>(&mut self, message: impl Into<Outgoing<'m>>) -> Result<(), SendError> {
         let message = message.into();
         let (kind, length) = (message.kind(), message.len());
         if self.check_room()? {
-            self.entry.core.send_borrowed(message, compress, &mut self.local.out)?;
+            self.entry.core.send_outgoing(message, &mut self.local.out)?;
         } else {
-            self.wait(Queued::Direct(message.into_message(), compress))?;
+            self.wait(Queued::Direct(message.into_owned()))?;
         }
         self.local.counters.sent.add(kind, length, true);
         Ok(())
     }
 
-    /// Like [`send`](Self::send), for a message that is already encoded.
-    ///
-    /// # Errors
-    ///
-    /// The same as [`send`](Self::send).
-    pub fn send_shared(&mut self, frame: &SharedFrame) -> Result<(), Error> {
-        if self.check_room()? {
-            self.entry.core.send_shared(frame, &mut self.local.out)?;
-        } else {
-            self.wait(Queued::Shared(frame.clone()))?;
-        }
-        self.local.counters.sent.add(frame.kind(), frame.payload_len(), true);
-        Ok(())
-    }
-
     /// Whether a message goes to the outbox; if not, it goes behind the backlog.
     #[inline]
-    fn check_room(&mut self) -> Result<bool, Error> {
+    fn check_room(&mut self) -> Result<bool, SendError> {
         self.catch_up();
         self.check_full()?;
         Ok(self.entry.buffers.as_ref().is_none_or(|buffers| buffers.backlog.is_empty()))
     }
 
     #[inline]
-    fn check_full(&mut self) -> Result<(), Error> {
-        if self.buffered_amount() < self.entry.core.config().write_buffer_limit() {
+    fn check_full(&mut self) -> Result<(), SendError> {
+        if self.buffered_amount() < self.entry.core.config().write_buffer.get() {
             return Ok(());
         }
         if self.is_open() {
             // The application waits for `drained` now.
             self.entry.buffers_mut().was_blocked = true;
         }
-        Err(Error::Full)
+        Err(SendError::Full)
     }
 
     #[cold]
-    fn wait(&mut self, message: Queued) -> Result<(), Error> {
+    fn wait(&mut self, message: Queued) -> Result<(), SendError> {
         if !self.is_open() {
-            return Err(SendError::Closing.into());
+            return Err(SendError::Closed);
         }
         let now = self.local.now;
         self.entry.buffers_mut().backlog.push(message, now);
@@ -161,10 +130,10 @@ impl Conn<'_> {
     ///
     /// # Errors
     ///
-    /// The same as [`send`](Self::send), and [`Error::Send`] if the payload is too long.
-    pub fn ping(&mut self, payload: &[u8]) -> Result<(), Error> {
+    /// The same as [`send`](Self::send), and [`SendError::ControlTooLong`] if the payload is too long.
+    pub fn ping(&mut self, payload: impl AsRef<[u8]>) -> Result<(), SendError> {
         self.check_full()?;
-        self.entry.core.ping(payload, &mut self.local.out)?;
+        self.entry.core.ping(payload.as_ref(), &mut self.local.out)?;
         self.local.counters.sent.pings += 1;
         Ok(())
     }
@@ -175,12 +144,12 @@ impl Conn<'_> {
     ///
     /// # Errors
     ///
-    /// [`Error::Send`] if the code or the reason may not be sent (RFC 6455 7.4).
-    pub fn close(&mut self, code: impl Into<CloseCode>, reason: &str) -> Result<(), Error> {
+    /// [`SendError::InvalidCloseCode`] or [`SendError::ReasonTooLong`] (RFC 6455 7.4, 5.5).
+    pub fn close(&mut self, code: impl Into<CloseCode>, reason: &str) -> Result<(), SendError> {
         self.close_with(CloseFrame::new(code, reason))
     }
 
-    pub(crate) fn close_with(&mut self, frame: CloseFrame) -> Result<(), Error> {
+    pub(crate) fn close_with(&mut self, frame: CloseFrame) -> Result<(), SendError> {
         frame.check()?;
         if !self.is_open() {
             return Ok(());
@@ -235,11 +204,6 @@ impl Conn<'_> {
     /// [`SlowConsumer::keep_latest`](super::SlowConsumer::keep_latest).
     pub fn publish_latest<'m>(&mut self, topic: &str, key: &str, message: impl Into<Outgoing<'m>>) {
         self.publish_frame(topic, Some(key.into()), &SharedFrame::new(message), Some(self.key.index));
-    }
-
-    /// Like [`publish`](Self::publish), for a message that is already encoded.
-    pub fn publish_shared(&mut self, topic: &str, frame: &SharedFrame) {
-        self.publish_frame(topic, None, frame, Some(self.key.index));
     }
 
     fn publish_frame(
@@ -366,10 +330,8 @@ impl Conn<'_> {
             let (core, out) = (&mut self.entry.core, &mut self.local.out);
             // A message that can no longer be sent, because the connection has been closed meanwhile, is dropped.
             let _ = match waiting {
-                Queued::Direct(message, compress) => core.send_with(message, compress, out),
-                Queued::Shared(frame) | Queued::Published(Published { frame, .. }) => {
-                    core.send_shared(&frame, out)
-                }
+                Queued::Direct(message) => core.send_outgoing(message, out),
+                Queued::Published(Published { frame, .. }) => core.send_shared(&frame, out),
             };
         }
     }

@@ -98,7 +98,7 @@ impl Entry {
 
     /// So much waits to be written that nothing more is read.
     pub(crate) fn is_behind(&self) -> bool {
-        let limit = self.core.config().write_buffer_limit();
+        let limit = self.core.config().write_buffer.get();
         self.buffers.as_ref().is_some_and(|buffers| buffers.waiting() >= limit)
     }
 

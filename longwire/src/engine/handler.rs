@@ -61,7 +61,7 @@ pub trait Handler: Send + Sync + 'static {
     }
 
     /// All that waited has gone out: after the peer took no more for a while, or [`Conn::send`] said
-    /// [`Full`](Error::Full).
+    /// [`Full`](crate::SendError::Full).
     fn drained(&self, conn: &mut Conn<'_>, state: &mut Self::State) {
         let _ = (conn, state);
     }

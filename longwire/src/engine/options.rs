@@ -67,7 +67,7 @@ impl<H> Options<H> {
 
     /// The policy for slow consumers: the application's, or to close a connection whose write buffer is full.
     pub(crate) fn slow_policy(&self) -> Arc<SlowPolicy> {
-        let write_buffer = self.acceptor.settings().config.write_buffer_limit();
+        let write_buffer = self.acceptor.settings().config.write_buffer.get();
         self.slow.clone().unwrap_or_else(|| Arc::new(move |_| SlowConsumer::close(write_buffer)))
     }
 }

@@ -2,6 +2,7 @@
 
 pub(crate) mod http_head;
 pub(crate) mod maybe_tls;
+pub(crate) mod peer_addr;
 #[cfg(feature = "tls")]
 pub mod tls;
 pub(crate) mod transport;

@@ -54,8 +54,12 @@ impl Transport {
     }
 
     /// Returns the address of the TCP peer: the server, or the proxy in front of it.
-    pub const fn peer_addr(&self) -> Option<SocketAddr> {
-        self.peer
+    ///
+    /// # Errors
+    ///
+    /// [`io::ErrorKind::NotConnected`] if the socket was no longer connected when it was handed over.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.peer.ok_or_else(|| io::ErrorKind::NotConnected.into())
     }
 
     /// Returns the TCP socket, also the one under TLS, to set its options.

@@ -20,7 +20,8 @@ mod on {
     use crate::end::{Closed, Error, NotOpenedReason, cause_of};
     use crate::observe::counters::Traffic;
 
-    /// The span of a connection, a child of the span in which it was opened.
+    /// The span of a connection. It follows from the span in which the connection was opened, and is not its child: a
+    /// child would keep that span open as long as the connection.
     #[derive(Clone, Debug)]
     pub(crate) struct Span(Inner);
 
@@ -39,15 +40,18 @@ mod on {
             deflate: Option<DeflateParameters>,
         ) -> Self {
             // At the level of the most severe event, so that a subscriber that only wants warnings gets their context.
-            Self(warn_span!(
+            let span = warn_span!(
                 target: "longwire",
+                parent: None,
                 "websocket",
                 side = name(role),
                 peer = field::Empty,
                 path = path.split('?').next(),
                 subprotocol,
                 deflate = deflate.is_some(),
-            ))
+            );
+            span.follows_from(Inner::current());
+            Self(span)
         }
 
         pub(crate) fn is_on(&self) -> bool {

@@ -1,15 +1,14 @@
-//! How long to wait before the next attempt. Why there may be one is in `cause`.
+//! How long to wait before the next attempt. `cause` decides whether there is one.
 
 use std::ops::RangeInclusive;
 use std::time::{Duration, SystemTime};
 
 use http::{HeaderMap, HeaderValue, header};
 
-/// How long a [`Feed`](super::Feed) waits before it connects again.
+/// How long a [`Feed`](super::Feed) waits before it reconnects.
 ///
-/// After the n-th failure in a row it waits a random time between nothing and `initial` · 2ⁿ⁻¹, at most
-/// `max`: exponential backoff with *full jitter*, which spreads the clients that
-/// a server has lost at once.
+/// After the n-th failure in a row it waits a random time between zero and `initial` · 2ⁿ⁻¹, at most `max`: exponential
+/// backoff with *full jitter*, which spreads clients that lost their server at the same time.
 ///
 /// ```
 /// use std::time::Duration;
@@ -24,6 +23,7 @@ pub struct Backoff {
     stable_after: Duration,
     restart: RangeInclusive<Duration>,
     max_retry_after: Duration,
+    jitter: bool,
 }
 
 impl Default for Backoff {
@@ -32,10 +32,10 @@ impl Default for Backoff {
     }
 }
 
-/// What the end of a connection asks for.
+/// The kind of wait after the end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Pause {
-    /// The backoff's own delay.
+    /// The delay of the backoff.
     Usual,
     /// Close code 1012.
     Restart,
@@ -46,7 +46,7 @@ pub(super) enum Pause {
 }
 
 impl Backoff {
-    /// The defaults: 0.5 s doubling to 30 s, forgotten after 30 s of an open connection.
+    /// Creates the defaults: 0.5 s, doubling up to 30 s, and reset after a connection that was open for 30 s.
     pub const fn new() -> Self {
         Self {
             initial: Duration::from_millis(500),
@@ -54,61 +54,70 @@ impl Backoff {
             stable_after: Duration::from_secs(30),
             restart: Duration::from_secs(5)..=Duration::from_secs(30),
             max_retry_after: Duration::from_secs(300),
+            jitter: true,
         }
     }
 
-    /// The longest wait after the first failure; default 0.5 s.
+    /// Sets the maximum wait after the first failure; default 0.5 s.
     #[must_use]
     pub const fn initial(mut self, time: Duration) -> Self {
         self.initial = time;
         self
     }
 
-    /// The longest wait of all, but for what the server asks for; default 30 s.
+    /// Sets the maximum wait, unless the server requests a longer one; default 30 s.
     #[must_use]
     pub const fn max(mut self, time: Duration) -> Self {
         self.max = time;
         self
     }
 
-    /// A connection that was open for so long is stable: when it ends, failures and attempts are counted from
-    /// one again.
-    /// Default 30 s.
+    /// Sets how long a connection must be open to be stable; default 30 s. After a stable connection, failures and
+    /// attempts count from one again.
     #[must_use]
     pub const fn stable_after(mut self, time: Duration) -> Self {
         self.stable_after = time;
         self
     }
 
-    /// The wait after close code 1012, from which a random one is taken; default 5 s to 30 s, as its
-    /// registration asks (IANA WebSocket Close Code Number Registry).
+    /// Sets the range of the random wait after close code 1012; default 5 s to 30 s, as its registration recommends (IANA
+    /// WebSocket Close Code Number Registry).
     #[must_use]
     pub const fn restart(mut self, wait: RangeInclusive<Duration>) -> Self {
         self.restart = wait;
         self
     }
 
-    /// The longest wait that a server's Retry-After can ask for; a longer one is cut to it. Default 5 min.
+    /// Sets the maximum wait that a server can request with Retry-After; default 5 min.
     #[must_use]
     pub const fn max_retry_after(mut self, time: Duration) -> Self {
         self.max_retry_after = time;
         self
     }
 
-    /// A connection that was open for this long is stable.
+    /// Waits the maximum time instead of a random one. For tests, and for a client that is the only one of its server:
+    /// clients without jitter reconnect all at the same time.
+    #[must_use]
+    pub const fn no_jitter(mut self) -> Self {
+        self.jitter = false;
+        self
+    }
+
+    /// Whether a connection that was open for this long is stable.
     pub(super) fn is_stable(&self, up: Duration) -> bool {
         up >= self.stable_after
     }
 
-    /// The wait after so many failures in a row, from 1; `random` is uniform over all of `u64`.
+    /// The wait after this number of failures in a row, from 1; `random` is uniform over all of `u64`.
     pub(super) fn delay(&self, pause: Pause, failures: u32, random: u64) -> Duration {
+        let random = if self.jitter { random } else { u64::MAX };
         let doublings = failures.saturating_sub(1).min(31);
         let longest = self.initial.saturating_mul(1 << doublings).min(self.max);
         match pause {
             Pause::Usual => within(Duration::ZERO, longest, random),
             Pause::Restart => within(*self.restart.start(), *self.restart.end(), random),
             Pause::Later => within(self.max, self.max.saturating_mul(2), random),
-            // Not before the server says; and not all who heard the same at once.
+            // Not before the time that the server requests, and not all clients at that time.
             Pause::After(time) => {
                 within(Duration::ZERO, longest, random).saturating_add(time.min(self.max_retry_after))
             }
@@ -116,30 +125,30 @@ impl Backoff {
     }
 }
 
-/// The time at a random place between two others.
+/// A random time between two others.
 fn within(from: Duration, to: Duration, random: u64) -> Duration {
     let span = to.saturating_sub(from).as_nanos();
     let nanos = (span.saturating_mul(u128::from(random))) >> 64;
     from.saturating_add(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
 }
 
-/// Random bits of the operating system. Without them the wait is the longest, not none.
+/// Random bits of the operating system. If there are none, the wait is the longest.
 pub(super) fn random() -> u64 {
     getrandom::u64().unwrap_or(u64::MAX)
 }
 
-/// The wait that an answer asks for (RFC 9110 10.2.3): seconds, or a date. A date is compared with the
-/// answer's own Date, for the clocks of the two ends differ; `now` stands in where there is none.
+/// The wait that a response requests (RFC 9110 10.2.3): seconds, or a date. A date is compared with the Date of the
+/// response, because the clocks of client and server differ, or with `now` if there is none.
 pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {
     let text = headers.get(header::RETRY_AFTER)?.to_str().ok()?.trim();
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
-        // Digits that are too many are a time that is too long, and that is cut.
+        // A number that is too large is cut like every long time.
         return Some(Duration::from_secs(text.parse().unwrap_or(u64::MAX)));
     }
     let date = |value: &HeaderValue| httpdate::parse_http_date(value.to_str().ok()?.trim()).ok();
     let until = httpdate::parse_http_date(text).ok()?;
     let now = headers.get(header::DATE).and_then(date).unwrap_or(now);
-    // A date that has passed asks for no wait.
+    // A date in the past means no wait.
     Some(until.duration_since(now).unwrap_or_default())
 }
 
@@ -216,6 +225,12 @@ mod tests {
         }
         let backwards = Backoff::new().restart(3 * SECOND..=SECOND);
         assert_eq!(bounds(&backwards, Pause::Restart, 1), (3 * SECOND, 3 * SECOND));
+        let even = Backoff::new().no_jitter();
+        assert_eq!(
+            bounds(&even, Pause::Usual, 1),
+            (even.delay(Pause::Usual, 1, 7), even.delay(Pause::Usual, 1, 9))
+        );
+        assert!(about(even.delay(Pause::Usual, 2, 0), SECOND));
         let none = Backoff::new().initial(Duration::ZERO);
         assert_eq!(bounds(&none, Pause::Usual, 9), (Duration::ZERO, Duration::ZERO));
     }

@@ -1,17 +1,18 @@
-//! Why there is no connection, and whether another could come of another attempt.
+//! Why a feed has no connection, and whether to try again.
 
+use std::error::Error as StdError;
 use std::fmt;
 use std::time::SystemTime;
 
 use http::StatusCode;
+use longwire_proto::CloseCode;
 use longwire_proto::handshake::HandshakeError;
-use longwire_proto::{CloseCode, SendError};
 
 use super::backoff::{Pause, retry_after};
 #[cfg(feature = "proxy")]
 use crate::client::ProxyError;
 use crate::end::Closed;
-use crate::end::{ConnectError, Error};
+use crate::end::{ConnectError, Error, write_chain};
 #[cfg(feature = "tls")]
 use crate::tls::TlsError;
 
@@ -19,26 +20,51 @@ use crate::tls::TlsError;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Cause {
-    /// The attempt brought no connection.
+    /// The attempt to connect failed.
     Connect(ConnectError),
+    /// The function of [`Reconnect::with`](super::Reconnect::with) or [`Reconnect::prepare`](super::Reconnect::prepare)
+    /// failed with an error of the application.
+    Application(Box<dyn StdError + Send + Sync>),
     /// Connecting, the opening handshake and the hook took longer than
     /// [`Reconnect::open_timeout`](super::Reconnect::open_timeout).
     OpenTimeout,
-    /// The hook of [`Reconnect::on_open`](super::Reconnect::on_open) failed, and not because the connection
-    /// did.
-    Hook(Box<dyn std::error::Error + Send + Sync>),
+    /// The hook of [`Reconnect::on_open`](super::Reconnect::on_open) failed, but the connection did not.
+    Hook(Box<dyn StdError + Send + Sync>),
     /// The connection was closed by a closing handshake.
     Closed(Closed),
-    /// The connection ended without one.
+    /// The connection ended without a closing handshake.
     Failed(Error),
+}
+
+/// Whether to try again after a [`Cause`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Retry {
+    /// Try again, without a limit of its own.
+    Always,
+    /// Try again for a limited time ([`Reconnect::patience`](super::Reconnect::patience)): the cause is probably
+    /// permanent, but may be one of a server that restarts.
+    Limited,
+    /// Try again for a limited time if a connection was open before, otherwise never.
+    LimitedAfterOpen,
+    /// Do not try again.
+    Never,
+}
+
+/// `true` is [`Retry::Always`], and `false` is [`Retry::Never`].
+impl From<bool> for Retry {
+    fn from(retry: bool) -> Self {
+        if retry { Self::Always } else { Self::Never }
+    }
 }
 
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connect(error) => error.fmt(f),
+            Self::Application(error) => error.fmt(f),
             Self::OpenTimeout => f.write_str("the connection was not ready in time (open_timeout)"),
-            Self::Hook(error) => write!(f, "the new connection could not be prepared: {error}"),
+            Self::Hook(_) => write_chain(f, "the new connection could not be prepared", self),
             Self::Closed(closed) => match &closed.frame {
                 None => f.write_str("closed without a code (1005)"),
                 Some(frame) if frame.reason.is_empty() => write!(f, "closed with {}", frame.code),
@@ -49,22 +75,40 @@ impl fmt::Display for Cause {
     }
 }
 
-/// The text says all of it: there is no `source` that would say it again.
-impl std::error::Error for Cause {}
+impl StdError for Cause {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Connect(error) => Some(error),
+            Self::Application(error) | Self::Hook(error) => Some(&**error),
+            Self::Failed(error) => Some(error),
+            Self::OpenTimeout | Self::Closed(_) => None,
+        }
+    }
+}
 
 impl Cause {
-    /// Another attempt may help: the [table](super#what-is-tried-again) of the module.
-    pub fn is_retryable(&self) -> bool {
+    /// The error of a function that connects. A [`ConnectError`] is recognised.
+    pub(super) fn from_connect(error: Box<dyn StdError + Send + Sync>) -> Self {
+        error.downcast().map_or_else(Self::Application, |error| Self::Connect(*error))
+    }
+
+    /// Whether to try again, by the [table](super#what-is-retried) of the module.
+    pub fn retry(&self) -> Retry {
         match self {
-            Self::Connect(error) => error.is_retryable(),
-            // The application knows of time and of what it expects of a new connection.
-            Self::OpenTimeout | Self::Hook(_) => true,
-            Self::Closed(closed) => closed.frame.as_ref().is_none_or(|frame| may_come_again(frame.code)),
-            Self::Failed(error) => error.is_retryable(),
+            Self::Connect(error) => error.retry(),
+            // Only the application knows what its errors mean.
+            Self::Application(_) | Self::OpenTimeout | Self::Hook(_) => Retry::Always,
+            Self::Closed(closed) => closed.frame.as_ref().is_none_or(|frame| is_retryable(frame.code)).into(),
+            Self::Failed(error) => error.is_retryable().into(),
         }
     }
 
-    /// The wait that it asks for.
+    /// The server rejected the credentials of the request, which the next attempt computes again.
+    pub(super) fn is_unauthorized(&self) -> bool {
+        matches!(self, Self::Connect(ConnectError::Refused(response)) if response.status == StatusCode::UNAUTHORIZED)
+    }
+
+    /// The kind of wait before the next attempt.
     pub(super) fn pause(&self) -> Pause {
         match self {
             Self::Connect(ConnectError::Refused(response)) => {
@@ -80,28 +124,28 @@ impl Cause {
     }
 }
 
-/// The peer that closes with this code would not close the next connection for the same.
-fn may_come_again(code: CloseCode) -> bool {
+/// Whether a new connection may avoid being closed with this code.
+fn is_retryable(code: CloseCode) -> bool {
     !matches!(
         u16::from(code),
         // RFC 6455 7.4.1: the purpose is fulfilled.
         1000
-        // What this program speaks is not what the server understands, and it will speak the same again.
+        // The server does not understand this program, which would send the same again.
         | 1002 | 1003 | 1007 | 1010
-        // What this client may not do, it may not do on another connection.
+        // The client is not allowed to do what it did.
         | 1008
-        // IANA: Unauthorized and Forbidden, as the HTTP statuses 401 and 403.
+        // IANA: Unauthorized and Forbidden, like the HTTP statuses 401 and 403.
         | 3000 | 3003
     )
 }
 
 impl ConnectError {
-    /// Another attempt with the same URL and client may succeed: the reason is one of time, of load or of
-    /// the network, not of what was asked for.
+    /// Returns true if another attempt with the same URL and client may succeed: the cause is time, load or the network,
+    /// and not the request itself.
     ///
-    /// Not so are what cannot be sent ([`Invalid`](Self::Invalid)), what cannot be agreed on (a subprotocol or
-    /// an extension that was not offered), a certificate that is not trusted, and all refusals but the
-    /// statuses 408, 421, 425, 429 and those from 500 on without 501 and 505.
+    /// Returns false for a request that cannot be sent ([`Invalid`](Self::Invalid)), for a subprotocol or an extension
+    /// that was not offered, for TLS faults such as a certificate that is not trusted, and for all statuses except 408,
+    /// 421, 425, 429 and those from 500 on without 501 and 505.
     ///
     /// ```
     /// use longwire::ConnectError;
@@ -111,27 +155,39 @@ impl ConnectError {
     /// assert!(!ConnectError::Invalid("no URL".into()).is_retryable());
     /// ```
     pub fn is_retryable(&self) -> bool {
+        self.retry() == Retry::Always
+    }
+
+    fn retry(&self) -> Retry {
         match self {
-            Self::Invalid(_) => false,
-            Self::Refused(response) => is_passing(response.status),
-            Self::Handshake(error) => !is_disagreement(error),
-            Self::Timeout(_) => true,
-            Self::Io(error) => !is_distrust(error),
-            // It would be led there again.
-            Self::Redirect(_) => false,
-            // Who answers no TLS may be a gateway whose server is about to start.
+            Self::Invalid(_) => Retry::Never,
+            Self::Refused(response) => match response.status.as_u16() {
+                // A gateway may answer so while its server restarts.
+                400 | 401 | 403 | 404 => Retry::LimitedAfterOpen,
+                _ => is_passing(response.status).into(),
+            },
+            Self::Handshake(error) => (!is_disagreement(error)).into(),
+            Self::Timeout(_) | Self::Io(_) => Retry::Always,
+            // The next attempt would be redirected again.
+            Self::Redirect(_) => Retry::Never,
             #[cfg(feature = "tls")]
-            Self::Tls(error) => matches!(error, TlsError::NotTls | TlsError::Eof | TlsError::Io(_)),
+            Self::Tls(error) => match error {
+                TlsError::Unusable(_) => Retry::Never,
+                // A gateway whose server is about to start may not speak TLS yet.
+                TlsError::NotTls | TlsError::Eof | TlsError::Io(_) => Retry::Always,
+                // Clocks are set, certificates replaced, and gateways abort handshakes while they start.
+                _ => Retry::Limited,
+            },
             #[cfg(feature = "http2")]
             Self::Http2(error) => {
-                !matches!(error, crate::Http2Error::NotSupported | crate::Http2Error::NotSpoken)
+                (!matches!(error, crate::Http2Error::NotSupported | crate::Http2Error::NotSpoken)).into()
             }
             #[cfg(feature = "proxy")]
             Self::Proxy(error) => match error {
-                ProxyError::Refused(status) => is_passing(*status),
-                ProxyError::Login | ProxyError::Socks(_) => false,
+                ProxyError::Refused(status) => is_passing(*status).into(),
+                ProxyError::Login | ProxyError::Socks(_) => Retry::Never,
                 ProxyError::Unreachable(_) | ProxyError::Head(_) | ProxyError::Early | ProxyError::Io(_) => {
-                    true
+                    Retry::Always
                 }
             },
         }
@@ -139,15 +195,19 @@ impl ConnectError {
 }
 
 impl Error {
-    /// Another connection may do better. All ends of an open connection that are no closing handshake are
-    /// such: even a rule that the peer broke may have been damage on the way. What may not be sent
-    /// ([`Error::Send`]) stays so.
-    pub const fn is_retryable(&self) -> bool {
-        !matches!(self, Self::Send(error) if !matches!(error, SendError::Closing))
+    /// Returns true if a new connection may do better. This is so for every end without a closing handshake: even a rule
+    /// that the peer broke may have been damage on the way. A message that must not be sent ([`Error::Send`]) is not
+    /// accepted by another connection either.
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Connect(error) => error.is_retryable(),
+            Self::Send(error) => error.is_closed() || error.is_full(),
+            _ => true,
+        }
     }
 }
 
-/// A status that says: not now.
+/// Whether a status is about this moment only.
 fn is_passing(status: StatusCode) -> bool {
     match status.as_u16() {
         // Request Timeout, Misdirected Request (of this connection), Too Early, Too Many Requests.
@@ -158,8 +218,8 @@ fn is_passing(status: StatusCode) -> bool {
     }
 }
 
-/// The answer came from a WebSocket server that wants something else. All other faults are those of
-/// somebody who is no WebSocket server, such as a gateway whose server is about to start.
+/// Whether a WebSocket server sent the response and wants something else. All other faults are those of another kind of
+/// server, such as a gateway whose server is about to start.
 fn is_disagreement(error: &HandshakeError) -> bool {
     use HandshakeError as E;
     match error {
@@ -177,34 +237,6 @@ fn is_disagreement(error: &HandshakeError) -> bool {
     }
 }
 
-/// TLS does not trust the server, or the server not us.
-#[cfg(feature = "tls")]
-fn is_distrust(error: &std::io::Error) -> bool {
-    use rustls::{AlertDescription as Alert, Error as E};
-    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<E>());
-    tls.is_some_and(|error| match error {
-        E::InvalidCertificate(_) | E::NoCertificatesPresented | E::UnsupportedNameType => true,
-        E::AlertReceived(alert) => matches!(
-            alert,
-            Alert::BadCertificate
-                | Alert::UnsupportedCertificate
-                | Alert::CertificateRevoked
-                | Alert::CertificateExpired
-                | Alert::CertificateUnknown
-                | Alert::CertificateRequired
-                | Alert::UnknownCA
-                | Alert::AccessDenied
-                | Alert::UnrecognisedName
-        ),
-        _ => false,
-    })
-}
-
-#[cfg(not(feature = "tls"))]
-const fn is_distrust(_: &std::io::Error) -> bool {
-    false
-}
-
 #[cfg(test)]
 mod tests {
     use std::io;
@@ -215,6 +247,7 @@ mod tests {
 
     use super::*;
     use crate::end::Response;
+    use crate::end::SendError;
     use crate::end::Side;
 
     fn closed(code: u16) -> Cause {
@@ -236,10 +269,10 @@ mod tests {
         let ends = [1000, 1002, 1003, 1007, 1008, 1010, 3000, 3003];
         let goes_on = [1001, 1005, 1009, 1011, 1012, 1013, 1014, 3001, 3999, 4000, 4999];
         for code in ends {
-            assert!(!closed(code).is_retryable(), "{code}");
+            assert_eq!(closed(code).retry(), Retry::Never, "{code}");
         }
         for code in goes_on {
-            assert!(closed(code).is_retryable(), "{code}");
+            assert_eq!(closed(code).retry(), Retry::Always, "{code}");
             let pause = match code {
                 1012 => Pause::Restart,
                 1013 => Pause::Later,
@@ -252,8 +285,12 @@ mod tests {
     #[test]
     fn statuses() {
         for status in 100..=999 {
-            let passes = matches!(status, 408 | 421 | 425 | 429 | 500 | 502..=504 | 506..);
-            assert_eq!(refused(status, None).is_retryable(), passes, "{status}");
+            let expected = match status {
+                408 | 421 | 425 | 429 | 500 | 502..=504 | 506.. => Retry::Always,
+                400 | 401 | 403 | 404 => Retry::LimitedAfterOpen,
+                _ => Retry::Never,
+            };
+            assert_eq!(refused(status, None).retry(), expected, "{status}");
         }
         assert_eq!(refused(503, None).pause(), Pause::Usual);
         assert_eq!(refused(503, Some("later")).pause(), Pause::Usual);
@@ -307,44 +344,60 @@ mod tests {
             Cause::Failed(Error::MessageTimeout),
             Cause::Failed(Error::Protocol(ProtocolError::InvalidUtf8)),
             Cause::Failed(Error::Io(io(io::ErrorKind::ConnectionReset).into())),
-            Cause::Failed(Error::Send(SendError::Closing)),
+            Cause::Failed(SendError::Closed.into()),
         ];
         for cause in goes_on {
-            assert!(cause.is_retryable(), "{cause:?}");
+            assert_eq!(cause.retry(), Retry::Always, "{cause:?}");
             assert_eq!(cause.pause(), Pause::Usual, "{cause:?}");
         }
         let ends = [
             Cause::Connect(ConnectError::Invalid("no URL".into())),
-            Cause::Failed(Error::Send(SendError::ControlTooLong)),
+            Cause::Failed(SendError::ControlTooLong.into()),
         ];
         for cause in ends {
-            assert!(!cause.is_retryable(), "{cause:?}");
+            assert_eq!(cause.retry(), Retry::Never, "{cause:?}");
         }
     }
 
+    /// As they come out of a handshake: wrapped in an I/O error.
     #[cfg(feature = "tls")]
     #[test]
-    fn certificates() {
-        use rustls::{AlertDescription, CertificateError, Error as E};
+    fn tls_faults() {
+        use rustls::{AlertDescription, CertificateError, Error as E, InvalidMessage};
         let rows = [
-            (E::InvalidCertificate(CertificateError::UnknownIssuer), false),
-            (E::InvalidCertificate(CertificateError::Expired), false),
-            (E::AlertReceived(AlertDescription::CertificateRequired), false),
-            (E::AlertReceived(AlertDescription::InternalError), true),
-            (E::DecryptError, true),
+            (E::InvalidCertificate(CertificateError::UnknownIssuer), Retry::Limited),
+            (E::InvalidCertificate(CertificateError::NotValidYet), Retry::Limited),
+            (E::AlertReceived(AlertDescription::CertificateRequired), Retry::Limited),
+            (E::AlertReceived(AlertDescription::HandshakeFailure), Retry::Limited),
+            (E::AlertReceived(AlertDescription::InternalError), Retry::Limited),
+            (E::DecryptError, Retry::Limited),
+            (E::InvalidMessage(InvalidMessage::InvalidContentType), Retry::Always),
         ];
-        for (error, retry) in rows {
+        for (error, expected) in rows {
             let text = error.to_string();
-            let error = ConnectError::Io(io::Error::new(io::ErrorKind::InvalidData, error));
-            assert_eq!(error.is_retryable(), retry, "{text}");
+            let error = ConnectError::from(io::Error::new(io::ErrorKind::InvalidData, error));
+            assert!(matches!(error, ConnectError::Tls(_)), "{text}");
+            assert_eq!(error.retry(), expected, "{text}");
         }
+        let unusable = TlsError::Unusable("a root".into());
+        assert_eq!(ConnectError::Tls(unusable).retry(), Retry::Never);
+    }
+
+    #[test]
+    fn errors_of_the_application() {
+        let connect: Box<dyn StdError + Send + Sync> = ConnectError::Invalid("没有".into()).into();
+        assert!(matches!(Cause::from_connect(connect), Cause::Connect(ConnectError::Invalid(_))));
+        let cause = Cause::from_connect("no token".into());
+        assert_eq!((cause.to_string().as_str(), cause.retry()), ("no token", Retry::Always));
+        assert_eq!(cause.source().expect("the error").to_string(), "no token");
     }
 
     #[test]
     fn each_says_what_happened() {
         assert_eq!(closed(1012).to_string(), "closed with 1012: 再见 👋");
         assert_eq!(closed(1005).to_string(), "closed without a code (1005)");
-        assert_eq!(Cause::Hook("没有".into()).to_string(), "the new connection could not be prepared: 没有");
+        let hook = Cause::Hook("没有".into());
+        assert_eq!(format!("{hook:#}"), "the new connection could not be prepared: 没有");
         assert_eq!(refused(503, None).to_string(), "refused with status 503 Service Unavailable");
     }
 }

@@ -1,4 +1,4 @@
-//! A connection that comes again: its stages, and what it tells of them.
+//! A connection that reconnects: its stages and events.
 
 use std::fmt;
 use std::future::{Future, poll_fn};
@@ -8,79 +8,80 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_core::Stream;
-use longwire_proto::{CloseCode, CloseFrame, Message};
+use longwire_proto::{CloseCode, CloseFrame, Message, Outgoing};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
-use super::cause::Cause;
+use super::backoff::random;
+use super::cause::{Cause, Retry};
+use super::hook::NewConnection;
 use super::sender::{Link, NotSent, Sender, Shared};
 use super::{Attempt, Reconnect};
 use crate::connection::WebSocket;
 use crate::connection::split::Receiver;
-use crate::end::Closed;
-use crate::end::Error;
+use crate::end::{Closed, Error, SendError};
 use crate::net::transport::Transport;
 
-/// What happens on a [`Feed`].
+/// An event of a [`Feed`].
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Event {
     /// An attempt begins.
     Connecting(Attempt),
-    /// The connection is open and its hook is done.
+    /// The connection is open and its hook has succeeded.
     Open(Attempt),
-    /// A message came.
+    /// A message arrived.
     Message(Message),
-    /// The attempt failed, or the connection has ended. The next attempt begins after `retry_in`.
+    /// The attempt failed, or the connection ended. The next attempt begins after `retry_in`.
     Lost {
-        /// Why.
+        /// Why the connection was lost.
         cause: Cause,
-        /// How long the feed waits now, unless [`retry_now`](Feed::retry_now) cuts it short.
+        /// How long the feed waits now, unless [`retry_now`](Feed::retry_now) ends the wait.
         retry_in: Duration,
     },
-    /// There will be no other attempt. The last event.
+    /// The feed makes no more attempts. This is the last event.
     GivenUp {
         /// How the last attempt or connection ended.
         cause: Cause,
-        /// Why it was the last.
+        /// Why there is no other attempt.
         why: GaveUp,
     },
-    /// The feed was [closed](Feed::close) by this end. The last event.
+    /// The application [closed](Feed::close) the feed. This is the last event.
     ///
-    /// `None` stands for no connection that could be closed, an error for a closing handshake that was not
-    /// completed.
+    /// `None` means that no connection was open, and an error that the closing handshake was not completed.
     Closed(Result<Option<Closed>, Error>),
 }
 
-/// Why there is no other attempt.
+/// Why a feed makes no other attempt.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum GaveUp {
-    /// None would help: [`Cause::is_retryable`], or what
-    /// [`Reconnect::retry_when`](super::Reconnect::retry_when) says.
-    Hopeless,
-    /// There were [`Reconnect::max_attempts`](super::Reconnect::max_attempts).
+    /// The cause is permanent, or has lasted longer than [`Reconnect::patience`](super::Reconnect::patience).
+    Permanent,
+    /// The feed made [`Reconnect::max_attempts`](super::Reconnect::max_attempts).
     Attempts,
-    /// It would begin after [`Reconnect::give_up_after`](super::Reconnect::give_up_after).
+    /// The next attempt would begin after [`Reconnect::give_up_after`](super::Reconnect::give_up_after).
     Time,
 }
 
-/// A connection that is opened again when it is lost. Made by [`Reconnect::start`](super::Reconnect::start).
+/// A connection that reconnects when it is lost. Created by [`Reconnect::start`](super::Reconnect::start).
 ///
-/// All that it does, it does in [`next`](Self::next): it has no task of its own. Keep it called; while it is
-/// not, nothing is received, no Ping is answered, and nothing reconnects. Dropped, it ends TCP.
+/// A feed has no task of its own; all work happens in [`next`](Self::next). Call it in a loop: otherwise the feed
+/// receives nothing, answers no Pings and does not reconnect. Dropping the feed closes the TCP connection.
 pub struct Feed<S = Transport> {
     plan: Reconnect<S>,
     shared: Arc<Shared<S>>,
     stage: Stage<S>,
-    /// Attempts since the beginning or the last stable connection.
+    /// Number of attempts since the start or the last stable connection.
     attempts: u32,
-    /// Failures in a row: attempts that failed, connections that did not become stable.
+    /// Number of failures in a row: attempts that failed, and connections that did not become stable.
     failures: u32,
-    /// Connections that were open.
+    /// Number of connections that were open.
     opened: u64,
     /// When there was last a stable connection, or when the first attempt began.
     since: Option<Instant>,
+    /// When a cause that is probably permanent first occurred since the last open connection.
+    doubtful_since: Option<Instant>,
     closing: Option<CloseFrame>,
 }
 
@@ -124,21 +125,21 @@ impl<S> Drop for Feed<S> {
 }
 
 impl<S> Feed<S> {
-    /// A hand that sends on this feed, for another task.
+    /// Returns a [`Sender`] for this feed that another task can use.
     pub fn sender(&self) -> Sender<S> {
         Sender(Arc::clone(&self.shared))
     }
 
-    /// As [`Sender::try_send`].
+    /// Like [`Sender::try_send`].
     ///
     /// # Errors
     ///
     /// As [`Sender::try_send`].
-    pub fn try_send(&self, message: impl Into<Message>) -> Result<(), NotSent> {
+    pub fn try_send<'m>(&self, message: impl Into<Outgoing<'m>>) -> Result<(), NotSent> {
         self.sender().try_send(message)
     }
 
-    /// As [`Sender::retry_now`].
+    /// Like [`Sender::retry_now`].
     pub fn retry_now(&self) {
         self.sender().retry_now();
     }
@@ -156,25 +157,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Feed<S> {
     pub(super) fn new(plan: Reconnect<S>) -> Self {
         let shared = Arc::new(Shared::new(plan.offline));
         let (stage, attempts, failures, opened) = (Stage::Due, 0, 0, 0);
-        Self { plan, shared, stage, attempts, failures, opened, since: None, closing: None }
+        Self {
+            plan,
+            shared,
+            stage,
+            attempts,
+            failures,
+            opened,
+            since: None,
+            doubtful_since: None,
+            closing: None,
+        }
     }
 
-    /// Waits for the next event; `None` after the last, [`Event::GivenUp`] or [`Event::Closed`].
+    /// Waits for the next event. Returns `None` after [`Event::GivenUp`] or [`Event::Closed`], the last one.
     ///
     /// # Cancel safety
     ///
-    /// Cancel-safe, whatever the feed waits for: connecting, the hook, the wait and the connection belong to
-    /// the feed, and the next call goes on where this one stopped. Good in `select!`.
+    /// Cancel-safe, and suitable for `select!`: the attempt, the hook, the wait and the connection belong to the feed, and
+    /// the next call continues them.
     ///
     /// # Panics
     ///
-    /// Outside a Tokio runtime with its clock enabled.
+    /// Panics outside a Tokio runtime with its clock enabled.
     pub async fn next(&mut self) -> Option<Event> {
         poll_fn(|cx| self.poll_event(cx)).await
     }
 
-    /// As [`Sender::send`]. While this waits, nothing is received: where the peer may not read before it
-    /// has written, send from another task.
+    /// Like [`Sender::send`]. The feed receives nothing while this waits: if the peer may stop reading until its own
+    /// messages are read, send from another task.
     ///
     /// # Errors
     ///
@@ -183,21 +194,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Feed<S> {
     /// # Cancel safety
     ///
     /// As [`Sender::send`].
-    pub async fn send(&self, message: impl Into<Message> + Send) -> Result<(), NotSent> {
+    pub async fn send<'m>(&self, message: impl Into<Outgoing<'m>> + Send) -> Result<(), NotSent> {
         self.sender().send(message).await
     }
 
-    /// Ends the feed for good, as [`Sender::start_close`], and waits for the closing handshake, for at most
-    /// [`Config::close_timeout`](crate::Config::close_timeout). Messages that come meanwhile are dropped.
+    /// Closes the feed, like [`Sender::start_close`], and waits for the closing handshake, for at most
+    /// [`Config::close_timeout`](crate::Config::close_timeout). Messages that arrive meanwhile are discarded.
     ///
     /// # Errors
     ///
-    /// [`Error::Send`] when the code or the reason may not be sent; the feed then goes on. Otherwise the cause,
-    /// if there was a connection and its closing handshake was not completed.
+    /// [`Error::Send`] if the code or the reason is invalid; the feed then continues. Otherwise the cause, if a connection
+    /// was open and its closing handshake was not completed.
     ///
     /// # Cancel safety
     ///
-    /// A future that is dropped has begun to close; [`next`](Self::next) or another `close` goes on from there.
+    /// Dropping the future does not stop the close; [`next`](Self::next) or another `close` continues it.
     pub async fn close(&mut self, code: impl Into<CloseCode>, reason: &str) -> Result<Option<Closed>, Error> {
         self.sender().start_close(code, reason)?;
         while let Some(event) = self.next().await {
@@ -235,7 +246,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Feed<S> {
         }
     }
 
-    /// Takes what the senders ask for, and will be woken when they ask for more; whether to stop waiting.
+    /// Takes the requests of the senders and registers to be woken by the next one. Returns whether to end the wait.
     fn listen(&mut self, cx: &Context<'_>) -> bool {
         let mut state = self.shared.state();
         match &mut state.waker {
@@ -248,47 +259,53 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Feed<S> {
         std::mem::take(&mut state.retry)
     }
 
-    /// An attempt begins.
+    /// Begins an attempt.
     fn begin(&mut self) -> Event {
         let since = *self.since.get_or_insert_with(Instant::now);
         self.attempts = self.attempts.saturating_add(1);
         let attempt = Attempt { number: self.attempts, opened: self.opened };
         let left = self.plan.give_up_after.map(|time| time.saturating_sub(since.elapsed()));
         let limit = self.plan.open_timeout.min(left.unwrap_or(Duration::MAX));
-        let (connecting, hook) = ((self.plan.connect)(attempt), self.plan.hook.clone());
+        let connecting = (self.plan.connect)(attempt, self.plan.prepare.clone());
+        let hook = self.plan.hook.clone();
         self.stage = Stage::Opening(Box::pin(async move {
             let opening = async {
-                let mut ws = connecting.await.map_err(Cause::Connect)?;
-                if let Some(hook) = hook
-                    && let Err(error) = hook(&mut ws, attempt).await
-                {
-                    return Err(failed_hook(&ws, error));
+                let ws = connecting.await.map_err(Cause::from_connect)?;
+                let Some(hook) = hook else { return Ok(ws) };
+                let (lent, slot) = NewConnection::lend(ws);
+                let prepared = hook(lent, attempt).await;
+                let Some(ws) = slot.take() else {
+                    return Err(Cause::Hook("the hook did not drop the connection".into()));
+                };
+                match prepared {
+                    Ok(()) => Ok(ws),
+                    Err(error) => Err(failed_hook(&ws, error)),
                 }
-                Ok(ws)
             };
             timeout(limit, opening).await.unwrap_or(Err(Cause::OpenTimeout))
         }));
         Event::Connecting(attempt)
     }
 
-    /// The hook is done: what is held goes first, then what others send.
+    /// The hook succeeded. Held messages are sent first, then new ones.
     fn open(&mut self, ws: WebSocket<S>) -> Event {
         let (sender, receiver) = ws.split();
         let attempt = Attempt { number: self.attempts, opened: self.opened };
         self.opened += 1;
+        self.doubtful_since = None;
         self.stage = Stage::Open { receiver, since: Instant::now() };
         self.shared.state().link = Link::Up(sender);
         Event::Open(attempt)
     }
 
-    /// Hands over what is held, closes if that is wanted, and receives.
+    /// Sends held messages, closes if requested, and receives.
     fn poll_open(&mut self, cx: &mut Context<'_>) -> Poll<Event> {
         let Stage::Open { receiver, since } = &mut self.stage else { return Poll::Pending };
-        // A failure here is one of the connection, of which receiving says more.
+        // If the connection failed, receiving returns the reason.
         if poll_hand_over(&self.shared, receiver, cx).is_ready()
             && let Some(frame) = &self.closing
         {
-            // The frame was checked, and closing what is closing is no error.
+            // The frame was checked, and closing twice is not an error.
             let _ = receiver.with(cx, |ws, _| Poll::Ready(ws.start_close(frame.clone())));
         }
         let cause = match ready!(receiver.with(cx, |ws, cx| ws.poll_recv(cx))) {
@@ -300,27 +317,48 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Feed<S> {
         Poll::Ready(self.lost(cause, Some(up)))
     }
 
-    /// The attempt has failed, or the connection has ended that was open for this time.
+    /// Whether to try again after this cause, as far as the cause itself decides.
+    fn may_retry(&mut self, cause: &Cause, now: Instant) -> bool {
+        let was_open = self.opened > 0;
+        let retry = match (self.plan.retry_when)(cause) {
+            Retry::LimitedAfterOpen if was_open => Retry::Limited,
+            Retry::LimitedAfterOpen if self.plan.computes_request && cause.is_unauthorized() => {
+                Retry::Limited
+            }
+            retry => retry,
+        };
+        match retry {
+            Retry::Always => true,
+            Retry::Limited => {
+                let since = *self.doubtful_since.get_or_insert(now);
+                now - since < self.plan.patience[usize::from(was_open)]
+            }
+            Retry::LimitedAfterOpen | Retry::Never => false,
+        }
+    }
+
+    /// The attempt failed, or the connection ended after it was open for this time.
     fn lost(&mut self, cause: Cause, up: Option<Duration>) -> Event {
         if self.closing.is_some() {
             self.over();
             return Event::Closed(match cause {
                 Cause::Closed(closed) => Ok(Some(closed)),
                 Cause::Failed(error) => Err(error),
-                // No other comes of an open connection.
+                // An open connection has no other cause.
                 _ => Ok(None),
             });
         }
         let now = Instant::now();
+        let is_permanent = !self.may_retry(&cause, now);
         let plan = &self.plan;
         if up.is_some_and(|up| plan.backoff.is_stable(up)) {
             (self.attempts, self.failures, self.since) = (0, 0, Some(now));
         }
         self.failures = self.failures.saturating_add(1);
-        let retry_in = plan.backoff.delay(cause.pause(), self.failures, (plan.random)());
+        let retry_in = plan.backoff.delay(cause.pause(), self.failures, random());
         let waited = self.since.map_or(Duration::ZERO, |since| now - since);
-        let why = if !(plan.retry_when)(&cause) {
-            GaveUp::Hopeless
+        let why = if is_permanent {
+            GaveUp::Permanent
         } else if plan.max_attempts.is_some_and(|most| self.attempts >= most) {
             GaveUp::Attempts
         } else if plan.give_up_after.is_some_and(|time| waited.saturating_add(retry_in) >= time) {
@@ -328,7 +366,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Feed<S> {
         } else {
             let mut state = self.shared.state();
             state.link = Link::Down;
-            // What was asked for before there was a wait to cut short is done.
+            // A request from before the wait does not end it.
             state.retry = false;
             self.stage = Stage::Waiting(Box::pin(sleep(retry_in)));
             return Event::Lost { cause, retry_in };
@@ -346,28 +384,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Stream for Feed<S> {
     }
 }
 
-/// How the connection ended knows more than what the hook made of it.
+/// The end of the connection says more than the error that the hook made of it.
 fn failed_hook<S>(ws: &WebSocket<S>, error: Box<dyn std::error::Error + Send + Sync>) -> Cause {
-    match (ws.closed(), error.downcast::<Error>()) {
-        (Some(closed), _) => Cause::Closed(closed.clone()),
-        (None, Ok(error)) => Cause::Failed(*error),
-        (None, Err(error)) => Cause::Hook(error),
+    if let Some(closed) = ws.closed() {
+        return Cause::Closed(closed.clone());
+    }
+    let error = match error.downcast::<Error>() {
+        Ok(error) => return Cause::Failed(*error),
+        Err(error) => error,
+    };
+    match error.downcast::<SendError>() {
+        Ok(error) => Cause::Failed((*error).into()),
+        Err(error) => Cause::Hook(error),
     }
 }
 
-/// Ready when nothing is held any more. A message counts as held until a connection has taken it.
+/// Ready when no message is held. A message counts as held until a connection has queued it.
 fn poll_hand_over<S: AsyncRead + AsyncWrite + Unpin>(
     shared: &Shared<S>,
     receiver: &mut Receiver<S>,
     cx: &mut Context<'_>,
-) -> Poll<Result<(), Error>> {
+) -> Poll<Result<(), SendError>> {
     while shared.state().held.len() > 0 {
         ready!(receiver.with(cx, |ws, cx| ws.poll_room(cx)))?;
         let mut state = shared.state();
         let Some(message) = state.held.oldest().cloned() else { break };
-        let queued = receiver
-            .with(cx, |ws, _| Poll::Ready(ws.enqueue_message(message, longwire_proto::Compress::Auto)));
-        ready!(queued)?;
+        ready!(receiver.with(cx, |ws, _| Poll::Ready(ws.enqueue_message(message))))?;
         state.held.pop();
     }
     Poll::Ready(Ok(()))

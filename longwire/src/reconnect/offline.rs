@@ -1,31 +1,31 @@
-//! What is sent while there is no connection: the policy, and the messages that are held.
+//! Messages sent while there is no connection: the policy, and those that are held.
 
 use std::collections::VecDeque;
 
-use longwire_proto::Message;
+use longwire_proto::Outgoing;
 
-/// What becomes of messages that are sent while there is no connection.
+/// What happens to messages that are sent while there is no connection.
 ///
-/// Both limits hold at once; `bytes` counts payloads.
+/// Both limits apply; `bytes` counts payloads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Offline {
     /// They are refused with [`NotSent::Offline`](super::NotSent::Offline).
     #[default]
     Refuse,
-    /// They are held, and sent in their order when there is a connection, behind what its hook sends. One
-    /// that finds no room is refused with [`NotSent::Full`](super::NotSent::Full).
+    /// They are held, and sent in order when there is a connection, after the messages of its hook. A message
+    /// for which there is no room is refused with [`NotSent::Full`](super::NotSent::Full).
     Hold {
-        /// At most so many.
+        /// The maximum number of messages.
         messages: usize,
-        /// At most so many bytes of payload.
+        /// The maximum number of bytes.
         bytes: usize,
     },
-    /// As [`Hold`](Self::Hold), but the oldest make room for the new: for what is soon out of date. One that
-    /// has no room even alone is refused.
+    /// Like [`Hold`](Self::Hold), but the oldest messages are dropped to make room: for data that is soon out of
+    /// date. A message larger than `bytes` is refused.
     HoldNewest {
-        /// At most so many.
+        /// The maximum number of messages.
         messages: usize,
-        /// At most so many bytes of payload.
+        /// The maximum number of bytes.
         bytes: usize,
     },
 }
@@ -34,7 +34,7 @@ pub enum Offline {
 #[derive(Debug)]
 pub(super) struct Held {
     offline: Offline,
-    messages: VecDeque<Message>,
+    messages: VecDeque<Outgoing<'static>>,
     bytes: usize,
     /// How many made room for others.
     dropped: u64,
@@ -52,7 +52,7 @@ impl Held {
         Self { offline, messages: VecDeque::new(), bytes: 0, dropped: 0 }
     }
 
-    pub(super) fn push(&mut self, message: Message) -> Result<(), NotHeld> {
+    pub(super) fn push(&mut self, message: Outgoing<'_>) -> Result<(), NotHeld> {
         let (messages, bytes, newest) = match self.offline {
             Offline::Refuse => return Err(NotHeld::Never),
             Offline::Hold { messages, bytes } => (messages, bytes, false),
@@ -69,17 +69,17 @@ impl Held {
             self.dropped += 1;
         }
         self.bytes += length;
-        self.messages.push_back(message);
+        self.messages.push_back(message.into_owned());
         Ok(())
     }
 
-    pub(super) fn pop(&mut self) -> Option<Message> {
+    pub(super) fn pop(&mut self) -> Option<Outgoing<'static>> {
         let message = self.messages.pop_front()?;
         self.bytes -= message.len();
         Some(message)
     }
 
-    pub(super) fn oldest(&self) -> Option<&Message> {
+    pub(super) fn oldest(&self) -> Option<&Outgoing<'static>> {
         self.messages.front()
     }
 
@@ -106,8 +106,7 @@ mod tests {
         let pushed = texts.iter().map(|text| held.push((*text).into())).collect();
         let dropped = held.dropped();
         let kept =
-            std::iter::from_fn(|| held.pop()).map(|message| message.as_text().unwrap_or("").to_owned());
-        let kept = kept.collect();
+            std::iter::from_fn(|| held.pop()).map(|message| message.into_message().to_string()).collect();
         assert_eq!((held.len(), held.bytes), (0, 0));
         (pushed, kept, dropped)
     }

@@ -1,24 +1,24 @@
-//! Sending on whichever connection there is, and what all hands on a feed share.
+//! Sending on the current connection of a feed, and the state that a feed shares with its senders.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
-use longwire_proto::{CloseCode, CloseFrame, Message, SendError};
+use longwire_proto::{CloseCode, CloseFrame, Outgoing};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::offline::{Held, NotHeld, Offline};
 use crate::connection::split;
-use crate::end::Error;
+use crate::end::{Error, SendError, write_chain};
 use crate::net::transport::Transport;
 
-/// Sends on a [`Feed`](super::Feed), whichever connection it has. Clone it for each place that sends.
+/// Sends on the current connection of a [`Feed`](super::Feed). Clone it for each task that sends.
 ///
-/// A message is sent **at most once**: what was handed to a connection is never handed to another. With
-/// `Ok` it was written to a connection, or is held until there is one. A connection that dies takes with
-/// it what was written and has not arrived, as TCP does: an application that must know lets the peer confirm.
+/// A message is sent **at most once**: it is never queued on a second connection. `Ok` means that it was written
+/// to a connection, or is held until there is one. Messages that were written and have not arrived are lost when a
+/// connection is lost, as with TCP; let the peer confirm those that matter.
 ///
-/// Order is kept: while messages are held, those that come later stand behind them.
+/// Order is kept: a message is queued behind those that are held.
 #[derive(Debug)]
 pub struct Sender<S = Transport>(pub(super) Arc<Shared<S>>);
 
@@ -26,31 +26,37 @@ pub struct Sender<S = Transport>(pub(super) Arc<Shared<S>>);
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum NotSent {
-    /// There is no connection, and none is waited for ([`Offline::Refuse`]). Send it again after
+    /// There is no connection, and messages are not held ([`Offline::Refuse`]). Send it again after
     /// [`Event::Open`](super::Event::Open), or choose another [`Offline`].
     Offline,
-    /// As much is held as [`Offline::Hold`] allows, or the message is larger than that; or
+    /// As many messages are held as [`Offline::Hold`] allows, or the message is larger than that; or
     /// [`try_send`](Sender::try_send) found the write buffer full. Nothing was queued.
     Full,
     /// The feed has given up, or was closed or dropped.
     Over,
-    /// The connection failed while the message was under way: whether the peer has got it is not known.
+    /// The connection failed while the message was being written: the peer may have received it.
     Failed(Error),
 }
 
 impl fmt::Display for NotSent {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Offline => f.write_str("not sent: there is no connection, and nothing is held meanwhile"),
-            Self::Full => f.write_str("not sent: as many messages wait as may"),
+            Self::Offline => f.write_str("not sent: there is no connection, and messages are not held"),
+            Self::Full => f.write_str("not sent: no more messages can wait"),
             Self::Over => f.write_str("not sent: the feed has ended"),
-            Self::Failed(error) => write!(f, "perhaps not sent: {error}"),
+            Self::Failed(_) => write_chain(f, "possibly not sent: the connection failed", self),
         }
     }
 }
 
-/// The text says all of it: there is no `source` that would say it again.
-impl std::error::Error for NotSent {}
+impl std::error::Error for NotSent {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Failed(error) => Some(error),
+            _ => None,
+        }
+    }
+}
 
 /// What the feed and its senders share. Its lock is taken before that of a connection, never after.
 #[derive(Debug)]
@@ -85,7 +91,7 @@ impl<S> Shared<S> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The feed is to look at what it was asked for.
+    /// Changes the state, and wakes the feed to act on it.
     fn ask(&self, ask: impl FnOnce(&mut State<S>)) {
         let mut state = self.state();
         ask(&mut state);
@@ -97,7 +103,7 @@ impl<S> Shared<S> {
     }
 
     /// The connection to send on; none when the message is held.
-    fn link(&self, message: &Message) -> Result<Option<split::Sender<S>>, NotSent> {
+    fn link(&self, message: &Outgoing<'_>) -> Result<Option<split::Sender<S>>, NotSent> {
         let state = self.state();
         match &state.link {
             Link::Up(sender) if state.held.len() == 0 => Ok(Some(sender.clone())),
@@ -109,7 +115,7 @@ impl<S> Shared<S> {
     }
 
     /// Holds a message that no connection has taken; the feed is woken, for by now it may have another.
-    fn hold(&self, message: &Message) -> Result<(), NotSent> {
+    fn hold(&self, message: &Outgoing<'_>) -> Result<(), NotSent> {
         let mut held = Err(NotSent::Over);
         self.ask(|state| {
             if !matches!(state.link, Link::Over) {
@@ -123,12 +129,12 @@ impl<S> Shared<S> {
     }
 
     /// What to do with a message that was not queued for this reason.
-    fn refused(&self, error: Error, message: &Message) -> Result<(), NotSent> {
+    fn refused(&self, error: SendError, message: &Outgoing<'_>) -> Result<(), NotSent> {
         match error {
-            Error::Full => Err(NotSent::Full),
-            Error::Send(error) if error != SendError::Closing => Err(NotSent::Failed(error.into())),
+            SendError::Full => Err(NotSent::Full),
             // The connection has ended, which the feed has not seen yet.
-            _ => self.hold(message),
+            error if error.is_closed() => self.hold(message),
+            error => Err(NotSent::Failed(error.into())),
         }
     }
 }
@@ -145,51 +151,55 @@ impl<S> Sender<S> {
     /// # Errors
     ///
     /// [`NotSent`]. Nothing was queued then.
-    pub fn try_send(&self, message: impl Into<Message>) -> Result<(), NotSent> {
+    pub fn try_send<'m>(&self, message: impl Into<Outgoing<'m>>) -> Result<(), NotSent> {
         let message = message.into();
         let Some(sender) = self.0.link(&message)? else { return Ok(()) };
         sender.try_send(message.clone()).or_else(|error| self.0.refused(error, &message))
     }
 
-    /// The feed stops waiting and connects at once: the network is back, or a person does not want to
-    /// wait. Without effect while it does not wait. Failures are counted on.
+    /// Makes the feed stop waiting and connect at once, for example when the network is back. Has no effect while it
+    /// does not wait. The count of failures goes on.
     pub fn retry_now(&self) {
         self.0.ask(|state| state.retry = true);
     }
 
-    /// Ends the feed for good, whatever it does at the moment: it does not connect again. An open
-    /// connection is closed with this code and reason, behind the messages that are held; without one, they are
-    /// dropped. [`Feed::next`](super::Feed::next) sees it through, to [`Event::Closed`](super::Event::Closed).
+    /// Ends the feed: it does not connect again. An open connection is closed with this code and reason, behind the
+    /// messages that are held; without a connection they are dropped. [`Feed::next`](super::Feed::next) completes the
+    /// closing handshake and returns [`Event::Closed`](super::Event::Closed).
     ///
     /// # Errors
     ///
-    /// [`Error::Send`] when the code or the reason may not be sent (RFC 6455 7.4; a reason has at most 123
-    /// bytes); the feed then goes on.
-    pub fn start_close(&self, code: impl Into<CloseCode>, reason: &str) -> Result<(), Error> {
+    /// [`SendError::InvalidCloseCode`] or [`SendError::ReasonTooLong`]; the feed then goes on.
+    pub fn start_close(&self, code: impl Into<CloseCode>, reason: &str) -> Result<(), SendError> {
         let frame = CloseFrame::new(code, reason);
         frame.check()?;
         self.0.ask(|state| state.close = state.close.take().or(Some(frame)));
         Ok(())
     }
 
-    /// There is an open connection, as far as is known.
+    /// Returns whether there is an open connection, as far as is known.
     pub fn is_open(&self) -> bool {
         matches!(self.0.state().link, Link::Up(_))
     }
 
-    /// How many messages are held.
+    /// Returns whether nothing can be sent any more: the feed has given up, or was closed or dropped.
+    pub fn is_closed(&self) -> bool {
+        matches!(self.0.state().link, Link::Over)
+    }
+
+    /// Returns how many messages are held.
     pub fn held(&self) -> usize {
         self.0.state().held.len()
     }
 
-    /// How many held messages made room for newer ones ([`Offline::HoldNewest`]), since the beginning.
+    /// Returns how many held messages were dropped for newer ones ([`Offline::HoldNewest`]) so far.
     pub fn dropped(&self) -> u64 {
         self.0.state().held.dropped()
     }
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Sender<S> {
-    /// Sends a message, and waits until it is written; or holds it, and does not wait.
+    /// Sends a message and waits until it is written. If there is no connection, holds it without waiting.
     ///
     /// # Errors
     ///
@@ -198,11 +208,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Sender<S> {
     /// # Cancel safety
     ///
     /// A future that is dropped has queued the whole message or nothing of it.
-    pub async fn send(&self, message: impl Into<Message>) -> Result<(), NotSent> {
+    pub async fn send<'m>(&self, message: impl Into<Outgoing<'m>>) -> Result<(), NotSent> {
         let message = message.into();
         let Some(sender) = self.0.link(&message)? else { return Ok(()) };
         match sender.feed(message.clone()).await {
-            Ok(()) => sender.flush().await.map_err(NotSent::Failed),
+            Ok(()) => sender.flush().await.map_err(|error| NotSent::Failed(error.into())),
             Err(error) => self.0.refused(error, &message),
         }
     }

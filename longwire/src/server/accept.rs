@@ -146,10 +146,15 @@ impl Acceptor {
     }
 
     /// Sets the limits, deadlines and compression of the connections.
+    ///
+    /// # Panics
+    ///
+    /// Panics if it was made by [`Config::client`], whose defaults are those of a client.
     #[must_use]
     pub fn config(self, config: Config) -> Self {
+        assert!(config.role() == Role::Server, "an Acceptor takes Config::server(), not Config::client()");
         self.change(|settings| {
-            settings.policy = std::mem::take(&mut settings.policy).deflate(config.deflate_config().cloned());
+            settings.policy = std::mem::take(&mut settings.policy).deflate(config.deflate.clone());
             settings.config = Arc::new(config);
         })
     }
@@ -372,7 +377,11 @@ impl<S> Handshake<S> {
     /// # Errors
     ///
     /// As [`TrustedProxies::apply`]: the response to [refuse](Self::refuse) the request with.
-    pub fn behind(&mut self, proxies: &TrustedProxies, peer: SocketAddr) -> Result<SocketAddr, Refusal> {
+    pub fn apply_proxies(
+        &mut self,
+        proxies: &TrustedProxies,
+        peer: SocketAddr,
+    ) -> Result<SocketAddr, Refusal> {
         proxies.apply(peer, &mut self.opening.request)
     }
 

@@ -65,6 +65,17 @@ impl Identity {
         Self { certificate: params.self_signed(&key).unwrap(), key }
     }
 
+    /// A self-signed certificate that is marked as that of an authority, as `openssl req -x509` marks it.
+    pub(crate) fn self_signed_authority(names: &[&str], to: i32) -> Self {
+        let key = KeyPair::generate().unwrap();
+        let names: Vec<_> = names.iter().map(|&name| name.to_owned()).collect();
+        let mut params = CertificateParams::new(names).unwrap();
+        params.not_before = date_time_ymd(2000, 1, 1);
+        params.not_after = date_time_ymd(to, 1, 1);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self { certificate: params.self_signed(&key).unwrap(), key }
+    }
+
     /// A server with this certificate, TLS of these versions, and for clients that `clients` know, or all.
     pub(crate) fn acceptor_with(
         &self,

@@ -173,7 +173,7 @@ async fn from_wss_to_ws_is_not_followed_and_to_wss_is() {
     let (plain, seen) = server(move |_| Some((301, format!("https://localhost:{secure}/")))).await;
     let mut ws = soon(client.connect(format!("ws://localhost:{plain}/"))).await.unwrap();
     talk(&mut ws).await;
-    assert!(ws.stream().tls().is_some());
+    assert!(ws.get_ref().tls().is_some());
 
     let acceptor = identity.acceptor();
     let (leading, _) = serve(move |stream| {

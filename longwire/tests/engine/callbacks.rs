@@ -1,6 +1,6 @@
 //! What callbacks are told, and in which order.
 
-use longwire::Error;
+use longwire::SendError;
 use longwire_proto::frame::OpCode;
 
 use crate::host::{Host, House, Told, closed};
@@ -95,7 +95,9 @@ fn drained_after_full_whatever_the_socket_takes() {
     }
     assert_eq!(raw.next_text(), "续");
     assert_eq!(house.log.names("/"), ["request", "opened", "message", "unsent", "drained"]);
-    assert!(matches!(&house.log.of("/")[3], Told::Unsent(error) if error == &format!("{:?}", Error::Full)));
+    assert!(
+        matches!(&house.log.of("/")[3], Told::Unsent(error) if error == &format!("{:?}", SendError::Full))
+    );
 }
 
 /// Who fills the buffer whenever it is empty does not keep the loop to itself.

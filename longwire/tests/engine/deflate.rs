@@ -1,6 +1,6 @@
 //! Compressed messages, with longwire's client as the peer.
 
-use longwire::{Acceptor, Client, Compress, Config, Deflate, Message};
+use longwire::{Acceptor, Client, Compress, Config, Deflate, Message, Outgoing};
 
 use crate::host::{Host, House, PATIENCE};
 
@@ -30,11 +30,11 @@ async fn echo(house: &House, client: Deflate, takeover: bool) {
     let parameters = ws.deflate().unwrap();
     assert_eq!(!parameters.server_no_context_takeover, takeover, "{parameters:?}");
     for _ in 0..3 {
-        for message in samples() {
+        for message in &samples() {
             for compress in [Compress::Auto, Compress::Never] {
-                ws.send_with(message.clone(), compress).await.unwrap();
+                ws.send(Outgoing::from(message).compress(compress)).await.unwrap();
                 let echoed = tokio::time::timeout(PATIENCE, ws.recv()).await.unwrap().unwrap().unwrap();
-                assert!(echoed == message, "{} bytes", message.len());
+                assert!(echoed == *message, "{} bytes", message.len());
             }
         }
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use longwire::engine::{Conn, Engine, Handle, Handler, Id, MessageRef, Opening, Running};
 use longwire::http::{HeaderMap, Request};
-use longwire::{Acceptor, Closed, Config, Error, Refusal, Side, Snapshot};
+use longwire::{Acceptor, Closed, Config, Error, Refusal, SendError, Side, Snapshot};
 
 use crate::raw::Raw;
 
@@ -143,7 +143,7 @@ pub(crate) fn echo(conn: &mut Conn<'_>, state: &mut State, message: MessageRef<'
     }
 }
 
-fn unsent(state: &State, error: &Error) {
+fn unsent(state: &State, error: &SendError) {
     let State { path, log } = state;
     log.add(path, Told::Unsent(format!("{error:?}")));
 }

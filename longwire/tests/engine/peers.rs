@@ -2,7 +2,7 @@
 
 use std::thread;
 
-use longwire::{Bytes, Config, Error, Message, SendError, SharedFrame};
+use longwire::{Bytes, Config, Message, SendError, SharedFrame};
 
 use crate::host::{Host, House, held};
 use crate::raw::Raw;
@@ -22,7 +22,7 @@ fn from_many_threads() {
                         let text = format!("{name} {number}");
                         match number % 2 {
                             0 => handle.conn(id).send(text).unwrap(),
-                            _ => handle.conn(id).send_shared(&SharedFrame::new(text)).unwrap(),
+                            _ => handle.conn(id).send(SharedFrame::new(text)).unwrap(),
                         }
                     }
                 }
@@ -56,7 +56,7 @@ fn subscribing_and_closing() {
     peer.send("再").unwrap();
     assert_eq!(raw.next_text(), "再");
     house.handle().publish("甲", "二").unwrap();
-    assert!(matches!(peer.close(1006, ""), Err(Error::Send(_))));
+    assert!(matches!(peer.close(1006, ""), Err(SendError::InvalidCloseCode(_))));
     peer.send("末").unwrap();
     peer.close(4000, "够了").unwrap();
     peer.close(4001, "still").unwrap();
@@ -95,7 +95,7 @@ fn after_the_end() {
     let handle = running.handle();
     let peer = handle.conn(log.opened("/"));
     drop(running);
-    let closing = |said| matches!(said, Err(Error::Send(SendError::Closing)));
+    let closing = |said| matches!(said, Err(SendError::Closed));
     assert!(closing(peer.send("x")) && closing(peer.subscribe("x")) && closing(peer.unsubscribe("x")));
     assert!(closing(peer.close(1000, "")) && closing(handle.publish("x", "x")));
     handle.stop();
@@ -119,7 +119,7 @@ fn a_loop_that_is_held_up() {
         taken += 1;
     }
     assert_eq!(taken, 63, "64 MiB, and what the messages cost besides");
-    assert!(matches!(house.handle().publish("甲", bytes), Err(Error::Full)));
+    assert!(matches!(house.handle().publish("甲", bytes), Err(SendError::Full)));
     peer.send("").unwrap();
     peer.subscribe("甲").unwrap();
     hold.let_go();

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use longwire::engine::{Conn, Engine, Handle, Handler, Id, MessageRef, Opening, Running};
 use longwire::http::{HeaderMap, Request};
-use longwire::{Acceptor, Closed, Error, Refusal};
+use longwire::{Acceptor, Closed, Error, Refusal, SendError};
 use tokio::task::AbortHandle;
 use tokio::time::sleep;
 
@@ -81,7 +81,7 @@ async fn broadcast(engine: Handle, size: usize) {
     loop {
         match engine.publish(TOPIC, vec![b'x'; size]) {
             Ok(()) => tokio::task::yield_now().await,
-            Err(Error::Full) => sleep(Duration::from_millis(1)).await,
+            Err(SendError::Full) => sleep(Duration::from_millis(1)).await,
             Err(_) => return,
         }
     }

@@ -40,7 +40,7 @@ async fn a_server_refuses_a_head_that_floods() {
     let rows = [
         ("65 headers", format!("GET / HTTP/1.1\r\n{rest}{}\r\n", lines(60)), "", 431),
         (
-            "a header of 17 KiB",
+            "a header of 65 KiB",
             format!("GET / HTTP/1.1\r\nX: {}\r\n{rest}\r\n", "x".repeat(17 * 1024)),
             "",
             431,
@@ -123,18 +123,19 @@ async fn a_client_fails_on_a_head_that_floods() {
     let good = response("ACCEPT");
     let (status, rest) = good.split_once("\r\n").unwrap();
     let rest = rest.strip_suffix("\r\n").unwrap();
-    let long = "x".repeat(17 * 1024);
+    let long = "x".repeat(65 * 1024);
     let interim = "HTTP/1.1 103 Early Hints\r\nLink: </样式.css>\r\n\r\n";
     let large_interim = format!("HTTP/1.1 103 Early Hints\r\nLink: {}\r\n\r\n", "x".repeat(16_000));
     type Expected = fn(&HandshakeError) -> bool;
-    let many: Expected = |error| matches!(error, HandshakeError::Head(HeadError::TooManyHeaders));
-    let too_long: Expected = |error| matches!(error, HandshakeError::Head(HeadError::TooLong));
-    let start_line: Expected = |error| matches!(error, HandshakeError::Head(HeadError::StartLineTooLong));
+    let many: Expected = |error| matches!(error, HandshakeError::Head(HeadError::TooManyHeaders { .. }));
+    let too_long: Expected = |error| matches!(error, HandshakeError::Head(HeadError::TooLong { .. }));
+    let start_line: Expected =
+        |error| matches!(error, HandshakeError::Head(HeadError::StartLineTooLong { .. }));
     let no_http: Expected = |error| matches!(error, HandshakeError::Head(HeadError::FirstByte(0)));
     let interim_end: Expected = |error| matches!(error, HandshakeError::TooManyInterim);
     let rows = [
-        ("65 headers", format!("{status}\r\n{rest}{}\r\n", lines(62)), "", many),
-        ("a header of 17 KiB", format!("{status}\r\nX: {long}\r\n{rest}\r\n"), "", too_long),
+        ("257 headers", format!("{status}\r\n{rest}{}\r\n", lines(254)), "", many),
+        ("a header of 65 KiB", format!("{status}\r\nX: {long}\r\n{rest}\r\n"), "", too_long),
         ("headers without end", format!("{status}\r\n"), "X: y\r\n", many),
         ("a header without end", format!("{status}\r\nX: "), "xxxxxxxx", too_long),
         ("a status line without end", "HTTP/1.1 101 ".to_owned(), "aaaaaaaa", start_line),
@@ -173,7 +174,9 @@ async fn a_client_reads_little_of_a_refusal_without_end() {
             "满了 ",
             4096,
         ),
-        ("chunks without end", format!("{head}Transfer-Encoding: chunked\r\n\r\n"), "5\r\nhello\r\n", 0),
+        ("chunks without end", format!("{head}Transfer-Encoding: chunked\r\n\r\n"), "5\r\nhello\r\n", 4096),
+        ("a chunk size without end", format!("{head}Transfer-Encoding: chunked\r\n\r\n"), "0000", 0),
+        ("a chunk extension without end", format!("{head}Transfer-Encoding: chunked\r\n\r\n5;"), "xxxx", 0),
         ("a body that never comes", format!("{head}Content-Length: 100\r\n\r\n"), "", 0),
     ];
     for (name, first, more, expected) in rows {

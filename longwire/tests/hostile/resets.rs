@@ -135,7 +135,9 @@ async fn a_reset_that_a_write_has_met_is_told_to_the_reader_too() {
     socket.set_zero_linger().unwrap();
     drop(socket);
     sleep(Duration::from_millis(50)).await;
-    for ended in [ws.send("没人").await, ws.recv().await.map(drop), ws.recv().await.map(drop)] {
+    for ended in
+        [ws.send("没人").await.map_err(Error::from), ws.recv().await.map(drop), ws.recv().await.map(drop)]
+    {
         match ended {
             Err(Error::Io(error)) => assert_eq!(error.kind(), ErrorKind::ConnectionReset),
             other => panic!("{other:?}"),

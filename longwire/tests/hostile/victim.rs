@@ -10,7 +10,8 @@ use std::time::Duration;
 
 use longwire::engine::{Running, SlowConsumer};
 use longwire::{
-    AcceptError, Acceptor, Client, Closed, Config, ConnectError, Deflate, Error, Role, Snapshot, WebSocket,
+    AcceptError, Acceptor, Client, Closed, Config, ConnectError, Deflate, Error, Role, SendError, Snapshot,
+    WebSocket,
 };
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
@@ -191,8 +192,13 @@ impl Setup {
         mut commands: UnboundedReceiver<Command>,
         shared: Arc<Shared>,
     ) {
-        let acceptor = Acceptor::new().config(self.config.clone()).handshake_timeout(self.handshake_timeout);
-        let client = Client::new().config(self.config).handshake_timeout(self.handshake_timeout);
+        let (mut acceptor, mut client) = (Acceptor::new(), Client::new());
+        match self.target.role() {
+            Role::Server => acceptor = acceptor.config(self.config),
+            Role::Client => client = client.config(self.config),
+        }
+        let acceptor = acceptor.handshake_timeout(self.handshake_timeout);
+        let client = client.handshake_timeout(self.handshake_timeout);
         let habit = self.habit;
         loop {
             tokio::select! {
@@ -282,7 +288,7 @@ async fn broadcast(ws: WebSocket<TcpStream>, size: usize, shared: &Shared) -> Re
         loop {
             match sender.try_send(vec![b'x'; size]) {
                 Ok(()) => tokio::task::yield_now().await,
-                Err(Error::Full) => {
+                Err(SendError::Full) => {
                     shared.full.fetch_add(1, SeqCst);
                     sleep(Duration::from_millis(1)).await;
                 }
@@ -291,7 +297,7 @@ async fn broadcast(ws: WebSocket<TcpStream>, size: usize, shared: &Shared) -> Re
         }
     };
     tokio::select! {
-        error = broadcasts => Err(error),
+        error = broadcasts => Err(error.into()),
         ended = async { while receiver.recv().await?.is_some() {} Ok(()) } => {
             ended.map(|()| receiver.closed().expect("closed"))
         }

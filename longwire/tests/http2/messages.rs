@@ -75,7 +75,7 @@ async fn a_hundred_streams_and_one_that_is_not_read() {
     }
     assert_eq!(connection.streams(), 100);
     let full = connection.open(&client, "/").await.unwrap_err().to_string();
-    assert!(full.starts_with("100 streams are open"), "{full}");
+    assert!(full.starts_with("the maximum of 100 streams is open"), "{full}");
 
     let echoes = others.into_iter().enumerate().map(|(number, mut ws)| {
         tokio::spawn(async move {

@@ -131,6 +131,32 @@ async fn answers_that_break_a_rule() {
     );
 }
 
+/// The credentials of the URL, unless the client has its own, and the same default User-Agent as over HTTP/1.1.
+#[tokio::test]
+async fn the_credentials_of_the_url_are_sent() {
+    let (connection, mut server) =
+        RawServer::start_at(Http2::new(), "ws://Aladdin:open%20sesame@server.example.com").await;
+    for (client, expected) in [
+        (Client::new(), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ=="),
+        (Client::new().bearer_auth("mF_9.B5f"), "Bearer mF_9.B5f"),
+    ] {
+        let serve = async {
+            let (request, mut respond) = server.asked().await;
+            let response = Response::builder().header("set-cookie", "a=\"1\"").body(()).unwrap();
+            let kept = respond.send_response(response, false).unwrap();
+            (request, kept)
+        };
+        let (opened, (request, _kept)) = tokio::join!(connection.open_with_response(&client, "/茶"), serve);
+        assert_eq!(request.headers()["authorization"], expected);
+        assert!(request.headers()["user-agent"].to_str().unwrap().starts_with("longwire/"));
+        let (_ws, response) = opened.unwrap();
+        assert_eq!(
+            (response.status().as_u16(), &response.headers()["set-cookie"]),
+            (200, &"a=\"1\"".parse().unwrap())
+        );
+    }
+}
+
 /// RFC 9110 15.2: eight interim responses are passed over, not more.
 #[tokio::test]
 async fn interim_responses_are_bounded() {

@@ -24,6 +24,11 @@ pub(crate) struct RawServer {
 impl RawServer {
     /// A client's connection to a raw server, made by `client`.
     pub(crate) async fn start(client: Http2) -> (Http2Connection, Self) {
+        Self::start_at(client, "ws://server.example.com").await
+    }
+
+    /// Like [`start`](Self::start), with the URL that the client has for the server.
+    pub(crate) async fn start_at(client: Http2, url: &str) -> (Http2Connection, Self) {
         let (near, far) = sockets().await;
         let (told, asked) = tokio::sync::mpsc::unbounded_channel();
         let (end, mut ending) = tokio::sync::mpsc::unbounded_channel();
@@ -49,7 +54,7 @@ impl RawServer {
                 }
             }
         });
-        let connection = soon(client.handshake("ws://server.example.com", near)).await.unwrap();
+        let connection = soon(client.handshake(url, near)).await.unwrap();
         (connection, Self { asked, end })
     }
 

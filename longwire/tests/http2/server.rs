@@ -95,7 +95,7 @@ async fn answer(
     };
     tokio::spawn(async move {
         let mut ws = websocket.await.expect("an upgrade");
-        assert_eq!(ws.stream().is_http2(), request.version() == http::Version::HTTP_2);
+        assert_eq!(ws.get_ref().is_http2(), request.version() == http::Version::HTTP_2);
         let end = live(&mut ws, &path, &counted).await;
         let _ = told.send(end.map(|()| ws.closed().cloned()));
     });

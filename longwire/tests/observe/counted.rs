@@ -72,9 +72,9 @@ async fn what_is_received_and_sent() {
         ws.recv().await.unwrap().unwrap();
     }
     ws.send("早上好").await.unwrap();
-    ws.feed_shared(&SharedFrame::new(vec![3; 200])).await.unwrap();
-    ws.send_part(Kind::Text, "半", false).await.unwrap();
-    ws.send_part(Kind::Text, "整", true).await.unwrap();
+    ws.feed(SharedFrame::new(vec![3; 200])).await.unwrap();
+    ws.send_part((Kind::Text, "半", false)).await.unwrap();
+    ws.send_part((Kind::Text, "整", true)).await.unwrap();
     ws.ping("你").await.unwrap();
     assert!(tokio::time::timeout(Duration::from_millis(1), ws.recv()).await.is_err());
 

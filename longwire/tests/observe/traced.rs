@@ -222,3 +222,61 @@ async fn an_engine() {
     assert_has(refused.unwrap(), &["\"peer\":\"127.0.0.1:", "\"cause\":\"refused\""]);
     assert!(!log.text().contains("s3cret"), "{}", log.text());
 }
+
+/// A span of the application ends when the application leaves it, however long the connection lives.
+#[tokio::test]
+async fn a_connection_does_not_keep_the_span_open_in_which_it_was_opened() {
+    let log = Log::default();
+    let subscriber = tracing_subscriber::fmt()
+        .json()
+        .with_span_events(tracing_subscriber::fmt::format::FmtSpan::CLOSE)
+        .with_env_filter(EnvFilter::new("trace"))
+        .with_writer(log.clone())
+        .finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let (near, far) = duplex(10_000);
+    let (client, acceptor) = (Client::new(), Acceptor::new());
+    let opening = async { tokio::join!(client.handshake("ws://localhost/茶", near), acceptor.accept(far)) };
+    let (client, server) = {
+        let span = tracing::info_span!("request");
+        tracing::Instrument::instrument(opening, span).await
+    };
+    let closed = log.lines("close");
+    assert!(closed.iter().any(|line| line.contains("\"name\":\"request\"")), "{}", log.text());
+    assert!(!closed.iter().any(|line| line.contains("\"name\":\"websocket\"")), "{}", log.text());
+    drop((client.unwrap(), server.unwrap()));
+    let closed = log.lines("close");
+    assert_eq!(
+        closed.iter().filter(|line| line.contains("\"name\":\"websocket\"")).count(),
+        2,
+        "{}",
+        log.text()
+    );
+}
+
+/// The default limits apply where no acceptor is found, and that is said once.
+#[cfg(feature = "axum")]
+#[tokio::test]
+async fn a_missing_acceptor_is_a_warning() {
+    use axum::routing::any;
+    use axum::{Extension, Router};
+    use longwire::axum::WebSocketUpgrade;
+
+    let log = Log::default();
+    let _guard = tracing::subscriber::set_default(log.subscriber("longwire=warn"));
+    let acceptor = Acceptor::new().config(Config::server().max_message(64 * 1024));
+    let app = Router::new()
+        .route("/found", any(async |ws: WebSocketUpgrade| ws.on_upgrade(async |_| ())))
+        .layer(Extension(acceptor))
+        // axum does not apply the layer to what is added after it.
+        .route("/missed", any(async |ws: WebSocketUpgrade| ws.on_upgrade(async |_| ())));
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let client = Client::new();
+    client.connect(format!("ws://{address}/found")).await.unwrap();
+    assert!(!log.text().contains("no Acceptor"), "{}", log.text());
+    client.connect(format!("ws://{address}/missed")).await.unwrap();
+    client.connect(format!("ws://{address}/missed")).await.unwrap();
+    assert_eq!(log.text().matches("no Acceptor").count(), 1, "{}", log.text());
+}

@@ -58,7 +58,7 @@ async fn the_close_code_decides() {
         let closing = tokio::spawn(async move { server.close(code, "再见").await });
         let expected = match wait {
             Some(wait) => format!("lost {wait} ms: closed with {code}: 再见"),
-            None => format!("given up Hopeless: closed with {code}: 再见"),
+            None => format!("given up Permanent: closed with {code}: 再见"),
         };
         assert_eq!(brief(&event(&mut feed).await), expected);
         if wait.is_none() {
@@ -80,7 +80,8 @@ async fn the_answer_decides() {
             Some(20_500),
         ),
         ("HTTP/1.1 502 Bad Gateway\r\nContent-Length: 0\r\n\r\n", Some(500)),
-        ("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n", None),
+        // The plan computes each request: the next one may have a new token.
+        ("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n", Some(500)),
         ("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n", None),
         ("HTTP/1.1 404 Not Found\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n", None),
         ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", None),
@@ -104,21 +105,21 @@ async fn the_answer_decides() {
                     "{answer}: {retry_in:?}"
                 );
             }
-            (Event::GivenUp { why: GaveUp::Hopeless, .. }, None) => {}
+            (Event::GivenUp { why: GaveUp::Permanent, .. }, None) => {}
             (other, _) => panic!("{answer}: {other:?}"),
         }
     }
 }
 
 #[tokio::test]
-async fn a_bad_url_is_hopeless() {
+async fn an_invalid_url_is_permanent() {
     for mut feed in
         [Reconnect::new(Client::new(), "no url").start(), Reconnect::among(Client::new(), [""; 0]).start()]
     {
         assert!(matches!(feed.next().await, Some(Event::Connecting(_))));
         let given_up = feed.next().await;
-        let hopeless = matches!(given_up, Some(Event::GivenUp { why: GaveUp::Hopeless, .. }));
-        assert!(hopeless, "{given_up:?}");
+        let permanent = matches!(given_up, Some(Event::GivenUp { why: GaveUp::Permanent, .. }));
+        assert!(permanent, "{given_up:?}");
     }
 }
 
@@ -159,7 +160,7 @@ async fn the_application_decides_otherwise() {
     tokio::spawn(async move { server.close(1000, "").await });
     assert_eq!(brief(&event(&mut feed).await), "lost 500 ms: closed with 1000");
     assert_eq!(brief(&event(&mut feed).await), "connecting 2");
-    assert_eq!(brief(&event(&mut feed).await), "given up Hopeless: cannot connect: timed out");
+    assert_eq!(brief(&event(&mut feed).await), "given up Permanent: cannot connect: timed out");
 }
 
 /// A connection that was open for 30 s begins to count anew; one that was open for less does not.
@@ -293,7 +294,7 @@ async fn a_silent_peer_is_lost_after_ping_and_patience() {
 #[tokio::test(start_paused = true)]
 async fn waiting_can_be_cut_short() {
     let (network, _servers) = Network::new([Error(TimedOut), Error(TimedOut), Server]);
-    let backoff = Backoff::new().initial(60 * SECOND).max(60 * SECOND);
+    let backoff = Backoff::new().initial(60 * SECOND).max(60 * SECOND).no_jitter();
     let mut feed = network.plan().backoff(backoff).start();
     let began = Instant::now();
     event(&mut feed).await;
@@ -320,7 +321,7 @@ async fn waiting_can_be_cut_short() {
 async fn the_jitter_of_the_library_is_random() {
     let mut waits = Vec::new();
     for _ in 0..50 {
-        let refusing = async |_| Err(std::io::Error::from(ConnectionRefused).into());
+        let refusing = async |_| Err(longwire::ConnectError::from(std::io::Error::from(ConnectionRefused)));
         let mut feed = Reconnect::<tokio::io::DuplexStream>::with(refusing).start();
         event(&mut feed).await;
         let Event::Lost { retry_in, .. } = event(&mut feed).await else { panic!("lost") };

@@ -30,13 +30,11 @@ async fn chopped(feed: &mut Feed<DuplexStream>, drops: &mut usize) -> Option<Eve
 async fn life(chop: bool) -> (Vec<String>, Vec<Vec<String>>, usize) {
     let busy = "HTTP/1.1 503 Busy\r\nRetry-After: 1\r\nContent-Length: 0\r\n\r\n";
     let (network, mut servers) = Network::new([Error(TimedOut), Server, Answer(busy), Server]);
-    let plan = network.plan().offline(Offline::Hold { messages: 9, bytes: 99 }).on_open(|ws, _| {
-        Box::pin(async move {
-            ws.send("订阅").await?;
-            sleep(Duration::from_millis(20)).await;
-            ws.recv().await?.ok_or("no answer")?;
-            Ok(())
-        })
+    let plan = network.plan().offline(Offline::Hold { messages: 9, bytes: 99 }).on_open(async |mut ws, _| {
+        ws.send("订阅").await?;
+        sleep(Duration::from_millis(20)).await;
+        ws.recv().await?.ok_or("no answer")?;
+        Ok(())
     });
     let mut feed = plan.start();
     feed.send("held").await.unwrap();

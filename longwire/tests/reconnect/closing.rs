@@ -42,11 +42,9 @@ async fn before_it_begins_while_it_connects_and_while_it_waits() {
 #[tokio::test(start_paused = true)]
 async fn while_the_hook_runs() {
     let (network, mut servers) = Network::new([Server]);
-    let plan = network.plan().on_open(|ws, _| {
-        Box::pin(async move {
-            ws.recv().await?;
-            Ok(())
-        })
+    let plan = network.plan().on_open(async |mut ws, _| {
+        ws.recv().await?;
+        Ok(())
     });
     let mut feed = plan.start();
     event(&mut feed).await;

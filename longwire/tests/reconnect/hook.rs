@@ -17,15 +17,15 @@ async fn it_resumes_where_the_application_is() {
     let (network, mut servers) = Network::new([Server, Server]);
     let position = Arc::new(AtomicU64::new(0));
     let remembered = Arc::clone(&position);
-    let plan = network.plan().on_open(move |ws, attempt| {
+    let plan = network.plan().on_open(move |mut ws, attempt| {
         let from = remembered.load(Ordering::Relaxed);
-        Box::pin(async move {
+        async move {
             ws.send(format!("from {from}, {} before", attempt.opened)).await?;
             match ws.recv().await? {
                 Some(Message::Text(text)) if text.as_str() == "好" => Ok(()),
                 other => Err(format!("{other:?}").into()),
             }
-        })
+        }
     });
     let mut feed = plan.start();
     for (from, opened) in [(0, 0), (7, 1)] {
@@ -50,9 +50,11 @@ async fn it_resumes_where_the_application_is() {
 #[tokio::test(start_paused = true)]
 async fn its_failure_is_a_lost_connection() {
     let (network, mut servers) = Network::new([Server, Server]);
-    let plan = network.plan().on_open(|_, attempt| {
-        Box::pin(async move { if attempt.number == 1 { Err("不行".into()) } else { Ok(()) } })
-    });
+    let plan = network.plan().on_open(
+        async |_, attempt| {
+            if attempt.number == 1 { Err("不行".into()) } else { Ok(()) }
+        },
+    );
     let mut feed = plan.start();
     assert_eq!(brief(&event(&mut feed).await), "connecting 1");
     let lost = event(&mut feed).await;
@@ -66,13 +68,11 @@ async fn its_failure_is_a_lost_connection() {
 #[tokio::test(start_paused = true)]
 async fn one_that_hangs_has_its_time() {
     let (network, mut servers) = Network::new([Server, Server]);
-    let plan = network.plan().open_timeout(Duration::from_secs(2)).on_open(|ws, attempt| {
-        Box::pin(async move {
-            if attempt.number == 1 {
-                ws.recv().await?;
-            }
-            Ok(())
-        })
+    let plan = network.plan().open_timeout(Duration::from_secs(2)).on_open(async |mut ws, attempt| {
+        if attempt.number == 1 {
+            ws.recv().await?;
+        }
+        Ok(())
     });
     let mut feed = plan.start();
     event(&mut feed).await;
@@ -89,12 +89,10 @@ async fn one_that_hangs_has_its_time() {
 #[tokio::test(start_paused = true)]
 async fn how_the_connection_ended_is_the_cause() {
     let (network, mut servers) = Network::new([Server, Server]);
-    let plan = network.plan().on_open(|ws, _| {
-        Box::pin(async move {
-            ws.send("令牌").await?;
-            ws.recv().await?.ok_or("no answer")?;
-            Ok(())
-        })
+    let plan = network.plan().on_open(async |mut ws, _| {
+        ws.send("令牌").await?;
+        ws.recv().await?.ok_or("no answer")?;
+        Ok(())
     });
     let mut feed = plan.start();
     tokio::spawn(async move {
@@ -111,6 +109,26 @@ async fn how_the_connection_ended_is_the_cause() {
     assert!(matches!(lost, Event::Lost { cause: Cause::Failed(_), .. }), "{lost:?}");
     event(&mut feed).await;
     let given_up = event(&mut feed).await;
-    assert_eq!(brief(&given_up), "given up Hopeless: closed with 1008: who are you?");
-    assert!(matches!(given_up, Event::GivenUp { cause: Cause::Closed(_), why: GaveUp::Hopeless }));
+    assert_eq!(brief(&given_up), "given up Permanent: closed with 1008: who are you?");
+    assert!(matches!(given_up, Event::GivenUp { cause: Cause::Closed(_), why: GaveUp::Permanent }));
+}
+
+/// A hook that keeps what it was lent leaves the feed nothing to go on with.
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_the_hook_keeps_is_lost() {
+    let (network, _servers) = Network::new([Server]);
+    let kept = Arc::new(std::sync::Mutex::new(None));
+    let keeps = Arc::clone(&kept);
+    let plan = network.plan().on_open(move |ws, _| {
+        *keeps.lock().unwrap() = Some(ws);
+        async { Ok(()) }
+    });
+    let mut feed = plan.start();
+    event(&mut feed).await;
+    let lost = event(&mut feed).await;
+    assert_eq!(
+        brief(&lost),
+        "lost 500 ms: the new connection could not be prepared: the hook did not drop the connection"
+    );
+    assert!(kept.lock().unwrap().is_some());
 }

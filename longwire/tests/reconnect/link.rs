@@ -105,9 +105,9 @@ async fn a_link_that_is_cut_is_noticed_and_comes_back_without_gap_or_repetition(
     let mut feed = Reconnect::new(client, url)
         .backoff(Backoff::new().initial(Duration::from_millis(50)).max(Duration::from_millis(200)))
         .offline(Offline::Hold { messages: 9, bytes: 99 })
-        .on_open(move |ws, _| {
+        .on_open(move |mut ws, _| {
             let from = wanted.load(Ordering::Relaxed).to_string();
-            Box::pin(async move { Ok(ws.send(from).await?) })
+            async move { Ok(ws.send(from).await?) }
         })
         .start();
 

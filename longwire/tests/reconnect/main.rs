@@ -11,6 +11,7 @@ mod network;
 mod attempts;
 mod cancelled;
 mod closing;
+mod doubt;
 mod hook;
 mod link;
 mod offline;

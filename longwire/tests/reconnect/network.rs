@@ -6,7 +6,7 @@ use std::io;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use longwire::reconnect::{Attempt, Event, Feed, Reconnect};
+use longwire::reconnect::{Attempt, Backoff, Event, Feed, Reconnect};
 use longwire::{Acceptor, Client, Config, ConnectError, WebSocket};
 use tokio::io::{AsyncWriteExt, DuplexStream};
 use tokio::sync::mpsc;
@@ -66,7 +66,7 @@ impl Network {
 
     /// A plan with waits that are the longest: 0.5 s, 1 s, 2 s and so on.
     pub(crate) fn plan(self) -> Reconnect<DuplexStream> {
-        Reconnect::with(move |attempt| self.clone().connect(attempt)).random(|| u64::MAX)
+        Reconnect::with(move |attempt| self.clone().connect(attempt)).backoff(Backoff::new().no_jitter())
     }
 
     async fn connect(self, _: Attempt) -> Result<WebSocket<DuplexStream>, ConnectError> {
@@ -116,12 +116,12 @@ pub(crate) fn brief(event: &Event) -> String {
         Event::Open(attempt) => format!("open {} after {}", attempt.number, attempt.opened),
         Event::Message(message) => format!("message {}", message.as_text().unwrap_or("(binary)")),
         Event::Lost { cause, retry_in } => {
-            format!("lost {} ms: {cause}", (*retry_in + Duration::from_micros(1)).as_millis())
+            format!("lost {} ms: {cause:#}", (*retry_in + Duration::from_micros(1)).as_millis())
         }
-        Event::GivenUp { cause, why } => format!("given up {why:?}: {cause}"),
+        Event::GivenUp { cause, why } => format!("given up {why:?}: {cause:#}"),
         Event::Closed(Ok(None)) => "closed without a connection".into(),
         Event::Closed(Ok(Some(closed))) => format!("closed by {:?}", closed.by),
-        Event::Closed(Err(error)) => format!("closed: {error}"),
+        Event::Closed(Err(error)) => format!("closed: {error:#}"),
         other => format!("{other:?}"),
     }
 }

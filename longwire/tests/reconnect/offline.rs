@@ -52,7 +52,7 @@ async fn by_default_it_is_refused_and_the_error_says_so() {
 async fn what_is_held_goes_out_behind_the_hook_and_before_the_rest_in_order() {
     let (network, mut servers) = Network::new([Error(TimedOut), Server]);
     let plan = network.plan().offline(Offline::Hold { messages: 3, bytes: 100 });
-    let mut feed = plan.on_open(|ws, _| Box::pin(async move { Ok(ws.send("订阅").await?) })).start();
+    let mut feed = plan.on_open(async |mut ws, _| Ok(ws.send("订阅").await?)).start();
     feed.send("1").await.unwrap();
     event(&mut feed).await;
     feed.try_send("2").unwrap();

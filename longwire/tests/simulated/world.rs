@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use longwire::reconnect::{Backoff, Event, Offline, Reconnect};
-use longwire::{Acceptor, Client, Config};
+use longwire::{Acceptor, Client, Config, ConnectError};
 use turmoil::net::{TcpListener, TcpStream};
 use turmoil::{Builder, Sim};
 
@@ -54,7 +54,7 @@ impl World {
         let seen = Shared::default();
         let (server, client) = (Arc::clone(&seen), Arc::clone(&seen));
         sim.host("server", move || serve(Arc::clone(&server), news));
-        sim.host("client", move || live(Arc::clone(&client), seed));
+        sim.host("client", move || live(Arc::clone(&client)));
         Self { sim, seen }
     }
 
@@ -115,7 +115,7 @@ async fn serve(seen: Shared, news: bool) -> turmoil::Result {
 }
 
 async fn session(stream: TcpStream, seen: &Shared, news: bool) -> Result<(), String> {
-    let text = |error: longwire::Error| error.to_string();
+    let text = |error: longwire::Error| format!("{error:#}");
     let acceptor = Acceptor::new().config(config(Config::server()));
     let mut ws = acceptor.accept(stream).await.map_err(|error| error.to_string())?;
     let Some(from) = ws.recv().await.map_err(text)? else { return Ok(()) };
@@ -125,7 +125,7 @@ async fn session(stream: TcpStream, seen: &Shared, news: bool) -> Result<(), Str
     loop {
         tokio::select! {
             _ = ticks.tick(), if news => {
-                ws.feed(number.to_string()).await.map_err(text)?;
+                ws.feed(number.to_string()).await.map_err(|error| text(error.into()))?;
                 number += 1;
             }
             received = ws.recv() => match received.map_err(text)? {
@@ -137,24 +137,18 @@ async fn session(stream: TcpStream, seen: &Shared, news: bool) -> Result<(), Str
 }
 
 /// The client: it checks each message, and says a word now and then where there is news.
-async fn live(seen: Shared, seed: u64) -> turmoil::Result {
-    let state = Mutex::new(seed);
+async fn live(seen: Shared) -> turmoil::Result {
     let wanted = Arc::clone(&seen);
     let mut feed = Reconnect::with(|_| async {
-        let stream = TcpStream::connect(("server", 80)).await?;
+        let stream = TcpStream::connect(("server", 80)).await.map_err(ConnectError::from)?;
         Client::new().config(config(Config::client())).handshake("ws://server/行情", stream).await
     })
-    .backoff(Backoff::new().max(BACKOFF_MAX))
+    .backoff(Backoff::new().max(BACKOFF_MAX).no_jitter())
     .open_timeout(OPEN_TIMEOUT)
     .offline(Offline::Hold { messages: 20, bytes: 1000 })
-    .random(move || {
-        let mut state = state.lock().unwrap();
-        *state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-        *state
-    })
-    .on_open(move |ws, _| {
+    .on_open(move |mut ws, _| {
         let from = wanted.lock().unwrap().next.to_string();
-        Box::pin(async move { Ok(ws.send(from).await?) })
+        async move { Ok(ws.send(from).await?) }
     })
     .start();
     let sender = feed.sender();

@@ -84,7 +84,7 @@ async fn an_upgrade_becomes_a_connection_of_an_engine() {
     let app = Router::new()
         .route("/hyper", any(by_hyper))
         .route("/axum", any(by_axum))
-        .with_state(running.handle().clone())
+        .with_state(running.handle())
         .into_make_service_with_connect_info::<SocketAddr>();
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -52,7 +52,7 @@ async fn answer(
             Ok(ws) => ws,
             Err(error) => return drop(told.send(Err(error))),
         };
-        assert!(!ws.stream().is_http2());
+        assert!(!ws.get_ref().is_http2());
         while let Ok(Some(message)) = ws.recv().await {
             ws.send(message).await.unwrap();
         }

@@ -62,7 +62,7 @@ impl Members {
         let frame = SharedFrame::new(message);
         for (_, sender) in &self.list().members {
             // A client that falls behind misses it, and one that has ended leaves by itself.
-            let _ = sender.try_send_shared(&frame);
+            let _ = sender.try_send(&frame);
         }
     }
 

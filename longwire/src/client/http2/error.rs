@@ -1,4 +1,4 @@
-//! How HTTP/2 fails a client that opens a WebSocket.
+//! Errors of HTTP/2 while a client opens a WebSocket.
 
 use std::fmt;
 use std::io;
@@ -7,26 +7,25 @@ use h2::Reason;
 
 use crate::end::ConnectError;
 
-/// Why an HTTP/2 connection gave no WebSocket.
+/// Why no WebSocket was opened on an HTTP/2 connection.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Http2Error {
-    /// The server has not chosen `h2` by ALPN (RFC 9113 3.2).
+    /// The server did not select `h2` by ALPN (RFC 9113 3.2).
     NotSpoken,
-    /// The server has not sent SETTINGS_ENABLE_CONNECT_PROTOCOL (RFC 8441 3).
+    /// The server did not send SETTINGS_ENABLE_CONNECT_PROTOCOL (RFC 8441 3).
     NotSupported,
-    /// As many streams are open as the server or [`Http2::max_streams`](crate::Http2::max_streams) allows.
+    /// The maximum number of streams is open, of the server or of [`Http2::max_streams`](crate::Http2::max_streams).
     Full {
-        /// So many.
+        /// The maximum number of streams.
         streams: usize,
     },
-    /// The server has ended the connection, or has said with GOAWAY that it takes no more streams (RFC 9113 6.8);
-    /// those that are open go on.
+    /// The server ended the connection, or rejects new streams with GOAWAY (RFC 9113 6.8). Open streams are not affected
+    /// by GOAWAY.
     Ended,
-    /// The server has reset the stream instead of answering; its reason, such as `REFUSED_STREAM`
-    /// (RFC 9113 7).
+    /// The server reset the stream instead of answering, for this reason, such as `REFUSED_STREAM` (RFC 9113 7).
     Reset(String),
-    /// One of the two has broken a rule of HTTP/2, or the server speaks something else.
+    /// Client or server broke a rule of HTTP/2, or the server speaks another protocol.
     Protocol(String),
 }
 
@@ -52,13 +51,13 @@ fn name(reason: Option<Reason>) -> String {
     reason.map_or_else(String::new, |reason| format!("{reason:?}"))
 }
 
-/// How a stream ends whose other end, or whose connection, has failed (RFC 8441 5, RFC 9113 7).
+/// The error of a stream whose peer or connection failed (RFC 8441 5, RFC 9113 7).
 pub(super) fn stream_error(error: h2::Error) -> io::Error {
     if error.is_io() {
         return error.into_io().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into());
     }
     let kind = match error.reason() {
-        // RFC 8441 5: what a reset is in TCP, is RST_STREAM in HTTP/2.
+        // RFC 8441 5: RST_STREAM corresponds to a TCP reset.
         _ if error.is_reset() && error.is_remote() => io::ErrorKind::ConnectionReset,
         _ if error.is_go_away() => io::ErrorKind::ConnectionAborted,
         _ => io::ErrorKind::Other,
@@ -69,18 +68,18 @@ pub(super) fn stream_error(error: h2::Error) -> io::Error {
 impl fmt::Display for Http2Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotSpoken => f.write_str("the server does not speak HTTP/2: it has not chosen h2 by ALPN (RFC 9113 3.2)"),
+            Self::NotSpoken => f.write_str("the server does not speak HTTP/2: it did not select h2 by ALPN (RFC 9113 3.2)"),
             Self::NotSupported => f.write_str(
-                "the server does not do WebSockets over HTTP/2 (SETTINGS_ENABLE_CONNECT_PROTOCOL, RFC 8441 3): \
-                 connect over HTTP/1.1",
+                "the server does not support WebSockets over HTTP/2 (SETTINGS_ENABLE_CONNECT_PROTOCOL, RFC 8441 3): \
+                 use HTTP/1.1",
             ),
             Self::Full { streams } => {
-                write!(f, "{streams} streams are open, as many as may be (RFC 9113 5.1.2): open another connection")
+                write!(f, "the maximum of {streams} streams is open (RFC 9113 5.1.2): open another connection")
             }
             Self::Ended => {
-                f.write_str("the server takes no more streams (GOAWAY, RFC 9113 6.8): open another connection")
+                f.write_str("the server rejects new streams (GOAWAY, RFC 9113 6.8): open another connection")
             }
-            Self::Reset(reason) => write!(f, "the server has reset the stream: {reason} (RFC 9113 7)"),
+            Self::Reset(reason) => write!(f, "the server reset the stream: {reason} (RFC 9113 7)"),
             Self::Protocol(reason) => write!(f, "HTTP/2 failed: {reason}"),
         }
     }

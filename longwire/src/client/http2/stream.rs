@@ -13,34 +13,33 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::task::coop;
 use tokio::time::timeout;
 
-use super::Place;
+use super::StreamPermit;
 use super::error::stream_error;
 
-/// Bytes that a write takes at most: what a DATA frame has room for, if the peer has not said otherwise
-/// (RFC 9113 6.5.2).
+/// Maximum size of a write: that of a DATA frame, unless the peer changes it (RFC 9113 6.5.2).
 const WRITE_MAX: usize = 16 * 1024;
 
-/// How long the peer of a stream that was dropped is waited for.
+/// How long a stream that was dropped waits for its peer.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 
-/// And how much of what it sends is passed over.
+/// Maximum number of bytes that it discards meanwhile.
 const LINGER_BYTES: usize = 1024 * 1024;
 
-/// What a WebSocket over HTTP/2 runs on.
+/// The stream of a WebSocket over HTTP/2.
 ///
-/// The end of the stream (END_STREAM) is what the end of TCP is otherwise, and RST_STREAM a reset
-/// ([`io::ErrorKind::ConnectionReset`]). GOAWAY for this stream is [`io::ErrorKind::ConnectionAborted`], and the
-/// end of the connection below it [`io::ErrorKind::BrokenPipe`], or what the connection has met.
+/// END_STREAM corresponds to the end of TCP, and RST_STREAM to a reset ([`io::ErrorKind::ConnectionReset`]). GOAWAY for
+/// this stream is [`io::ErrorKind::ConnectionAborted`]. The end of the HTTP/2 connection is
+/// [`io::ErrorKind::BrokenPipe`], or the error of the connection.
 ///
-/// Dropped, it ends as a socket does: what was written is still sent, and the stream is reset if the peer has not
-/// ended it within 2 s. It counts as open until then.
+/// Dropping it ends the stream like a socket: data that was written is still sent, and the stream is reset if the peer
+/// does not end it within 2 s. It counts as open until then.
 pub struct H2Stream {
     /// Taken when this is dropped.
     ends: Option<Ends>,
 }
 
-/// Both directions of a stream. Once they are dropped, `h2` resets a stream that is not over, and forgets what
-/// waits to be written to it.
+/// Both directions of a stream. When they are dropped, `h2` resets a stream that has not ended and discards the data
+/// that waits to be written.
 struct Ends {
     send: SendStream<Bytes>,
     recv: RecvStream,
@@ -50,13 +49,13 @@ struct Ends {
     blocked: bool,
     /// Our direction has ended.
     ended: bool,
-    /// Given back with the stream.
-    place: Place,
+    /// Released with the stream.
+    permit: StreamPermit,
 }
 
 impl H2Stream {
-    pub(super) fn new(send: SendStream<Bytes>, recv: RecvStream, place: Place) -> Self {
-        Self { ends: Some(Ends { send, recv, unread: Bytes::new(), blocked: false, ended: false, place }) }
+    pub(super) fn new(send: SendStream<Bytes>, recv: RecvStream, permit: StreamPermit) -> Self {
+        Self { ends: Some(Ends { send, recv, unread: Bytes::new(), blocked: false, ended: false, permit }) }
     }
 
     fn ends(&mut self) -> io::Result<&mut Ends> {
@@ -68,18 +67,18 @@ impl Drop for H2Stream {
     fn drop(&mut self) {
         let Some(mut ends) = self.ends.take() else { return };
         if ends.blocked {
-            // What waits for a window that may never come is not waited for.
+            // The window may never open.
             ends.send.send_reset(Reason::CANCEL);
         } else if !(ends.ended && ends.recv.is_end_stream()) {
             ends.end();
-            let runtime = ends.place.runtime.clone();
+            let runtime = ends.permit.runtime.clone();
             runtime.spawn(ends.linger());
         }
     }
 }
 
 impl Ends {
-    /// Waits until the peer's window has room, and says how much, up to `wanted`.
+    /// Waits until the window of the peer has room, and returns how much, up to `wanted`.
     fn poll_window(&mut self, cx: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
         self.send.reserve_capacity(wanted);
         while self.send.capacity() == 0 {
@@ -108,13 +107,13 @@ impl Ends {
         }
     }
 
-    /// The next DATA; `None` at the end of the peer's direction. What was read is to be given back to its window.
+    /// The next DATA; `None` at the end of the peer's direction. The caller returns what it read to the window.
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Bytes>>> {
         loop {
             return Poll::Ready(match ready!(self.recv.poll_data(cx)) {
                 Some(Ok(data)) if data.is_empty() => continue,
                 Some(Ok(data)) => Some(Ok(data)),
-                // RFC 9113 8.1: the server has said all, and needs no more of us.
+                // RFC 9113 8.1: the response is complete, and the server ignores what we still send.
                 Some(Err(error)) if error.is_reset() && error.reason() == Some(Reason::NO_ERROR) => None,
                 Some(Err(error)) => Some(Err(stream_error(error))),
                 None => None,
@@ -123,20 +122,20 @@ impl Ends {
     }
 
     fn give_back(&mut self, bytes: usize) {
-        // Fails only for more than was received.
+        // Fails only for more bytes than were received.
         let _ = self.recv.flow_control().release_capacity(bytes);
     }
 
-    /// Ends our direction, behind what was written.
+    /// Ends our direction, after what was written.
     fn end(&mut self) {
         if !self.ended {
             self.ended = true;
-            // Fails if the stream has ended otherwise.
+            // Fails if the stream has already ended.
             let _ = self.send.send_data(Bytes::new(), true);
         }
     }
 
-    /// Passes over what the peer still sends, until it ends the stream: not for long, and not much.
+    /// Discards what the peer still sends until it ends the stream, within the limits.
     async fn linger(mut self) {
         let mut left = LINGER_BYTES;
         let ended = poll_fn(|cx| {
@@ -165,7 +164,7 @@ impl AsyncRead for H2Stream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // A socket charges the task by itself; what is queued already would not.
+        // A socket consumes the task's budget itself; data that is already queued does not.
         let budget = ready!(coop::poll_proceed(cx));
         let ends = self.ends()?;
         if ends.unread.is_empty() {
@@ -219,7 +218,7 @@ impl AsyncWrite for H2Stream {
         true
     }
 
-    /// What was written is the connection's task to pass on.
+    /// The task of the connection sends what was written.
     fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }

@@ -87,8 +87,7 @@ async fn run(row: &Row) {
     let mut event_loop = Loop::new(0, Arc::clone(&options), mailboxes, &poll, None).unwrap();
 
     let from = SocketAddr::from((Ipv4Addr::LOCALHOST, 1));
-    let accepted =
-        accept_unanswered(&options, Request::new(()), from, &mut http::HeaderMap::new()).unwrap();
+    let accepted = accept_unanswered(&options, Request::new(()), from, &mut HeaderMap::new()).unwrap();
     let (near, doorbell) = UnixStream::pair().unwrap();
     near.set_nonblocking(true).unwrap();
     let transport = Scripted::default();

@@ -314,13 +314,8 @@ impl<H: Handler> Loop<H> {
             Command::Invite(invite) => self.invite(*invite),
             Command::Adopt(adoption) => self.adopt(adoption),
             Command::Forget(ticket) => drop(self.tasks.invited.borrow_mut().take(ticket)),
-            Command::Send(key, message, compress) => self.act(key, |conn| {
-                if conn.send_with(message, compress).is_err() {
-                    conn.local.counters.dropped += 1;
-                }
-            }),
-            Command::SendShared(key, frame) => self.act(key, |conn| {
-                if conn.send_shared(&frame).is_err() {
+            Command::Send(key, message) => self.act(key, |conn| {
+                if conn.send(message).is_err() {
                     conn.local.counters.dropped += 1;
                 }
             }),

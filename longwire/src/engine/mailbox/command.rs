@@ -3,7 +3,7 @@
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 
-use longwire_proto::{CloseFrame, Compress, Message, SharedFrame};
+use longwire_proto::{CloseFrame, Outgoing, SharedFrame};
 
 use crate::connection::Shutdown;
 use crate::engine::adopt::{Adoption, Invite};
@@ -26,8 +26,7 @@ pub(crate) enum Command {
     Adopt(Adoption),
     /// Drop the state of an invitation that nobody will use.
     Forget(u64),
-    Send(Key, Message, Compress),
-    SendShared(Key, SharedFrame),
+    Send(Key, Outgoing<'static>),
     Close(Key, CloseFrame),
     Subscribe(Key, Arc<str>),
     Unsubscribe(Key, Arc<str>),
@@ -47,8 +46,7 @@ impl Command {
     /// Bytes of the command's message, topic and key included; `None` for a command without a message.
     pub(super) fn message_len(&self) -> Option<usize> {
         match self {
-            Self::Send(_, message, _) => Some(message.len()),
-            Self::SendShared(_, frame) => Some(frame.payload_len()),
+            Self::Send(_, message) => Some(message.len()),
             Self::Publish { topic, key, frame, .. } => {
                 Some(frame.payload_len() + topic.len() + key.as_ref().map_or(0, |key| key.len()))
             }

@@ -3,13 +3,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use longwire_proto::{CloseCode, CloseFrame, Compress, Outgoing, SendError, SharedFrame};
+use longwire_proto::{CloseCode, CloseFrame, Outgoing, SharedFrame};
 
 use super::command::Command;
 use super::id::Id;
 use super::{Mailbox, Mailboxes};
 use crate::connection::Shutdown;
-use crate::end::Error;
+use crate::end::SendError;
 use crate::engine::conn::Conn;
 use crate::observe::counters::Snapshot;
 
@@ -43,9 +43,9 @@ impl Handle {
     ///
     /// # Errors
     ///
-    /// [`Error::Full`] if 64 MiB of messages already wait for one of the loops: the subscribers on that loop miss this
-    /// message. [`Error::Send`] if the engine has stopped.
-    pub fn publish<'m>(&self, topic: &str, message: impl Into<Outgoing<'m>>) -> Result<(), Error> {
+    /// [`SendError::Full`] if 64 MiB of messages already wait for one of the loops: the subscribers on that loop miss this
+    /// message. [`SendError::Closed`] if the engine has stopped.
+    pub fn publish<'m>(&self, topic: &str, message: impl Into<Outgoing<'m>>) -> Result<(), SendError> {
         self.publish_frame(topic, None, &SharedFrame::new(message), None)
     }
 
@@ -60,33 +60,24 @@ impl Handle {
         topic: &str,
         key: &str,
         message: impl Into<Outgoing<'m>>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), SendError> {
         self.publish_frame(topic, Some(key.into()), &SharedFrame::new(message), None)
     }
 
-    /// Like [`publish`](Self::publish), for a message that is already encoded.
-    ///
-    /// # Errors
-    ///
-    /// The same as [`publish`](Self::publish).
-    pub fn publish_shared(&self, topic: &str, frame: &SharedFrame) -> Result<(), Error> {
-        self.publish_frame(topic, None, frame, None)
-    }
-
-    /// Like [`publish_shared`](Self::publish_shared), to all subscribers but one, and with the key of
+    /// Like [`publish`](Self::publish), to all subscribers but one, and with the key of
     /// [`publish_latest`](Self::publish_latest) if there is one.
     ///
     /// # Errors
     ///
     /// The same as [`publish`](Self::publish).
-    pub fn publish_except(
+    pub fn publish_except<'m>(
         &self,
         topic: &str,
         key: Option<&str>,
-        frame: &SharedFrame,
+        message: impl Into<Outgoing<'m>>,
         except: Option<Id>,
-    ) -> Result<(), Error> {
-        self.publish_frame(topic, key.map(Into::into), frame, except)
+    ) -> Result<(), SendError> {
+        self.publish_frame(topic, key.map(Into::into), &SharedFrame::new(message), except)
     }
 
     fn publish_frame(
@@ -95,7 +86,7 @@ impl Handle {
         key: Option<Arc<str>>,
         frame: &SharedFrame,
         except: Option<Id>,
-    ) -> Result<(), Error> {
+    ) -> Result<(), SendError> {
         let topic: Arc<str> = topic.into();
         let mut result = Ok(());
         // A full mailbox does not keep the other loops from receiving the message.
@@ -161,11 +152,11 @@ impl ConnHandle {
         self.id
     }
 
-    fn push(&self, command: Command) -> Result<(), Error> {
+    fn push(&self, command: Command) -> Result<(), SendError> {
         match self.engine.mailboxes.get(self.id.at) {
             Some(mailbox) => mailbox.push(command),
             // The identifier is another engine's.
-            None => Err(SendError::Closing.into()),
+            None => Err(SendError::Closed),
         }
     }
 
@@ -174,36 +165,18 @@ impl ConnHandle {
     ///
     /// # Errors
     ///
-    /// [`Error::Full`] if 64 MiB of messages already wait for the connection's loop, [`Error::Send`] if the engine has
-    /// stopped.
-    pub fn send<'m>(&self, message: impl Into<Outgoing<'m>>) -> Result<(), Error> {
-        self.send_with(message, Compress::Auto)
-    }
-
-    /// Like [`send`](Self::send), but chooses whether this message is compressed.
-    ///
-    /// # Errors
-    ///
-    /// The same as [`send`](Self::send).
-    pub fn send_with<'m>(&self, message: impl Into<Outgoing<'m>>, compress: Compress) -> Result<(), Error> {
-        self.push(Command::Send(self.id.key, message.into().into_message(), compress))
-    }
-
-    /// Like [`send`](Self::send), for a message that is already encoded.
-    ///
-    /// # Errors
-    ///
-    /// The same as [`send`](Self::send).
-    pub fn send_shared(&self, frame: &SharedFrame) -> Result<(), Error> {
-        self.push(Command::SendShared(self.id.key, frame.clone()))
+    /// [`SendError::Full`] if 64 MiB of messages already wait for the connection's loop, [`SendError::Closed`] if the engine
+    /// has stopped.
+    pub fn send<'m>(&self, message: impl Into<Outgoing<'m>>) -> Result<(), SendError> {
+        self.push(Command::Send(self.id.key, message.into().into_owned()))
     }
 
     /// Starts the closing handshake.
     ///
     /// # Errors
     ///
-    /// [`Error::Send`] if the code or the reason may not be sent (RFC 6455 7.4), or the engine has stopped.
-    pub fn close(&self, code: impl Into<CloseCode>, reason: &str) -> Result<(), Error> {
+    /// [`SendError::InvalidCloseCode`] or [`SendError::ReasonTooLong`]; [`SendError::Closed`] if the engine has stopped.
+    pub fn close(&self, code: impl Into<CloseCode>, reason: &str) -> Result<(), SendError> {
         let frame = CloseFrame::new(code, reason);
         frame.check()?;
         self.push(Command::Close(self.id.key, frame))
@@ -213,8 +186,8 @@ impl ConnHandle {
     ///
     /// # Errors
     ///
-    /// [`Error::Send`] if the engine has stopped.
-    pub fn run(&self, act: impl FnOnce(&mut Conn<'_>) + Send + 'static) -> Result<(), Error> {
+    /// [`SendError::Closed`] if the engine has stopped.
+    pub fn run(&self, act: impl FnOnce(&mut Conn<'_>) + Send + 'static) -> Result<(), SendError> {
         self.push(Command::Run(self.id.key, Box::new(act)))
     }
 
@@ -222,8 +195,8 @@ impl ConnHandle {
     ///
     /// # Errors
     ///
-    /// [`Error::Send`] if the engine has stopped.
-    pub fn subscribe(&self, topic: &str) -> Result<(), Error> {
+    /// [`SendError::Closed`] if the engine has stopped.
+    pub fn subscribe(&self, topic: &str) -> Result<(), SendError> {
         self.push(Command::Subscribe(self.id.key, topic.into()))
     }
 
@@ -231,8 +204,8 @@ impl ConnHandle {
     ///
     /// # Errors
     ///
-    /// [`Error::Send`] if the engine has stopped.
-    pub fn unsubscribe(&self, topic: &str) -> Result<(), Error> {
+    /// [`SendError::Closed`] if the engine has stopped.
+    pub fn unsubscribe(&self, topic: &str) -> Result<(), SendError> {
         self.push(Command::Unsubscribe(self.id.key, topic.into()))
     }
 }

@@ -7,11 +7,10 @@ pub(crate) mod id;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use longwire_proto::SendError;
 use mio::Waker;
 
 use self::command::Command;
-use crate::end::Error;
+use crate::end::SendError;
 use crate::observe::counters::Told;
 
 /// Bytes of commands that may wait in one mailbox before it refuses messages.
@@ -48,15 +47,15 @@ impl Mailbox {
         self.connections.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn push(&self, command: Command) -> Result<(), Error> {
+    pub(crate) fn push(&self, command: Command) -> Result<(), SendError> {
         let size = command.size();
         let mut queue = self.lock();
         if queue.closed {
-            return Err(SendError::Closing.into());
+            return Err(SendError::Closed);
         }
         // Only messages are refused: the others are few, and losing one would leave a connection behind.
         if command.message_len().is_some() && queue.bytes + size > WAITING_MAX {
-            return Err(Error::Full);
+            return Err(SendError::Full);
         }
         queue.bytes += size;
         let first = queue.commands.is_empty();
@@ -149,7 +148,7 @@ mod tests {
             })
         };
         let fit = std::iter::from_fn(|| publish().ok()).count();
-        assert!(matches!(publish(), Err(Error::Full)));
+        assert!(matches!(publish(), Err(SendError::Full)));
         let (taken, more) = mailbox.take(100);
         assert_eq!((taken.len(), more), (100, true));
         assert_eq!(std::iter::from_fn(|| publish().ok()).count(), 100);

@@ -4,7 +4,7 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use longwire_proto::{Compress, Message, SharedFrame};
+use longwire_proto::{Outgoing, SharedFrame};
 
 /// What each message that waits costs besides its payload, in bytes.
 const ITEM: usize = 128;
@@ -85,9 +85,7 @@ struct Item {
 #[derive(Debug)]
 pub(crate) enum Queued {
     /// Sent to this connection.
-    Direct(Message, Compress),
-    /// Sent to this connection, encoded.
-    Shared(SharedFrame),
+    Direct(Outgoing<'static>),
     /// Published.
     Published(Published),
 }
@@ -255,8 +253,7 @@ impl Item {
 impl Queued {
     fn size(&self) -> usize {
         match self {
-            Self::Direct(message, _) => message.len(),
-            Self::Shared(frame) => frame.payload_len(),
+            Self::Direct(message) => message.len(),
             Self::Published(published) => published.frame.payload_len(),
         }
     }
@@ -272,10 +269,8 @@ mod tests {
 
     fn texts(backlog: &mut Backlog) -> Vec<String> {
         let text = |what| match what {
-            Queued::Direct(message, _) => message.as_text().unwrap().to_owned(),
-            Queued::Shared(frame) | Queued::Published(Published { frame, .. }) => {
-                frame.message().as_text().unwrap().to_owned()
-            }
+            Queued::Direct(message) => message.into_message().to_string(),
+            Queued::Published(Published { frame, .. }) => frame.message().as_text().unwrap().to_owned(),
         };
         let all = std::iter::from_fn(|| backlog.pop().map(text)).collect();
         assert_eq!(backlog.bytes(), 0);
@@ -303,7 +298,7 @@ mod tests {
         let now = Instant::now();
         let slow = SlowConsumer::drop_oldest(3 * (ITEM + 1));
         let mut backlog = Backlog::default();
-        backlog.push(Queued::Direct("d".into(), Compress::Auto), now);
+        backlog.push(Queued::Direct("d".into()), now);
         let mut dropped = 0;
         for text in ["1", "2", "3", "4", "5"] {
             dropped += backlog.publish(published(text, None, slow), 0, now).dropped;
@@ -317,7 +312,7 @@ mod tests {
         let now = Instant::now();
         let slow = SlowConsumer::keep_latest(4 * (ITEM + 2));
         let mut backlog = Backlog::default();
-        backlog.push(Queued::Shared(SharedFrame::new("d")), now);
+        backlog.push(Queued::Direct(SharedFrame::new("d").into()), now);
         let mut sum = Evicted::default();
         for (text, key) in [("a1", "a"), ("b1", "b"), ("a2", "a"), ("c1", "c"), ("b2", "b"), ("e1", "e")] {
             let evicted = backlog.publish(published(text, Some(key), slow), 0, now);
@@ -366,7 +361,7 @@ mod tests {
     fn what_stands_in_front_keeps_nothing_young() {
         let (now, second) = (Instant::now(), Duration::from_secs(1));
         let mut backlog = Backlog::default();
-        backlog.push(Queued::Direct("d".into(), Compress::Auto), now);
+        backlog.push(Queued::Direct("d".into()), now);
         let latest = SlowConsumer::keep_latest(10_000).max_age(5 * second);
         for (at, text) in [(0, "a1"), (4, "a2")] {
             backlog.publish(published(text, Some("a"), latest), 0, now + at * second);

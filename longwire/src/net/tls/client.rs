@@ -1,10 +1,11 @@
-//! TLS of the client: whom it trusts, who it is, and how the two agree.
+//! TLS of the client: which servers it trusts, its own certificate, and the handshake.
 
 use std::fmt;
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::crypto::ring::default_provider;
+use rustls::client::danger::ServerCertVerifier;
+use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
@@ -14,22 +15,26 @@ use tokio_rustls::TlsConnector;
 use url::Host;
 
 use super::error::TlsError;
-use super::pin::{Fingerprint, Pin, fingerprint, hex};
+use super::provider::provider;
+use super::verify::{Accepts, Fingerprint, Roots, Verifier, hex};
 use crate::net::transport::{Negotiated, Transport};
 
-/// What a [`Client`](crate::Client) wants of TLS: whom it trusts and who it is.
+/// TLS settings of a [`Client`](crate::Client): which servers it trusts, and its own certificate.
 ///
-/// By default it trusts whom the platform trusts, shows no certificate of its own, speaks TLS 1.2 and 1.3,
-/// and offers `http/1.1` by ALPN. An idle connection holds 9 KiB over TLS, most of it rustls' keys and a
-/// buffer of 4 KiB for records. Of several choices whom to trust the last one holds.
+/// By default it trusts the roots of the platform, has no certificate of its own, supports TLS 1.2 and 1.3, and offers
+/// `http/1.1` by ALPN. If several settings say what to trust, the last one counts. An idle connection over TLS holds
+/// 9 KiB, mostly keys and a buffer of 4 KiB for records.
 ///
-/// A client certificate is shown to every server that asks for one, behind a redirect too.
+/// The crypto provider is ring if the feature `ring` is on (the default), otherwise AWS-LC if the feature `aws-lc-rs` is
+/// on, otherwise the one that the application installed for the process.
+///
+/// A client certificate is sent to every server that asks for one, including those behind a redirect.
 ///
 /// ```
 /// # fn example() -> Result<(), longwire::TlsError> {
 /// use longwire::{Client, Tls};
 ///
-/// let tls = Tls::new().roots_file("company.pem")?.identity_files("me.pem", "me.key")?;
+/// let tls = Tls::new().add_roots_file("company.pem")?.identity_files("me.pem", "me.key")?;
 /// let client = Client::new().tls(tls);
 /// # Ok(())
 /// # }
@@ -37,18 +42,31 @@ use crate::net::transport::{Negotiated, Transport};
 #[derive(Clone)]
 pub struct Tls {
     trust: Trust,
-    identity: Option<Arc<CertifiedKey>>,
+    identity: Option<Identity>,
     alpn: Vec<Vec<u8>>,
     server_name: Option<ServerName<'static>>,
 }
 
+/// The chain and the key of the client.
+type Identity = Arc<CertifiedKey>;
+
 #[derive(Clone)]
 enum Trust {
-    Platform,
-    Roots(Arc<RootCertStore>),
+    /// Roots of the application, and others.
+    Roots(Vec<CertificateDer<'static>>, OtherRoots),
     /// The certificate with this SHA-256.
-    Pinned(Fingerprint),
-    Anyone,
+    Fingerprint(Fingerprint),
+    Certificate(CertificateDer<'static>),
+    All,
+}
+
+/// The roots besides those of the application.
+#[derive(Clone, Copy, Debug)]
+enum OtherRoots {
+    None,
+    Platform,
+    #[cfg(feature = "webpki-roots")]
+    Mozilla,
 }
 
 impl Default for Tls {
@@ -60,10 +78,10 @@ impl Default for Tls {
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let trust = match &self.trust {
-            Trust::Platform => "the platform's roots".into(),
-            Trust::Roots(roots) => format!("{} roots", roots.len()),
-            Trust::Pinned(fingerprint) => format!("SHA-256 {}", hex(fingerprint)),
-            Trust::Anyone => "ANY CERTIFICATE".into(),
+            Trust::Roots(own, others) => format!("{} own roots, others: {others:?}", own.len()),
+            Trust::Fingerprint(fingerprint) => format!("SHA-256 {}", hex(fingerprint)),
+            Trust::Certificate(_) => "one certificate".into(),
+            Trust::All => "ANY CERTIFICATE".into(),
         };
         f.debug_struct("Tls")
             .field("trust", &trust)
@@ -75,35 +93,82 @@ impl fmt::Debug for Tls {
 }
 
 impl Tls {
-    /// The defaults.
+    /// Creates the default settings.
     pub fn new() -> Self {
         Self {
-            trust: Trust::Platform,
+            trust: Trust::Roots(Vec::new(), OtherRoots::Platform),
             identity: None,
-            // RFC 6455 knows HTTP/1.1 only; a server that is not told so may choose HTTP/2 (RFC 7301 3.2).
+            // RFC 6455 is for HTTP/1.1 only. Without ALPN a server may choose HTTP/2 (RFC 7301 3.2).
             alpn: vec![b"http/1.1".to_vec()],
             server_name: None,
         }
     }
 
-    /// Trusts these roots, and no longer the platform's: one or more certificates as PEM.
+    /// Trusts only these roots, not those of the platform: one or more certificates as PEM. Several calls add up.
+    ///
+    /// A root also stands for itself: a server that presents exactly this certificate is accepted, for example a
+    /// self-signed one of `openssl req -x509`. Its names and dates must match; a certificate without names
+    /// (subjectAltName) matches every name.
     ///
     /// # Errors
     ///
     /// [`TlsError::Unusable`] if there is no certificate, or one that cannot be a root.
-    pub fn roots_pem(mut self, pem: impl AsRef<[u8]>) -> Result<Self, TlsError> {
-        let mut roots = match self.trust {
-            Trust::Roots(roots) => Arc::unwrap_or_clone(roots),
-            _ => RootCertStore::empty(),
+    pub fn roots_pem(self, pem: impl AsRef<[u8]>) -> Result<Self, TlsError> {
+        let others = match self.trust {
+            Trust::Roots(_, OtherRoots::None) => return self.with_roots(pem.as_ref()),
+            _ => OtherRoots::None,
         };
-        for certificate in certificates(pem.as_ref())? {
-            roots.add(certificate).map_err(|error| TlsError::Unusable(format!("a root: {error}")))?;
+        Self { trust: Trust::Roots(Vec::new(), others), ..self }.with_roots(pem.as_ref())
+    }
+
+    /// Trusts these roots in addition to those of the platform, such as the root of a company whose proxy inspects TLS:
+    /// one or more certificates as PEM. Several calls add up.
+    ///
+    /// # Errors
+    ///
+    /// As [`roots_pem`](Self::roots_pem).
+    pub fn add_roots_pem(self, pem: impl AsRef<[u8]>) -> Result<Self, TlsError> {
+        match self.trust {
+            Trust::Roots(..) => self.with_roots(pem.as_ref()),
+            _ => {
+                let trust = Trust::Roots(Vec::new(), OtherRoots::Platform);
+                Self { trust, ..self }.with_roots(pem.as_ref())
+            }
         }
-        self.trust = Trust::Roots(Arc::new(roots));
+    }
+
+    fn with_roots(mut self, pem: &[u8]) -> Result<Self, TlsError> {
+        let found = certificates(pem)?;
+        for certificate in &found {
+            let added = RootCertStore::empty().add(certificate.clone());
+            added
+                .map_err(|_| TlsError::Unusable("a root: the certificate is malformed (RFC 5280)".into()))?;
+        }
+        if let Trust::Roots(roots, _) = &mut self.trust {
+            roots.extend(found);
+        }
         Ok(self)
     }
 
-    /// As [`roots_pem`](Self::roots_pem), from a file. It is read at once, which blocks for a moment.
+    /// Like [`add_roots_pem`](Self::add_roots_pem), from a file. Reads the file at once, which blocks for a moment.
+    ///
+    /// # Errors
+    ///
+    /// [`TlsError::Unusable`], also if the file cannot be read.
+    pub fn add_roots_file(self, path: impl AsRef<Path>) -> Result<Self, TlsError> {
+        self.add_roots_pem(read(path.as_ref())?)
+    }
+
+    /// Trusts Mozilla's roots, which are compiled in, instead of those of the platform. Roots that
+    /// [`add_roots_pem`](Self::add_roots_pem) adds afterwards are trusted too.
+    #[cfg(feature = "webpki-roots")]
+    #[must_use]
+    pub fn webpki_roots(mut self) -> Self {
+        self.trust = Trust::Roots(Vec::new(), OtherRoots::Mozilla);
+        self
+    }
+
+    /// Like [`roots_pem`](Self::roots_pem), from a file. Reads the file at once, which blocks for a moment.
     ///
     /// # Errors
     ///
@@ -112,8 +177,8 @@ impl Tls {
         self.roots_pem(read(path.as_ref())?)
     }
 
-    /// Trusts this certificate of a server and no other, whatever names and dates are in it: a self-signed
-    /// one of your own. The first certificate of `pem`.
+    /// Trusts this certificate of a server and no other, whatever its names and dates. Of several certificates in `pem`
+    /// the first one counts.
     ///
     /// # Errors
     ///
@@ -125,46 +190,47 @@ impl Tls {
         }
     }
 
-    /// As [`pin_pem`](Self::pin_pem), for a certificate as DER.
+    /// Like [`pin_pem`](Self::pin_pem), for a certificate as DER.
     #[must_use]
-    pub fn pin_der(self, der: impl AsRef<[u8]>) -> Self {
-        self.pin_sha256(fingerprint(der.as_ref()))
+    pub fn pin_der(mut self, der: impl AsRef<[u8]>) -> Self {
+        self.trust = Trust::Certificate(CertificateDer::from(der.as_ref().to_vec()));
+        self
     }
 
-    /// As [`pin_pem`](Self::pin_pem), for the certificate whose DER has this SHA-256, as in
-    /// `openssl x509 -noout -fingerprint -sha256`.
+    /// Like [`pin_pem`](Self::pin_pem), for the certificate whose DER has this SHA-256. `openssl x509 -noout
+    /// -fingerprint -sha256` prints it.
     #[must_use]
     pub fn pin_sha256(mut self, fingerprint: [u8; 32]) -> Self {
-        self.trust = Trust::Pinned(fingerprint);
+        self.trust = Trust::Fingerprint(fingerprint);
         self
     }
 
-    /// Trusts whoever answers. **Anybody on the way to the server can read and change all that is said.**
-    /// For trials; to reach a server with a certificate of its own, [pin](Self::pin_pem) that.
+    /// Accepts every certificate. **Anyone between client and server can then read and change all messages.** Use it for
+    /// experiments only; [pin](Self::pin_pem) the certificate of a server that has its own.
     #[must_use]
     pub fn danger_accept_any_certificate(mut self) -> Self {
-        self.trust = Trust::Anyone;
+        self.trust = Trust::All;
         self
     }
 
-    /// The certificate to show to a server that asks for one, with its chain, and its key, as PEM: PKCS #8,
-    /// PKCS #1 or SEC 1, not encrypted.
+    /// Sets the certificate for servers that ask for one, with its chain, and its key, as PEM: PKCS #8, PKCS #1 or SEC 1,
+    /// not encrypted.
     ///
     /// # Errors
     ///
-    /// [`TlsError::Unusable`] if one of them is missing, or the key is not that of the certificate.
+    /// [`TlsError::Unusable`] if one of them is missing, or the key does not belong to the certificate.
     pub fn identity_pem(mut self, chain: impl AsRef<[u8]>, key: impl AsRef<[u8]>) -> Result<Self, TlsError> {
         let chain = certificates(chain.as_ref())?;
-        let key = PrivateKeyDer::from_pem_slice(key.as_ref()).map_err(|error| {
-            TlsError::Unusable(format!("no private key as PEM that is not encrypted: {error}"))
+        let key = PrivateKeyDer::from_pem_slice(key.as_ref()).map_err(|_| {
+            TlsError::Unusable("the key: there is no private key as PEM that is not encrypted".into())
         })?;
-        let identity = CertifiedKey::from_der(chain, key, &default_provider())
-            .map_err(|error| TlsError::Unusable(format!("the key does not fit the certificate: {error}")))?;
+        let identity = CertifiedKey::from_der(chain, key, &*provider()?)
+            .map_err(|_| TlsError::Unusable("the key: it does not belong to the certificate".into()))?;
         self.identity = Some(Arc::new(identity));
         Ok(self)
     }
 
-    /// As [`identity_pem`](Self::identity_pem), from files. They are read at once, which blocks for a moment.
+    /// Like [`identity_pem`](Self::identity_pem), from files. Reads them at once, which blocks for a moment.
     ///
     /// # Errors
     ///
@@ -173,8 +239,9 @@ impl Tls {
         self.identity_pem(read(chain.as_ref())?, read(key.as_ref())?)
     }
 
-    /// What is offered by ALPN (RFC 7301), the preferred one first; default `http/1.1`, and without any the
-    /// extension is left out. The connection speaks HTTP/1.1 whatever is chosen.
+    /// Sets the protocols that are offered by ALPN (RFC 7301), the preferred one first; default `http/1.1`. An empty list
+    /// omits the extension. The connection uses HTTP/1.1 whatever the server selects. An HTTP/2 connection always offers
+    /// `h2` alone.
     #[must_use]
     pub fn alpn<I>(mut self, names: I) -> Self
     where
@@ -184,44 +251,37 @@ impl Tls {
         self
     }
 
-    /// The name, or IP address, that the server's certificate must have, and that is asked for by SNI,
-    /// instead of the host of the URL. It holds for the server behind a redirect too.
+    /// Sets the name or IP address that the server's certificate must have, and that SNI requests, instead of the host
+    /// of the URL. It also applies to servers behind a redirect.
     ///
     /// # Errors
     ///
-    /// [`TlsError::Unusable`] if it is neither.
+    /// [`TlsError::Unusable`] if it is neither a host name nor an IP address.
     pub fn server_name(mut self, name: &str) -> Result<Self, TlsError> {
         let name = ServerName::try_from(name.to_owned()).map_err(|_| {
-            TlsError::Unusable(format!("{name:?} is neither the name of a host nor an IP address"))
+            TlsError::Unusable(format!("{name:?}, which is neither a host name nor an IP address"))
         })?;
         self.server_name = Some(name);
         Ok(self)
     }
 
-    /// Reads the platform's roots, if they are wanted: some milliseconds of file access.
+    /// Reads the platform's roots if they are trusted, which takes milliseconds of file access.
     fn connector(&self) -> Result<TlsConnector, TlsError> {
-        // Given by hand, so that it does not matter what the process has installed, or has not.
-        let provider = Arc::new(default_provider());
+        let provider = provider()?;
+        let accepts = match &self.trust {
+            Trust::Roots(roots, others) => {
+                Accepts::Roots(Roots::new(roots, other_roots(*others, &provider)?, &provider)?)
+            }
+            Trust::Fingerprint(fingerprint) => Accepts::Fingerprint(*fingerprint),
+            Trust::Certificate(certificate) => Accepts::Exactly(certificate.clone()),
+            Trust::All => Accepts::All,
+        };
+        // The provider is passed explicitly, so that a default of the process makes no difference.
         let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
-            .map_err(TlsError::from)?;
-        let config = match &self.trust {
-            Trust::Platform => {
-                let verifier = rustls_platform_verifier::Verifier::new(provider).map_err(|error| {
-                    TlsError::Unusable(format!(
-                        "the platform's roots: {error}; install them (ca-certificates), or name your own"
-                    ))
-                })?;
-                config.dangerous().with_custom_certificate_verifier(Arc::new(verifier))
-            }
-            Trust::Roots(roots) => config.with_root_certificates(Arc::clone(roots)),
-            Trust::Pinned(pin) => {
-                config.dangerous().with_custom_certificate_verifier(Arc::new(Pin::one(*pin, provider)))
-            }
-            Trust::Anyone => {
-                config.dangerous().with_custom_certificate_verifier(Arc::new(Pin::any(provider)))
-            }
-        };
+            .map_err(TlsError::from)?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Verifier { accepts, provider }));
         let mut config = match &self.identity {
             Some(identity) => {
                 config.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(Arc::clone(identity))))
@@ -233,7 +293,30 @@ impl Tls {
     }
 }
 
-/// The client's TLS, made when it is first needed.
+fn other_roots(
+    roots: OtherRoots,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Option<Arc<dyn ServerCertVerifier>>, TlsError> {
+    match roots {
+        OtherRoots::None => Ok(None),
+        OtherRoots::Platform => {
+            let verifier =
+                rustls_platform_verifier::Verifier::new(Arc::clone(provider)).map_err(|error| {
+                    TlsError::Unusable(format!(
+                        "the platform's roots: {error}; install them (ca-certificates), or use your own roots"
+                    ))
+                })?;
+            Ok(Some(Arc::new(verifier)))
+        }
+        #[cfg(feature = "webpki-roots")]
+        OtherRoots::Mozilla => {
+            let store = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+            Ok(Some(super::verify::webpki(store, provider)?))
+        }
+    }
+}
+
+/// The TLS of a client. Its connector is built when it is first needed.
 #[derive(Default)]
 pub(crate) struct Secure {
     tls: Tls,
@@ -245,35 +328,43 @@ impl Secure {
         Self { tls, connector: OnceCell::new() }
     }
 
-    pub(crate) const fn choices(&self) -> &Tls {
+    pub(crate) const fn settings(&self) -> &Tls {
         &self.tls
     }
 
-    /// Agrees on TLS with `host`, or with the one whose name is asked for instead.
+    #[cfg(all(test, feature = "http2", feature = "ring"))]
+    pub(crate) fn is_ready(&self) -> bool {
+        self.connector.initialized()
+    }
+
+    /// Performs the TLS handshake with a server, by its host name or by the name that is set instead. `alpn` is offered
+    /// instead of the protocols of the settings.
     pub(crate) async fn connect(
         &self,
         host: &Host<String>,
         stream: Transport,
+        alpn: Option<&[u8]>,
     ) -> Result<Transport, TlsError> {
         let name = match &self.tls.server_name {
             Some(name) => name.clone(),
             None => server_name(host)?,
         };
-        self.agree(name, self.tls.alpn.clone(), stream).await
+        let alpn = alpn.map_or_else(|| self.tls.alpn.clone(), |name| vec![name.to_vec()]);
+        self.handshake(name, alpn, stream).await
     }
 
-    /// As [`connect`](Self::connect), with a host on the way to the server.
+    /// Like [`connect`](Self::connect), with a proxy.
     #[cfg(feature = "proxy")]
     pub(crate) async fn connect_to_proxy(
         &self,
         host: &Host<String>,
         stream: Transport,
     ) -> Result<Transport, TlsError> {
-        // HTTP/1.1 is what is spoken with it, whatever the server is to be offered.
-        self.agree(server_name(host)?, vec![b"http/1.1".to_vec()], stream).await
+        // The CONNECT request is HTTP/1.1, whatever is offered to the server.
+        self.handshake(server_name(host)?, vec![b"http/1.1".to_vec()], stream).await
     }
 
-    async fn agree(
+    async fn handshake(
         &self,
         name: ServerName<'static>,
         alpn: Vec<Vec<u8>>,
@@ -281,14 +372,14 @@ impl Secure {
     ) -> Result<Transport, TlsError> {
         let made = self.connector.get_or_try_init(async || {
             let tls = self.tls.clone();
-            // Files are read.
+            // Reads files.
             let made = tokio::task::spawn_blocking(move || tls.connector()).await;
             made.map_err(|error| TlsError::Other(error.to_string()))?
         });
         let connector = made.await?.clone();
-        let peer = stream.peer_addr();
+        let peer = stream.peer_addr().ok();
         let stream =
-            connector.with_alpn(alpn).connect(name, stream).await.map_err(|error| TlsError::of(&error))?;
+            connector.with_alpn(alpn).connect(name, stream).await.map_err(TlsError::from_handshake)?;
         let state = stream.get_ref().1;
         let secured = Negotiated {
             version: match state.protocol_version() {
@@ -305,20 +396,22 @@ fn server_name(host: &Host<String>) -> Result<ServerName<'static>, TlsError> {
     match host {
         // RFC 6066 3: without the trailing dot.
         Host::Domain(name) => ServerName::try_from(name.strip_suffix('.').unwrap_or(name).to_owned())
-            .map_err(|_| TlsError::Unusable(format!("{name:?} is no name that a certificate can have"))),
+            .map_err(|_| {
+                TlsError::Unusable(format!("the host {name:?}: a certificate cannot have this name"))
+            }),
         Host::Ipv4(address) => Ok(std::net::IpAddr::from(*address).into()),
         Host::Ipv6(address) => Ok(std::net::IpAddr::from(*address).into()),
     }
 }
 
-const NO_CERTIFICATE: &str = "no certificate as PEM: it begins with -----BEGIN CERTIFICATE-----";
+const NO_CERTIFICATE: &str = "a certificate: there is none as PEM (-----BEGIN CERTIFICATE-----)";
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     match found {
         Ok(found) if !found.is_empty() => Ok(found),
         Ok(_) => Err(TlsError::Unusable(NO_CERTIFICATE.into())),
-        Err(error) => Err(TlsError::Unusable(format!("a certificate as PEM: {error}"))),
+        Err(_) => Err(TlsError::Unusable("a certificate: its PEM is malformed".into())),
     }
 }
 

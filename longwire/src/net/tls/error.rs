@@ -1,59 +1,62 @@
-//! Why there is no TLS.
+//! Why a TLS handshake failed.
 
+use std::error::Error as StdError;
 use std::fmt;
 use std::io;
+use std::sync::Arc;
 
-use rustls::{AlertDescription, CertificateError, InvalidMessage, OtherError};
+use rustls::{AlertDescription, CertificateError, InvalidMessage, OtherError, PeerIncompatible};
 
-use super::pin::NotPinned;
+use super::alert::TlsAlert;
+use super::verify::NotPinned;
 use crate::end::ConnectError;
 
-/// Names of a certificate that an error tells.
+/// Maximum number of a certificate's names in an error.
 const NAMES_MAX: usize = 8;
 
-/// Why there is no TLS. What it says of certificates is RFC 5280's, of names RFC 9525's.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// Why a TLS handshake failed. The rules for certificates are those of RFC 5280, for names those of RFC 9525.
+#[derive(Clone, Debug)]
 #[non_exhaustive]
 pub enum TlsError {
-    /// A root, certificate, key or name that was to be used cannot be; the text says why.
+    /// A root, certificate, key or name of the client's own settings is invalid; the text says why.
     Unusable(String),
-    /// Whoever has issued the server's certificate is not trusted.
+    /// The issuer of the server's certificate is not trusted.
     UnknownIssuer,
     /// The server's certificate has expired.
     Expired,
     /// The server's certificate is not valid yet.
     NotValidYet,
-    /// The server's certificate is for others: for these names, of which the first 8 are here.
+    /// The server's certificate is for other names: these, at most 8 of them.
     WrongName(Vec<String>),
-    /// The server's certificate is not the pinned one; it has this SHA-256.
+    /// The server's certificate is not the pinned one. It has this SHA-256.
     NotPinned(String),
-    /// The server's certificate cannot be accepted for another reason.
+    /// The server's certificate is not acceptable for another reason, which the text states.
     Certificate(String),
-    /// The server wants a certificate of the client.
+    /// The server requires a client certificate.
     CertificateRequired,
-    /// The server refuses, with this alert (RFC 8446 6.2).
-    Alert(String),
-    /// What answers on this port does not speak TLS.
+    /// The server aborted the handshake with this alert (RFC 8446 6.2).
+    Alert(TlsAlert),
+    /// The server does not speak TLS on this port.
     NotTls,
-    /// The server ended the connection within the TLS handshake.
+    /// The server closed the connection during the TLS handshake.
     Eof,
-    /// The transport failed within the TLS handshake.
-    Io(io::ErrorKind),
-    /// Something else; the text says what.
+    /// The transport failed during the TLS handshake.
+    Io(Arc<io::Error>),
+    /// Another fault; the text states it.
     Other(String),
 }
 
 impl TlsError {
-    /// What is behind an error of a TLS handshake.
-    pub(super) fn of(error: &io::Error) -> Self {
-        match Self::within(error) {
+    /// The reason for which a TLS handshake failed.
+    pub(super) fn from_handshake(error: io::Error) -> Self {
+        match Self::within(&error) {
             Some(error) => error,
             None if error.kind() == io::ErrorKind::UnexpectedEof => Self::Eof,
-            None => Self::Io(error.kind()),
+            None => Self::Io(Arc::new(error)),
         }
     }
 
-    /// The error of TLS that came as one of input and output, if it is one.
+    /// The TLS error inside an I/O error, if there is one.
     pub(crate) fn within(error: &io::Error) -> Option<Self> {
         error.get_ref()?.downcast_ref::<rustls::Error>().cloned().map(Self::from)
     }
@@ -71,29 +74,90 @@ impl From<rustls::Error> for TlsError {
         match error {
             E::InvalidCertificate(error) => Self::from(error),
             E::AlertReceived(AlertDescription::CertificateRequired) => Self::CertificateRequired,
-            E::AlertReceived(alert) => Self::Alert(format!("{alert:?}")),
+            E::AlertReceived(alert) => Self::Alert(TlsAlert::new(alert.into())),
             E::InvalidMessage(InvalidMessage::InvalidContentType) => Self::NotTls,
-            other => Self::Other(other.to_string()),
+            E::InvalidMessage(_)
+            | E::InappropriateMessage { .. }
+            | E::InappropriateHandshakeMessage { .. } => {
+                Self::Other("the server sent an invalid TLS message (RFC 8446 6.2)".into())
+            }
+            E::PeerIncompatible(error) => Self::Other(incompatible(&error).into()),
+            E::PeerMisbehaved(_) => Self::Other("the server broke a rule of TLS (RFC 8446)".into()),
+            E::NoCertificatesPresented => Self::Certificate("the server has none".into()),
+            E::DecryptError => {
+                Self::Other("a TLS record cannot be decrypted: it was damaged on the way".into())
+            }
+            E::PeerSentOversizedRecord => {
+                Self::Other("the server sent a TLS record that is too large".into())
+            }
+            E::NoApplicationProtocol => Self::Other(
+                "the server selected a protocol by ALPN that was not offered (RFC 7301 3.2)".into(),
+            ),
+            E::FailedToGetCurrentTime => Self::Other("the clock of this machine cannot be read".into()),
+            E::FailedToGetRandomBytes => Self::Other("the operating system returns no random bytes".into()),
+            E::General(text) => Self::Other(text),
+            _ => Self::Other("the TLS library failed".into()),
         }
+    }
+}
+
+fn incompatible(error: &PeerIncompatible) -> &'static str {
+    use PeerIncompatible as E;
+    match error {
+        E::ServerDoesNotSupportTls12Or13
+        | E::ServerTlsVersionIsDisabledByOurConfig
+        | E::Tls12NotOffered
+        | E::Tls12NotOfferedOrEnabled => "the server supports neither TLS 1.2 nor TLS 1.3",
+        _ => "client and server have no TLS parameters in common",
     }
 }
 
 impl From<CertificateError> for TlsError {
     fn from(error: CertificateError) -> Self {
         use CertificateError as E;
-        match error {
-            E::UnknownIssuer => Self::UnknownIssuer,
-            E::Expired | E::ExpiredContext { .. } => Self::Expired,
-            E::NotValidYet | E::NotValidYetContext { .. } => Self::NotValidYet,
-            E::NotValidForName => Self::WrongName(Vec::new()),
-            E::NotValidForNameContext { mut presented, .. } => {
-                presented.truncate(NAMES_MAX);
-                Self::WrongName(presented)
+        Self::Certificate(String::from(match error {
+            E::UnknownIssuer => return Self::UnknownIssuer,
+            E::Expired | E::ExpiredContext { .. } => return Self::Expired,
+            E::NotValidYet | E::NotValidYetContext { .. } => return Self::NotValidYet,
+            E::NotValidForName => return Self::WrongName(Vec::new()),
+            E::NotValidForNameContext { presented, .. } => {
+                return Self::WrongName(presented.iter().take(NAMES_MAX).map(|name| plain(name)).collect());
             }
-            E::Other(OtherError(other)) if other.is::<NotPinned>() => Self::NotPinned(other.to_string()),
-            other => Self::Certificate(other.to_string()),
-        }
+            E::Other(OtherError(other)) if other.is::<NotPinned>() => {
+                return Self::NotPinned(other.to_string());
+            }
+            E::BadEncoding => "it is malformed (RFC 5280)",
+            E::Revoked => "it was revoked",
+            E::UnhandledCriticalExtension => {
+                "it has a critical extension that is not supported (RFC 5280 4.2)"
+            }
+            E::UnknownRevocationStatus => "it is not known whether it was revoked",
+            E::ExpiredRevocationList | E::ExpiredRevocationListContext { .. } => {
+                "the list of revoked certificates is out of date"
+            }
+            E::BadSignature => "its signature is wrong",
+            E::UnsupportedSignatureAlgorithmContext { .. }
+            | E::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
+                "its signature algorithm is not supported"
+            }
+            E::InvalidPurpose | E::InvalidPurposeContext { .. } => {
+                "it is not for TLS servers (RFC 5280 4.2.1.12)"
+            }
+            E::InvalidOcspResponse => "its OCSP response is invalid (RFC 6960)",
+            E::ApplicationVerificationFailure => "the platform rejects it",
+            // webpki's error has no other public form.
+            E::Other(OtherError(other)) if other.to_string() == "CaUsedAsEndEntity" => {
+                "it is the certificate of an authority, not of a server: make it a root if you trust it"
+            }
+            _ => "it breaks a rule of RFC 5280",
+        }))
     }
+}
+
+/// A name without the syntax of webpki: `DnsName("a.example")` or `IpAddress(192.0.2.1)`.
+fn plain(name: &str) -> String {
+    let inner = name.split_once('(').and_then(|(_, rest)| rest.strip_suffix(')')).unwrap_or(name);
+    inner.trim_matches('"').to_owned()
 }
 
 impl fmt::Display for TlsError {
@@ -101,40 +165,106 @@ impl fmt::Display for TlsError {
         match self {
             Self::Unusable(what) => write!(f, "cannot use {what}"),
             Self::UnknownIssuer => f.write_str(
-                "the issuer of the server's certificate is not trusted: if you know it, add its root, or pin \
-                 a certificate that is self-signed",
+                "the issuer of the server's certificate is not trusted: if you know the issuer, add its root \
+                 certificate; if the certificate is self-signed, add or pin it",
             ),
             Self::Expired => {
                 f.write_str("the server's certificate has expired, or the clock of this machine is wrong")
             }
             Self::NotValidYet => {
-                f.write_str("the server's certificate is not valid yet: see the clock of this machine")
+                f.write_str("the server's certificate is not valid yet, or the clock of this machine is wrong")
             }
             Self::WrongName(names) if names.is_empty() => {
                 f.write_str("the server's certificate is for another name (RFC 9525)")
             }
             Self::WrongName(names) => write!(
                 f,
-                "the server's certificate is for {} (RFC 9525): use that name, or say which one to expect",
+                "the server's certificate is for {} (RFC 9525): use that name, or set the expected server name",
                 names.join(", ")
             ),
             Self::NotPinned(found) => {
                 write!(f, "the server's certificate is not the pinned one: its SHA-256 is {found}")
             }
-            Self::Certificate(why) => write!(f, "the server's certificate cannot be accepted: {why}"),
-            Self::CertificateRequired => f.write_str("the server wants a client certificate: give it one"),
-            Self::Alert(alert) => write!(f, "the server refuses with the alert {alert} (RFC 8446 6.2)"),
-            Self::NotTls => f.write_str(
-                "what answers on this port does not speak TLS: perhaps it is ws:// and not wss://",
-            ),
+            Self::Certificate(why) => write!(f, "the server's certificate is not acceptable: {why}"),
+            Self::CertificateRequired => f.write_str("the server requires a client certificate"),
+            Self::Alert(alert) => {
+                write!(f, "the server aborted the handshake with the alert {alert} (RFC 8446 6.2)")?;
+                alert.meaning().map_or(Ok(()), |meaning| write!(f, ": {meaning}"))
+            }
+            Self::NotTls => {
+                f.write_str("the server does not speak TLS on this port: perhaps the URL needs ws:// instead of wss://")
+            }
             Self::Eof => f.write_str(
-                "the server ended the connection in the TLS handshake: perhaps it is ws:// and not wss://",
+                "the server closed the connection during the TLS handshake: perhaps the URL needs ws:// instead of \
+                 wss://",
             ),
-            Self::Io(kind) => write!(f, "the connection failed in the TLS handshake: {kind}"),
+            Self::Io(error) => write!(f, "the connection failed during the TLS handshake: {error}"),
             Self::Other(what) => f.write_str(what),
         }
     }
 }
 
-/// The text says all of it: there is no `source` that would say it again.
-impl std::error::Error for TlsError {}
+impl StdError for TlsError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Io(error) => Some(&**error),
+            _ => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Nothing that a peer can cause is shown in the syntax of Rust.
+    #[test]
+    fn errors_are_sentences() {
+        use rustls::Error as E;
+        let mut errors: Vec<_> =
+            (0..=255).map(|code| E::AlertReceived(AlertDescription::from(code))).collect();
+        errors.extend([
+            E::InvalidMessage(InvalidMessage::MissingData("x")),
+            E::PeerIncompatible(PeerIncompatible::ServerDoesNotSupportTls12Or13),
+            E::PeerMisbehaved(rustls::PeerMisbehaved::SelectedUnofferedCipherSuite),
+            E::InvalidCertificate(CertificateError::BadSignature),
+            E::InvalidCertificate(CertificateError::Other(OtherError(Arc::new(NotText)))),
+            E::InvalidCertificate(CertificateError::UnhandledCriticalExtension),
+            E::DecryptError,
+            E::HandshakeNotComplete,
+        ]);
+        for error in errors {
+            let text = TlsError::from(error.clone()).to_string();
+            let words = text.split(|c: char| !c.is_ascii_alphanumeric());
+            for word in words {
+                let humps = word.chars().skip(1).filter(char::is_ascii_uppercase).count();
+                assert!(
+                    humps == 0 || word.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit()),
+                    "{text}"
+                );
+            }
+            assert!(text.len() > 20, "{error:?}: {text}");
+        }
+        assert_eq!(plain("DnsName(\"a.example\")"), "a.example");
+        assert_eq!(plain("IpAddress(192.0.2.1)"), "192.0.2.1");
+        assert_eq!(plain("a.example"), "a.example");
+    }
+
+    #[derive(Debug)]
+    struct NotText;
+
+    impl fmt::Display for NotText {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("SomeVariant { of: \"webpki\" }")
+        }
+    }
+
+    impl StdError for NotText {}
+
+    #[test]
+    fn the_cause_of_a_transport_error_is_its_source() {
+        let error = TlsError::from_handshake(io::ErrorKind::ConnectionReset.into());
+        let source = error.source().and_then(|source| source.downcast_ref::<io::Error>()).expect("a source");
+        assert_eq!(source.kind(), io::ErrorKind::ConnectionReset);
+    }
+}

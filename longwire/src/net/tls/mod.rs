@@ -1,13 +1,15 @@
-//! TLS: what a client asks for ([`Tls`]) and what a server shows ([`ServerTls`]). No type of rustls is in the public
-//! interface.
+//! TLS of the client ([`Tls`]) and of the server ([`ServerTls`]). The public interface contains no type of rustls.
 
 mod accept_error;
+mod alert;
 mod client;
 mod error;
-mod pin;
+mod provider;
 mod server;
+mod verify;
 
 pub use accept_error::TlsAcceptError;
+pub use alert::TlsAlert;
 pub(crate) use client::Secure;
 pub use client::Tls;
 pub use error::TlsError;

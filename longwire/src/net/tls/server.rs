@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -10,7 +11,6 @@ use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
 use bytes::Bytes;
-use rustls::crypto::ring;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
@@ -18,10 +18,12 @@ use rustls::{RootCertStore, ServerConfig};
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 
 use super::TlsAcceptError;
+use super::provider::provider;
 use crate::net::{end_without_close_notify, set_nodelay};
 
 /// The certificate and the TLS settings of a server: TLS 1.2 and 1.3.
@@ -156,7 +158,7 @@ impl ServerTls {
         for root in certificates(roots.as_ref())? {
             store.add(root).map_err(CertificateError::invalid)?;
         }
-        let provider = Arc::new(ring::default_provider());
+        let provider = provider().map_err(CertificateError::invalid)?;
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(store), provider);
         self.clients = Some(verifier.build().map_err(CertificateError::invalid)?);
         let mut config = configure(&self.identity, self.clients.as_ref())?;
@@ -241,7 +243,7 @@ impl ServerTls {
     }
 
     /// Performs the TLS handshake, which must be complete within `time`. If the stream is a
-    /// [`TcpStream`](tokio::net::TcpStream), `TCP_NODELAY` is set.
+    /// [`TcpStream`], `TCP_NODELAY` is set.
     ///
     /// # Errors
     ///
@@ -265,7 +267,7 @@ fn configure(
     identity: &Arc<Identity>,
     clients: Option<&Arc<dyn ClientCertVerifier>>,
 ) -> Result<Arc<ServerConfig>, CertificateError> {
-    let provider = Arc::new(ring::default_provider());
+    let provider = provider().map_err(CertificateError::invalid)?;
     let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
     let builder = builder.map_err(CertificateError::invalid)?;
     let builder = match clients {
@@ -302,7 +304,7 @@ fn certified(chain: &[u8], key: &[u8]) -> Result<CertifiedKey, CertificateError>
         pem::Error::NoItemsFound => CertificateError::NoKey,
         error => malformed(&error),
     })?;
-    let certified = CertifiedKey::from_der(chain, key, &ring::default_provider());
+    let certified = CertifiedKey::from_der(chain, key, &*provider().map_err(CertificateError::invalid)?);
     certified.map_err(|error| match error {
         rustls::Error::InconsistentKeys(_) => CertificateError::KeyMismatch,
         error => CertificateError::invalid(error),
@@ -368,6 +370,17 @@ pub struct TlsStream<S>(tokio_rustls::server::TlsStream<S>);
 impl<S> fmt::Debug for TlsStream<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("TlsStream").field("alpn", &self.alpn()).finish_non_exhaustive()
+    }
+}
+
+impl TlsStream<TcpStream> {
+    /// Returns the peer's address.
+    ///
+    /// # Errors
+    ///
+    /// That of the operating system, for example if the socket is no longer connected.
+    pub fn peer_addr(&self) -> io::Result<SocketAddr> {
+        self.stream().peer_addr()
     }
 }
 

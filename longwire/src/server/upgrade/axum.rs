@@ -70,7 +70,6 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use axum_core::body::Body;
 use axum_core::extract::{FromRef, FromRequestParts, OptionalFromRequestParts};
 use axum_core::response::{IntoResponse, Response};
 use http::request::Parts;
@@ -210,7 +209,7 @@ impl WebSocketUpgrade {
             Ok(negotiated) => negotiated,
             Err(refusal) => return refusal.into(),
         };
-        let (response, adopted) = match upgrade.into_engine::<Body>(engine, from).await {
+        let (response, adopted) = match upgrade.into_engine(engine, from).await {
             Ok(accepted) => accepted,
             Err(refusal) => return refusal.into(),
         };

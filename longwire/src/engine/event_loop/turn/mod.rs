@@ -168,7 +168,7 @@ impl<'a, H: Handler> Turn<'a, H> {
         let Shared { wheel, local, .. } = &mut *self.shared;
         if let Some(due) = self.entry.due() {
             // A Pong may make the next Ping due before the deadline for the Pong would have passed.
-            let silence = self.entry.core.config().ping_silence();
+            let silence = self.entry.core.config().ping_after;
             let ping = silence.and_then(|silence| local.now.checked_add(silence));
             wheel.arm(self.key.index, self.armed, ping.map_or(due, |ping| due.min(ping)));
         }
@@ -191,7 +191,7 @@ impl<'a, H: Handler> Turn<'a, H> {
             return self.end_tcp();
         }
         if let Some(buffers) = &mut self.entry.buffers {
-            if buffers.is_paused && buffers.waiting() < self.entry.core.config().write_buffer_limit() {
+            if buffers.is_paused && buffers.waiting() < self.entry.core.config().write_buffer.get() {
                 buffers.is_paused = false;
                 self.entry.core.resume_reading(self.shared.local.now);
                 self.ready.unprocessed = true;

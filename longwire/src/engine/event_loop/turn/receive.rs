@@ -155,7 +155,7 @@ impl<H: Handler> Turn<'_, H> {
             Some(buffers) if !buffers.assembler.is_idle() => &mut buffers.assembler,
             _ => &mut *idle,
         });
-        let gathered = GATHER.min(entry.core.config().write_buffer_limit());
+        let gathered = GATHER.min(entry.core.config().write_buffer.get());
         let compressed = entry.core.deflate().is_some();
         let (mut at, mut work) = (start, 0);
         let (mut stopped, mut delivered) = (Stopped::NeedsMore, false);
@@ -267,7 +267,7 @@ fn make_room(entry: &mut Entry, stream: &TcpStream, local: &mut Local, gathered:
         write_failed(entry, local, error);
     }
     let behind = entry.buffers.as_ref().map_or(0, |buffers| buffers.backlog.bytes());
-    local.out.remaining() + behind < entry.core.config().write_buffer_limit()
+    local.out.remaining() + behind < entry.core.config().write_buffer.get()
 }
 
 /// Keeps the input that was not processed, and tells the core.
