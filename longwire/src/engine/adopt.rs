@@ -81,7 +81,7 @@ impl fmt::Debug for Invitation {
 }
 
 impl Invitation {
-    pub(crate) const fn new(engine: Handle, at: u16, ticket: u64, headers: HeaderMap) -> Self {
+    pub(super) const fn new(engine: Handle, at: u16, ticket: u64, headers: HeaderMap) -> Self {
         Self { engine: Some(engine), at, ticket, headers }
     }
 
@@ -157,20 +157,20 @@ impl Drop for Invitation {
 }
 
 /// A request that a loop is to decide about.
-pub(crate) struct Invite {
-    pub(crate) request: Request<()>,
-    pub(crate) from: SocketAddr,
-    pub(crate) permit: Permit,
-    pub(crate) reply: oneshot::Sender<Result<Invitation, Refusal>>,
+pub(super) struct Invite {
+    pub(super) request: Request<()>,
+    pub(super) from: SocketAddr,
+    pub(super) permit: Permit,
+    pub(super) reply: oneshot::Sender<Result<Invitation, Refusal>>,
 }
 
 /// The stream of a connection that was accepted.
-pub(crate) struct Adoption {
-    pub(crate) ticket: u64,
-    pub(crate) socket: TcpStream,
+pub(super) struct Adoption {
+    pub(super) ticket: u64,
+    pub(super) socket: TcpStream,
     /// Where the task that carries the bytes puts the error of the stream.
-    pub(crate) failure: Arc<OnceLock<Arc<io::Error>>>,
-    pub(crate) subprotocol: Option<Box<str>>,
-    pub(crate) deflate: Option<DeflateParameters>,
-    pub(crate) config: Option<Arc<Config>>,
+    pub(super) failure: Arc<OnceLock<Arc<io::Error>>>,
+    pub(super) subprotocol: Option<Box<str>>,
+    pub(super) deflate: Option<DeflateParameters>,
+    pub(super) config: Option<Arc<Config>>,
 }

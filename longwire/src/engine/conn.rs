@@ -14,15 +14,15 @@ use super::mailbox::id::Id;
 use super::slab::Key;
 use super::socket::Layer;
 use super::topics::backlog::{Evicted, Published, Queued};
-use super::topics::{LogCursor, Logged};
+use super::topics::log::{LogCursor, Logged};
 use crate::end::SendError;
 
 /// A connection, as callbacks get it.
 pub struct Conn<'a> {
-    pub(crate) key: Key,
-    pub(crate) entry: &'a mut Entry,
-    pub(crate) stream: &'a TcpStream,
-    pub(crate) local: &'a mut Local,
+    pub(super) key: Key,
+    pub(super) entry: &'a mut Entry,
+    pub(super) stream: &'a TcpStream,
+    pub(super) local: &'a mut Local,
 }
 
 impl std::fmt::Debug for Conn<'_> {
@@ -149,7 +149,7 @@ impl Conn<'_> {
         self.close_with(CloseFrame::new(code, reason))
     }
 
-    pub(crate) fn close_with(&mut self, frame: CloseFrame) -> Result<(), SendError> {
+    pub(super) fn close_with(&mut self, frame: CloseFrame) -> Result<(), SendError> {
         frame.check()?;
         if !self.is_open() {
             return Ok(());
@@ -245,7 +245,7 @@ impl Conn<'_> {
     }
 
     /// Publishes to the other subscribers of this connection's loop.
-    pub(crate) fn publish_to_others_in_loop(
+    pub(super) fn publish_to_others_in_loop(
         &mut self,
         topic: &str,
         key: Option<Arc<str>>,
@@ -273,7 +273,7 @@ impl Conn<'_> {
 
     /// Delivers what the connection has not got yet of the log.
     #[inline(never)]
-    pub(crate) fn deliver_log(&mut self) {
+    pub(super) fn deliver_log(&mut self) {
         let Some(cursor) = self.entry.log_cursor else { return };
         // Out of the way, for delivering borrows the rest of `local`. It publishes nothing.
         let log = std::mem::take(&mut self.local.log);
@@ -312,7 +312,7 @@ impl Conn<'_> {
     }
 
     /// Acts upon what a backlog had to give up.
-    pub(crate) fn evict(&mut self, evicted: Evicted) {
+    pub(super) fn evict(&mut self, evicted: Evicted) {
         self.local.counters.dropped += evicted.dropped;
         self.local.counters.replaced += evicted.replaced;
         if evicted.close {
@@ -322,7 +322,7 @@ impl Conn<'_> {
     }
 
     /// Moves the backlog to the outbox, until that has `most` bytes.
-    pub(crate) fn write_backlog(&mut self, most: usize) {
+    pub(super) fn write_backlog(&mut self, most: usize) {
         let Some(buffers) = &mut self.entry.buffers else { return };
         while self.local.out.remaining() < most
             && let Some(waiting) = buffers.backlog.pop()

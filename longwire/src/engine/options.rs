@@ -18,34 +18,34 @@ use crate::server::forwarded::TrustedProxies;
 use crate::tls::ServerTls;
 
 /// Serves a connection that asks for no WebSocket, with the bytes that were read from it.
-pub(crate) type HttpService = dyn Fn(HttpStream, Bytes) -> Pin<Box<dyn Future<Output = ()>>> + Send + Sync;
+pub(super) type HttpService = dyn Fn(HttpStream, Bytes) -> Pin<Box<dyn Future<Output = ()>>> + Send + Sync;
 
 /// Decides about a request, in a task.
-pub(crate) type RequestHook = dyn Fn(Request<()>, SocketAddr) -> Pin<Box<dyn Future<Output = Result<Extensions, Refusal>>>>
+pub(super) type RequestHook = dyn Fn(Request<()>, SocketAddr) -> Pin<Box<dyn Future<Output = Result<Extensions, Refusal>>>>
     + Send
     + Sync;
 
 /// The policy for slow consumers of a topic, by its name.
-pub(crate) type SlowPolicy = dyn Fn(&str) -> SlowConsumer + Send + Sync;
+pub(super) type SlowPolicy = dyn Fn(&str) -> SlowConsumer + Send + Sync;
 
 /// What all loops of an engine share.
-pub(crate) struct Options<H> {
-    pub(crate) handler: H,
-    pub(crate) acceptor: Acceptor,
-    pub(crate) slow: Option<Arc<SlowPolicy>>,
-    pub(crate) http: Option<Arc<HttpService>>,
-    pub(crate) on_request: Option<Arc<RequestHook>>,
-    pub(crate) proxies: Option<TrustedProxies>,
-    pub(crate) max_connections: Option<usize>,
+pub(super) struct Options<H> {
+    pub(super) handler: H,
+    pub(super) acceptor: Acceptor,
+    pub(super) slow: Option<Arc<SlowPolicy>>,
+    pub(super) http: Option<Arc<HttpService>>,
+    pub(super) on_request: Option<Arc<RequestHook>>,
+    pub(super) proxies: Option<TrustedProxies>,
+    pub(super) max_connections: Option<usize>,
     /// WebSockets that are open, if they are limited.
-    pub(crate) connections: Arc<AtomicUsize>,
+    pub(super) connections: Arc<AtomicUsize>,
     #[cfg(feature = "tls")]
-    pub(crate) tls: Option<ServerTls>,
-    pub(crate) io_uring: bool,
+    pub(super) tls: Option<ServerTls>,
+    pub(super) io_uring: bool,
 }
 
 impl<H> Options<H> {
-    pub(crate) fn new(handler: H) -> Self {
+    pub(super) fn new(handler: H) -> Self {
         Self {
             handler,
             acceptor: Acceptor::new(),
@@ -61,12 +61,12 @@ impl<H> Options<H> {
         }
     }
 
-    pub(crate) fn handshake_timeout(&self) -> Duration {
+    pub(super) fn handshake_timeout(&self) -> Duration {
         self.acceptor.settings().handshake_timeout
     }
 
     /// The policy for slow consumers: the application's, or to close a connection whose write buffer is full.
-    pub(crate) fn slow_policy(&self) -> Arc<SlowPolicy> {
+    pub(super) fn slow_policy(&self) -> Arc<SlowPolicy> {
         let write_buffer = self.acceptor.settings().config.write_buffer.get();
         self.slow.clone().unwrap_or_else(|| Arc::new(move |_| SlowConsumer::close(write_buffer)))
     }

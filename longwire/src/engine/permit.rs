@@ -5,22 +5,22 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// One of a counted number, which is given back when this is dropped.
 #[derive(Default)]
-pub(crate) struct Permit(Option<Arc<AtomicUsize>>);
+pub(super) struct Permit(Option<Arc<AtomicUsize>>);
 
 impl Permit {
     /// Counts one more.
-    pub(crate) fn acquire(count: Arc<AtomicUsize>) -> Self {
+    pub(super) fn acquire(count: Arc<AtomicUsize>) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         Self::of_counted(count)
     }
 
     /// For one that is counted already.
-    pub(crate) const fn of_counted(count: Arc<AtomicUsize>) -> Self {
+    pub(super) const fn of_counted(count: Arc<AtomicUsize>) -> Self {
         Self(Some(count))
     }
 
     /// It stays counted. The caller gives it back.
-    pub(crate) fn forget(mut self) {
+    pub(super) fn forget(mut self) {
         self.0 = None;
     }
 }

@@ -1,4 +1,4 @@
-//! An engine that runs: its threads, and how they end.
+//! A running engine: its threads, and how they end.
 
 use std::fmt;
 use std::io;
@@ -16,9 +16,9 @@ pub struct Running {
     address: Option<SocketAddr>,
     handle: Handle,
     threads: Vec<JoinHandle<io::Result<()>>>,
-    /// Each thread holds the sender of it.
-    ended: mpsc::Receiver<()>,
-    holds: mpsc::Sender<()>,
+    /// Closed once no thread has a clone of `alive` any more.
+    all_ended: mpsc::Receiver<()>,
+    alive: mpsc::Sender<()>,
 }
 
 impl fmt::Debug for Running {
@@ -31,25 +31,25 @@ impl fmt::Debug for Running {
 }
 
 impl Running {
-    pub(crate) fn new(address: Option<SocketAddr>, handle: Handle) -> Self {
-        let (holds, ended) = mpsc::channel(1);
-        Self { address, handle, threads: Vec::new(), ended, holds }
+    pub(super) fn new(address: Option<SocketAddr>, handle: Handle) -> Self {
+        let (alive, all_ended) = mpsc::channel(1);
+        Self { address, handle, threads: Vec::new(), all_ended, alive }
     }
 
-    /// Runs what `start` makes on a thread of its own, in a runtime of its own.
-    pub(crate) fn spawn<F, T>(&mut self, at: u16, start: F) -> io::Result<()>
+    /// Runs the future of loop `at` on a thread of its own, in a runtime of its own.
+    pub(super) fn spawn<F, T>(&mut self, at: u16, start: F) -> io::Result<()>
     where
         F: FnOnce() -> T + Send + 'static,
         T: Future<Output = io::Result<()>>,
     {
         let runtime = || runtime::Builder::new_current_thread().enable_all().build_local(Default::default());
-        let held = self.holds.clone();
-        let mut ends = Ends { handle: self.handle.clone(), at, well: false };
+        let alive = self.alive.clone();
+        let mut end = LoopEnd { handle: self.handle.clone(), at, is_clean: false };
         let thread = Builder::new().name(format!("longwire-{at}")).spawn(move || {
             let ended = runtime().and_then(|runtime| runtime.block_on(start()));
-            ends.well = ended.is_ok();
-            drop(ends);
-            drop(held);
+            end.is_clean = ended.is_ok();
+            drop(end);
+            drop(alive);
             ended
         })?;
         self.threads.push(thread);
@@ -87,9 +87,9 @@ impl Running {
     /// Cancel-safe: another call continues to wait.
     pub async fn ended(&mut self) -> io::Result<()> {
         let (other, _) = mpsc::channel(1);
-        self.holds = other;
-        // Nobody sends: this says that the last sender is gone.
-        let _ = self.ended.recv().await;
+        self.alive = other;
+        // Nothing is ever sent: this is ready when the last thread has dropped its sender.
+        let _ = self.all_ended.recv().await;
         self.join()
     }
 
@@ -103,19 +103,19 @@ impl Running {
     }
 }
 
-/// A loop ends: nothing more is for it, and if it failed the others end too.
-struct Ends {
+/// Closes the mailbox of a loop that ends, also by a panic. If the loop has failed, the others stop too.
+struct LoopEnd {
     handle: Handle,
     at: u16,
-    well: bool,
+    is_clean: bool,
 }
 
-impl Drop for Ends {
+impl Drop for LoopEnd {
     fn drop(&mut self) {
         if let Some(mailbox) = self.handle.mailboxes().get(self.at) {
             mailbox.close();
         }
-        if !self.well {
+        if !self.is_clean {
             self.handle.stop();
         }
     }
@@ -125,7 +125,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         if !self.threads.is_empty() {
             self.handle.stop();
-            // That of a loop which failed is nobody's any more.
+            // Nobody is left to whom the error of a loop could be returned.
             let _ = self.join();
         }
     }

@@ -1,12 +1,11 @@
-//! Where a loop keeps its connections: in chunks, so that growing moves nothing and an empty chunk is
-//! given back.
+//! The connections of a loop, in chunks: growing moves nothing, and an empty chunk is freed.
 
-/// Slots of one chunk: so many that the allocator takes it from the system by itself, and gives it back.
+/// Slots of one chunk. It is large enough for the allocator to map it separately, and so to return it to the system.
 const CHUNK: usize = 1024;
 
-/// Values by index. An index is used again, its generation is not (before 4 thousand million insertions).
+/// Values by index. An index is used again; its generation is not, for four thousand million insertions.
 #[derive(Debug)]
-pub(crate) struct Slab<T> {
+pub(super) struct Slab<T> {
     chunks: Vec<Option<Chunk<T>>>,
     len: usize,
     generation: u32,
@@ -26,23 +25,23 @@ struct Slot<T> {
     value: Option<T>,
 }
 
-/// Names a value, also after it is gone.
+/// Identifies a value, also after it was removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(crate) struct Key {
-    pub(crate) index: u32,
-    pub(crate) generation: u32,
+pub(super) struct Key {
+    pub(super) index: u32,
+    pub(super) generation: u32,
 }
 
 impl<T> Slab<T> {
-    pub(crate) const fn new() -> Self {
+    pub(super) const fn new() -> Self {
         Self { chunks: Vec::new(), len: 0, generation: 0, first_free: 0 }
     }
 
-    pub(crate) const fn len(&self) -> usize {
+    pub(super) const fn len(&self) -> usize {
         self.len
     }
 
-    pub(crate) fn insert(&mut self, value: T) -> Key {
+    pub(super) fn insert(&mut self, value: T) -> Key {
         while self.chunks.get(self.first_free).is_some_and(|chunk| chunk.as_ref().is_some_and(Chunk::is_full))
         {
             self.first_free += 1;
@@ -51,7 +50,7 @@ impl<T> Slab<T> {
             self.chunks.push(None);
         }
         let chunk = self.chunks[self.first_free].get_or_insert_with(Chunk::new);
-        // The chunk is not full.
+        // `first_free` has skipped the full chunks.
         let at = chunk.free.pop().unwrap_or_default();
         self.generation = self.generation.wrapping_add(1);
         chunk.slots[usize::from(at)] = Slot { generation: self.generation, value: Some(value) };
@@ -64,34 +63,34 @@ impl<T> Slab<T> {
         self.chunks.get_mut(index / CHUNK)?.as_mut()?.slots.get_mut(index % CHUNK)
     }
 
-    /// Whatever is there now.
+    /// The value at an index, whichever it is now.
     #[inline]
-    pub(crate) fn at(&mut self, index: u32) -> Option<&mut T> {
+    pub(super) fn at(&mut self, index: u32) -> Option<&mut T> {
         self.slot(index)?.value.as_mut()
     }
 
-    /// As [`at`](Self::at), to look at.
+    /// Like [`at`](Self::at), without changing it.
     #[inline]
-    pub(crate) fn look_at(&self, index: u32) -> Option<&T> {
+    pub(super) fn look_at(&self, index: u32) -> Option<&T> {
         let index = index as usize;
         self.chunks.get(index / CHUNK)?.as_ref()?.slots.get(index % CHUNK)?.value.as_ref()
     }
 
     #[inline]
-    pub(crate) fn get(&mut self, key: Key) -> Option<&mut T> {
+    pub(super) fn get(&mut self, key: Key) -> Option<&mut T> {
         let slot = self.slot(key.index)?;
         if slot.generation == key.generation { slot.value.as_mut() } else { None }
     }
 
-    /// Whatever is there now, and its key.
+    /// The value at an index, whichever it is now, with its key.
     #[inline]
-    pub(crate) fn find(&mut self, index: u32) -> Option<(Key, &mut T)> {
+    pub(super) fn find(&mut self, index: u32) -> Option<(Key, &mut T)> {
         let slot = self.slot(index)?;
         let key = Key { index, generation: slot.generation };
         Some((key, slot.value.as_mut()?))
     }
 
-    pub(crate) fn remove(&mut self, index: u32) -> Option<T> {
+    pub(super) fn remove(&mut self, index: u32) -> Option<T> {
         let value = self.slot(index)?.value.take()?;
         self.len -= 1;
         let at = index as usize / CHUNK;
@@ -101,7 +100,7 @@ impl<T> Slab<T> {
             if chunk.free.len() == CHUNK && self.len > 0 {
                 self.chunks[at] = None;
             } else if self.len == 0 {
-                // One is kept: connections that come and go one by one allocate nothing.
+                // One chunk is kept: connections that come and go one by one allocate nothing.
                 self.chunks.truncate(at + 1);
                 self.chunks[..at].fill_with(|| None);
             }
@@ -109,7 +108,7 @@ impl<T> Slab<T> {
         Some(value)
     }
 
-    pub(crate) fn keys(&self) -> impl Iterator<Item = Key> {
+    pub(super) fn keys(&self) -> impl Iterator<Item = Key> {
         let chunks = self.chunks.iter().enumerate();
         let chunks = chunks.filter_map(|(at, chunk)| Some((at * CHUNK, chunk.as_ref()?)));
         chunks.flat_map(|(first, chunk)| {
@@ -122,7 +121,7 @@ impl<T> Slab<T> {
 impl<T> Chunk<T> {
     fn new() -> Self {
         let slots = (0..CHUNK).map(|_| Slot { generation: 0, value: None }).collect();
-        // The lowest first.
+        // The lowest index is used first.
         Self { slots, free: (0..CHUNK as u16).rev().collect() }
     }
 

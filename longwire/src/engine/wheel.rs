@@ -15,7 +15,7 @@ const SLOTS: u32 = 1024;
 
 /// A wheel of connections, which are known by their indices.
 #[derive(Debug)]
-pub(crate) struct Wheel {
+pub(super) struct Wheel {
     start: Instant,
     /// All ticks before this one are done.
     next: NonZeroU32,
@@ -27,7 +27,7 @@ pub(crate) struct Wheel {
 
 /// When a connection is looked at, counted from the start of the wheel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Tick(NonZeroU32);
+pub(super) struct Tick(NonZeroU32);
 
 impl Tick {
     const fn slot(self) -> usize {
@@ -36,7 +36,7 @@ impl Tick {
 }
 
 impl Wheel {
-    pub(crate) fn new(now: Instant) -> Self {
+    pub(super) fn new(now: Instant) -> Self {
         let slots = (0..SLOTS).map(|_| Vec::new()).collect();
         Self { start: now, next: NonZeroU32::MIN, slots, len: 0, first: None }
     }
@@ -51,7 +51,7 @@ impl Wheel {
 
     /// Puts `index` in, to be looked at once `due` has passed, unless it is in for an earlier tick. `armed` is the tick
     /// that it is in for.
-    pub(crate) fn arm(&mut self, index: u32, armed: &mut Option<Tick>, due: Instant) {
+    pub(super) fn arm(&mut self, index: u32, armed: &mut Option<Tick>, due: Instant) {
         let tick = self.tick(due);
         if armed.is_none_or(|armed| tick < armed) {
             *armed = Some(tick);
@@ -63,7 +63,7 @@ impl Wheel {
 
     /// The connections to look at by `now`: all that were put in for one tick, and that tick. A connection that is armed
     /// for another tick by now is not meant.
-    pub(crate) fn expired(&mut self, now: Instant) -> Option<(Tick, Vec<u32>)> {
+    pub(super) fn expired(&mut self, now: Instant) -> Option<(Tick, Vec<u32>)> {
         let since = now.saturating_duration_since(self.start).as_nanos();
         let over = u32::try_from(since / TICK.as_nanos()).unwrap_or(u32::MAX);
         while self.next.get() <= over {
@@ -85,7 +85,7 @@ impl Wheel {
     }
 
     /// When there will be a connection to look at.
-    pub(crate) fn next_due(&mut self) -> Option<Instant> {
+    pub(super) fn next_due(&mut self) -> Option<Instant> {
         if self.len == 0 {
             return None;
         }

@@ -38,17 +38,17 @@ pub struct Counters(Arc<Shared>);
 struct Shared {
     shards: [Shard; SHARDS],
     /// The counters of engines' event loops.
-    loops: Mutex<Vec<Arc<Told>>>,
+    loops: Mutex<Vec<Arc<Totals>>>,
 }
 
 /// Aligned, so that no two shards share a cache line.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Shard(Told);
+struct Shard(Totals);
 
 /// The counts published so far by one event loop, or by the connections of some threads.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub(crate) struct Totals {
     opened: AtomicU64,
     simple: [AtomicU64; 6],
     received: [AtomicU64; 7],
@@ -57,7 +57,7 @@ pub(crate) struct Told {
     not_opened: [AtomicU64; NotOpenedReason::COUNT],
 }
 
-impl Default for Told {
+impl Default for Totals {
     fn default() -> Self {
         Self {
             opened: Default::default(),
@@ -73,7 +73,7 @@ impl Default for Told {
 /// What an event loop has counted since it started.
 #[cfg(all(unix, feature = "engine"))]
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Tally {
+pub(crate) struct LoopCounters {
     pub(crate) http: u64,
     pub(crate) accept_errors: u64,
     pub(crate) dropped: u64,
@@ -161,13 +161,13 @@ impl Traffic {
     }
 }
 
-impl Told {
+impl Totals {
     /// Replaces what was published before. Only the loop that owns these counters calls it.
     #[cfg(all(unix, feature = "engine"))]
-    pub(crate) fn tell(&self, tally: &Tally) {
-        let Tally { http, accept_errors, dropped, replaced, tls_failed, opening, .. } = *tally;
-        let received = Traffic { wire_bytes: tally.bytes_received, ..tally.received };
-        let sent = Traffic { wire_bytes: tally.bytes_sent, ..tally.sent };
+    pub(crate) fn replace_with(&self, counted: &LoopCounters) {
+        let LoopCounters { http, accept_errors, dropped, replaced, tls_failed, opening, .. } = *counted;
+        let received = Traffic { wire_bytes: counted.bytes_received, ..counted.received };
+        let sent = Traffic { wire_bytes: counted.bytes_sent, ..counted.sent };
         store(&self.simple, [http, accept_errors, dropped, replaced, tls_failed, opening]);
         store(&self.received, received.to_array());
         store(&self.sent, sent.to_array());
@@ -199,9 +199,9 @@ fn load<const N: usize>(from: &[AtomicU64; N]) -> [u64; N] {
     from_fn(|at| from[at].load(Ordering::Relaxed))
 }
 
-fn sum<const N: usize>(told: &[&Told], part: impl Fn(&Told) -> &[AtomicU64; N]) -> [u64; N] {
+fn sum<const N: usize>(totals: &[&Totals], part: impl Fn(&Totals) -> &[AtomicU64; N]) -> [u64; N] {
     let mut sum = [0; N];
-    for one in told {
+    for one in totals {
         sum.iter_mut().zip(load(part(one))).for_each(|(sum, one)| *sum += one);
     }
     sum
@@ -217,15 +217,15 @@ impl Counters {
     pub fn snapshot(&self) -> Snapshot {
         let loops = self.loops();
         let shards = self.0.shards.iter().map(|shard| &shard.0);
-        Snapshot::of(&shards.chain(loops.iter().map(|told| &**told)).collect::<Vec<_>>())
+        Snapshot::of(&shards.chain(loops.iter().map(|totals| &**totals)).collect::<Vec<_>>())
     }
 
-    fn loops(&self) -> MutexGuard<'_, Vec<Arc<Told>>> {
+    fn loops(&self) -> MutexGuard<'_, Vec<Arc<Totals>>> {
         self.0.loops.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// This thread's shard, which other threads may share.
-    fn shard(&self) -> &Told {
+    fn shard(&self) -> &Totals {
         static THREADS: AtomicUsize = AtomicUsize::new(0);
         thread_local!(static SHARD: Cell<usize> = Cell::new(THREADS.fetch_add(1, Ordering::Relaxed) % SHARDS));
         // A thread that is ending may have destroyed its thread-local already.
@@ -256,15 +256,15 @@ impl Counters {
 
     /// Includes what an engine's event loop publishes.
     #[cfg(all(unix, feature = "engine"))]
-    pub(crate) fn join(&self, told: Arc<Told>) {
-        self.loops().push(told);
+    pub(crate) fn join(&self, totals: Arc<Totals>) {
+        self.loops().push(totals);
     }
 
     /// Keeps the counts of an event loop that has ended.
     #[cfg(all(unix, feature = "engine"))]
-    pub(crate) fn leave(&self, told: &Arc<Told>) {
+    pub(crate) fn leave(&self, totals: &Arc<Totals>) {
         let mut loops = self.loops();
-        let Some(at) = loops.iter().position(|of| Arc::ptr_eq(of, told)) else { return };
+        let Some(at) = loops.iter().position(|of| Arc::ptr_eq(of, totals)) else { return };
         loops.swap_remove(at);
         let shard = self.shard();
         let move_to = |to: &[AtomicU64], from: &[AtomicU64]| {
@@ -272,12 +272,12 @@ impl Counters {
                 to.fetch_add(from.load(Ordering::Relaxed), Ordering::Relaxed);
             }
         };
-        move_to(slice::from_ref(&shard.opened), slice::from_ref(&told.opened));
-        move_to(&shard.simple, &told.simple);
-        move_to(&shard.received, &told.received);
-        move_to(&shard.sent, &told.sent);
-        move_to(&shard.ended, &told.ended);
-        move_to(&shard.not_opened, &told.not_opened);
+        move_to(slice::from_ref(&shard.opened), slice::from_ref(&totals.opened));
+        move_to(&shard.simple, &totals.simple);
+        move_to(&shard.received, &totals.received);
+        move_to(&shard.sent, &totals.sent);
+        move_to(&shard.ended, &totals.ended);
+        move_to(&shard.not_opened, &totals.not_opened);
     }
 }
 
@@ -350,12 +350,13 @@ pub struct NotOpened {
 }
 
 impl Snapshot {
-    pub(crate) fn of(told: &[&Told]) -> Self {
+    pub(crate) fn of(totals: &[&Totals]) -> Self {
         // Ends are read first: a connection that ends meanwhile still counts as open, and `open` is never negative.
-        let ends = sum(told, |told| &told.ended);
-        let reasons = sum(told, |told| &told.not_opened);
-        let [http, accept_errors, dropped, replaced, tls_failed, opening] = sum(told, |told| &told.simple);
-        let opened = told.iter().map(|told| told.opened.load(Ordering::Relaxed)).sum::<u64>();
+        let ends = sum(totals, |totals| &totals.ended);
+        let reasons = sum(totals, |totals| &totals.not_opened);
+        let [http, accept_errors, dropped, replaced, tls_failed, opening] =
+            sum(totals, |totals| &totals.simple);
+        let opened = totals.iter().map(|totals| totals.opened.load(Ordering::Relaxed)).sum::<u64>();
         let ended: Vec<_> = (0..Cause::COUNT)
             .map(|at| {
                 let Counted { name, code, .. } = Cause::counted(at);
@@ -385,8 +386,8 @@ impl Snapshot {
             tls_failed,
             http,
             accept_errors,
-            received: Traffic::from_array(sum(told, |told| &told.received)),
-            sent: Traffic::from_array(sum(told, |told| &told.sent)),
+            received: Traffic::from_array(sum(totals, |totals| &totals.received)),
+            sent: Traffic::from_array(sum(totals, |totals| &totals.sent)),
             dropped,
             replaced,
             closed: of(CauseClass::Closed),

@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn each_line_is_a_comment_or_a_sample_and_each_family_is_announced_once() {
-        let text = Snapshot::of(&[&crate::observe::counters::Told::default()]).prometheus("x");
+        let text = Snapshot::of(&[&crate::observe::counters::Totals::default()]).prometheus("x");
         let mut announced = std::collections::HashSet::new();
         let mut family = "";
         for line in text.lines() {

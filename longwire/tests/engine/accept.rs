@@ -1,4 +1,4 @@
-//! How connections are taken and given back.
+//! Accepting connections, and freeing them.
 
 use std::collections::HashMap;
 
@@ -23,7 +23,7 @@ fn they_are_spread_over_the_threads() {
         }
         let (fewest, most) = (loops.values().min().unwrap(), loops.values().max().unwrap());
         assert_eq!(loops.len(), threads, "{loops:?}");
-        // Each loop looks before it takes one.
+        // Each loop compares the numbers of connections before it keeps one.
         assert!(*most <= fewest + 3 + fewest / 32, "{loops:?}");
     }
 }
@@ -32,13 +32,13 @@ fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
-/// In a process of its own, where no other test opens files.
+/// Runs in a process of its own, where no other test opens files.
 #[test]
 #[ignore = "run by the test that counts descriptors"]
 fn descriptors_are_given_back() {
     let house = House::with(Host::echo(), |engine| engine.threads(2).http(async |_, _| {}));
     let address = house.address();
-    // So that all threads have theirs.
+    // After it all threads have opened what they keep.
     let raws: Vec<_> = (0..4).map(|_| Raw::open(address, "/")).collect();
     raws.into_iter().for_each(Raw::close);
     house.counters(|counters| counters.closed == 4);
@@ -66,7 +66,7 @@ fn descriptors_are_given_back() {
     assert!(descriptors() < before, "listeners and what watches them are closed");
 }
 
-/// The same: no descriptor is left for a while, and one that waited is served when there is.
+/// Runs in a process of its own: while no descriptor is left connections wait, and are served afterwards.
 #[test]
 #[ignore = "run by the test of what the system refuses"]
 fn descriptors_are_waited_for() {

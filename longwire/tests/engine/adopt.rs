@@ -1,4 +1,4 @@
-//! Connections whose opening handshake was answered elsewhere, on streams that are no sockets.
+//! Connections whose opening handshake the caller answers, on streams that are not sockets.
 
 use std::io;
 use std::net::SocketAddr;
@@ -14,6 +14,7 @@ use longwire::http::{Request, StatusCode};
 use longwire::{Acceptor, Config, Error, Refusal, Side};
 use longwire_proto::frame::OpCode;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf};
+use tokio::sync::oneshot;
 use tokio::time::timeout;
 
 use crate::counting::Account;
@@ -57,7 +58,7 @@ impl Far {
             let (mut frames, rest) = split_frames(&self.read);
             if !frames.is_empty() {
                 let first = frames.remove(0);
-                // Those behind it are looked at again.
+                // The bytes behind the frame stay for the next call.
                 let length = self.read.len() - rest.len();
                 let behind: usize = frames.iter().map(encoded_len).sum();
                 self.read.drain(..length - behind);
@@ -147,7 +148,7 @@ async fn it_is_as_others_are() {
     let (near, stream) = tokio::io::duplex(1000);
     invitation.adopt(near, Some("chat.v2"), None).unwrap();
     let mut far = Far { stream, read: Vec::new() };
-    // Topics, to and fro.
+    // It publishes and is published to.
     far.says("sub 甲", "true").await;
     let address = house.address();
     let raw = tokio::task::spawn_blocking(move || {
@@ -179,19 +180,19 @@ async fn both_ends_close() {
     far.send(close(true, 1012, "")).await;
     assert!(far.frame().await.is_none());
     assert_eq!(closed(house.log.closed("/us")), (Side::Us, Some((1012, "重启".into()))));
-    // Without a word.
+    // Without a Close frame.
     let far = Far::open(&house, "/eof").await;
     house.log.opened("/eof");
     drop(far);
     assert!(matches!(house.log.closed("/eof"), Err(Error::Eof)));
-    // What breaks a rule is told why.
+    // A peer that breaks a rule gets a Close frame that says why.
     let mut far = Far::open(&house, "/broken").await;
     far.send(text(false, "not masked")).await;
     assert_eq!(far.frame().await.unwrap().close_code(), 1002);
     assert!(far.frame().await.is_none());
 }
 
-/// A stream that fails when it is told to.
+/// A stream that fails on command.
 struct Failing(Arc<Failure>);
 
 #[derive(Default)]
@@ -241,6 +242,53 @@ async fn how_its_stream_fails_is_told() {
     );
 }
 
+/// A stream that takes all bytes and never flushes them.
+struct Unflushed {
+    written: Option<oneshot::Sender<()>>,
+    /// Dropped with the stream.
+    _alive: oneshot::Sender<()>,
+}
+
+impl AsyncRead for Unflushed {
+    fn poll_read(self: Pin<&mut Self>, _: &mut Context<'_>, _: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+impl AsyncWrite for Unflushed {
+    fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        if let Some(written) = self.written.take() {
+            let _ = written.send(());
+        }
+        Poll::Ready(Ok(buf.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Pending
+    }
+}
+
+/// The engine's own deadlines end only its end of the pair of sockets.
+#[tokio::test(start_paused = true)]
+async fn one_that_never_flushes_is_dropped() {
+    // No timer is set until the engine's bytes have come, so time stands still until then.
+    let house = House::new(Host::new());
+    let (written, was_written) = oneshot::channel();
+    let (alive, dropped) = oneshot::channel();
+    let stream = Unflushed { written: Some(written), _alive: alive };
+    let invitation = house.handle().invite(request("/"), from()).await.unwrap();
+    invitation.adopt(stream, None, None).unwrap();
+    house.handle().conn(house.log.opened("/")).send("你好 👋").unwrap();
+    was_written.await.unwrap();
+    timeout(Duration::from_secs(40), dropped).await.expect("it is dropped after 30 s").unwrap_err();
+    let error = house.log.closed("/").unwrap_err();
+    assert!(matches!(&error, Error::Io(error) if error.kind() == io::ErrorKind::TimedOut), "{error:?}");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn one_that_does_not_read_is_dropped() {
     let config = Config::server().ping_after(None).write_timeout(Duration::from_millis(300));
@@ -253,7 +301,7 @@ async fn one_that_does_not_read_is_dropped() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn an_invitation_that_is_dropped_gives_its_room_back() {
     let house = House::with(Host::echo(), |engine| engine.threads(2).max_connections(1));
-    // Nor does one take room whose caller has lost interest.
+    // A caller that drops the future frees the room too.
     for _ in 0..100 {
         let asked = timeout(Duration::ZERO, house.handle().invite(request("/lost"), from())).await;
         drop(asked);
@@ -292,7 +340,7 @@ async fn it_is_drained() {
     assert_eq!(far.frame().await.unwrap().close_code(), 1012);
     let late = invite(&house.handle(), "/late").await.unwrap_err();
     assert_eq!(late.status(), StatusCode::SERVICE_UNAVAILABLE);
-    // One that was invited and comes too late finds the end.
+    // An invitation that is used after the engine has stopped ends its stream.
     let (near, mut end) = tokio::io::duplex(1000);
     kept.adopt(near, None, None).unwrap();
     assert_eq!(timeout(PATIENCE, end.read(&mut [0])).await.expect("the end").unwrap(), 0);
@@ -302,7 +350,7 @@ async fn it_is_drained() {
     timeout(PATIENCE, running.ended()).await.expect("the end").unwrap();
 }
 
-/// What carries a connection that is idle holds no buffer.
+/// The task that carries an idle connection holds no buffer.
 #[tokio::test]
 async fn what_carries_it_is_small() {
     const COUNT: usize = 50;
@@ -310,7 +358,7 @@ async fn what_carries_it_is_small() {
     let house = House::with(Host::echo(), |engine| {
         engine.threads(1).acceptor(Acceptor::new().config(Config::server().ping_after(None)))
     });
-    // What is kept for all.
+    // What the runtime and the pools keep for all connections.
     let mut first = Far::open(&house, "/").await;
     first.says("好", "好").await;
     let before = account.live();

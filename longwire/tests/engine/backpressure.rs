@@ -18,7 +18,7 @@ fn house() -> House {
     House::with(Host::echo(), |engine| engine.threads(1).acceptor(Acceptor::new().config(config)))
 }
 
-/// Writes until nothing more is taken: how many bytes of `bytes` that were, again and again from its front.
+/// Writes `bytes` repeatedly until the socket takes no more. Returns how many bytes it took.
 fn stuff(raw: &mut Raw, bytes: &[u8]) -> usize {
     raw.stream.set_write_timeout(Some(Duration::from_millis(500))).unwrap();
     let mut written = 0;
@@ -30,10 +30,10 @@ fn stuff(raw: &mut Raw, bytes: &[u8]) -> usize {
     written
 }
 
-/// Sends to one that does not read until there is no room: how many messages of 50,000 bytes fit.
+/// Sends messages of 50,000 bytes to a peer that does not read until there is no room. Returns how many fit.
 fn fill(house: &House, peer: &ConnHandle) -> u64 {
     let mut sent = 0;
-    // Again and again, for the system finds some room for a while.
+    // Repeatedly, because the system finds more room for a while.
     while house.handle().counters().dropped < 20 {
         peer.send(vec![7; 50_000]).unwrap();
         sent += 1;
@@ -43,14 +43,14 @@ fn fill(house: &House, peer: &ConnHandle) -> u64 {
     house.handle().counters().sent.messages()
 }
 
-/// Whoever is not read from any more has lost nothing when it begins to read.
+/// A peer that was not read from has lost nothing once it reads.
 #[test]
 fn echoes_are_neither_lost_nor_moved() {
     for size in [10, 3_000, 50_000, 1_000_000] {
         let house = house();
         let mut raw = Raw::open(house.address(), "/");
         let mut other = Raw::open(house.address(), "/other");
-        // Each one is different, and there are enough for all buffers.
+        // Each message is different, and together they fill all buffers.
         let payload = move |number: usize| {
             let mut payload = format!("{number} ").into_bytes();
             payload.resize(size.max(payload.len()), b'x');
@@ -69,7 +69,7 @@ fn echoes_are_neither_lost_nor_moved() {
             }
             writer.send(gathered);
         });
-        // Others are served, and what waits is no more than the limit and a message.
+        // Others are served, and no more waits than the limit and a message.
         for _ in 0..20 {
             other.text("还在");
             assert_eq!(other.next_text(), "还在");
@@ -80,14 +80,14 @@ fn echoes_are_neither_lost_nor_moved() {
             assert!(echoed == payload(number), "{size}, {number}");
         }
         sends.join().unwrap();
-        // Only now: whoever ends TCP without a Close frame is not waited for.
+        // Only now: the engine does not wait for a peer that ends TCP without a Close frame.
         raw.end();
         assert!(matches!(house.log.closed("/"), Err(Error::Eof)));
         assert!(!house.log.names("/").contains(&"unsent"), "each answer has had room");
     }
 }
 
-/// The system's buffers, and ours: nobody is read from for ever.
+/// The engine stops reading once the buffers of the system and its own are full.
 #[test]
 fn reading_stops() {
     let house = house();
@@ -96,13 +96,13 @@ fn reading_stops() {
     let received = house.handle().counters().received.payload_bytes() as usize;
     let sent = house.handle().counters().sent.wire_bytes as usize;
     assert!(received < written + 1, "{received} of {written}");
-    // What was answered and has not left is bounded by the limit, and what a read has brought.
+    // The answers that wait are bounded by the limit and what one read has brought.
     assert!(received < sent + LIMIT + 1000, "{received} received, {sent} sent");
     std::thread::sleep(Duration::from_millis(200));
     assert_eq!(house.handle().counters().received.payload_bytes() as usize, received);
 }
 
-/// The rest of a large message, too, is read when its answer has room.
+/// The rest of a large message is read once its answer has room.
 #[test]
 fn half_a_large_message_waits_for_room() {
     let house = house();
@@ -112,7 +112,7 @@ fn half_a_large_message_waits_for_room() {
     raw.send(frame(true, false, OpCode::Binary, &payload[..50_000]));
     raw.settle();
     raw.send(&rest[..20_000]);
-    // Meanwhile it is sent so much by others that there is none.
+    // Meanwhile others send it so much that there is none.
     let peer = house.handle().conn(house.log.opened("/"));
     let filled = fill(&house, &peer);
     let mut writer = Raw { stream: raw.stream.try_clone().unwrap(), read: Vec::new() };
@@ -130,7 +130,7 @@ fn half_a_large_message_waits_for_room() {
     assert!(!house.log.names("/").contains(&"unsent"), "the answer has had room");
 }
 
-/// `send` says that there is no room, and nothing of what it took before is lost.
+/// `send` returns `Full`, and nothing that was queued before is lost.
 #[test]
 fn send_says_full() {
     let config = Config::server().write_buffer(LIMIT).ping_after(None);
@@ -146,7 +146,7 @@ fn send_says_full() {
     assert_eq!(raw.next_text(), "末", "and no more than fits");
 }
 
-/// Many Pings of one who does not read are answered within bounds.
+/// Pongs for a peer that does not read are bounded.
 #[test]
 fn pings_without_end() {
     let house = house();
@@ -159,7 +159,7 @@ fn pings_without_end() {
     assert_eq!(other.next_text(), "还在");
 }
 
-/// What waits when the peer closes is written before the answer.
+/// Messages that wait when the peer closes are written before the Close frame.
 #[test]
 fn a_close_behind_much() {
     let house = house();
@@ -180,7 +180,7 @@ fn a_close_behind_much() {
     house.log.closed("/").unwrap();
 }
 
-/// What came while there was no room is read when there is, though nothing tells of it again.
+/// Input that came while there was no room is read later, though no event reports it again.
 #[test]
 fn what_came_meanwhile_is_read_later() {
     let house = house();

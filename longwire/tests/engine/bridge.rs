@@ -1,4 +1,4 @@
-//! Between the raw peers of the tests and an engine that speaks TLS: each connection is carried by one of its own.
+//! Connects the raw peers of the tests with an engine that speaks TLS, each by a TLS connection of its own.
 
 use std::io;
 use std::net::SocketAddr;
@@ -10,7 +10,7 @@ use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
 
-/// A certificate for localhost that signs itself, in PEM, and its key.
+/// A self-signed certificate for localhost, in PEM, and its key.
 pub(crate) struct Identity {
     pub(crate) certificate: String,
     pub(crate) der: CertificateDer<'static>,
@@ -43,14 +43,14 @@ impl Identity {
     }
 }
 
-/// That of all engines of the tests.
+/// The certificate of all engines of the tests.
 pub(crate) static IDENTITY: LazyLock<Identity> = LazyLock::new(Identity::new);
 
 pub(crate) fn localhost() -> ServerName<'static> {
     ServerName::try_from("localhost").unwrap()
 }
 
-/// Carries connections to `engine` until the process ends: where from.
+/// Carries connections to `engine` until the process ends. Returns the address to connect to.
 pub(crate) fn to(engine: SocketAddr) -> SocketAddr {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     listener.set_nonblocking(true).unwrap();
@@ -74,9 +74,9 @@ async fn carry(mut raw: TcpStream, engine: SocketAddr, connector: TlsConnector) 
     stream.set_nodelay(true)?;
     let mut stream = connector.connect(localhost(), stream).await?;
     let copied = copy_bidirectional(&mut raw, &mut stream).await;
-    // Who is stopped says nothing more, of TLS neither.
+    // An engine that is stopped sends no close_notify.
     if copied.is_err_and(|error| error.kind() != io::ErrorKind::UnexpectedEof) {
-        // A reset of one is one of the other.
+        // A reset on one side is passed on to the other.
         raw.set_zero_linger()?;
         stream.get_ref().0.set_zero_linger()?;
     }

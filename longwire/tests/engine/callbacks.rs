@@ -1,4 +1,4 @@
-//! What callbacks are told, and in which order.
+//! Which callbacks are called, and in which order.
 
 use longwire::SendError;
 use longwire_proto::frame::OpCode;
@@ -17,7 +17,7 @@ fn in_order_and_closed_once() {
         raw.send(frame(true, true, OpCode::Pong, "没人问"));
         raw.texts(["send 一", "ping 在吗"]);
         assert!(raw.frame().unwrap().is(OpCode::Pong, "脉搏"));
-        // A Ping waits behind no message.
+        // A Ping overtakes the messages that wait.
         let (one, two) = (raw.frame().unwrap(), raw.frame().unwrap());
         assert!(one.is(OpCode::Text, "一") && two.is(OpCode::Ping, "在吗"));
         raw.send(frame(true, true, OpCode::Pong, "在吗"));
@@ -52,7 +52,7 @@ fn nothing_comes_behind_a_close() {
     assert_eq!(house.log.names("/b"), ["request", "opened", "closed"]);
 }
 
-/// Once for all that waited, and not where nothing did.
+/// `drained` is called once for everything that waited, and not if nothing did.
 #[test]
 fn drained_when_all_that_waited_has_gone() {
     let house = House::new(Host::new());
@@ -63,7 +63,7 @@ fn drained_when_all_that_waited_has_gone() {
     }
     raw.settle();
     assert!(!house.log.names("/").contains(&"drained"));
-    // Far more than sockets take.
+    // Far more than the sockets' buffers hold.
     for round in 1..3 {
         raw.text("flood 20 1000000");
         house
@@ -83,7 +83,7 @@ fn drained_when_all_that_waited_has_gone() {
     }
 }
 
-/// Who is told that there is no room is told when there is, also if the socket took all at once.
+/// After `Full` the application gets `drained`, even if the socket took everything at once.
 #[test]
 fn drained_after_full_whatever_the_socket_takes() {
     let host = Host { on_drained: Box::new(|conn, _| conn.send("续").unwrap()), ..Host::new() };
@@ -100,7 +100,7 @@ fn drained_after_full_whatever_the_socket_takes() {
     );
 }
 
-/// Who fills the buffer whenever it is empty does not keep the loop to itself.
+/// An application that refills the buffer in `drained` does not keep the loop to itself.
 #[test]
 fn drained_again_and_again_leaves_others_their_turn() {
     let fill =

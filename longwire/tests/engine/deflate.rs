@@ -13,7 +13,7 @@ fn samples() -> Vec<Message> {
     };
     let mut all: Vec<Message> = sizes.iter().map(|&size| start(size).into()).collect();
     all.extend(sizes.iter().map(|&size| Message::from(vec![7; size])));
-    // What does not become smaller.
+    // Data that does not compress.
     all.push(
         (0..100_000_u64)
             .map(|at| (at.wrapping_mul(at).wrapping_mul(2_654_435_761) >> 13) as u8)
@@ -62,7 +62,7 @@ async fn with_a_context_that_is_taken_over() {
     house.counters(|counters| counters.closed == 1);
 }
 
-/// Published messages are compressed once for all alike, and for each of those who are not.
+/// Published messages are compressed once for all subscribers with the same parameters.
 #[tokio::test]
 async fn topics_with_and_without_compression() {
     let deflate = Deflate::new().threshold(0).send_context_takeover(10 * 1024 * 1024);
@@ -78,7 +78,7 @@ async fn topics_with_and_without_compression() {
     let mut peers = Vec::new();
     for config in configs {
         let mut ws = Client::new().config(config).connect(&url).await.unwrap();
-        // A context begins with what is sent to it alone.
+        // A message that is sent to it alone begins its compression context.
         for command in ["send 行情行情行情行情", "sub 行情"] {
             ws.send(command).await.unwrap();
             ws.recv().await.unwrap().unwrap();
@@ -93,7 +93,7 @@ async fn topics_with_and_without_compression() {
             assert!(heard == *message, "{} bytes", message.len());
         }
     }
-    // And many in one turn.
+    // Many messages in one iteration.
     for message in &samples {
         house.handle().publish("行情", message.clone()).unwrap();
     }
@@ -107,7 +107,7 @@ async fn topics_with_and_without_compression() {
     }
 }
 
-/// What one frame inflates to is worked off in turns, and others have theirs between them.
+/// A frame that inflates to much is processed in several turns, and others have theirs in between.
 #[tokio::test]
 async fn a_bomb_is_refused_and_others_go_on() {
     let house = house(Deflate::new());
@@ -120,7 +120,7 @@ async fn a_bomb_is_refused_and_others_go_on() {
     assert_eq!(other.recv().await.unwrap().unwrap().as_text(), Some("还在"));
     while let Ok(Some(_)) = bomber.recv().await {}
     house.counters(|counters| counters.protocol_errors == 1);
-    // As large as may be, compressed to a thousandth, many of them in one read.
+    // As large as the limit, compressed to a thousandth, many of them in one read.
     let mut many = client.connect(&url).await.unwrap();
     for _ in 0..20 {
         many.feed(vec![5; 1024 * 1024]).await.unwrap();

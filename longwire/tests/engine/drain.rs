@@ -1,4 +1,4 @@
-//! How engines end.
+//! How engines shut down.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,11 +17,11 @@ fn open(house: &House, count: usize) -> Vec<Raw> {
     (0..count).map(|number| Raw::open(house.address(), &format!("/{number}"))).collect()
 }
 
-/// Nobody accepts any more.
+/// Whether the engine no longer accepts.
 fn is_shut(running: &Running) -> bool {
     match std::net::TcpStream::connect(running.local_addr().unwrap()) {
         Err(_) => true,
-        // A connection that nobody took is reset.
+        // A connection that was not accepted is reset.
         Ok(mut stream) => {
             stream.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
             !matches!(std::io::Read::read(&mut stream, &mut [0]), Err(error)
@@ -39,7 +39,7 @@ fn everyone_is_told_and_it_ends() {
     ] {
         let house = House::with(Host::new(), |engine| engine.threads(2));
         let mut raws = open(&house, 20);
-        // One that has not asked for anything yet.
+        // A connection that has not sent a request yet.
         let mut silent = Raw::connect(house.address());
         house.handle().shutdown(drain);
         house.handle().shutdown(Shutdown::new(1000, "too late"));
@@ -56,7 +56,7 @@ fn everyone_is_told_and_it_ends() {
     }
 }
 
-/// Without any connection, too.
+/// An engine without connections.
 #[tokio::test]
 async fn an_empty_one_ends() {
     let mut house = House::with(Host::new(), |engine| engine.threads(2));
@@ -139,7 +139,7 @@ fn who_does_not_answer_is_dropped_when_time_is_up() {
 fn stopping_ends_at_once() {
     let house = House::with(Host::new(), |engine| engine.threads(2));
     let mut raws = open(&house, 4);
-    // Also in the middle of a drain.
+    // Also during a graceful shutdown.
     house.handle().shutdown(Shutdown::default().spread(Duration::from_secs(3600)).timeout(Duration::MAX));
     house.handle().stop();
     house.running.wait().unwrap();

@@ -1,4 +1,4 @@
-//! How connections end: which cause is told, and what the peer sees of it.
+//! How connections end: which cause is reported, and what the peer sees.
 
 use std::time::Duration;
 
@@ -40,7 +40,7 @@ fn our_close() {
     raw.text("close 1006 never");
     raw.text("send 好");
     assert_eq!(raw.next_text(), "好", "what may not be sent closes nothing");
-    // Both at once: the first of the Close frames counts, for each from where it stands.
+    // Both ends close at once: each end counts the Close frame that it saw first.
     raw.send([text(true, "close 1001 "), close(true, 1000, "")].concat());
     assert_eq!(raw.close_frame().0, 1001);
     assert_eq!(closed(house.log.closed("/b")), (Side::Us, Some((1001, String::new()))));
@@ -64,7 +64,7 @@ fn broken_rules() {
         let path = format!("/{number}");
         let mut raw = Raw::open(house.address(), &path);
         raw.send(bytes);
-        // What is still said does not keep the peer from reading why.
+        // Input that still arrives does not keep the peer from reading the Close frame.
         raw.send(text(true, "panic").repeat(1000));
         assert_eq!(raw.close_frame().0, code, "{expected:?}");
         drop(raw);
@@ -93,7 +93,7 @@ fn without_a_close() {
     assert_eq!(house.counters(|counters| counters.lost == 2).closed, 0);
 }
 
-/// What was said before the end is worked off first.
+/// Messages in front of the end of TCP are processed and answered first.
 #[test]
 fn the_last_words_are_heard() {
     let house = House::new(Host::new());
@@ -125,7 +125,7 @@ fn silence() {
     assert_eq!(house.counters(|counters| counters.timeouts == 1).open, 0);
 }
 
-/// The next Ping comes as soon as is said, though for the last one there was much more time.
+/// The next Ping comes after `ping_after`, though the deadline for the last Pong was much later.
 #[test]
 fn pings_come_again_before_the_last_would_have_been_given_up() {
     let config = quick().ping_after(Some(Duration::from_millis(100)));
@@ -143,7 +143,7 @@ fn a_close_that_nobody_answers() {
     let house = House::of(Host::new(), quick());
     let mut raw = Raw::open(house.address(), "/");
     raw.text("close 1000 再见");
-    // Bytes are no answer, however many.
+    // Other bytes are no answer, however many.
     let mut writer = Raw { stream: raw.stream.try_clone().unwrap(), read: Vec::new() };
     let chatter = std::thread::spawn(move || {
         let bytes = text(true, "panic");
@@ -165,7 +165,7 @@ fn a_peer_that_takes_nothing() {
     let mut raw = Raw::open(house.address(), "/");
     raw.text("flood 200 100000");
     assert!(matches!(house.log.closed("/"), Err(Error::WriteTimeout)));
-    // Also where it never ceases to say something.
+    // Also if the peer keeps sending.
     let mut raw = Raw::open(house.address(), "/talks");
     raw.text("flood 200 100000");
     while std::io::Write::write_all(&mut raw.stream, &frame(true, true, OpCode::Ping, "")).is_ok() {
@@ -197,7 +197,27 @@ fn a_message_that_does_not_come_to_its_end() {
     assert_eq!(house.counters(|counters| counters.timeouts == 5).lost, 0);
 }
 
-/// A closing handshake that the peer does not take is no clean end.
+/// The peer answers Pings, which are no messages.
+#[test]
+fn a_peer_that_sends_no_message() {
+    let config = quick().ping_after(Some(Duration::from_millis(50))).pong_timeout(Duration::from_secs(60));
+    let house = House::of(Host::new(), config.read_timeout(Some(Duration::from_millis(300))));
+    let mut raw = Raw::open(house.address(), "/");
+    raw.text("send 你好");
+    assert_eq!(raw.next_text(), "你好");
+    let reason = loop {
+        let received = raw.frame().unwrap();
+        match received.opcode {
+            OpCode::Ping => raw.send(frame(true, true, OpCode::Pong, received.payload)),
+            OpCode::Close => break (received.close_code(), received.payload),
+            opcode => panic!("{opcode:?}"),
+        }
+    };
+    assert_eq!((reason.0, &reason.1[2..]), (1008, &b"read timeout"[..]));
+    assert!(matches!(house.log.closed("/"), Err(Error::ReadTimeout)));
+}
+
+/// A peer that does not read our Close frame has not closed cleanly.
 #[test]
 fn a_close_whose_answer_is_not_taken() {
     let house = House::of(Host::new(), quick().write_buffer(64 * 1024 * 1024));
@@ -207,7 +227,7 @@ fn a_close_whose_answer_is_not_taken() {
     assert_eq!(house.counters(|counters| counters.open == 0).timeouts, 1);
 }
 
-/// Who was failed and does not end TCP is dropped.
+/// A peer that broke a rule and does not end TCP is dropped after the close timeout.
 #[test]
 fn who_was_failed_is_not_waited_for() {
     let house = House::of(Host::new(), quick());

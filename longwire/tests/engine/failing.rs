@@ -1,4 +1,4 @@
-//! An application that panics: its connection ends, and no other.
+//! Callbacks that panic: only their connection ends.
 
 use longwire::engine::SlowConsumer;
 use longwire::{Config, Error};
@@ -53,7 +53,7 @@ fn in_any_callback() {
     }
 }
 
-/// Half a message that was received before is not given to another.
+/// Half a message that was received before does not become part of another connection's message.
 #[test]
 fn within_a_message() {
     let host = Host { on_ping: Box::new(|_, state| assert!(!panics(&state.path))), ..Host::echo() };
@@ -69,7 +69,7 @@ fn within_a_message() {
     assert_eq!(other.next_text(), "我的");
 }
 
-/// The policy for slow consumers is asked wherever somebody subscribes.
+/// The policy for slow consumers is called when a topic gets its first subscriber.
 #[test]
 fn in_the_policy() {
     let house = House::with(Host::new(), |engine| {
@@ -89,7 +89,7 @@ fn in_the_policy() {
     assert_eq!(other.next_text(), "true");
 }
 
-/// All of them end, and their descriptors with them.
+/// Many panics leave no connection and no descriptor behind.
 #[test]
 fn very_often() {
     let house = House::new(Host::new());

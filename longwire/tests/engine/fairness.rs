@@ -1,4 +1,4 @@
-//! Everyone who has something gets a turn, and one turn is one read.
+//! Each connection that has something gets a turn, and a turn is one read.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -10,7 +10,7 @@ use crate::host::{Host, House, held};
 use crate::raw::Raw;
 use crate::support::frames::frame;
 
-/// What one read takes.
+/// Bytes that one read takes.
 const READ: usize = 128 * 1024;
 
 #[test]
@@ -36,7 +36,7 @@ fn who_always_has_data_waits_its_turn() {
     let mut other = Raw::open(house.address(), "/other");
     hold.hold(&house, "/holder", &mut holder);
 
-    // Far more than a read, all of it there before the loop goes on.
+    // Far more than a read, and all of it has arrived before the loop goes on.
     let message = frame(true, true, OpCode::Binary, [7; 1000]);
     flood.stream.set_nonblocking(true).unwrap();
     let flooding = message.repeat(64);
@@ -50,6 +50,6 @@ fn who_always_has_data_waits_its_turn() {
     assert_eq!(other.next_text(), "也轮到我");
     let between = between.load(SeqCst);
     assert!(between <= 2 * READ, "{between} bytes of a flood of {written} came first");
-    // And the flood goes on.
+    // The flood goes on.
     house.counters(|counters| counters.received.payload_bytes() as usize > written / 2);
 }

@@ -1,4 +1,4 @@
-//! Opening handshakes: how requests come, and how they are answered.
+//! Opening handshakes: how requests arrive, and how they are answered.
 
 use std::net::TcpListener;
 use std::sync::Arc;
@@ -57,11 +57,11 @@ fn frames_right_behind_the_request() {
     assert_eq!(raw.next_text(), "二");
 }
 
-/// More of them than one read takes, and all there when it reads: nothing tells of the rest again.
+/// More frames than one read takes, all there when the engine reads: no event reports the rest.
 #[test]
 fn very_many_frames_right_behind_the_request() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    // What is accepted inherits it.
+    // Accepted sockets inherit it.
     rustix::net::sockopt::set_socket_recv_buffer_size(&listener, 600_000).unwrap();
     let (host, hold) = held(Host::echo());
     let house = House::on(listener, host, |engine| engine.threads(1));
@@ -82,7 +82,7 @@ fn very_many_frames_right_behind_the_request() {
     }
 }
 
-/// The end of TCP, too, is told of once.
+/// The end of TCP is reported once, too.
 #[test]
 fn a_client_that_says_all_at_once_and_ends() {
     let house = House::with(Host::echo(), |engine| engine.threads(1).http(async |_, _| {}));
@@ -103,7 +103,7 @@ fn a_client_that_says_all_at_once_and_ends() {
     }
 }
 
-/// One write: the 101, and what `opened` sends.
+/// The 101 and the messages that `opened` sends leave in one write.
 #[test]
 fn what_is_sent_when_it_opens_leaves_with_the_answer() {
     let on_opened = Box::new(|conn: &mut Conn<'_>, _: &mut _, _: &Opening<'_>| {

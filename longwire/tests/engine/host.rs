@@ -1,4 +1,4 @@
-//! The application of the tests: tells what it was told, and does what its peers ask for.
+//! The application of the tests: it records its callbacks, and obeys commands from its peers.
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
@@ -11,10 +11,10 @@ use longwire::{Acceptor, Closed, Config, Error, Refusal, SendError, Side, Snapsh
 
 use crate::raw::Raw;
 
-/// How long a test waits for what must come: the machine may be busy.
+/// How long a test waits for something that must happen: the machine may be busy.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What a callback was told.
+/// One call of a callback.
 #[derive(Clone, Debug)]
 pub(crate) enum Told {
     Request,
@@ -23,13 +23,13 @@ pub(crate) enum Told {
     Ping(Vec<u8>),
     Pong(Vec<u8>),
     Drained,
-    /// What `send` said, when it was not `Ok`.
+    /// An error of `send`.
     Unsent(String),
     Closed(Id, Result<Closed, Error>),
 }
 
 impl Told {
-    /// Its name, for the order of many.
+    /// Which message it was.
     pub(crate) fn name(&self) -> &'static str {
         match self {
             Self::Request => "request",
@@ -44,7 +44,7 @@ impl Told {
     }
 }
 
-/// What was told of each connection, by its path.
+/// The callbacks of each connection, by its path.
 #[derive(Clone, Default)]
 pub(crate) struct Log(Arc<Shared>);
 
@@ -68,7 +68,7 @@ impl Log {
         self.of(path).iter().map(Told::name).collect()
     }
 
-    /// Waits for what `find` finds in what was told of a connection.
+    /// Waits until `find` finds something in the callbacks of a connection.
     pub(crate) fn wait<T>(&self, path: &str, mut find: impl FnMut(&[Told]) -> Option<T>) -> T {
         let begun = Instant::now();
         let mut log = self.0.told.lock().unwrap();
@@ -100,7 +100,7 @@ type OnOpened = dyn Fn(&mut Conn<'_>, &mut State, &Opening<'_>) + Send + Sync;
 type OnMessage = dyn Fn(&mut Conn<'_>, &mut State, MessageRef<'_>) + Send + Sync;
 type OnConn = dyn Fn(&mut Conn<'_>, &mut State) + Send + Sync;
 
-/// What is kept with each connection.
+/// The state of each connection.
 pub(crate) struct State {
     pub(crate) path: String,
     pub(crate) log: Log,
@@ -118,7 +118,7 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// Does what text messages say, see [`obey`].
+    /// Obeys text messages: see [`obey`].
     pub(crate) fn new() -> Self {
         Self {
             log: Log::default(),
@@ -131,7 +131,7 @@ impl Host {
         }
     }
 
-    /// Sends back what comes.
+    /// Echoes messages.
     pub(crate) fn echo() -> Self {
         Self { on_message: Box::new(echo), ..Self::new() }
     }
@@ -148,7 +148,7 @@ fn unsent(state: &State, error: &SendError) {
     log.add(path, Told::Unsent(format!("{error:?}")));
 }
 
-/// Does what a text message says: a verb and its arguments, divided by spaces.
+/// Obeys a text message: a verb and its arguments, separated by spaces.
 pub(crate) fn obey(conn: &mut Conn<'_>, state: &mut State, message: MessageRef<'_>) {
     let text = message.as_text().unwrap().to_owned();
     let words: Vec<&str> = text.splitn(4, ' ').collect();
@@ -181,7 +181,7 @@ pub(crate) fn obey(conn: &mut Conn<'_>, state: &mut State, message: MessageRef<'
             conn.publish_latest(topic, key, text);
             Ok(())
         }
-        // So many messages of so many bytes.
+        // A number of messages, and the bytes of each.
         ["flood", count, size] => {
             let size = size.parse().unwrap();
             (0..count.parse().unwrap()).try_for_each(|_| conn.send(vec![b'x'; size]))
@@ -216,7 +216,7 @@ impl Handler for Host {
     }
 
     fn message(&self, conn: &mut Conn<'_>, state: &mut State, message: MessageRef<'_>) {
-        // Of large ones the beginning is enough.
+        // The beginning of a large message is enough.
         let beginning = message.as_bytes()[..message.len().min(64)].to_vec();
         self.log.add(&state.path, Told::Message(beginning));
         (self.on_message)(conn, state, message);
@@ -246,7 +246,7 @@ impl Handler for Host {
     }
 }
 
-/// A host whose loop waits, when a peer says so, until the test lets it go on.
+/// A host whose loop waits when a peer says so, until the test lets it continue.
 pub(crate) fn held(host: Host) -> (Host, Hold) {
     let (hold, waits) = mpsc::channel();
     let waits = Mutex::new(waits);
@@ -261,7 +261,7 @@ pub(crate) fn held(host: Host) -> (Host, Hold) {
 pub(crate) struct Hold(mpsc::Sender<()>);
 
 impl Hold {
-    /// Holds the loop by way of this connection, and says when it is held.
+    /// Holds the loop through this connection. Returns when it is held.
     pub(crate) fn hold(&self, house: &House, path: &str, raw: &mut Raw) {
         let before = house.log.of(path).len();
         raw.text("hold");
@@ -273,21 +273,21 @@ impl Hold {
     }
 }
 
-/// An engine that runs.
+/// A running engine.
 pub(crate) struct House {
     pub(crate) running: Running,
     pub(crate) log: Log,
-    /// Where it is reached.
+    /// The address to connect to.
     address: SocketAddr,
 }
 
 impl House {
-    /// On one thread.
+    /// Starts it with one thread.
     pub(crate) fn new(host: Host) -> Self {
         Self::with(host, |engine| engine.threads(1))
     }
 
-    /// On one thread, with these limits and deadlines.
+    /// Starts it with one thread and these limits and deadlines.
     pub(crate) fn of(host: Host, config: Config) -> Self {
         Self::with(host, |engine| engine.threads(1).acceptor(Acceptor::new().config(config)))
     }
@@ -323,7 +323,7 @@ impl House {
         self.running.handle()
     }
 
-    /// Waits until the counters are as is wanted.
+    /// Waits until the counters meet a condition.
     pub(crate) fn counters(&self, wanted: impl Fn(&Snapshot) -> bool) -> Snapshot {
         wait_for(
             || Some(self.handle().counters()).filter(&wanted),
@@ -332,11 +332,11 @@ impl House {
     }
 }
 
-/// Asks again and again until there is an answer.
-pub(crate) fn wait_for<T>(mut ask: impl FnMut() -> Option<T>, what: impl Fn() -> String) -> T {
+/// Calls `find` repeatedly until it returns something.
+pub(crate) fn wait_for<T>(mut find: impl FnMut() -> Option<T>, what: impl Fn() -> String) -> T {
     let begun = Instant::now();
     loop {
-        if let Some(found) = ask() {
+        if let Some(found) = find() {
             return found;
         }
         assert!(begun.elapsed() < PATIENCE, "{}", what());
@@ -344,7 +344,7 @@ pub(crate) fn wait_for<T>(mut ask: impl FnMut() -> Option<T>, what: impl Fn() ->
     }
 }
 
-/// The peer's closing handshake, or ours.
+/// The end that closed, with code and reason of its Close frame.
 pub(crate) fn closed(end: Result<Closed, Error>) -> (Side, Option<(u16, String)>) {
     let Closed { by, frame, .. } = end.unwrap();
     (by, frame.map(|frame| (u16::from(frame.code), frame.reason.to_string())))

@@ -1,4 +1,4 @@
-//! Connections that ask for no WebSocket.
+//! Requests that ask for no WebSocket.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -8,7 +8,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use crate::host::{Host, House};
 use crate::raw::Raw;
 
-/// A service that sends back all bytes that it gets, those that were read before it was called included.
+/// A service that echoes all bytes, including those that were read before it was called.
 fn mirror(host: Host) -> House {
     House::with(host, |engine| {
         engine.threads(1).http(async |mut stream, read| {

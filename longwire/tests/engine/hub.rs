@@ -1,5 +1,5 @@
-//! Topics against a plain model, for random sequences: each connection gets exactly what the model says, in
-//! its order.
+//! Topics against a simple model, for random sequences: each connection gets exactly what the model says, in the same
+//! order.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -33,7 +33,7 @@ impl Op {
     fn random(random: &mut Random, number: &mut u32) -> Self {
         let topic = TOPICS[random.below(TOPICS.len())];
         *number += 1;
-        // Some are too long to be copied.
+        // Some messages are too long to be copied.
         let text = if random.below(20) == 0 {
             format!("{number}:{}", "长".repeat(20_000))
         } else {
@@ -47,7 +47,7 @@ impl Op {
         }
     }
 
-    /// What a connection is told that is to do it by itself.
+    /// The command for a connection that does it itself.
     fn command(&self) -> String {
         match self {
             Self::Subscribe(topic) => format!("sub {topic} quietly"),
@@ -57,7 +57,7 @@ impl Op {
         }
     }
 
-    /// Done from outside.
+    /// Does it through a handle.
     fn apply(&self, handle: &Handle, id: Id) {
         let peer = handle.conn(id);
         match self {
@@ -100,7 +100,7 @@ impl Model {
 
 type Script = Box<dyn FnOnce(&Handle) + Send>;
 
-/// Does what the test says in one callback: all of it is worked off in one turn.
+/// Runs the test's script in one callback, so within one turn.
 fn scripted() -> (Host, Arc<Mutex<Option<Script>>>) {
     let script: Arc<Mutex<Option<Script>>> = Arc::default();
     let next = Arc::clone(&script);

@@ -1,5 +1,5 @@
-//! The engine over real TCP, on one thread and on two: with raw sockets as peers, which see every byte, and
-//! with longwire's own client.
+//! The engine over real TCP, on one thread and on two. The peers are raw sockets, which see every byte, and longwire's
+//! own client.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]

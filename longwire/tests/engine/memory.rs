@@ -1,4 +1,4 @@
-//! What connections hold, as the loop's own thread counts it.
+//! The memory of connections, as counted on the loop's own thread.
 
 use std::net::SocketAddr;
 use std::sync::{Arc, OnceLock};
@@ -14,18 +14,18 @@ use crate::host::wait_for;
 use crate::raw::Raw;
 use crate::support::frames::{frame, text};
 
-/// What is kept with each connection.
+/// The application's state of each connection.
 type State = [u64; 2];
 
 const COUNT: usize = 1000;
 
-/// What an idle connection may hold beside its state.
+/// What an idle connection may hold besides the application's state, in bytes.
 const IDLE_MAX: isize = 200;
 
-/// What may be left of a wave: a chunk of places, buffers that are kept for the next one, and the runtime.
+/// What may be left of a wave of connections: a chunk of places, buffers kept for the next wave, and the runtime.
 const LEFT_MAX: isize = 600_000;
 
-/// Keeps nothing itself.
+/// A handler without memory of its own.
 #[derive(Clone, Default)]
 struct Quiet(Arc<OnceLock<&'static Account>>);
 
@@ -44,7 +44,7 @@ impl Handler for Quiet {
     }
 
     fn message(&self, conn: &mut Conn<'_>, _: &mut State, message: MessageRef<'_>) {
-        // A peer that is full is told nothing.
+        // Nothing is sent to a connection whose buffer is full.
         let _ = conn.send(message);
     }
 }
@@ -55,7 +55,7 @@ struct Counted {
 }
 
 impl Counted {
-    /// An engine of one thread, which has seen a connection and a large message.
+    /// Starts an engine with one thread, and warms it up with a connection and a large message.
     fn new() -> Self {
         let quiet = Quiet::default();
         let account = Arc::clone(&quiet.0);
@@ -87,7 +87,7 @@ impl Counted {
         raws
     }
 
-    /// Waits until no more than this lives.
+    /// Waits until no more bytes than this are allocated.
     fn at_most(&self, most: isize) {
         wait_for(
             || (self.account.live() <= most).then_some(()),
@@ -96,7 +96,7 @@ impl Counted {
     }
 }
 
-/// Each test has all descriptors for itself, where they share a process.
+/// The tests run one by one, because they share the process's descriptors.
 static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
 
 #[test]
@@ -108,7 +108,7 @@ fn an_idle_connection_holds_itself_and_its_state() {
         let most = before + COUNT as isize * (IDLE_MAX + size_of::<State>() as isize);
         let mut raws = counted.open(path);
         counted.at_most(most);
-        // Nor more when all have said something and are silent again.
+        // No more after all have sent something and are silent again.
         for raw in &mut raws {
             raw.text("你好");
             assert_eq!(raw.next_text(), "你好");
@@ -121,7 +121,7 @@ fn an_idle_connection_holds_itself_and_its_state() {
         if path == "/subscribed" {
             raws.iter_mut().for_each(|raw| assert_eq!(raw.next_text().len(), 10_000));
         }
-        // Of what was large the thread keeps some.
+        // The thread keeps some memory of large messages.
         counted.at_most(most + LEFT_MAX);
         drop(raws);
         counted.wait(|counters| counters.open == 0);
@@ -150,7 +150,7 @@ fn half_a_message_holds_about_what_has_come() {
     counted.at_most(before + LEFT_MAX);
 }
 
-/// A peer that never reads costs its bound, whether it asks for echoes or is subscribed.
+/// A peer that never reads costs at most the limit, whether it asks for echoes or is subscribed.
 #[test]
 fn what_waits_is_bounded_and_given_back() {
     let _alone = ALONE.lock();
@@ -168,7 +168,7 @@ fn what_waits_is_bounded_and_given_back() {
         counted.running.handle().publish("甲", "x".repeat(30_000)).unwrap();
     }
     counted.wait(|counters| counters.dropped > 20 * 100);
-    // What was read, what waits to be written, and what is published while it is.
+    // Input that was read, output that waits, and messages published meanwhile.
     let most = before + 20 * (130_000 + 64 * 1024 + 64 * 1024 + 64 * 1024) + 10_000_000;
     assert!(counted.account.peak() < most, "{} B", counted.account.peak() - before);
     drop(raws);

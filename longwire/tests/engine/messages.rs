@@ -1,4 +1,4 @@
-//! Messages of every size and in every shape come back byte by byte.
+//! Messages of every size and in any number of frames are echoed unchanged.
 
 use std::thread;
 
@@ -9,12 +9,12 @@ use crate::host::{Host, House};
 use crate::raw::Raw;
 use crate::support::frames::{frame, text};
 
-/// Bytes that differ from their neighbours.
+/// Bytes that each differ from the next.
 fn payload(size: usize) -> Vec<u8> {
     (0..size).map(|at| (at * 31 + at / 251 + 7) as u8).collect()
 }
 
-/// Writes beside reading, for who only writes may never be read from.
+/// Writes while it reads: a peer that only writes would not be read from for ever.
 fn send_beside(raw: &Raw, bytes: Vec<u8>) -> thread::JoinHandle<()> {
     let mut writer = Raw { stream: raw.stream.try_clone().unwrap(), read: Vec::new() };
     thread::spawn(move || writer.send(bytes))
@@ -131,7 +131,7 @@ fn thousands_in_one_segment() {
     assert_eq!(house.counters(|counters| counters.sent.messages() == 121_000).received.messages(), 121_000);
 }
 
-/// A large message is read into a buffer of its own, and what comes behind it in the same read is not lost.
+/// A large message is read into its own buffer, and frames behind it in the same read are not lost.
 #[test]
 fn frames_behind_a_large_one() {
     let house = House::new(Host::echo());
@@ -143,7 +143,7 @@ fn frames_behind_a_large_one() {
             bytes.extend((0..behind).flat_map(|number: usize| text(true, &number.to_string())));
             bytes.extend(frame(true, true, OpCode::Ping, "?"));
             bytes.extend(frame(true, true, OpCode::Binary, &large));
-            // First a part of it, so that the rest lands.
+            // A part of it first, so that the rest is read into its own buffer.
             raw.send(&bytes[..10_000]);
             let sends = send_beside(&raw, bytes[10_000..].to_vec());
             let (mut number, mut ponged, mut joined) = (0, false, Vec::new());
@@ -164,7 +164,7 @@ fn frames_behind_a_large_one() {
     }
 }
 
-/// Half a message of one connection is no beginning for another's.
+/// Half a message of one connection does not become the beginning of another connection's.
 #[test]
 fn what_is_half_received_when_a_connection_ends_is_nobody_elses() {
     let house = House::new(Host::echo());

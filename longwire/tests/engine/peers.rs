@@ -1,4 +1,4 @@
-//! Connections from outside: by `ConnHandle` and `Handle`, from any thread and at any time.
+//! Reaching connections through `ConnHandle` and `Handle`, from any thread and at any time.
 
 use std::thread;
 
@@ -103,7 +103,7 @@ fn after_the_end() {
     assert_eq!(handle.counters().opened, 1);
 }
 
-/// What waits for a loop is bounded, and what was taken arrives.
+/// The mailbox of a loop is bounded, and everything that it accepted arrives.
 #[test]
 fn a_loop_that_is_held_up() {
     const MEBIBYTE: usize = 1024 * 1024;
@@ -131,7 +131,7 @@ fn a_loop_that_is_held_up() {
     assert_eq!(raw.next_text(), "好");
 }
 
-/// What does not fit is dropped and counted.
+/// Messages that do not fit into the write buffer are dropped and counted.
 #[test]
 fn one_that_is_full() {
     let house = House::of(Host::new(), Config::server().write_buffer(100_000).ping_after(None));

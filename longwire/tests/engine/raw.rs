@@ -12,7 +12,7 @@ use crate::support::frames::{Frame, close, frame, text};
 
 pub(crate) const KEY: &str = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
 
-/// An opening handshake's request, with further headers.
+/// The request of an opening handshake, with additional headers.
 pub(crate) fn request(path: &str, headers: &str) -> String {
     format!(
         "GET {path} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n{KEY}\
@@ -22,7 +22,7 @@ pub(crate) fn request(path: &str, headers: &str) -> String {
 
 pub(crate) struct Raw {
     pub(crate) stream: TcpStream,
-    /// What was read and not taken.
+    /// Input that was read and not taken.
     pub(crate) read: Vec<u8>,
 }
 
@@ -39,7 +39,7 @@ impl Raw {
         Self::open_with(address, path, "").0
     }
 
-    /// As [`open`](Self::open), also the answer's head.
+    /// Like [`open`](Self::open), and returns the head of the response.
     pub(crate) fn open_with(address: SocketAddr, path: &str, headers: &str) -> (Self, String) {
         let mut raw = Self::connect(address);
         raw.send(request(path, headers));
@@ -56,7 +56,7 @@ impl Raw {
         self.send(text(true, message));
     }
 
-    /// Many in one segment, if they are few bytes.
+    /// Sends many messages in one segment, if they are small enough.
     pub(crate) fn texts<'m>(&mut self, messages: impl IntoIterator<Item = &'m str>) {
         self.send(messages.into_iter().flat_map(|message| text(true, message)).collect::<Vec<_>>());
     }
@@ -65,12 +65,12 @@ impl Raw {
         self.stream.shutdown(Shutdown::Write).unwrap();
     }
 
-    /// Ends with a reset.
+    /// Resets the connection.
     pub(crate) fn reset(self) {
         rustix::net::sockopt::set_socket_linger(&self.stream, Some(Duration::ZERO)).unwrap();
     }
 
-    /// Reads more; `false` at the end.
+    /// Reads more. Returns `false` at the end.
     fn more(&mut self) -> bool {
         let mut block = [0; 64 * 1024];
         let count = self.stream.read(&mut block).unwrap();
@@ -78,7 +78,7 @@ impl Raw {
         count > 0
     }
 
-    /// A head, and nothing behind it.
+    /// Reads a head, and nothing behind it.
     pub(crate) fn head(&mut self) -> String {
         let end = loop {
             if let Some(at) = self.read.windows(4).position(|window| window == b"\r\n\r\n") {
@@ -89,7 +89,7 @@ impl Raw {
         String::from_utf8(self.read.drain(..end).collect()).unwrap()
     }
 
-    /// The next frame; `None` at the end.
+    /// Reads the next frame; `None` at the end.
     pub(crate) fn frame(&mut self) -> Option<Frame> {
         loop {
             if let Some((header, size)) = Header::decode(&self.read).unwrap() {
@@ -109,7 +109,7 @@ impl Raw {
         }
     }
 
-    /// The next message, put together; no control frame may come before its end.
+    /// Reads the next message, which no control frame may interrupt.
     pub(crate) fn message(&mut self) -> (OpCode, Vec<u8>) {
         let Frame { mut fin, opcode, mut payload, .. } = self.frame().expect("a message");
         assert!(!opcode.is_control(), "{opcode:?} {:?}", String::from_utf8_lossy(&payload));
@@ -128,7 +128,7 @@ impl Raw {
         String::from_utf8(payload).unwrap()
     }
 
-    /// The texts up to this one, which is left out.
+    /// Reads the texts in front of this one, and this one.
     pub(crate) fn texts_until(&mut self, last: &str) -> Vec<String> {
         let mut texts = Vec::new();
         loop {
@@ -140,7 +140,7 @@ impl Raw {
         }
     }
 
-    /// The Close frame that comes, behind whatever else, with the end of TCP behind it.
+    /// Reads up to the Close frame, and the end of TCP behind it.
     pub(crate) fn close_frame(&mut self) -> (u16, String) {
         loop {
             let frame = self.frame().expect("a Close frame");
@@ -152,7 +152,7 @@ impl Raw {
         }
     }
 
-    /// The Close frame that comes, which is answered.
+    /// Reads up to the Close frame, and answers it.
     pub(crate) fn answer_close(&mut self) -> (u16, String) {
         loop {
             let frame = self.frame().expect("a Close frame");
@@ -171,14 +171,14 @@ impl Raw {
         assert_eq!(self.close_frame().0, 1000);
     }
 
-    /// A Ping and its Pong: all that came before is worked off.
+    /// Sends a Ping and reads the Pong: everything in front of it is processed then.
     pub(crate) fn settle(&mut self) {
         self.send(frame(true, true, OpCode::Ping, "settled?"));
         let pong = self.frame().unwrap();
         assert!(pong.is(OpCode::Pong, "settled?"), "{pong:?}");
     }
 
-    /// All that comes until the end of TCP, a reset included.
+    /// Reads until TCP ends, also by a reset.
     pub(crate) fn rest(&mut self) -> Vec<u8> {
         let mut rest = std::mem::take(&mut self.read);
         if let Err(error) = self.stream.read_to_end(&mut rest) {

@@ -1,4 +1,4 @@
-//! Those who read more slowly than others publish: each policy, beside a subscriber that keeps up.
+//! Slow consumers: each policy, beside a subscriber that keeps up.
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use longwire::{Acceptor, Config, Error, Snapshot};
 use crate::host::{Host, House};
 use crate::raw::Raw;
 
-/// Bytes of a message: some hundred of them fill all sockets.
+/// Bytes of a message: a few hundred messages fill all sockets.
 const SIZE: usize = 64 * 1024;
 
-/// More than the system takes for a peer that reads nothing.
+/// More than the system buffers for a peer that reads nothing.
 const MANY: usize = 600;
 
 const AGE: Duration = Duration::from_millis(200);
@@ -35,8 +35,8 @@ fn number(text: &str) -> usize {
     number.parse().unwrap()
 }
 
-/// Publishes until the counters say that it is enough, and how many that were. `good` gets all of it; the
-/// other one reads nothing.
+/// Publishes until the counters meet a condition. Returns how many messages that took. `good` gets all of them; the
+/// other subscriber reads nothing.
 fn publish(house: &House, good: &mut Raw, keys: Option<usize>, enough: impl Fn(&Snapshot) -> bool) -> usize {
     for at in 0..MANY {
         match keys {
@@ -67,7 +67,7 @@ fn never(_: &Snapshot) -> bool {
     false
 }
 
-/// What the slow one hears in the end, up to a word that is sent to it alone.
+/// What the slow consumer gets in the end, up to a message that is sent to it alone.
 fn heard(house: &House, slow: &mut Raw) -> Vec<usize> {
     house.handle().conn(house.log.opened("/slow")).send("末").unwrap();
     let heard: Vec<_> = slow.texts_until("末").iter().map(|text| number(text)).collect();
@@ -84,7 +84,7 @@ fn closed() {
         assert!(matches!(house.log.closed("/slow"), Err(Error::SlowConsumer)));
         let counters = house.counters(|counters| counters.slow_consumers == 1);
         assert_eq!((counters.open, counters.dropped, counters.replaced), (1, 0, 0));
-        // It gets the beginning, and then nothing.
+        // It gets the first messages, and then no more.
         let rest = slow.rest();
         assert!(rest.len() > SIZE && rest.len() < MANY * SIZE);
         publish(&house, &mut good, None, |_| true);
@@ -115,7 +115,7 @@ fn the_oldest_dropped() {
     let heard = heard(&house, &mut slow);
     assert_eq!(heard.len() as u64 + counters.dropped, count as u64);
     assert_eq!(heard.last(), Some(&(count - 1)), "the latest is there");
-    // And keeps up from then on.
+    // From then on it keeps up.
     house.handle().publish("甲", message(7)).unwrap();
     assert_eq!((number(&slow.next_text()), number(&good.next_text())), (7, 7));
 }
@@ -148,7 +148,7 @@ fn what_is_too_old_dropped() {
         let house = house(policy);
         let (mut slow, mut good) = pair(&house);
         let count = publish(&house, &mut good, keys, never);
-        // All that waits becomes too old.
+        // Everything that waits becomes too old.
         let mut dropped = 0;
         while dropped == 0 || house.handle().counters().dropped > dropped {
             dropped = house.handle().counters().dropped;
@@ -162,7 +162,7 @@ fn what_is_too_old_dropped() {
     }
 }
 
-/// What is sent to one connection alone is never dropped, and keeps its place.
+/// Messages that were sent to one connection alone are never dropped, and keep their place.
 #[test]
 fn what_is_sent_to_it_alone_stays() {
     let config = Config::server().ping_after(None).write_buffer(1024 * 1024 * 1024);
@@ -193,7 +193,7 @@ fn what_is_sent_to_it_alone_stays() {
     assert_eq!((direct, published), (MANY, MANY as u64 - dropped));
 }
 
-/// Our Close frame comes behind all that waits.
+/// Our Close frame comes behind everything that waits.
 #[test]
 fn all_that_waits_goes_before_a_close() {
     let config = Config::server().ping_after(None).close_timeout(Duration::from_secs(60));
@@ -212,7 +212,7 @@ fn all_that_waits_goes_before_a_close() {
     house.log.closed("/slow").unwrap();
 }
 
-/// A peer that goes while much waits for it is found gone, however much that is.
+/// The engine notices that a peer is gone however much waits for it.
 #[test]
 fn who_goes_while_more_waits_than_is_read_for() {
     let config = Config::server().ping_after(None).write_buffer(SIZE);
@@ -222,7 +222,7 @@ fn who_goes_while_more_waits_than_is_read_for() {
     });
     let (mut slow, mut good) = pair(&house);
     publish(&house, &mut good, None, never);
-    // So that it is no longer read from.
+    // Then it is no longer read from.
     slow.text("send 好");
     slow.text("send 好");
     good.settle();

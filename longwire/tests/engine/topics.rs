@@ -1,4 +1,4 @@
-//! Topics: who hears what, and in which order.
+//! Topics: which messages a subscriber gets, and in which order.
 
 use std::collections::HashMap;
 
@@ -17,7 +17,7 @@ fn who_publishes_does_not_hear_itself() {
     a.texts(["pub 聊天 一", "pub 聊天 二", "send 三"]);
     assert_eq!(a.next_text(), "三");
     assert_eq!((b.next_text(), b.next_text()), ("一".into(), "二".into()));
-    // Nor need it be subscribed.
+    // A publisher need not be subscribed.
     a.texts(["unsub 聊天", "pub 聊天 四", "unsub 聊天", "pub 没人 五", "send 六"]);
     assert_eq!(a.texts_until("六"), ["true", "false"]);
     assert_eq!(b.next_text(), "四");
@@ -36,7 +36,7 @@ fn subscribing_and_publishing_in_one_turn() {
     for text in ["一", "二", "三", "外"] {
         assert_eq!(b.next_text(), text);
     }
-    // What was published before it left is for who leaves, what comes behind is not.
+    // A subscriber that leaves gets what was published before, and not what is published after.
     let peer = house.handle().conn(house.log.opened("/b"));
     house.handle().publish("甲", "前").unwrap();
     peer.unsubscribe("甲").unwrap();
@@ -85,7 +85,7 @@ fn both_threads_are_reached() {
             assert_eq!(raw.next_text(), number.to_string());
         }
     }
-    // By one of them, in its order, to all others.
+    // Messages of one publisher reach all others in order.
     let (first, others) = raws.split_first_mut().unwrap();
     let commands: Vec<_> = (0..100).map(|number| format!("pub 甲 {number}")).collect();
     first.texts(commands.iter().map(String::as_str).chain(["send 末"]));
@@ -97,7 +97,7 @@ fn both_threads_are_reached() {
     }
 }
 
-/// Places in a topic that were left are closed up, and used again: nobody hears what is another's.
+/// Free places in a topic's list are closed up and used again, and nobody gets another one's messages.
 #[test]
 fn many_come_and_go() {
     let house = House::new(Host::new());
@@ -139,7 +139,7 @@ fn many_come_and_go() {
     }
 }
 
-/// The policy of a topic is asked when it appears: so it is seen to vanish.
+/// The policy is called when a topic gets its first subscriber, so a second call shows that the topic was removed.
 #[test]
 fn topics_vanish_with_their_last_subscriber() {
     let (sender, asked) = std::sync::mpsc::channel();
@@ -164,7 +164,7 @@ fn topics_vanish_with_their_last_subscriber() {
     }
 }
 
-/// More than is delivered at once, in one turn.
+/// More in one turn than is delivered at once.
 #[test]
 fn very_much_in_one_turn() {
     let patient = SlowConsumer::close(64 * 1024 * 1024);

@@ -1,4 +1,4 @@
-//! Verdicts on clients that have to be waited for, and the bound on how many are let in.
+//! The asynchronous request hook, and the limit of connections.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use crate::host::{Host, House, wait_for};
 use crate::raw::{Raw, request};
 use crate::support::frames::text;
 
-/// Who somebody else says that it is.
+/// The user, as the hook says.
 #[derive(Clone)]
 struct User(String);
 
-/// Someone who is asked, and who answers when the test lets them.
+/// A hook that decides when the test lets it.
 #[derive(Clone)]
 struct Oracle {
     may_answer: Arc<Semaphore>,
@@ -27,7 +27,7 @@ struct Oracle {
     left: Arc<AtomicUsize>,
 }
 
-/// Counts that a question is no longer of interest.
+/// Counts the futures of the hook that were dropped.
 struct Asked(Arc<AtomicUsize>);
 
 impl Drop for Asked {
@@ -57,7 +57,7 @@ impl Oracle {
         }
     }
 
-    /// An engine that asks it.
+    /// Starts an engine with this hook.
     fn house(&self, timeout: Duration, set: impl FnOnce(Engine<Host>) -> Engine<Host>) -> House {
         let mut host = Host::echo();
         host.on_request = Box::new(|request, headers| {
@@ -93,14 +93,14 @@ fn it_is_waited_for_and_others_are_not() {
     let oracle = Oracle::new();
     let house = oracle.house(LONG, |engine| engine);
     let mut first = Raw::connect(house.address());
-    // What comes behind the request waits as well.
+    // Frames behind the request wait too.
     first.send([request("/first", "").into_bytes(), text(true, "早")].concat());
     oracle.wait_asked(1);
     assert!(house.log.of("/first").is_empty(), "nobody was called");
     let mut no = Raw::connect(house.address());
     no.send(request("/no", ""));
     oracle.wait_asked(2);
-    // What is wrong by itself is not asked about.
+    // The hook is not called for an invalid request.
     let mut bad = Raw::connect(house.address());
     bad.send(request("/bad", "Origin: https://evil.example\r\n"));
     assert_eq!(answered(&mut bad), "HTTP/1.1 403 Forbidden");
@@ -225,7 +225,7 @@ fn as_many_as_there_may_be() {
     }
 }
 
-/// Who is refused by the application takes no room.
+/// A client that the application rejects does not count against the limit.
 #[test]
 fn refusals_take_no_room() {
     let mut host = Host::new();
@@ -258,10 +258,10 @@ fn clients_behind_proxies_are_known_by_their_address() {
         "X-Forwarded-For: 6.6.6.6, 127.9.9.9\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: 例.example\r\n";
     let mut raw = Raw::connect(house.address());
     raw.send(request("/", headers));
-    // Not ASCII: that is no host, and nothing of it counts.
+    // This is not ASCII and so no host: all of it is ignored.
     assert_eq!(answered(&mut raw), "HTTP/1.1 400 Bad Request");
     let headers = headers.replace("例", "chat");
-    // The host of the tests takes clients of this machine only, and says so by panicking.
+    // The application of the tests accepts only clients of this machine, and panics otherwise.
     let mut raw = Raw::connect(house.address());
     raw.send(request("/", &headers));
     assert_eq!(answered(&mut raw), "HTTP/1.1 500 Internal Server Error");

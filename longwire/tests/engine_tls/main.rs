@@ -1,4 +1,4 @@
-//! The engine over TLS: the tests of the engine once more, with TLS in between, and what only TLS has.
+//! The engine over TLS: the engine's tests with TLS in between, and the tests that only TLS needs.
 
 #![cfg(all(unix, feature = "tls"))]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]

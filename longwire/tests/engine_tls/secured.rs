@@ -1,5 +1,4 @@
-//! What only TLS has: peers that break it or dawdle in it, what an idle connection holds, and certificates that are
-//! exchanged.
+//! TLS: peers that break it or are slow, the memory of idle connections, and certificates that are reloaded.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -24,7 +23,7 @@ use crate::support::frames::{frame, text};
 
 type Client = StreamOwned<ClientConnection, TcpStream>;
 
-/// Where the engine itself listens, without the bridge.
+/// The engine's own address, without the bridge.
 fn address(house: &House) -> SocketAddr {
     house.running.local_addr().unwrap()
 }
@@ -37,7 +36,7 @@ fn dial(address: SocketAddr, config: ClientConfig) -> Client {
     StreamOwned::new(ClientConnection::new(Arc::new(config), localhost()).unwrap(), stream)
 }
 
-/// A WebSocket in TLS.
+/// A WebSocket over TLS.
 fn open(address: SocketAddr, path: &str) -> Client {
     let mut client = dial(address, IDENTITY.client());
     client.write_all(request(path, "").as_bytes()).unwrap();
@@ -56,7 +55,7 @@ fn read_until(client: &mut Client, end: &[u8]) -> Vec<u8> {
     read
 }
 
-/// What comes until the end, however that is.
+/// Reads until the connection ends, however it does.
 fn rest(client: &mut Client) -> Vec<u8> {
     let mut rest = Vec::new();
     let _ = client.read_to_end(&mut rest);
@@ -70,7 +69,7 @@ fn echo(client: &mut Client, message: &str) {
     assert_eq!(frame, text(false, message));
 }
 
-/// Ends with a reset.
+/// Resets the connection.
 fn reset(client: &Client) {
     rustix::net::sockopt::set_socket_linger(&client.sock, Some(Duration::ZERO)).unwrap();
 }
@@ -87,7 +86,7 @@ fn what_is_no_tls_is_ended_at_once() {
         b"\x15\x03\x01\x00\x02\x02\x28".to_vec(),
     ] {
         let mut raw = Raw::connect(address(&house));
-        // It may be ended while it still speaks.
+        // The connection may end while the client still writes.
         let _ = raw.stream.write_all(&bytes);
         let rest = raw.rest();
         assert!(rest.len() < 100, "an alert at most: {rest:?}");
@@ -100,7 +99,7 @@ fn what_is_no_tls_is_ended_at_once() {
 fn who_dawdles_in_the_handshake_is_dropped() {
     let acceptor = Acceptor::new().handshake_timeout(Duration::from_millis(300));
     let house = House::with(Host::echo(), |engine| engine.threads(1).acceptor(acceptor));
-    // All of a ClientHello but its end, one byte of it, nothing, an alert that is none yet, and a request that does not come.
+    // A ClientHello without its end, one byte of it, nothing, the beginning of an alert, and no request.
     let mut hello = Vec::new();
     let mut connection = ClientConnection::new(Arc::new(IDENTITY.client()), localhost()).unwrap();
     connection.write_tls(&mut hello).unwrap();
@@ -141,7 +140,7 @@ fn a_byte_in_each_record() {
 fn a_flood_of_key_updates_ends_it() {
     let house = House::new(Host::echo());
     let mut other = open(address(&house), "/other");
-    // Now and then they are good.
+    // A few are allowed.
     let mut client = open(address(&house), "/good");
     for _ in 0..100 {
         client.conn.refresh_traffic_keys().unwrap();
@@ -165,7 +164,7 @@ fn a_record_that_was_changed_ends_it() {
     let house = House::new(Host::echo());
     let mut client = open(address(&house), "/");
     echo(&mut client, "好");
-    // What came before it is worked off, in the same read too.
+    // Messages in front of it are processed, also in the same read.
     client.conn.writer().write_all(&text(true, "前")).unwrap();
     let mut bytes = Vec::new();
     client.conn.write_tls(&mut bytes).unwrap();
@@ -182,17 +181,17 @@ fn a_record_that_was_changed_ends_it() {
 #[test]
 fn ends_of_every_kind() {
     let house = House::new(Host::echo());
-    // TLS is ended, TCP is not.
+    // TLS ends, and TCP does not.
     let mut client = open(address(&house), "/notify");
     client.write_all(&text(true, "末")).unwrap();
     client.conn.send_close_notify();
     client.flush().unwrap();
     assert!(matches!(house.log.closed("/notify"), Err(Error::Eof)));
-    // And it says the same.
+    // The engine does the same.
     let mut came = Vec::new();
     client.read_to_end(&mut came).expect("close_notify, not just the end of TCP");
     assert_eq!(came, text(false, "末"));
-    // TCP is ended without a word.
+    // TCP ends without close_notify.
     let client = open(address(&house), "/eof");
     client.sock.shutdown(std::net::Shutdown::Write).unwrap();
     assert!(matches!(house.log.closed("/eof"), Err(Error::Eof)));
@@ -207,7 +206,7 @@ fn ends_of_every_kind() {
     );
 }
 
-/// A client that never reads: what is sealed and not taken is bounded, and the write timeout holds for the last bytes.
+/// A client that never reads: the encrypted bytes that wait are bounded, and the write timeout holds for the last of them.
 #[test]
 fn sealed_bytes_that_nobody_takes_end_with_the_write_timeout() {
     let config = Config::server().ping_after(None).write_timeout(Duration::from_millis(300));
@@ -261,7 +260,7 @@ fn clients_of_mutual_tls_are_known() {
     assert_eq!(seen[0].server_name.as_deref(), Some("localhost"));
 }
 
-/// Clients come without pause while the certificate is exchanged again and again: each sees one or the other.
+/// Clients connect without pause while the certificate is reloaded repeatedly: each sees the old one or the new one.
 #[test]
 fn reloading_under_load() {
     let (one, two) = (Identity::new(), Identity::new());
@@ -293,7 +292,7 @@ fn reloading_under_load() {
             scope.spawn(|| {
                 while !over.load(Ordering::SeqCst) {
                     let mut either = either.clone();
-                    // A session that is resumed shows no certificate.
+                    // A resumed session shows no certificate.
                     either.resumption = rustls::client::Resumption::disabled();
                     let mut client = dial(address, either);
                     client.write_all(request("/", "").as_bytes()).unwrap();
@@ -309,7 +308,7 @@ fn reloading_under_load() {
         for round in 1.. {
             write(if round % 2 == 0 { &one } else { &two });
             tls.reload().unwrap();
-            // What is no certificate leaves what was there.
+            // An invalid certificate leaves the old one in place.
             std::fs::write(&chain, "-----BEGIN CERTIFICATE-----\n坏").unwrap();
             tls.reload().unwrap_err();
             let counts = [&seen[0], &seen[1]].map(|seen| seen.load(Ordering::SeqCst));
@@ -348,7 +347,7 @@ fn http2_goes_to_the_service_at_once() {
     wait_for(|| (running.handle().counters().http == 3).then_some(()), || "counted".into());
 }
 
-/// Keeps nothing, and says whose thread it is.
+/// A handler without memory of its own, which records the loop's thread.
 struct Quiet(Arc<OnceLock<&'static Account>>);
 
 impl Handler for Quiet {
@@ -364,10 +363,10 @@ impl Handler for Quiet {
     }
 }
 
-/// What an idle connection may hold: rustls's state, a read buffer of 4 KiB, and what a loop adds.
+/// What an idle connection may hold: rustls's state, a read buffer of 4 KiB, and the loop's part.
 const IDLE_MAX: isize = 9_000;
 
-/// What a wave leaves: chunks, pools, and the sessions that may be resumed.
+/// What a wave of connections leaves: chunks, pools, and the sessions that can be resumed.
 const LEFT_MAX: isize = 1_500_000;
 
 #[test]
@@ -381,7 +380,7 @@ fn what_an_idle_connection_holds() {
         let counters = || running.handle().counters();
         wait_for(|| (counters().open == open && counters().opening == 0).then_some(()), || "open".into());
     };
-    // So that what is kept of a wave is there.
+    // After it everything that a wave leaves is there.
     drop((0..COUNT).map(|_| open(running.local_addr().unwrap(), "/")).collect::<Vec<_>>());
     settled(0);
     let account = *account.get().unwrap();
@@ -405,7 +404,7 @@ fn what_an_idle_connection_holds() {
     );
 }
 
-/// Handshakes that do not go on hold little, and end.
+/// Handshakes that stop hold little, and time out.
 #[test]
 fn what_a_crowd_holds_that_says_nothing() {
     const COUNT: usize = 200;
@@ -421,7 +420,7 @@ fn what_a_crowd_holds_that_says_nothing() {
     let mut crowd: Vec<Raw> = (0..COUNT).map(|_| Raw::connect(running.local_addr().unwrap())).collect();
     wait_for(|| (counters().opening == COUNT as u64).then_some(()), || format!("{:?}", counters()));
     let silent = (account.live() - before) / COUNT as isize;
-    // They begin a message of 64 KiB, in records of 16 KiB, that does not come to its end.
+    // They begin a message of 64 KiB, in records of 16 KiB, and do not finish it.
     for raw in &mut crowd {
         raw.send(b"\x16\x03\x01\x40\x00\x01\x00\xff\x00");
         raw.send([0; 16 * 1024 - 4]);
@@ -457,7 +456,7 @@ fn what_a_half_received_message_holds() {
     let mut clients: Vec<Client> = (0..COUNT).map(|_| open(running.local_addr().unwrap(), "/")).collect();
     for client in &mut clients {
         client.write_all(&message[..10_000]).unwrap();
-        // And half a record.
+        // Half a record behind it.
         client.conn.writer().write_all(&message[10_000..26_000]).unwrap();
         let mut sealed = Vec::new();
         client.conn.write_tls(&mut sealed).unwrap();

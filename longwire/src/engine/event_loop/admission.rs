@@ -1,7 +1,7 @@
 //! Tasks beside a loop, on its thread: TLS handshakes, the application's request hook, HTTP, refusals. What they admit
 //! goes to the loop.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::pin;
@@ -14,19 +14,17 @@ use http::{HeaderValue, Request, StatusCode, header};
 use longwire_proto::handshake::{MAX_READ_AHEAD, OpeningRequest, Refusal};
 use tokio::io::AsyncRead;
 use tokio::time::timeout;
-use tokio_util::sync::CancellationToken;
 
 use super::Loop;
-use super::invited::Invitations;
-use super::opening::{Accepted, Checked, PendingRequest, accept, not_opened};
-use super::place::Stage;
+use super::admitted::{Accepted, Admission, TaskState};
+use super::opening::{Checked, accept, not_opened};
+use super::place::{PendingRequest, Stage};
 use crate::end::AcceptError;
 use crate::engine::handler::Handler;
 use crate::engine::mailbox::command::Command;
 use crate::engine::mailbox::handle::Handle;
 use crate::engine::options::Options;
 use crate::engine::permit::Permit;
-use crate::engine::socket::Layer;
 use crate::engine::socket::http_stream::HttpStream;
 use crate::net::http_head::read_some;
 use crate::server::accept::Handshake;
@@ -34,46 +32,8 @@ use crate::server::accept::Handshake;
 /// A place for a connection that is opened at once needs no address.
 const UNKNOWN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
-/// What a loop and its tasks share.
-pub(crate) struct TaskState<S> {
-    admitted: RefCell<Vec<Admission<S>>>,
-    pub(crate) invited: RefCell<Invitations<S>>,
-    opening: Cell<u64>,
-    #[cfg(feature = "tls")]
-    http: Cell<u64>,
-    #[cfg(feature = "tls")]
-    pub(crate) tls_failed: Cell<u64>,
-    /// Nothing is admitted any more.
-    pub(crate) closing: CancellationToken,
-}
-
-impl<S> Default for TaskState<S> {
-    fn default() -> Self {
-        Self {
-            admitted: RefCell::default(),
-            invited: RefCell::default(),
-            opening: Cell::default(),
-            #[cfg(feature = "tls")]
-            http: Cell::default(),
-            #[cfg(feature = "tls")]
-            tls_failed: Cell::default(),
-            closing: CancellationToken::new(),
-        }
-    }
-}
-
-/// A connection that was admitted.
-pub(crate) struct Admission<S> {
-    pub(crate) stream: std::net::TcpStream,
-    pub(crate) layer: Option<Layer>,
-    pub(crate) accepted: Accepted<S>,
-    /// What came behind the request.
-    pub(crate) input: Bytes,
-    pub(crate) permit: Permit,
-}
-
 /// What an opening handshake leads to.
-pub(crate) enum Next<S> {
+pub(super) enum Next<S> {
     #[cfg(feature = "tls")]
     Http(HttpStream, Bytes),
     Admit(HttpStream, Bytes, Box<Accepted<S>>),
@@ -82,11 +42,11 @@ pub(crate) enum Next<S> {
 }
 
 /// A task that opens connections.
-pub(crate) struct OpeningTask<H: Handler> {
-    pub(crate) options: Arc<Options<H>>,
-    pub(crate) tasks: Rc<TaskState<H::State>>,
-    pub(crate) engine: Handle,
-    pub(crate) at: u16,
+pub(super) struct OpeningTask<H: Handler> {
+    pub(super) options: Arc<Options<H>>,
+    pub(super) tasks: Rc<TaskState<H::State>>,
+    pub(super) engine: Handle,
+    pub(super) at: u16,
 }
 
 impl<H: Handler> Drop for OpeningTask<H> {
@@ -99,13 +59,13 @@ impl<H: Handler> Drop for OpeningTask<H> {
     }
 }
 
-pub(crate) fn count(cell: &Cell<u64>) {
+pub(super) fn count(cell: &Cell<u64>) {
     cell.set(cell.get() + 1);
 }
 
 impl<H: Handler> OpeningTask<H> {
     /// Decides about a request that was checked.
-    pub(crate) async fn decide(
+    pub(super) async fn decide(
         &self,
         mut handshake: Handshake<HttpStream>,
         checked: Checked,
@@ -127,7 +87,7 @@ impl<H: Handler> OpeningTask<H> {
     }
 
     /// Runs the application's hook, if there is one, and puts what it returns into the request.
-    pub(crate) async fn run_request_hook(
+    pub(super) async fn run_request_hook(
         &self,
         request: &mut Request<()>,
         from: SocketAddr,
@@ -145,7 +105,7 @@ impl<H: Handler> OpeningTask<H> {
     }
 
     /// Does what the handshake leads to.
-    pub(crate) async fn finish(self, next: Next<H::State>, permit: Permit) {
+    pub(super) async fn finish(self, next: Next<H::State>, permit: Permit) {
         match next {
             Next::Nothing => {}
             Next::Admit(stream, input, accepted) => {
@@ -154,9 +114,9 @@ impl<H: Handler> OpeningTask<H> {
                 }
             }
             Next::Refuse(handshake, refusal) => {
-                let told = &self.engine.mailbox(self.at).told;
+                let totals = &self.engine.mailbox(self.at).totals;
                 let from = handshake.stream().peer_addr().ok();
-                not_opened(told, from, &AcceptError::Refused(refusal.clone()));
+                not_opened(totals, from, &AcceptError::Refused(refusal.clone()));
                 drop((self, permit));
                 // `not_opened` has counted it.
                 handshake.write_refusal(refusal).await;
@@ -174,13 +134,13 @@ impl<H: Handler> OpeningTask<H> {
     }
 
     /// Gives it to the loop, which opens it once this task is dropped.
-    pub(crate) fn admit(&self, admission: Admission<H::State>) {
+    pub(super) fn admit(&self, admission: Admission<H::State>) {
         self.tasks.admitted.borrow_mut().push(admission);
     }
 }
 
 /// Runs `future`, unless `end` is ready first.
-pub(crate) async fn unless<T>(future: impl Future<Output = T>, end: impl Future<Output = ()>) -> Option<T> {
+pub(super) async fn unless<T>(future: impl Future<Output = T>, end: impl Future<Output = ()>) -> Option<T> {
     let (mut future, mut end) = (pin!(future), pin!(end));
     poll_fn(|cx| match future.as_mut().poll(cx) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
@@ -200,7 +160,7 @@ async fn client_leaves<S: AsyncRead + Unpin>(stream: &mut S, input: &mut BytesMu
 }
 
 impl<H: Handler> Loop<H> {
-    pub(crate) fn opening_task(&self) -> OpeningTask<H> {
+    pub(super) fn opening_task(&self) -> OpeningTask<H> {
         count(&self.tasks.opening);
         OpeningTask {
             options: Arc::clone(&self.shared.options),
@@ -212,7 +172,7 @@ impl<H: Handler> Loop<H> {
 
     /// Runs the application's hook for a request that is otherwise accepted, in a task. The request is at the front of
     /// the `length` bytes in the buffer.
-    pub(crate) fn run_hook_in_task(
+    pub(super) fn run_hook_in_task(
         &mut self,
         index: u32,
         opening: OpeningRequest,
@@ -234,7 +194,7 @@ impl<H: Handler> Loop<H> {
         });
     }
 
-    pub(crate) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+    pub(super) fn spawn(&self, task: impl Future<Output = ()> + 'static) {
         let held = Rc::clone(&self.tasks);
         tokio::task::spawn_local(async move {
             task.await;
@@ -250,7 +210,7 @@ impl<H: Handler> Loop<H> {
     }
 
     /// Opens a WebSocket whose request was accepted elsewhere.
-    pub(crate) fn admit(&mut self, admission: Admission<H::State>) {
+    pub(super) fn admit(&mut self, admission: Admission<H::State>) {
         let Admission { stream, layer, accepted, input, permit } = admission;
         // That much input is not read in front of an opening: no more than a block and a head.
         if self.draining.is_some() || input.len() > self.shared.buffer.len() {

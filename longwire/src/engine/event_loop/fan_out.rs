@@ -7,7 +7,8 @@ use longwire_proto::{Batch, BatchClass};
 use super::Loop;
 use super::place::{Mark, Place, Stage};
 use crate::engine::handler::Handler;
-use crate::engine::topics::{HOLE, LogCursor};
+use crate::engine::topics::HOLE;
+use crate::engine::topics::log::LogCursor;
 use crate::observe::counters::Traffic;
 
 impl<H: Handler> Loop<H> {
@@ -114,19 +115,17 @@ impl<H: Handler> Loop<H> {
             let place = self.slab.look_at(index)?;
             Some((&place.stream, &batch.bytes(class)[..]))
         });
-        let mut results = std::mem::take(&mut self.batch_results);
-        self.writer.write_all(members.len(), &mut writes, &mut results);
+        let mut taken = std::mem::take(&mut self.batch_taken);
+        self.writer.write_all(members.len(), &mut writes, &mut taken);
         let mut each = Traffic::default();
         for frame in batch.frames() {
             each.add(frame.kind(), frame.payload_len(), true);
         }
         let counters = &mut self.shared.local.counters;
         counters.sent.add_times(&each, members.len() as u64);
-        for (&(index, class), written) in members.iter().zip(results.drain(..)) {
+        counters.bytes_sent += taken.iter().sum::<usize>() as u64;
+        for (&(index, class), &count) in members.iter().zip(&taken) {
             let bytes = batch.bytes(class);
-            // The next write meets the same error, and acts upon it.
-            let count = written.unwrap_or(0);
-            self.shared.local.counters.bytes_sent += count as u64;
             if count < bytes.len()
                 && let Some(mut turn) = self.turn(index)
             {
@@ -136,6 +135,7 @@ impl<H: Handler> Loop<H> {
         }
         self.batch_members = members;
         self.batch_members.clear();
-        self.batch_results = results;
+        self.batch_taken = taken;
+        self.batch_taken.clear();
     }
 }

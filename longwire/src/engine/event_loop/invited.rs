@@ -1,6 +1,5 @@
 //! Connections whose opening handshake the caller answers: the loop's side.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -8,36 +7,13 @@ use http::{HeaderMap, Request};
 use longwire_proto::handshake::Refusal;
 
 use super::Loop;
-use super::admission::{Admission, OpeningTask, unless};
-use super::opening::{Accepted, accept_unanswered, client_address};
+use super::admission::{OpeningTask, unless};
+use super::admitted::Admission;
+use super::opening::{accept_unanswered, client_address};
 use crate::engine::adopt::{Adoption, Invitation, Invite};
 use crate::engine::handler::Handler;
 use crate::engine::permit::Permit;
 use crate::engine::socket::{Carried, Layer};
-
-/// The accepted connections that have no stream yet, by their tickets.
-pub(crate) struct Invitations<S> {
-    next: u64,
-    by_ticket: HashMap<u64, (Accepted<S>, SocketAddr, Permit)>,
-}
-
-impl<S> Default for Invitations<S> {
-    fn default() -> Self {
-        Self { next: 0, by_ticket: HashMap::new() }
-    }
-}
-
-impl<S> Invitations<S> {
-    fn insert(&mut self, accepted: Accepted<S>, from: SocketAddr, permit: Permit) -> u64 {
-        self.next += 1;
-        self.by_ticket.insert(self.next, (accepted, from, permit));
-        self.next
-    }
-
-    pub(crate) fn take(&mut self, ticket: u64) -> Option<(Accepted<S>, SocketAddr, Permit)> {
-        self.by_ticket.remove(&ticket)
-    }
-}
 
 impl<H: Handler> OpeningTask<H> {
     /// Decides about the request. Returns the ticket, and the headers of the response.

@@ -1,13 +1,14 @@
 //! One loop: waits for its sockets, gives each that has something a turn, delivers what was published.
 
-pub(crate) mod admission;
+mod admission;
+mod admitted;
 mod drain;
 mod fan_out;
 mod invited;
 #[cfg(test)]
 mod lifecycle_tests;
 mod listener;
-pub(crate) mod opening;
+mod opening;
 mod place;
 #[cfg(feature = "tls")]
 mod secure;
@@ -30,11 +31,10 @@ use mio::unix::SourceFd;
 use mio::{Interest, Poll, Registry, Token};
 use tokio::io::unix::AsyncFd;
 
-use self::admission::TaskState;
+use self::admitted::TaskState;
 use self::drain::Draining;
 use self::listener::Listener;
-use self::opening::PendingRequest;
-use self::place::{Place, Stage};
+use self::place::{PendingRequest, Place, Stage};
 use self::turn::{After, Shared, Turn};
 use crate::connection::timer::{Timer, now};
 use crate::end::outcome::outcome;
@@ -51,11 +51,11 @@ use crate::engine::slab::{Key, Slab};
 use crate::engine::socket::BUFFER;
 use crate::engine::socket::writer::Writer;
 use crate::engine::wheel::{Tick, Wheel};
-use crate::observe::counters::Told;
+use crate::observe::counters::Totals;
 use crate::observe::trace;
 
 const LISTENER: Token = Token(usize::MAX);
-pub(crate) const WAKER: Token = Token(usize::MAX - 1);
+pub(super) const WAKER: Token = Token(usize::MAX - 1);
 
 /// Memory that is kept for what is written, in bytes.
 const GATHER: u32 = 256 * 1024;
@@ -70,7 +70,7 @@ const ROUNDS: usize = 16;
 const COMMANDS: usize = 4096;
 const DEADLINES: usize = 4096;
 
-pub(crate) struct Loop<H: Handler> {
+pub(super) struct Loop<H: Handler> {
     registry: Registry,
     slab: Slab<Place<H::State>>,
     shared: Shared<H>,
@@ -86,16 +86,16 @@ pub(crate) struct Loop<H: Handler> {
     tasks: Rc<TaskState<H::State>>,
     draining: Option<Draining>,
     is_stopped: bool,
-    /// Connections to which the same bytes are written, and the results; empty but for their memory.
+    /// Connections to which the same bytes are written, and how many each has taken; empty but for their memory.
     batch_members: Vec<(u32, BatchClass)>,
-    batch_results: Vec<io::Result<usize>>,
+    batch_taken: Vec<usize>,
     writer: Writer,
-    told: Arc<Told>,
+    totals: Arc<Totals>,
 }
 
 impl<H: Handler> Loop<H> {
     /// Creates loop number `at` of an engine, whose sockets `poll` waits for.
-    pub(crate) fn new(
+    pub(super) fn new(
         at: u16,
         options: Arc<Options<H>>,
         mailboxes: Arc<Mailboxes>,
@@ -104,9 +104,9 @@ impl<H: Handler> Loop<H> {
     ) -> io::Result<Self> {
         let registry = poll.registry().try_clone()?;
         let listener = listener.map(|listener| Listener::new(listener, &registry)).transpose()?;
-        let told = Arc::clone(&mailboxes.of(at).told);
+        let totals = Arc::clone(&mailboxes.of(at).totals);
         if let Some(counters) = &options.acceptor.settings().counters {
-            counters.join(Arc::clone(&told));
+            counters.join(Arc::clone(&totals));
         }
         let local = Local {
             at,
@@ -131,9 +131,9 @@ impl<H: Handler> Loop<H> {
             draining: None,
             is_stopped: false,
             batch_members: Vec::new(),
-            batch_results: Vec::new(),
+            batch_taken: Vec::new(),
             writer: Writer::new(options.io_uring),
-            told,
+            totals,
             shared: Shared {
                 options,
                 wheel: Wheel::new(local.now),
@@ -147,7 +147,7 @@ impl<H: Handler> Loop<H> {
     }
 
     /// Runs until it is shut down or stopped.
-    pub(crate) async fn run(mut self, mut poll: Poll) -> io::Result<()> {
+    pub(super) async fn run(mut self, mut poll: Poll) -> io::Result<()> {
         let watched = watch(&poll)?;
         let mut events = Events::with_capacity(EVENTS);
         let mut timer = Timer::default();
@@ -262,7 +262,7 @@ impl<H: Handler> Loop<H> {
         }
         self.deliver();
         self.collect_task_counts();
-        self.told.tell(&self.shared.local.counters);
+        self.totals.replace_with(&self.shared.local.counters);
     }
 
     /// Puts a connection into the queue for a turn.
@@ -435,7 +435,7 @@ impl<H: Handler> Loop<H> {
         // A connection that has no cause yet is dropped because the engine was stopped.
         let result = outcome(&entry.core, transport)
             .unwrap_or_else(|| Err(Error::from(io::Error::from(io::ErrorKind::ConnectionAborted))));
-        self.told.ended(cause_of(Some(&result)));
+        self.totals.ended(cause_of(Some(&result)));
         let id = Id { at: local.at, key };
         trace::engine_ended(id, || place.stream.peer_addr().ok(), &result);
         // Before the application is called: it may count descriptors.
@@ -459,9 +459,9 @@ impl<H: Handler> Loop<H> {
         }
         // The tasks end with the runtime.
         self.shared.local.counters.opening = 0;
-        self.told.tell(&self.shared.local.counters);
+        self.totals.replace_with(&self.shared.local.counters);
         if let Some(counters) = &self.shared.options.acceptor.settings().counters {
-            counters.leave(&self.told);
+            counters.leave(&self.totals);
         }
     }
 }

@@ -6,16 +6,16 @@ use std::os::fd::AsRawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use longwire_proto::handshake::{HeadLimits, OpeningRequest, Refusal, ServerOpening, server};
-use longwire_proto::{Config, Connection, DeflateParameters, Role};
+use longwire_proto::{Connection, Role};
 use mio::unix::SourceFd;
 
 use super::Loop;
-use super::place::{Place, Stage};
+use super::admitted::Accepted;
+use super::place::{PartialRequest, Place, Stage};
 use super::turn::Turn;
 use crate::end::AcceptError;
 use crate::engine::entry::Entry;
@@ -25,52 +25,19 @@ use crate::engine::options::{HttpService, Options};
 use crate::engine::permit::Permit;
 use crate::engine::socket::Layer;
 use crate::engine::socket::http_stream::HttpStream;
-use crate::observe::counters::Told;
+use crate::observe::counters::Totals;
 use crate::observe::trace;
 
 /// When a client that was rejected because the server is full may try again, in seconds.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("10");
 
-/// A connection whose request is not complete.
-pub(crate) struct PendingRequest {
-    from: SocketAddr,
-    pub(crate) since: Instant,
-    partial: Option<Box<PartialRequest>>,
-}
-
-/// The beginning of a request.
-struct PartialRequest {
-    input: Vec<u8>,
-    opening: ServerOpening,
-}
-
-impl PendingRequest {
-    pub(crate) const fn new(from: SocketAddr, since: Instant) -> Self {
-        Self { from, since, partial: None }
-    }
-}
-
 /// A request that keeps the rules and the policy, before the application is asked.
-pub(crate) struct Checked {
+pub(super) struct Checked {
     acceptance: server::Acceptance,
     /// For the response.
     headers: HeaderMap,
     /// The client's address.
-    pub(crate) from: SocketAddr,
-}
-
-/// A request that was accepted.
-pub(crate) struct Accepted<S> {
-    request: Request<()>,
-    /// The response; empty if the caller of [`Handle::invite`](crate::engine::Handle::invite) writes it.
-    response: Vec<u8>,
-    pub(crate) subprotocol: Option<Box<str>>,
-    pub(crate) deflate: Option<DeflateParameters>,
-    pub(crate) config: Arc<Config>,
-    state: S,
-    from: SocketAddr,
-    /// One of [`max_connections`](crate::engine::Engine::max_connections).
-    room: Permit,
+    pub(super) from: SocketAddr,
 }
 
 /// Calls the application. If it panics, the client gets 500.
@@ -80,7 +47,7 @@ fn catch_panic<T>(run: impl FnOnce() -> Result<T, Refusal>) -> Result<T, Refusal
 }
 
 /// Checks the request, without asking the application whether it accepts it. `peer` is the address of the socket.
-pub(crate) fn check<H>(
+pub(super) fn check<H>(
     options: &Options<H>,
     opening: &mut OpeningRequest,
     peer: SocketAddr,
@@ -92,7 +59,7 @@ pub(crate) fn check<H>(
 }
 
 /// Accepts the request, if the application does and there is room.
-pub(crate) fn accept<H: Handler>(
+pub(super) fn accept<H: Handler>(
     options: &Options<H>,
     request: Request<()>,
     checked: Checked,
@@ -106,7 +73,7 @@ pub(crate) fn accept<H: Handler>(
 }
 
 /// Like [`accept`], for a request that the caller answers, with what is added to `headers`.
-pub(crate) fn accept_unanswered<H: Handler>(
+pub(super) fn accept_unanswered<H: Handler>(
     options: &Options<H>,
     request: Request<()>,
     from: SocketAddr,
@@ -120,8 +87,8 @@ pub(crate) fn accept_unanswered<H: Handler>(
 }
 
 /// Counts and traces a handshake that has failed.
-pub(crate) fn not_opened(told: &Told, from: Option<SocketAddr>, error: &AcceptError) {
-    told.not_opened(error.reason());
+pub(super) fn not_opened(totals: &Totals, from: Option<SocketAddr>, error: &AcceptError) {
+    totals.not_opened(error.reason());
     trace::not_opened(Role::Server, from, error.reason());
 }
 
@@ -137,7 +104,7 @@ fn reserve<H>(options: &Options<H>) -> Result<Permit, Refusal> {
 }
 
 /// The client's address: what trusted proxies say, or the socket's.
-pub(crate) fn client_address<H>(
+pub(super) fn client_address<H>(
     options: &Options<H>,
     request: &mut Request<()>,
     from: SocketAddr,
@@ -245,7 +212,7 @@ impl<H: Handler> Loop<H> {
         }
         place.stage = Stage::Open(Entry::new(core, layer), state);
         room.forget();
-        self.told.opened();
+        self.totals.opened();
         let id = Id { at: local.at, key };
         trace::engine_opened(id, from, request.uri().path(), subprotocol.as_deref(), deflate.is_some());
         local.counters.bytes_received += (length - start) as u64;
@@ -313,7 +280,7 @@ impl<H: Handler> Loop<H> {
             Some(Stage::Pending(pending)) => Some(pending.from),
             _ => None,
         };
-        not_opened(&self.told, from, error);
+        not_opened(&self.totals, from, error);
     }
 
     /// Takes the socket out of the loop, for a task, with the permit of a connection that is counted.

@@ -28,8 +28,8 @@ impl<H: Handler> OpeningTask<H> {
         let mut handshake = match self.options.acceptor.read_request(stream).await {
             Ok(handshake) => handshake,
             Err(error) => {
-                let told = &self.engine.mailbox(self.at).told;
-                not_opened(told, Some(from), &error);
+                let totals = &self.engine.mailbox(self.at).totals;
+                not_opened(totals, Some(from), &error);
                 return Next::Nothing;
             }
         };

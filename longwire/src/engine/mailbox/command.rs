@@ -17,7 +17,7 @@ const COMMAND_COST: usize = 128;
 type Act = dyn FnOnce(&mut Conn<'_>) + Send;
 
 /// One command for a loop.
-pub(crate) enum Command {
+pub(in crate::engine) enum Command {
     /// Serve a connection that another loop accepted.
     Serve(TcpStream, SocketAddr),
     /// Open the connections that tasks of this thread have admitted.

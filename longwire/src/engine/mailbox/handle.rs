@@ -26,16 +26,16 @@ impl fmt::Debug for Handle {
 }
 
 impl Handle {
-    pub(crate) const fn new(mailboxes: Arc<Mailboxes>) -> Self {
+    pub(in crate::engine) const fn new(mailboxes: Arc<Mailboxes>) -> Self {
         Self { mailboxes }
     }
 
     /// The mailbox of a loop of this engine.
-    pub(crate) fn mailbox(&self, at: u16) -> &Mailbox {
+    pub(in crate::engine) fn mailbox(&self, at: u16) -> &Mailbox {
         self.mailboxes.of(at)
     }
 
-    pub(crate) fn mailboxes(&self) -> &Mailboxes {
+    pub(in crate::engine) fn mailboxes(&self) -> &Mailboxes {
         &self.mailboxes
     }
 
@@ -105,7 +105,7 @@ impl Handle {
 
     /// Returns the engine's counters. Each loop updates them at the end of an iteration.
     pub fn counters(&self) -> Snapshot {
-        Snapshot::of(&self.mailboxes.iter().map(|mailbox| &*mailbox.told).collect::<Vec<_>>())
+        Snapshot::of(&self.mailboxes.iter().map(|mailbox| &*mailbox.totals).collect::<Vec<_>>())
     }
 
     /// Shuts the engine down gracefully: it stops accepting, sends every connection a Close frame, and stops when all

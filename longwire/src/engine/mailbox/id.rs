@@ -7,8 +7,8 @@ use crate::engine::slab::Key;
 /// Names a connection of an [`Engine`](crate::engine::Engine), also after it is gone.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Id {
-    pub(crate) at: u16,
-    pub(crate) key: Key,
+    pub(in crate::engine) at: u16,
+    pub(in crate::engine) key: Key,
 }
 
 /// Such as `0-17-42`: the loop, the slot in the loop, and how many connections the loop had accepted before.

@@ -1,8 +1,8 @@
 //! How other threads reach a loop: each loop has a mailbox of commands, and the handles write to it.
 
-pub(crate) mod command;
-pub(crate) mod handle;
-pub(crate) mod id;
+pub(super) mod command;
+pub(super) mod handle;
+pub(super) mod id;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,18 +11,18 @@ use mio::Waker;
 
 use self::command::Command;
 use crate::end::SendError;
-use crate::observe::counters::Told;
+use crate::observe::counters::Totals;
 
 /// Bytes of commands that may wait in one mailbox before it refuses messages.
 const WAITING_MAX: usize = 64 * 1024 * 1024;
 
 /// One loop as other threads see it: its queue of commands, its counters, its number of connections.
-pub(crate) struct Mailbox {
+pub(in crate::engine) struct Mailbox {
     queue: Mutex<Queue>,
     waker: Waker,
-    pub(crate) told: Arc<Told>,
+    pub(in crate::engine) totals: Arc<Totals>,
     /// The loop's connections, including those that were accepted for it and have not reached it.
-    pub(crate) connections: Arc<AtomicUsize>,
+    pub(in crate::engine) connections: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
@@ -34,8 +34,8 @@ struct Queue {
 }
 
 impl Mailbox {
-    pub(crate) fn new(waker: Waker) -> Self {
-        Self { queue: Mutex::default(), waker, told: Arc::default(), connections: Arc::default() }
+    pub(in crate::engine) fn new(waker: Waker) -> Self {
+        Self { queue: Mutex::default(), waker, totals: Arc::default(), connections: Arc::default() }
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
@@ -47,7 +47,7 @@ impl Mailbox {
         self.connections.load(Ordering::Relaxed)
     }
 
-    pub(crate) fn push(&self, command: Command) -> Result<(), SendError> {
+    pub(in crate::engine) fn push(&self, command: Command) -> Result<(), SendError> {
         let size = command.size();
         let mut queue = self.lock();
         if queue.closed {
@@ -69,7 +69,7 @@ impl Mailbox {
     }
 
     /// Takes up to `most` commands. Returns whether more are left.
-    pub(crate) fn take(&self, most: usize) -> (Vec<Command>, bool) {
+    pub(in crate::engine) fn take(&self, most: usize) -> (Vec<Command>, bool) {
         let mut queue = self.lock();
         if queue.commands.len() <= most {
             queue.bytes = 0;
@@ -82,46 +82,46 @@ impl Mailbox {
     }
 
     /// Refuses all commands from now on, and drops those that wait.
-    pub(crate) fn close(&self) {
+    pub(in crate::engine) fn close(&self) {
         let mut queue = self.lock();
         *queue = Queue { closed: true, ..Queue::default() };
     }
 }
 
 /// The mailboxes of all loops of an engine.
-pub(crate) struct Mailboxes(Box<[Mailbox]>);
+pub(in crate::engine) struct Mailboxes(Box<[Mailbox]>);
 
 impl Mailboxes {
-    pub(crate) const fn new(mailboxes: Box<[Mailbox]>) -> Self {
+    pub(in crate::engine) const fn new(mailboxes: Box<[Mailbox]>) -> Self {
         Self(mailboxes)
     }
 
-    pub(crate) const fn len(&self) -> usize {
+    pub(in crate::engine) const fn len(&self) -> usize {
         self.0.len()
     }
 
-    pub(crate) fn iter(&self) -> std::slice::Iter<'_, Mailbox> {
+    pub(in crate::engine) fn iter(&self) -> std::slice::Iter<'_, Mailbox> {
         self.0.iter()
     }
 
     /// That of loop `at`, which is one of this engine's.
-    pub(crate) fn of(&self, at: u16) -> &Mailbox {
+    pub(in crate::engine) fn of(&self, at: u16) -> &Mailbox {
         &self.0[usize::from(at)]
     }
 
-    pub(crate) fn get(&self, at: u16) -> Option<&Mailbox> {
+    pub(in crate::engine) fn get(&self, at: u16) -> Option<&Mailbox> {
         self.0.get(usize::from(at))
     }
 
     /// The loop with the fewest connections.
-    pub(crate) fn least_busy(&self) -> u16 {
+    pub(in crate::engine) fn least_busy(&self) -> u16 {
         let connections = |(_, mailbox): &(u16, &Mailbox)| mailbox.connections();
         (0..).zip(&self.0).min_by_key(connections).map_or(0, |(at, _)| at)
     }
 
     /// Another loop that should serve a connection accepted by loop `at`, if one has clearly fewer connections. A small
     /// difference is not worth sending the connection to another thread.
-    pub(crate) fn less_busy(&self, at: u16) -> Option<u16> {
+    pub(in crate::engine) fn less_busy(&self, at: u16) -> Option<u16> {
         let least = self.least_busy();
         let fewest = self.of(least).connections();
         (self.of(at).connections() > fewest + 2 + fewest / 32).then_some(least)

@@ -1,4 +1,4 @@
-//! The stream that the HTTP service of an engine gets: a connection with or without TLS.
+//! The stream that an engine's HTTP service gets, with TLS or without.
 
 use std::fmt;
 use std::io;
@@ -18,7 +18,7 @@ type TlsStream = crate::tls::TlsStream<TcpStream>;
 #[cfg(not(feature = "tls"))]
 type TlsStream = TcpStream;
 
-/// A connection that the engine leaves to its HTTP service.
+/// A connection that asked for no WebSocket, for the HTTP service.
 pub struct HttpStream(MaybeTls<TlsStream>);
 
 impl fmt::Debug for HttpStream {
@@ -43,17 +43,17 @@ impl HttpStream {
     ///
     /// # Errors
     ///
-    /// That of the operating system, for example if the socket is no longer connected.
+    /// The error of the operating system, for example if the socket is no longer connected.
     pub fn peer_addr(&self) -> io::Result<SocketAddr> {
         self.tcp().peer_addr()
     }
 
-    /// Whether the connection uses TLS.
+    /// Returns whether the connection uses TLS.
     pub const fn is_tls(&self) -> bool {
         matches!(self.0, MaybeTls::Tls(_))
     }
 
-    /// Whether HTTP/2 was negotiated in the TLS handshake.
+    /// Returns whether HTTP/2 was negotiated in the TLS handshake.
     pub fn is_http2(&self) -> bool {
         match &self.0 {
             #[cfg(feature = "tls")]
@@ -62,7 +62,7 @@ impl HttpStream {
         }
     }
 
-    /// Returns what the TLS handshake says about the client, if the connection uses TLS.
+    /// Returns what the TLS handshake says about the client, if there was one.
     #[cfg(feature = "tls")]
     pub fn secured(&self) -> Option<crate::tls::Secured> {
         match &self.0 {
@@ -71,8 +71,8 @@ impl HttpStream {
         }
     }
 
-    /// Takes it apart for a loop: the socket and the TLS session.
-    pub(crate) fn into_parts(self) -> io::Result<(std::net::TcpStream, Option<Layer>)> {
+    /// The socket, and what is between it and the WebSocket.
+    pub(in crate::engine) fn into_parts(self) -> io::Result<(std::net::TcpStream, Option<Layer>)> {
         match self.0 {
             MaybeTls::Tcp(stream) => Ok((stream.into_std()?, None)),
             #[cfg(feature = "tls")]

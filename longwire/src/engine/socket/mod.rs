@@ -1,9 +1,9 @@
 //! A connection's socket, with what is between it and the WebSocket: nothing, TLS, or a stream that a task carries.
 
-pub(crate) mod http_stream;
+pub(super) mod http_stream;
 mod plain;
 #[cfg(test)]
-pub(crate) mod scripted;
+pub(super) mod scripted;
 #[cfg(feature = "tls")]
 mod tls;
 // Elsewhere the crate io-uring has no bindings; Cargo.toml has the same list.
@@ -21,7 +21,7 @@ mod tls;
     path = "no_uring.rs"
 )]
 mod uring;
-pub(crate) mod writer;
+pub(super) mod writer;
 
 use std::io;
 use std::net::{Shutdown, SocketAddr, TcpStream};
@@ -30,25 +30,25 @@ use std::time::Instant;
 
 use longwire_proto::Outbox;
 
-pub(crate) use plain::{read, read_landing};
+pub(in crate::engine) use plain::{read, read_landing};
 #[cfg(feature = "tls")]
-pub(crate) use tls::TlsSession;
+pub(in crate::engine) use tls::TlsSession;
 
 /// Bytes that one read takes: enough for a message of 64 KiB, and few enough to stay in the processor's cache.
-pub(crate) const READ: usize = 128 * 1024;
+pub(in crate::engine) const READ: usize = 128 * 1024;
 
 /// What may be left of the read before: a header and a control frame.
 const REST: usize = 256;
 
 /// The size of a loop's read buffer.
-pub(crate) const BUFFER: usize = READ + REST;
+pub(in crate::engine) const BUFFER: usize = READ + REST;
 
 /// Buffers that one call of the system writes.
 const SLICES: usize = 64;
 
 /// What is between a socket and its WebSocket.
 #[derive(Debug)]
-pub(crate) enum Layer {
+pub(in crate::engine) enum Layer {
     #[cfg(feature = "tls")]
     Tls(Box<TlsSession>),
     Carried(Box<Carried>),
@@ -58,15 +58,15 @@ pub(crate) enum Layer {
 
 /// The socket is one end of a pair. A task carries the bytes between the other end and the peer's stream.
 #[derive(Debug)]
-pub(crate) struct Carried {
-    pub(crate) from: SocketAddr,
+pub(in crate::engine) struct Carried {
+    pub(in crate::engine) from: SocketAddr,
     /// How the peer's stream has failed.
-    pub(crate) failure: Arc<OnceLock<Arc<io::Error>>>,
+    pub(in crate::engine) failure: Arc<OnceLock<Arc<io::Error>>>,
 }
 
 /// What a write has done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Flushed {
+pub(in crate::engine) enum Flushed {
     /// The socket has taken everything.
     All,
     /// The socket takes no more for now, which the outbox has noted.
@@ -75,7 +75,7 @@ pub(crate) enum Flushed {
 
 /// What a read has brought.
 #[derive(Debug)]
-pub(crate) enum ReadOutcome {
+pub(in crate::engine) enum ReadOutcome {
     /// There is nothing to read: the system reports when there is.
     Nothing,
     /// Nothing yet, but no event may report more: read again in another turn.
@@ -109,7 +109,7 @@ impl From<io::Error> for ReadOutcome {
 
 /// Writes what waits, as far as the socket takes it.
 #[inline]
-pub(crate) fn flush(
+pub(in crate::engine) fn flush(
     stream: &TcpStream,
     layer: Option<&mut Layer>,
     out: &mut Outbox,
@@ -125,7 +125,11 @@ pub(crate) fn flush(
 }
 
 /// Reads what nobody wants any more, into a buffer that nobody looks at.
-pub(crate) fn discard(stream: &TcpStream, layer: Option<&Layer>, buffer: &mut [u8]) -> ReadOutcome {
+pub(in crate::engine) fn discard(
+    stream: &TcpStream,
+    layer: Option<&Layer>,
+    buffer: &mut [u8],
+) -> ReadOutcome {
     match layer {
         #[cfg(test)]
         Some(Layer::Scripted(scripted)) => scripted.read(buffer, 0),
@@ -136,7 +140,7 @@ pub(crate) fn discard(stream: &TcpStream, layer: Option<&Layer>, buffer: &mut [u
 
 /// Ends our direction of TCP, behind what waits; in TLS with close_notify (RFC 8446 6.1). It is not ended while the
 /// answer is [`Flushed::Blocked`].
-pub(crate) fn shut_down_writing(
+pub(in crate::engine) fn shut_down_writing(
     stream: &TcpStream,
     layer: Option<&mut Layer>,
     out: &mut Outbox,

@@ -45,7 +45,7 @@ pub(super) fn flush(mut stream: &TcpStream, out: &mut Outbox, now: Instant) -> i
 
 /// Reads once, behind the first `before` bytes of the buffer.
 #[inline]
-pub(crate) fn read(mut stream: &TcpStream, buffer: &mut [u8], before: usize) -> ReadOutcome {
+pub(in crate::engine) fn read(mut stream: &TcpStream, buffer: &mut [u8], before: usize) -> ReadOutcome {
     match stream.read(&mut buffer[before..before + READ]) {
         Ok(0) => ReadOutcome::End,
         // A read that fills its room may have left something.
@@ -55,7 +55,7 @@ pub(crate) fn read(mut stream: &TcpStream, buffer: &mut [u8], before: usize) -> 
 }
 
 /// Reads once, into the spare capacity of a message's own buffer.
-pub(crate) fn read_landing(stream: &TcpStream, landing: &mut Vec<u8>) -> ReadOutcome {
+pub(in crate::engine) fn read_landing(stream: &TcpStream, landing: &mut Vec<u8>) -> ReadOutcome {
     let room = landing.capacity() - landing.len();
     match rustix::io::read(stream, spare_capacity(landing)) {
         Ok(0) => ReadOutcome::End,

@@ -11,24 +11,24 @@ use longwire_proto::Outbox;
 use super::{Flushed, ReadOutcome};
 
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Scripted(Rc<RefCell<Script>>);
+pub(in crate::engine) struct Scripted(Rc<RefCell<Script>>);
 
 #[derive(Debug, Default)]
-pub(crate) struct Script {
+pub(in crate::engine) struct Script {
     /// What the next read brings.
-    pub(crate) input: Vec<u8>,
+    pub(in crate::engine) input: Vec<u8>,
     /// How reading fails behind that, once.
-    pub(crate) read_error: Option<io::ErrorKind>,
+    pub(in crate::engine) read_error: Option<io::ErrorKind>,
     /// The peer has ended its direction behind that.
-    pub(crate) eof: bool,
-    pub(crate) write_error: Option<io::ErrorKind>,
+    pub(in crate::engine) eof: bool,
+    pub(in crate::engine) write_error: Option<io::ErrorKind>,
     /// How many bytes are taken; `None`: any number.
-    pub(crate) room: Option<usize>,
-    pub(crate) written: Vec<u8>,
+    pub(in crate::engine) room: Option<usize>,
+    pub(in crate::engine) written: Vec<u8>,
 }
 
 impl Scripted {
-    pub(crate) fn script(&self) -> RefMut<'_, Script> {
+    pub(in crate::engine) fn script(&self) -> RefMut<'_, Script> {
         self.0.borrow_mut()
     }
 
@@ -50,7 +50,7 @@ impl Scripted {
         Ok(Flushed::All)
     }
 
-    pub(crate) fn read(&self, buffer: &mut [u8], before: usize) -> ReadOutcome {
+    pub(in crate::engine) fn read(&self, buffer: &mut [u8], before: usize) -> ReadOutcome {
         let mut script = self.script();
         if !script.input.is_empty() {
             let length = before + script.input.len();

@@ -22,7 +22,7 @@ const READS: usize = 4;
 /// A connection's TLS, behind its handshake. It holds the beginning of a record that is not complete, and at most 64 KiB
 /// of encrypted bytes that the socket has not taken, and what ends a handshake.
 #[derive(Debug)]
-pub(crate) struct TlsSession {
+pub(in crate::engine) struct TlsSession {
     tls: ServerConnection,
     /// What has ended reading, behind bytes that were good and are processed first.
     failure: Option<io::Error>,
@@ -40,17 +40,22 @@ enum Progress {
 }
 
 impl TlsSession {
-    pub(crate) const fn new(tls: ServerConnection) -> Self {
+    pub(in crate::engine) const fn new(tls: ServerConnection) -> Self {
         Self { tls, failure: None }
     }
 
     /// Something is encrypted that the socket has not taken.
-    pub(crate) fn is_behind(&self) -> bool {
+    pub(in crate::engine) fn is_behind(&self) -> bool {
         self.tls.wants_write()
     }
 
     /// Reads behind the first `before` bytes of the buffer.
-    pub(crate) fn read(&mut self, stream: &TcpStream, buffer: &mut [u8], before: usize) -> ReadOutcome {
+    pub(in crate::engine) fn read(
+        &mut self,
+        stream: &TcpStream,
+        buffer: &mut [u8],
+        before: usize,
+    ) -> ReadOutcome {
         let mut length = before;
         let progress = self.read_into(stream, buffer, &mut length);
         // Answers of TLS itself: to a request for other keys, or the alert that says what was wrong. What the socket
@@ -134,7 +139,7 @@ impl TlsSession {
     }
 
     /// Writes what waits, as far as the socket takes it.
-    pub(crate) fn flush(
+    pub(in crate::engine) fn flush(
         &mut self,
         mut stream: &TcpStream,
         out: &mut Outbox,
@@ -168,7 +173,7 @@ impl TlsSession {
     }
 
     /// Queues the alert that ends our direction (RFC 8446 6.1), behind what waits. Only the first call does something.
-    pub(crate) fn close_notify(&mut self) {
+    pub(in crate::engine) fn close_notify(&mut self) {
         self.tls.send_close_notify();
     }
 }

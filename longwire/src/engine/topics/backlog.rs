@@ -1,4 +1,4 @@
-//! What becomes of those who read more slowly than others publish.
+//! Slow consumers: the policy of a topic, and the messages that wait for a connection.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 
 use longwire_proto::{Outgoing, SharedFrame};
 
-/// What each message that waits costs besides its payload, in bytes.
-const ITEM: usize = 128;
+/// What each message that waits counts besides its payload, in bytes.
+const MESSAGE_COST: usize = 128;
 
-/// How far a connection may be behind what is published to it, and what becomes of it then.
+/// A policy for slow consumers: how much may wait for a subscriber, and what happens when it is more.
 ///
 /// ```
 /// use std::time::Duration;
@@ -20,40 +20,40 @@ const ITEM: usize = 128;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlowConsumer {
-    pub(crate) bytes: usize,
-    pub(crate) age: Option<Duration>,
-    pub(crate) then: Then,
+    pub(in crate::engine) bytes: usize,
+    pub(in crate::engine) age: Option<Duration>,
+    pub(in crate::engine) then: Then,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Then {
+pub(in crate::engine) enum Then {
     Close,
     DropOldest,
     KeepLatest,
 }
 
 impl SlowConsumer {
-    /// Closes the connection with 1008 and [`Error::SlowConsumer`](crate::Error::SlowConsumer) when more
-    /// than `bytes` wait for it.
+    /// Closes the connection with 1013 and [`Error::SlowConsumer`](crate::Error::SlowConsumer) if more than `bytes` would
+    /// wait for it.
     #[must_use]
     pub const fn close(bytes: usize) -> Self {
         Self { bytes, age: None, then: Then::Close }
     }
 
-    /// Drops the oldest messages that wait, so that no more than `bytes` do.
+    /// Drops the oldest messages, so that no more than `bytes` wait.
     #[must_use]
     pub const fn drop_oldest(bytes: usize) -> Self {
         Self { bytes, age: None, then: Then::DropOldest }
     }
 
-    /// As [`drop_oldest`](Self::drop_oldest); and of those that were published with a key only the latest
-    /// of each key waits, in the place of the one before it if it fits there.
+    /// Like [`drop_oldest`](Self::drop_oldest), and keeps only the latest message of each key. It takes the place of the
+    /// one before it, if it fits there. Publish with a key by [`Conn::publish_latest`](crate::engine::Conn::publish_latest).
     #[must_use]
     pub const fn keep_latest(bytes: usize) -> Self {
         Self { bytes, age: None, then: Then::KeepLatest }
     }
 
-    /// What has waited for this long is too old: it is dropped, or the connection closed.
+    /// Sets a maximum age. A message that has waited longer is dropped, or the connection is closed, as the policy says.
     #[must_use]
     pub const fn max_age(mut self, age: Duration) -> Self {
         self.age = Some(age);
@@ -61,16 +61,16 @@ impl SlowConsumer {
     }
 }
 
-/// What a connection that takes nothing waits for, in order.
+/// The messages that wait for a connection whose socket takes no more, in order.
 #[derive(Debug, Default)]
-pub(crate) struct Backlog {
+pub(in crate::engine) struct Backlog {
     items: VecDeque<Item>,
-    /// The number of the first item; numbers rise.
+    /// The number of the first item. The items behind it are numbered consecutively.
     first: u64,
-    /// The number of the item of each key, by topic and key.
+    /// The numbers of the items with a key, by topic and key.
     keys: HashMap<(Arc<str>, Arc<str>), u64>,
     bytes: usize,
-    /// Nothing is too old before this.
+    /// No item is too old before this.
     due: Option<Instant>,
 }
 
@@ -83,7 +83,7 @@ struct Item {
 
 /// A message that waits.
 #[derive(Debug)]
-pub(crate) enum Queued {
+pub(in crate::engine) enum Queued {
     /// Sent to this connection.
     Direct(Outgoing<'static>),
     /// Published.
@@ -91,34 +91,34 @@ pub(crate) enum Queued {
 }
 
 #[derive(Debug)]
-pub(crate) struct Published {
-    pub(crate) frame: SharedFrame,
-    pub(crate) topic: Arc<str>,
-    pub(crate) key: Option<Arc<str>>,
-    pub(crate) slow: SlowConsumer,
+pub(in crate::engine) struct Published {
+    pub(in crate::engine) frame: SharedFrame,
+    pub(in crate::engine) topic: Arc<str>,
+    pub(in crate::engine) key: Option<Arc<str>>,
+    pub(in crate::engine) slow: SlowConsumer,
 }
 
-/// What was done to make room.
+/// What was given up to make room.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Evicted {
-    pub(crate) dropped: u64,
-    pub(crate) replaced: u64,
-    /// There is none: the connection is to be closed.
-    pub(crate) close: bool,
+pub(in crate::engine) struct Evicted {
+    pub(in crate::engine) dropped: u64,
+    pub(in crate::engine) replaced: u64,
+    /// The policy is to close the connection.
+    pub(in crate::engine) close: bool,
 }
 
 impl Backlog {
-    pub(crate) fn is_empty(&self) -> bool {
+    pub(in crate::engine) fn is_empty(&self) -> bool {
         self.items.is_empty()
     }
 
-    /// Bytes that wait, and what the messages cost besides.
-    pub(crate) const fn bytes(&self) -> usize {
+    /// Bytes that wait, [`MESSAGE_COST`] included.
+    pub(in crate::engine) const fn bytes(&self) -> usize {
         self.bytes
     }
 
-    pub(crate) fn push(&mut self, message: Queued, now: Instant) {
-        self.put(Item { bytes: ITEM + message.size(), message, since: now });
+    pub(in crate::engine) fn push(&mut self, message: Queued, now: Instant) {
+        self.put(Item { bytes: MESSAGE_COST + message.size(), message, since: now });
     }
 
     fn put(&mut self, item: Item) {
@@ -131,10 +131,10 @@ impl Backlog {
     }
 
     /// Adds a published message by the policy of its topic. `ahead` are the bytes that wait in front of it.
-    pub(crate) fn publish(&mut self, published: Published, ahead: usize, now: Instant) -> Evicted {
+    pub(in crate::engine) fn publish(&mut self, published: Published, ahead: usize, now: Instant) -> Evicted {
         let mut evicted = Evicted::default();
         let SlowConsumer { bytes, then, .. } = published.slow;
-        let size = ITEM + published.frame.payload_len();
+        let size = MESSAGE_COST + published.frame.payload_len();
         let item = Item { message: Queued::Published(published), bytes: size, since: now };
         if let Some(number) = item.key().and_then(|key| self.keys.get(&key))
             && let at = (number - self.first) as usize
@@ -150,7 +150,7 @@ impl Backlog {
         }
         if ahead + self.bytes + size > bytes {
             if then == Then::Close {
-                // One message may be larger than all that may wait.
+                // A single message may be larger than the limit: it could never be sent otherwise.
                 evicted.close = ahead + self.bytes > 0;
                 if evicted.close {
                     return evicted;
@@ -164,9 +164,9 @@ impl Backlog {
         evicted
     }
 
-    /// Drops the oldest published message that may be; those that were sent to this connection alone stay.
+    /// Drops the oldest published message of a policy that drops. Messages that were sent to this connection alone stay.
     fn drop_oldest(&mut self) -> bool {
-        // They are few: who sends is told when there is no room.
+        // Those that stay are few, for `send` returns `Full`: the search is short.
         let droppable = |item: &Item| match &item.message {
             Queued::Published(published) => published.slow.then != Then::Close,
             _ => false,
@@ -181,13 +181,14 @@ impl Backlog {
             self.pop();
         } else if let Some(item) = self.items.remove(at) {
             self.forget(&item);
-            // The numbers behind it are one less now.
+            // The items behind it have moved up by one. That walks all keys, but only while messages that were sent
+            // directly are in front: otherwise the oldest is the first.
             let number = self.first + at as u64;
             self.keys.values_mut().filter(|other| **other > number).for_each(|other| *other -= 1);
         }
     }
 
-    pub(crate) fn pop(&mut self) -> Option<Queued> {
+    pub(in crate::engine) fn pop(&mut self) -> Option<Queued> {
         let item = self.items.pop_front()?;
         self.forget(&item);
         self.first += 1;
@@ -204,13 +205,13 @@ impl Backlog {
         }
     }
 
-    /// When something may be too old.
-    pub(crate) const fn due(&self) -> Option<Instant> {
+    /// When an item may be too old.
+    pub(in crate::engine) const fn due(&self) -> Option<Instant> {
         self.due
     }
 
-    /// Drops what is too old.
-    pub(crate) fn expire(&mut self, now: Instant) -> Evicted {
+    /// Drops the items that are too old.
+    pub(in crate::engine) fn expire(&mut self, now: Instant) -> Evicted {
         let mut evicted = Evicted::default();
         if self.due.is_none_or(|due| now < due) {
             return evicted;
@@ -229,7 +230,7 @@ impl Backlog {
 }
 
 impl Item {
-    /// By what a later one finds it, to take its place.
+    /// The key by which a later message finds this one, to take its place.
     fn key(&self) -> Option<(Arc<str>, Arc<str>)> {
         match &self.message {
             Queued::Published(Published { topic, key: Some(key), slow, .. })
@@ -241,7 +242,7 @@ impl Item {
         }
     }
 
-    /// When it is too old.
+    /// When the item is too old.
     fn due(&self) -> Option<Instant> {
         match &self.message {
             Queued::Published(published) => self.since.checked_add(published.slow.age?),
@@ -281,7 +282,7 @@ mod tests {
     #[test]
     fn who_is_too_far_behind_is_closed_and_not_before() {
         let now = Instant::now();
-        let slow = SlowConsumer::close(3 * (ITEM + 10));
+        let slow = SlowConsumer::close(3 * (MESSAGE_COST + 10));
         let mut backlog = Backlog::default();
         for _ in 0..3 {
             assert_eq!(backlog.publish(published("0123456789", None, slow), 0, now), Evicted::default());
@@ -296,7 +297,7 @@ mod tests {
     #[test]
     fn the_oldest_are_dropped_and_those_that_were_sent_to_one_stay() {
         let now = Instant::now();
-        let slow = SlowConsumer::drop_oldest(3 * (ITEM + 1));
+        let slow = SlowConsumer::drop_oldest(3 * (MESSAGE_COST + 1));
         let mut backlog = Backlog::default();
         backlog.push(Queued::Direct("d".into()), now);
         let mut dropped = 0;
@@ -310,7 +311,7 @@ mod tests {
     #[test]
     fn the_latest_of_a_key_takes_the_place_of_the_one_before() {
         let now = Instant::now();
-        let slow = SlowConsumer::keep_latest(4 * (ITEM + 2));
+        let slow = SlowConsumer::keep_latest(4 * (MESSAGE_COST + 2));
         let mut backlog = Backlog::default();
         backlog.push(Queued::Direct(SharedFrame::new("d").into()), now);
         let mut sum = Evicted::default();
@@ -377,7 +378,7 @@ mod tests {
     #[test]
     fn a_later_one_that_is_larger_keeps_the_bound() {
         let now = Instant::now();
-        let slow = SlowConsumer::keep_latest(3 * (ITEM + 2));
+        let slow = SlowConsumer::keep_latest(3 * (MESSAGE_COST + 2));
         let mut backlog = Backlog::default();
         for (text, key) in [("a1", "a"), ("b1", "b"), ("c1", "c")] {
             backlog.publish(published(text, Some(key), slow), 0, now);

@@ -1,59 +1,51 @@
-//! Topics of one loop: who is subscribed, and what was published and is not delivered yet.
+//! The topics of one loop, with their subscribers.
 
-pub(crate) mod backlog;
+pub(super) mod backlog;
+pub(super) mod log;
 
 use std::collections::HashMap;
-use std::num::NonZeroU32;
 use std::sync::Arc;
-
-use longwire_proto::SharedFrame;
 
 use self::backlog::SlowConsumer;
 
 /// A hole in a list of members: no connection has this index. A list of `Option`s would be twice as long, and is read
 /// for every delivery.
-pub(crate) const HOLE: u32 = u32::MAX;
+pub(in crate::engine) const HOLE: u32 = u32::MAX;
 
-/// So many bytes are published before they are delivered, in the middle of a turn if need be.
-const LOG_MAX: usize = 256 * 1024;
-
-/// What each message costs besides its payload, in bytes: those without any are to be bounded too.
-const ENTRY: usize = 128;
-
-/// So many holes are left alone.
+/// Holes that are not worth closing.
 const HOLES_MIN: usize = 64;
 
-/// The topics that someone is subscribed to.
+/// The topics that have subscribers.
 #[derive(Debug, Default)]
-pub(crate) struct Topics {
+pub(in crate::engine) struct Topics {
     by_name: HashMap<Arc<str>, u32>,
     list: Vec<Option<Topic>>,
     free: Vec<u32>,
-    /// Those that nobody is subscribed to any more, perhaps.
+    /// Topics that had no subscribers left at some moment.
     left: Vec<u32>,
-    /// Those of which half is holes.
+    /// Topics whose lists were half holes at some moment.
     sparse: Vec<u32>,
 }
 
-/// A flat list of members, in which who leaves leaves a hole: nobody moves.
+/// A topic's members, in a flat list. A member that leaves leaves a hole, so that no other moves.
 #[derive(Debug)]
-pub(crate) struct Topic {
-    pub(crate) name: Arc<str>,
-    pub(crate) members: Vec<u32>,
+pub(in crate::engine) struct Topic {
+    pub(in crate::engine) name: Arc<str>,
+    pub(in crate::engine) members: Vec<u32>,
     holes: Vec<u32>,
-    pub(crate) slow: SlowConsumer,
+    pub(in crate::engine) slow: SlowConsumer,
 }
 
-/// A member's place.
+/// A member's place in the list of a topic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Membership {
+pub(in crate::engine) struct Membership {
     topic: u32,
     at: u32,
 }
 
 /// The topics that one connection is subscribed to.
 #[derive(Debug, Default)]
-pub(crate) enum Subscriptions {
+pub(in crate::engine) enum Subscriptions {
     #[default]
     None,
     One(Membership),
@@ -62,11 +54,11 @@ pub(crate) enum Subscriptions {
 }
 
 impl Subscriptions {
-    pub(crate) const fn is_empty(&self) -> bool {
+    pub(in crate::engine) const fn is_empty(&self) -> bool {
         matches!(self, Self::None)
     }
 
-    pub(crate) fn contains(&self, topic: u32) -> bool {
+    pub(in crate::engine) fn contains(&self, topic: u32) -> bool {
         match self {
             Self::None => false,
             Self::One(membership) => membership.topic == topic,
@@ -74,8 +66,8 @@ impl Subscriptions {
         }
     }
 
-    /// A place has changed.
-    pub(crate) fn moved(&mut self, membership: Membership) {
+    /// The place in one list has changed.
+    pub(in crate::engine) fn moved(&mut self, membership: Membership) {
         match self {
             Self::One(one) if one.topic == membership.topic => *one = membership,
             Self::Many(memberships) => {
@@ -115,22 +107,22 @@ impl Subscriptions {
 }
 
 impl Topics {
-    pub(crate) fn find(&self, name: &str) -> Option<u32> {
+    pub(in crate::engine) fn find(&self, name: &str) -> Option<u32> {
         self.by_name.get(name).copied()
     }
 
-    pub(crate) fn get(&self, topic: u32) -> Option<&Topic> {
+    pub(in crate::engine) fn get(&self, topic: u32) -> Option<&Topic> {
         self.list.get(topic as usize)?.as_ref()
     }
 
-    /// Who is at a place of a topic, perhaps [`HOLE`]; `None` behind the last one.
+    /// The connection at a place of a topic's list, or [`HOLE`]; `None` behind the last place.
     #[inline]
-    pub(crate) fn member(&self, topic: u32, at: usize) -> Option<u32> {
+    pub(in crate::engine) fn member(&self, topic: u32, at: usize) -> Option<u32> {
         self.get(topic)?.members.get(at).copied()
     }
 
-    /// Subscribes connection `index`; `false` if it was.
-    pub(crate) fn subscribe(
+    /// Subscribes connection `index`. Returns `false` if it already is.
+    pub(in crate::engine) fn subscribe(
         &mut self,
         name: &str,
         index: u32,
@@ -165,15 +157,15 @@ impl Topics {
         number
     }
 
-    /// Unsubscribes; `false` if it was not subscribed.
-    pub(crate) fn unsubscribe(&mut self, name: &str, subscriptions: &mut Subscriptions) -> bool {
+    /// Unsubscribes. Returns `false` if it was not subscribed.
+    pub(in crate::engine) fn unsubscribe(&mut self, name: &str, subscriptions: &mut Subscriptions) -> bool {
         let Some(topic) = self.find(name) else { return false };
         let Some(membership) = subscriptions.remove(topic) else { return false };
         self.leave(membership);
         true
     }
 
-    pub(crate) fn unsubscribe_all(&mut self, subscriptions: &mut Subscriptions) {
+    pub(in crate::engine) fn unsubscribe_all(&mut self, subscriptions: &mut Subscriptions) {
         match std::mem::take(subscriptions) {
             Subscriptions::None => {}
             Subscriptions::One(membership) => self.leave(membership),
@@ -194,8 +186,9 @@ impl Topics {
         }
     }
 
-    /// Closes the holes of topics that have many, `moved` being told of each member's new place.
-    pub(crate) fn compact(&mut self, mut moved: impl FnMut(u32, Membership)) {
+    /// Closes the holes of topics that have many. `moved` gets each member's new place. Must not be called while a list is
+    /// walked: the walk would miss members.
+    pub(in crate::engine) fn compact(&mut self, mut moved: impl FnMut(u32, Membership)) {
         for number in std::mem::take(&mut self.sparse) {
             let Some(Some(topic)) = self.list.get_mut(number as usize) else { continue };
             topic.members.retain(|&index| index != HOLE);
@@ -207,8 +200,9 @@ impl Topics {
         }
     }
 
-    /// Forgets the topics that nobody is subscribed to. Not while something of theirs is to be delivered.
-    pub(crate) fn sweep(&mut self) {
+    /// Removes the topics that have no subscribers. Must not be called while the log has entries: their numbers would
+    /// belong to other topics.
+    pub(in crate::engine) fn sweep(&mut self) {
         for number in std::mem::take(&mut self.left) {
             let Some(slot) = self.list.get_mut(number as usize) else { continue };
             if let Some(topic) = slot.take_if(|topic| topic.holes.len() == topic.members.len()) {
@@ -217,68 +211,9 @@ impl Topics {
             }
         }
         if self.by_name.is_empty() && !self.list.is_empty() {
-            // After a wave nothing of it stays.
+            // The memory of a wave of subscriptions is not kept.
             *self = Self::default();
         }
-    }
-}
-
-/// How far a connection is in the log: it gets what is behind this, by itself.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct LogCursor(NonZeroU32);
-
-impl LogCursor {
-    pub(crate) const START: Self = Self(NonZeroU32::MIN);
-
-    /// Behind the first `position` entries.
-    fn behind(position: usize) -> Self {
-        Self(NonZeroU32::MIN.saturating_add(position as u32))
-    }
-
-    const fn position(self) -> usize {
-        self.0.get() as usize - 1
-    }
-}
-
-/// What was published and is not delivered yet.
-#[derive(Debug, Default)]
-pub(crate) struct Log {
-    pub(crate) entries: Vec<Logged>,
-    bytes: usize,
-}
-
-#[derive(Debug)]
-pub(crate) struct Logged {
-    pub(crate) topic: u32,
-    pub(crate) frame: SharedFrame,
-    pub(crate) key: Option<Arc<str>>,
-    /// The connection that published it, and does not get it.
-    pub(crate) except: Option<u32>,
-}
-
-impl Log {
-    pub(crate) fn push(&mut self, logged: Logged) {
-        self.bytes += ENTRY + logged.frame.payload_len();
-        self.entries.push(logged);
-    }
-
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.entries.is_empty()
-    }
-
-    /// The entries behind a cursor, and the cursor behind all of them.
-    pub(crate) fn after(&self, cursor: LogCursor) -> (&[Logged], LogCursor) {
-        let entries = self.entries.get(cursor.position()..).unwrap_or_default();
-        (entries, LogCursor::behind(self.entries.len()))
-    }
-
-    pub(crate) const fn is_full(&self) -> bool {
-        self.bytes >= LOG_MAX
-    }
-
-    pub(crate) fn clear(&mut self) {
-        self.entries.clear();
-        self.bytes = 0;
     }
 }
 
@@ -319,18 +254,6 @@ mod tests {
         assert!(subscribe(&mut topics, "聊天", 9, &mut subscriptions[3]));
         assert_eq!(members(&topics, "聊天").len(), 3);
         assert_eq!(topics.get(topics.find("聊天").unwrap()).unwrap().members.len(), 4, "holes are filled");
-    }
-
-    #[test]
-    fn the_log_is_full_of_messages_without_payload_too() {
-        let mut log = Log::default();
-        let frame = SharedFrame::new("");
-        while !log.is_full() {
-            log.push(Logged { topic: 0, frame: frame.clone(), key: None, except: None });
-        }
-        assert!(log.entries.len() <= LOG_MAX / ENTRY);
-        log.clear();
-        assert!(!log.is_full());
     }
 
     #[test]

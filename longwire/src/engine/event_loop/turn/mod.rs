@@ -190,17 +190,20 @@ impl<'a, H: Handler> Turn<'a, H> {
             self.ready.unprocessed = false;
             return self.end_tcp();
         }
+        // An idle connection is in the wheel for its keepalive already.
+        let mut is_scheduled = self.entry.core.is_open();
         if let Some(buffers) = &mut self.entry.buffers {
             if buffers.is_paused && buffers.waiting() < self.entry.core.config().write_buffer.get() {
                 buffers.is_paused = false;
                 self.entry.core.resume_reading(self.shared.local.now);
                 self.ready.unprocessed = true;
                 self.queue();
+                // A paused connection has no keepalive.
+                is_scheduled = false;
             }
             self.entry.release_buffers();
         }
-        // An idle connection is in the wheel for its keepalive already.
-        if self.entry.buffers.is_some() || !self.entry.core.is_open() {
+        if self.entry.buffers.is_some() || !is_scheduled {
             self.schedule();
         }
         After::Stays

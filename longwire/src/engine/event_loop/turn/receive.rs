@@ -146,7 +146,7 @@ impl<H: Handler> Turn<'_, H> {
     }
 
     /// Processes the input in the loop's buffer from `start` to `length`, and calls the application.
-    pub(crate) fn process(&mut self, start: usize, length: usize) -> After {
+    pub(in crate::engine::event_loop) fn process(&mut self, start: usize, length: usize) -> After {
         let aside = self.entry.lend_outbox(&mut self.shared.local);
         let Self { key, entry, state, stream, shared, .. } = self;
         let Shared { buffer, local, assembler: idle, options, .. } = &mut **shared;
