@@ -49,7 +49,10 @@
 //!
 //! A feature adds API; it never changes how other code behaves.
 //!
-//! - `tls` (default): `wss://` in client and server, with rustls
+//! - `tls` (default): `wss://` in client and server, with rustls; needs a crypto provider, such as `ring`
+//! - `ring` (default): TLS with the crypto provider ring
+//! - `aws-lc-rs`: TLS with the crypto provider AWS-LC, unless `ring` is on as well
+//! - `webpki-roots`: [`Tls::webpki_roots`], Mozilla's root certificates, compiled in
 //! - `proxy` (default): HTTP CONNECT and SOCKS5 proxies
 //! - `engine`: [`engine`], event loops with callbacks and topics for very many connections, on Unix
 //! - `hyper`: [`upgrade()`], WebSockets on requests that hyper has parsed, over HTTP/1.1 and HTTP/2

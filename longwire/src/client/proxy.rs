@@ -146,13 +146,16 @@ impl Proxy {
                 connect(&mut stream, target, self.login.as_ref(), user_agent, limits).await?;
                 Ok(stream)
             }
-            Some(Login::Socks { user, password }) => {
-                let to = socks_target(target)?;
-                Ok(Socks5Stream::connect_with_password_and_socket(stream, to, user, password)
-                    .await?
-                    .into_inner())
+            login => {
+                let to = socks_target(target).map_err(ProxyError::from_socks)?;
+                let opened = match login {
+                    Some(Login::Socks { user, password }) => {
+                        Socks5Stream::connect_with_password_and_socket(stream, to, user, password).await
+                    }
+                    _ => Socks5Stream::connect_with_socket(stream, to).await,
+                };
+                Ok(opened.map_err(ProxyError::from_socks)?.into_inner())
             }
-            _ => Ok(Socks5Stream::connect_with_socket(stream, socks_target(target)?).await?.into_inner()),
         }
     }
 }
@@ -278,8 +281,9 @@ impl From<HandshakeError> for ProxyError {
     }
 }
 
-impl From<tokio_socks::Error> for ProxyError {
-    fn from(error: tokio_socks::Error) -> Self {
+impl ProxyError {
+    /// No `From`: its type would be public.
+    fn from_socks(error: tokio_socks::Error) -> Self {
         use tokio_socks::Error as E;
         match error {
             E::Io(error) => Self::Io(error),
