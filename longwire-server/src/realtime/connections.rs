@@ -95,7 +95,7 @@ impl ConnectionHandler {
         Self { realtime, accept_failed: Box::new(accept_failed) }
     }
 
-    /// Authorises a request. Pass it to [`Engine::ask`](longwire::engine::Engine::ask).
+    /// Authorises a request. Pass it to [`Engine::on_request`](longwire::engine::Engine::on_request).
     ///
     /// # Errors
     ///
