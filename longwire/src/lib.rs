@@ -72,18 +72,24 @@ mod net;
 mod observe;
 mod server;
 
-#[cfg(feature = "http2")]
-pub use client::http2::{H2Stream, Http2, Http2Connection, Http2Error};
-pub use client::{Client, RedirectError, Step, connect};
 #[cfg(feature = "proxy")]
-pub use client::{Proxy, ProxyError};
+pub use client::Proxy;
+#[cfg(feature = "http2")]
+pub use client::http2::{H2Stream, Http2, Http2Connection};
+pub use client::{Client, Step, connect};
 pub use connection::{
     Connections, OutgoingPart, RawParts, Receiver, ReuniteError, Sender, Shutdown, WebSocket,
 };
-pub use end::{AcceptError, Closed, ConnectError, Error, Phase, Response, SendError, Side};
+#[cfg(feature = "http2")]
+pub use end::Http2Error;
+#[cfg(feature = "proxy")]
+pub use end::ProxyError;
+pub use end::{AcceptError, Closed, ConnectError, Error, Phase, RedirectError, Response, SendError, Side};
+#[cfg(feature = "tls")]
+pub use end::{TlsAlert, TlsError};
 pub use net::peer_addr::PeerAddr;
 #[cfg(feature = "tls")]
-pub use net::tls::{self, Tls, TlsAlert, TlsError};
+pub use net::tls::{self, Tls};
 pub use net::transport::{Negotiated, Transport};
 pub use observe::{Counters, Ended, NotOpened, Snapshot, Traffic};
 pub use reconnect::Reconnect;

@@ -9,9 +9,9 @@ use longwire_proto::CloseCode;
 use longwire_proto::handshake::HandshakeError;
 
 use super::backoff::{Pause, retry_after};
-#[cfg(feature = "proxy")]
-use crate::client::ProxyError;
 use crate::end::Closed;
+#[cfg(feature = "proxy")]
+use crate::end::ProxyError;
 use crate::end::{ConnectError, Error, write_chain};
 #[cfg(feature = "tls")]
 use crate::tls::TlsError;
