@@ -4,6 +4,7 @@
 //! - [The client](client): messages, parts, timeouts, keepalive, and what 1006 means
 //! - [The server](server): async or the engine, origins, backpressure, the end in peace
 //! - [Real networks](networks): TLS, proxies, reconnection, HTTP/2 and axum, what is seen from outside
+//! - [In a browser](browser): the client compiled to WebAssembly, and what a page cannot do
 //! - [Production](production): limits, the system, proxies, deploying, and what to look at at 3 a.m.
 //! - [Coming from tokio-tungstenite](coming_from_tokio_tungstenite): pattern by pattern
 //! - Coming from axum's own extractor (`coming_from_axum`, feature `axum`)
@@ -32,6 +33,10 @@ pub mod networks {
 #[cfg(any(not(doctest), all(unix, feature = "engine")))]
 pub mod production {
     #![doc = include_str!("../guide/production.md")]
+}
+
+pub mod browser {
+    #![doc = include_str!("../guide/browser.md")]
 }
 
 pub mod coming_from_tokio_tungstenite {

@@ -43,11 +43,16 @@
 //! at it, else info); `not opened` with `status` or `cause` where there is none. A connection of an engine has no
 //! span; its events have its `id` and its `peer`. No payload, no reason, no query and no value of another header is in them.
 //!
+//! Compiled for `wasm32-unknown-unknown`, the client runs in a browser under the same names: [`guide::browser`].
+//!
 //! # Features
 //!
 //! A feature adds API; it never changes how other code behaves.
 //!
-//! - `tls` (default): `wss://` in client and server, with rustls
+//! - `tls` (default): `wss://` in client and server, with rustls; needs a crypto provider, such as `ring`
+//! - `ring` (default): TLS with the crypto provider ring
+//! - `aws-lc-rs`: TLS with the crypto provider AWS-LC, unless `ring` is on as well
+//! - `webpki-roots`: [`Tls::webpki_roots`], Mozilla's root certificates, compiled in
 //! - `proxy` (default): HTTP CONNECT and SOCKS5 proxies
 //! - `engine`: [`engine`], event loops with callbacks and topics for very many connections, on Unix
 //! - `hyper`: [`upgrade()`], WebSockets on requests that hyper has parsed, over HTTP/1.1 and HTTP/2
@@ -58,59 +63,88 @@
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
 
+#[cfg(not(target_family = "wasm"))]
 pub mod blocking;
 #[cfg(all(unix, feature = "engine"))]
 pub mod engine;
 pub mod guide;
+#[cfg(not(target_family = "wasm"))]
 pub mod listener;
+#[cfg(not(target_family = "wasm"))]
 pub mod reconnect;
 
+#[cfg(not(target_family = "wasm"))]
 mod client;
+#[cfg(not(target_family = "wasm"))]
 mod connection;
+#[cfg_attr(target_family = "wasm", allow(dead_code, unused_imports, reason = "nothing is counted there"))]
 mod end;
+#[cfg(not(target_family = "wasm"))]
 mod net;
+#[cfg(not(target_family = "wasm"))]
 mod observe;
+#[cfg(not(target_family = "wasm"))]
 mod server;
+#[cfg(target_family = "wasm")]
+mod web;
 
-#[cfg(feature = "proxy")]
-pub use client::Proxy;
-#[cfg(feature = "http2")]
-pub use client::http2::{H2Stream, Http2, Http2Connection};
-pub use client::{Client, Step, connect};
-pub use connection::{
-    Connections, OutgoingPart, RawParts, Receiver, ReuniteError, Sender, Shutdown, WebSocket,
-};
 #[cfg(feature = "http2")]
 pub use end::Http2Error;
 #[cfg(feature = "proxy")]
 pub use end::ProxyError;
+#[cfg(feature = "tls")]
+pub use end::TlsError;
 pub use end::{AcceptError, Closed, ConnectError, Error, Phase, RedirectError, Response, SendError, Side};
-#[cfg(feature = "tls")]
-pub use end::{TlsAlert, TlsError};
-pub use net::peer_addr::PeerAddr;
-#[cfg(feature = "tls")]
-pub use net::tls::{self, Tls};
-pub use net::transport::{Negotiated, Transport};
-pub use observe::{Counters, Ended, NotOpened, Snapshot, Traffic};
-pub use reconnect::Reconnect;
-#[cfg(feature = "axum")]
-pub use server::upgrade::axum;
-#[cfg(feature = "tower")]
-pub use server::upgrade::tower;
-#[cfg(feature = "hyper")]
-pub use server::upgrade::{PendingUpgrade, Upgrade, Upgraded, is_websocket, upgrade};
-pub use server::{Acceptor, Forwarded, Handshake, InvalidNetwork, TrustedProxies, accept};
-
-pub use longwire_proto::handshake::{
-    HandshakeError, HeadLimits, InvalidOrigin, OriginList, Origins, Refusal,
-};
+pub use longwire_proto::handshake::{HandshakeError, Refusal};
 pub use longwire_proto::{
-    Cause, CauseClass, CloseCode, CloseFrame, Compress, Config, Deflate, DeflateParameters, InvalidUtf8,
-    Kind, Message, Outgoing, Part, ProtocolError, Role, SharedFrame, Utf8Bytes,
+    Cause, CauseClass, CloseCode, CloseFrame, Compress, InvalidUtf8, Kind, Message, Outgoing, ProtocolError,
+    SharedFrame, Utf8Bytes,
 };
 
 pub use bytes::Bytes;
 pub use http;
+
+#[cfg(target_family = "wasm")]
+pub use browser::*;
+#[cfg(not(target_family = "wasm"))]
+pub use sockets::*;
+
+/// What exists where there are sockets.
+#[cfg(not(target_family = "wasm"))]
+mod sockets {
+    #[cfg(feature = "proxy")]
+    pub use crate::client::Proxy;
+    #[cfg(feature = "http2")]
+    pub use crate::client::http2::{H2Stream, Http2, Http2Connection};
+    pub use crate::client::{Client, Step, connect};
+    pub use crate::connection::{
+        Connections, OutgoingPart, RawParts, Receiver, ReuniteError, Sender, Shutdown, WebSocket,
+    };
+    #[cfg(feature = "tls")]
+    pub use crate::end::TlsAlert;
+    pub use crate::net::peer_addr::PeerAddr;
+    #[cfg(feature = "tls")]
+    pub use crate::net::tls::{self, Tls};
+    pub use crate::net::transport::{Negotiated, Transport};
+    pub use crate::observe::{Counters, Ended, NotOpened, Snapshot, Traffic};
+    pub use crate::reconnect::Reconnect;
+    #[cfg(feature = "axum")]
+    pub use crate::server::upgrade::axum;
+    #[cfg(feature = "tower")]
+    pub use crate::server::upgrade::tower;
+    #[cfg(feature = "hyper")]
+    pub use crate::server::upgrade::{PendingUpgrade, Upgrade, Upgraded, is_websocket, upgrade};
+    pub use crate::server::{Acceptor, Forwarded, Handshake, InvalidNetwork, TrustedProxies, accept};
+    pub use longwire_proto::handshake::{HeadLimits, InvalidOrigin, OriginList, Origins};
+    pub use longwire_proto::{Config, Deflate, DeflateParameters, Part, Role};
+}
+
+/// What exists in a browser, under the same names.
+#[cfg(target_family = "wasm")]
+mod browser {
+    pub use crate::web::reconnect::{self, Reconnect};
+    pub use crate::web::{Client, Receiver, Sender, WebSocket, connect};
+}
 
 /// The examples of the README are compiled.
 #[cfg(doctest)]

@@ -187,7 +187,7 @@ pub(crate) fn check_answer<'a>(
     })
 }
 
-/// Reads an answer, whatever was offered.
+/// Returns the parameters that an answer names, without an offer to check them against.
 pub(crate) fn read_answer<'a>(
     answer: impl Iterator<Item = Parameter<'a>>,
 ) -> Result<DeflateParameters, ParameterError> {

@@ -145,13 +145,16 @@ impl Proxy {
                 connect(&mut stream, target, self.login.as_ref(), user_agent, limits).await?;
                 Ok(stream)
             }
-            Some(Login::Socks { user, password }) => {
-                let to = socks_target(target)?;
-                Ok(Socks5Stream::connect_with_password_and_socket(stream, to, user, password)
-                    .await?
-                    .into_inner())
+            login => {
+                let to = socks_target(target).map_err(ProxyError::from_socks)?;
+                let opened = match login {
+                    Some(Login::Socks { user, password }) => {
+                        Socks5Stream::connect_with_password_and_socket(stream, to, user, password).await
+                    }
+                    _ => Socks5Stream::connect_with_socket(stream, to).await,
+                };
+                Ok(opened.map_err(ProxyError::from_socks)?.into_inner())
             }
-            _ => Ok(Socks5Stream::connect_with_socket(stream, socks_target(target)?).await?.into_inner()),
         }
     }
 }

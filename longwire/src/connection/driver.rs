@@ -4,6 +4,7 @@
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Instant;
 
 use bytes::Buf;
 use longwire_proto::{CloseFrame, Incoming, Outbox, TcpStep};
@@ -272,6 +273,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             }
             match self.poll_read(cx) {
                 Poll::Ready(Some(data)) => return Poll::Ready(Ok(Some(data))),
+                // It has brought nothing for the application, as a flood of Pongs does, or a message that dribbles.
+                Poll::Ready(None) if !self.core.is_done() => {
+                    self.note_input(T::IS_WHOLE);
+                    self.handle_timeout(now());
+                }
                 Poll::Ready(None) => {}
                 Poll::Pending => {
                     self.note_input(T::IS_WHOLE);
@@ -337,8 +343,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
                     watch.read(count);
                 }
                 self.core.heard(count, now);
-                // The loop asks for deadlines when it has to wait, which input that never pauses would prevent.
-                return self.core.handle_timeout(&mut lent.out, now).is_ok().then_some(count);
+                // Input that never pauses would keep these deadlines from being looked at. The others depend on what
+                // has just come, which is not processed yet.
+                if !self.core.is_open() || lent.out.blocked().is_some() {
+                    self.note_input(true);
+                    return self.handle_timeout(now).then_some(count);
+                }
+                return Some(count);
             }
         }
         None
@@ -391,11 +402,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
             return Poll::Pending;
         };
         let now = ready!(self.timer.poll(due, cx));
+        self.handle_timeout(now);
+        Poll::Ready(())
+    }
+
+    /// Lets the core act on a deadline that has passed. Returns whether the connection goes on.
+    fn handle_timeout(&mut self, now: Instant) -> bool {
         let lent = self.lent.get_or_insert_with(scratch::take);
-        if self.core.handle_timeout(&mut lent.out, now).is_err() {
+        let goes_on = self.core.handle_timeout(&mut lent.out, now).is_ok();
+        if !goes_on {
             self.note_end();
         }
-        Poll::Ready(())
+        goes_on
     }
 
     /// Ends TCP as the core says, and then gives all buffers back.

@@ -75,8 +75,9 @@ impl From<HandshakeError> for ProxyError {
     }
 }
 
-impl From<tokio_socks::Error> for ProxyError {
-    fn from(error: tokio_socks::Error) -> Self {
+impl ProxyError {
+    /// No `From`: its type would be public.
+    pub(crate) fn from_socks(error: tokio_socks::Error) -> Self {
         use tokio_socks::Error as E;
         match error {
             E::Io(error) => Self::Io(error),

@@ -56,7 +56,7 @@ impl TlsError {
 
     /// The TLS error inside an I/O error, if there is one.
     pub(crate) fn within(error: &io::Error) -> Option<Self> {
-        error.get_ref()?.downcast_ref::<rustls::Error>().cloned().map(Self::from)
+        error.get_ref()?.downcast_ref::<rustls::Error>().cloned().map(Self::from_rustls)
     }
 }
 
@@ -79,11 +79,12 @@ impl From<TlsError> for ConnectError {
     }
 }
 
-impl From<rustls::Error> for TlsError {
-    fn from(error: rustls::Error) -> Self {
+// No `From`: its type would be public.
+impl TlsError {
+    pub(crate) fn from_rustls(error: rustls::Error) -> Self {
         use rustls::Error as E;
         match error {
-            E::InvalidCertificate(error) => Self::from(error),
+            E::InvalidCertificate(error) => Self::from_certificate(error),
             E::AlertReceived(AlertDescription::CertificateRequired) => Self::CertificateRequired,
             E::AlertReceived(alert) => Self::Alert(TlsAlert::new(alert.into())),
             E::InvalidMessage(InvalidMessage::InvalidContentType) => Self::NotTls,
@@ -123,8 +124,8 @@ fn incompatible(error: &PeerIncompatible) -> &'static str {
     }
 }
 
-impl From<CertificateError> for TlsError {
-    fn from(error: CertificateError) -> Self {
+impl TlsError {
+    pub(crate) fn from_certificate(error: CertificateError) -> Self {
         use CertificateError as E;
         Self::Certificate(String::from(match error {
             E::UnknownIssuer => return Self::UnknownIssuer,
@@ -245,7 +246,7 @@ mod tests {
             E::HandshakeNotComplete,
         ]);
         for error in errors {
-            let text = TlsError::from(error.clone()).to_string();
+            let text = TlsError::from_rustls(error.clone()).to_string();
             let words = text.split(|c: char| !c.is_ascii_alphanumeric());
             for word in words {
                 let humps = word.chars().skip(1).filter(char::is_ascii_uppercase).count();

@@ -132,11 +132,6 @@ fn within(from: Duration, to: Duration, random: u64) -> Duration {
     from.saturating_add(Duration::from_nanos(u64::try_from(nanos).unwrap_or(u64::MAX)))
 }
 
-/// Random bits of the operating system. If there are none, the wait is the longest.
-pub(super) fn random() -> u64 {
-    getrandom::u64().unwrap_or(u64::MAX)
-}
-
 /// The wait that a response requests (RFC 9110 10.2.3): seconds, or a date. A date is compared with the Date of the
 /// response, because the clocks of client and server differ, or with `now` if there is none.
 pub(super) fn retry_after(headers: &HeaderMap, now: SystemTime) -> Option<Duration> {

@@ -2,19 +2,17 @@
 
 use std::error::Error as StdError;
 use std::fmt;
-use std::time::SystemTime;
 
 use http::StatusCode;
 use longwire_proto::CloseCode;
 use longwire_proto::handshake::HandshakeError;
 
 use super::backoff::{Pause, retry_after};
+use super::system::time_of_day;
+#[cfg(any(feature = "http2", feature = "proxy", feature = "tls"))]
+use super::transport;
 use crate::end::Closed;
-#[cfg(feature = "proxy")]
-use crate::end::ProxyError;
 use crate::end::{ConnectError, Error, write_chain};
-#[cfg(feature = "tls")]
-use crate::tls::TlsError;
 
 /// Why a [`Feed`](super::Feed) has no connection.
 #[derive(Debug)]
@@ -112,7 +110,7 @@ impl Cause {
     pub(super) fn pause(&self) -> Pause {
         match self {
             Self::Connect(ConnectError::Refused(response)) => {
-                retry_after(&response.headers, SystemTime::now()).map_or(Pause::Usual, Pause::After)
+                retry_after(&response.headers, time_of_day()).map_or(Pause::Usual, Pause::After)
             }
             Self::Closed(Closed { frame: Some(frame), .. }) => match frame.code {
                 CloseCode::RESTART => Pause::Restart,
@@ -171,25 +169,11 @@ impl ConnectError {
             // The next attempt would be redirected again.
             Self::Redirect(_) => Retry::Never,
             #[cfg(feature = "tls")]
-            Self::Tls(error) => match error {
-                TlsError::Unusable(_) => Retry::Never,
-                // A gateway whose server is about to start may not speak TLS yet.
-                TlsError::NotTls | TlsError::Eof | TlsError::Io(_) => Retry::Always,
-                // Clocks are set, certificates replaced, and gateways abort handshakes while they start.
-                _ => Retry::Limited,
-            },
+            Self::Tls(error) => transport::tls(error),
             #[cfg(feature = "http2")]
-            Self::Http2(error) => {
-                (!matches!(error, crate::Http2Error::NotSupported | crate::Http2Error::NotSpoken)).into()
-            }
+            Self::Http2(error) => transport::http2(error),
             #[cfg(feature = "proxy")]
-            Self::Proxy(error) => match error {
-                ProxyError::Refused(status) => is_passing(*status).into(),
-                ProxyError::Login | ProxyError::Socks(_) => Retry::Never,
-                ProxyError::Unreachable(_) | ProxyError::Head(_) | ProxyError::Early | ProxyError::Io(_) => {
-                    Retry::Always
-                }
-            },
+            Self::Proxy(error) => transport::proxy(error),
         }
     }
 }
@@ -208,7 +192,7 @@ impl Error {
 }
 
 /// Whether a status is about this moment only.
-fn is_passing(status: StatusCode) -> bool {
+pub(super) fn is_passing(status: StatusCode) -> bool {
     match status.as_u16() {
         // Request Timeout, Misdirected Request (of this connection), Too Early, Too Many Requests.
         408 | 421 | 425 | 429 => true,
@@ -249,6 +233,8 @@ mod tests {
     use crate::end::Response;
     use crate::end::SendError;
     use crate::end::Side;
+    #[cfg(feature = "tls")]
+    use crate::end::TlsError;
 
     fn closed(code: u16) -> Cause {
         let frame = (code != 1005).then(|| CloseFrame::new(code, "再见 👋"));

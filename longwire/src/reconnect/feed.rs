@@ -8,61 +8,22 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_core::Stream;
-use longwire_proto::{CloseCode, CloseFrame, Message, Outgoing};
+use longwire_proto::{CloseCode, CloseFrame, Outgoing};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{Instant, Sleep, sleep, timeout};
 
-use super::backoff::random;
-use super::cause::{Cause, Retry};
+use super::Reconnect;
+use super::attempts::Attempts;
+use super::cause::Cause;
+use super::event::Event;
 use super::hook::NewConnection;
-use super::sender::{Link, NotSent, Sender, Shared};
-use super::{Attempt, Reconnect};
+use super::not_sent::NotSent;
+use super::sender::{Link, Sender, Shared};
+use super::system::random;
 use crate::connection::WebSocket;
 use crate::connection::split::Receiver;
 use crate::end::{Closed, Error, SendError};
 use crate::net::transport::Transport;
-
-/// An event of a [`Feed`].
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum Event {
-    /// An attempt begins.
-    Connecting(Attempt),
-    /// The connection is open and its hook has succeeded.
-    Open(Attempt),
-    /// A message arrived.
-    Message(Message),
-    /// The attempt failed, or the connection ended. The next attempt begins after `retry_in`.
-    Lost {
-        /// Why the connection was lost.
-        cause: Cause,
-        /// How long the feed waits now, unless [`retry_now`](Feed::retry_now) ends the wait.
-        retry_in: Duration,
-    },
-    /// The feed makes no more attempts. This is the last event.
-    GivenUp {
-        /// How the last attempt or connection ended.
-        cause: Cause,
-        /// Why there is no other attempt.
-        why: GaveUp,
-    },
-    /// The application [closed](Feed::close) the feed. This is the last event.
-    ///
-    /// `None` means that no connection was open, and an error that the closing handshake was not completed.
-    Closed(Result<Option<Closed>, Error>),
-}
-
-/// Why a feed makes no other attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum GaveUp {
-    /// The cause is permanent, or has lasted longer than [`Reconnect::patience`](super::Reconnect::patience).
-    Permanent,
-    /// The feed made [`Reconnect::max_attempts`](super::Reconnect::max_attempts).
-    Attempts,
-    /// The next attempt would begin after [`Reconnect::give_up_after`](super::Reconnect::give_up_after).
-    Time,
-}
 
 /// A connection that reconnects when it is lost. Created by [`Reconnect::start`](super::Reconnect::start).
 ///
@@ -72,16 +33,9 @@ pub struct Feed<S = Transport> {
     plan: Reconnect<S>,
     shared: Arc<Shared<S>>,
     stage: Stage<S>,
-    /// Number of attempts since the start or the last stable connection.
-    attempts: u32,
-    /// Number of failures in a row: attempts that failed, and connections that did not become stable.
-    failures: u32,
-    /// Number of connections that were open.
-    opened: u64,
-    /// When there was last a stable connection, or when the first attempt began.
-    since: Option<Instant>,
-    /// When a cause that is probably permanent first occurred since the last open connection.
-    doubtful_since: Option<Instant>,
+    attempts: Attempts,
+    /// When the first attempt began: `attempts` counts from there.
+    began: Option<Instant>,
     closing: Option<CloseFrame>,
 }
 
@@ -109,11 +63,9 @@ impl<S> fmt::Debug for Feed<S> {
             Stage::Waiting(_) => "waiting",
             Stage::Over => "over",
         };
-        let (attempts, failures) = (self.attempts, self.failures);
         f.debug_struct("Feed")
             .field("stage", &stage)
-            .field("attempts", &attempts)
-            .field("failures", &failures)
+            .field("attempts", &self.attempts)
             .finish_non_exhaustive()
     }
 }
@@ -156,18 +108,8 @@ impl<S> Feed<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Feed<S> {
     pub(super) fn new(plan: Reconnect<S>) -> Self {
         let shared = Arc::new(Shared::new(plan.offline));
-        let (stage, attempts, failures, opened) = (Stage::Due, 0, 0, 0);
-        Self {
-            plan,
-            shared,
-            stage,
-            attempts,
-            failures,
-            opened,
-            since: None,
-            doubtful_since: None,
-            closing: None,
-        }
+        let attempts = Attempts::default();
+        Self { plan, shared, stage: Stage::Due, attempts, began: None, closing: None }
     }
 
     /// Waits for the next event. Returns `None` after [`Event::GivenUp`] or [`Event::Closed`], the last one.
@@ -259,13 +201,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Feed<S> {
         std::mem::take(&mut state.retry)
     }
 
+    /// The time since the first attempt began.
+    fn now(&mut self) -> Duration {
+        self.began.get_or_insert_with(Instant::now).elapsed()
+    }
+
     /// Begins an attempt.
     fn begin(&mut self) -> Event {
-        let since = *self.since.get_or_insert_with(Instant::now);
-        self.attempts = self.attempts.saturating_add(1);
-        let attempt = Attempt { number: self.attempts, opened: self.opened };
-        let left = self.plan.give_up_after.map(|time| time.saturating_sub(since.elapsed()));
-        let limit = self.plan.open_timeout.min(left.unwrap_or(Duration::MAX));
+        let now = self.now();
+        let (attempt, limit) = self.attempts.begin(now, self.plan.open_timeout, self.plan.limits);
         let connecting = (self.plan.connect)(attempt, self.plan.prepare.clone());
         let hook = self.plan.hook.clone();
         self.stage = Stage::Opening(Box::pin(async move {
@@ -290,9 +234,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Feed<S> {
     /// The hook succeeded. Held messages are sent first, then new ones.
     fn open(&mut self, ws: WebSocket<S>) -> Event {
         let (sender, receiver) = ws.split();
-        let attempt = Attempt { number: self.attempts, opened: self.opened };
-        self.opened += 1;
-        self.doubtful_since = None;
+        let attempt = self.attempts.opened();
         self.stage = Stage::Open { receiver, since: Instant::now() };
         self.shared.state().link = Link::Up(sender);
         Event::Open(attempt)
@@ -317,26 +259,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Feed<S> {
         Poll::Ready(self.lost(cause, Some(up)))
     }
 
-    /// Whether to try again after this cause, as far as the cause itself decides.
-    fn may_retry(&mut self, cause: &Cause, now: Instant) -> bool {
-        let was_open = self.opened > 0;
-        let retry = match (self.plan.retry_when)(cause) {
-            Retry::LimitedAfterOpen if was_open => Retry::Limited,
-            Retry::LimitedAfterOpen if self.plan.computes_request && cause.is_unauthorized() => {
-                Retry::Limited
-            }
-            retry => retry,
-        };
-        match retry {
-            Retry::Always => true,
-            Retry::Limited => {
-                let since = *self.doubtful_since.get_or_insert(now);
-                now - since < self.plan.patience[usize::from(was_open)]
-            }
-            Retry::LimitedAfterOpen | Retry::Never => false,
-        }
-    }
-
     /// The attempt failed, or the connection ended after it was open for this time.
     fn lost(&mut self, cause: Cause, up: Option<Duration>) -> Event {
         if self.closing.is_some() {
@@ -348,22 +270,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Feed<S> {
                 _ => Ok(None),
             });
         }
-        let now = Instant::now();
-        let is_permanent = !self.may_retry(&cause, now);
-        let plan = &self.plan;
-        if up.is_some_and(|up| plan.backoff.is_stable(up)) {
-            (self.attempts, self.failures, self.since) = (0, 0, Some(now));
-        }
-        self.failures = self.failures.saturating_add(1);
-        let retry_in = plan.backoff.delay(cause.pause(), self.failures, random());
-        let waited = self.since.map_or(Duration::ZERO, |since| now - since);
-        let why = if is_permanent {
-            GaveUp::Permanent
-        } else if plan.max_attempts.is_some_and(|most| self.attempts >= most) {
-            GaveUp::Attempts
-        } else if plan.give_up_after.is_some_and(|time| waited.saturating_add(retry_in) >= time) {
-            GaveUp::Time
-        } else {
+        let (now, plan) = (self.now(), &self.plan);
+        let retry = (plan.retry_when)(&cause);
+        let is_renewed = plan.computes_request && cause.is_unauthorized();
+        let is_permanent = !self.attempts.may_retry(retry, is_renewed, now, plan.limits);
+        let retry_in = self.attempts.lost(now, up, cause.pause(), &plan.backoff, random());
+        let Some(why) = self.attempts.exhausted(is_permanent, now, retry_in, plan.limits) else {
             let mut state = self.shared.state();
             state.link = Link::Down;
             // A request from before the wait does not end it.

@@ -55,12 +55,17 @@
 //!
 //! [`Reconnect::retry_when`] overrides the table.
 
+mod attempts;
 mod backoff;
 mod cause;
+mod event;
 mod feed;
 mod hook;
+mod not_sent;
 mod offline;
 mod sender;
+mod system;
+mod transport;
 
 use std::error::Error;
 use std::fmt;
@@ -76,29 +81,16 @@ use crate::client::Client;
 use crate::connection::WebSocket;
 use crate::net::transport::Transport;
 
+use self::attempts::Limits;
+
 pub use self::backoff::Backoff;
 pub use self::cause::{Cause, Retry};
-pub use self::feed::{Event, Feed, GaveUp};
+pub use self::event::{Attempt, Event, GaveUp};
+pub use self::feed::Feed;
 pub use self::hook::NewConnection;
+pub use self::not_sent::NotSent;
 pub use self::offline::Offline;
-pub use self::sender::{NotSent, Sender};
-
-/// The number of an attempt.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct Attempt {
-    /// Counts from 1, and from 1 again after a [stable](Backoff::stable_after) connection.
-    pub number: u32,
-    /// The number of connections of the feed that were open before.
-    pub opened: u64,
-}
-
-impl Attempt {
-    /// Makes one, for tests of code that handles it.
-    pub const fn new(number: u32, opened: u64) -> Self {
-        Self { number, opened }
-    }
-}
+pub use self::sender::Sender;
 
 type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -118,9 +110,7 @@ pub struct Reconnect<S = Transport> {
     backoff: Backoff,
     offline: Offline,
     open_timeout: Duration,
-    max_attempts: Option<u32>,
-    give_up_after: Option<Duration>,
-    patience: [Duration; 2],
+    limits: Limits,
     retry_when: Arc<dyn Fn(&Cause) -> Retry + Send + Sync>,
 }
 
@@ -264,9 +254,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Reconnect<S> {
             backoff: Backoff::new(),
             offline: Offline::Refuse,
             open_timeout: Duration::from_secs(30),
-            max_attempts: None,
-            give_up_after: None,
-            patience: [Duration::from_secs(60), Duration::from_secs(600)],
+            limits: Limits::new(),
             retry_when: Arc::new(Cause::retry),
         }
     }
@@ -332,7 +320,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Reconnect<S> {
     /// limit. The feed makes at least one attempt.
     #[must_use]
     pub const fn max_attempts(mut self, attempts: u32) -> Self {
-        self.max_attempts = Some(attempts);
+        self.limits.max_attempts = Some(attempts);
         self
     }
 
@@ -341,7 +329,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Reconnect<S> {
     /// connection.
     #[must_use]
     pub const fn give_up_after(mut self, time: Duration) -> Self {
-        self.give_up_after = Some(time);
+        self.limits.give_up_after = Some(time);
         self
     }
 
@@ -350,7 +338,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send + 'static> Reconnect<S> {
     /// counts from the first of these causes since the start or the last open connection.
     #[must_use]
     pub const fn patience(mut self, before_open: Duration, after_open: Duration) -> Self {
-        self.patience = [before_open, after_open];
+        self.limits.patience = [before_open, after_open];
         self
     }
 
@@ -387,9 +375,7 @@ impl<S> fmt::Debug for Reconnect<S> {
             .field("backoff", &self.backoff)
             .field("offline", &self.offline)
             .field("open_timeout", &self.open_timeout)
-            .field("max_attempts", &self.max_attempts)
-            .field("give_up_after", &self.give_up_after)
-            .field("patience", &self.patience)
+            .field("limits", &self.limits)
             .finish_non_exhaustive()
     }
 }

@@ -1,15 +1,15 @@
 //! Sending on the current connection of a feed, and the state that a feed shares with its senders.
 
-use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Waker;
 
 use longwire_proto::{CloseCode, CloseFrame, Outgoing};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::not_sent::NotSent;
 use super::offline::{Held, NotHeld, Offline};
 use crate::connection::split;
-use crate::end::{Error, SendError, write_chain};
+use crate::end::SendError;
 use crate::net::transport::Transport;
 
 /// Sends on the current connection of a [`Feed`](super::Feed). Clone it for each task that sends.
@@ -21,42 +21,6 @@ use crate::net::transport::Transport;
 /// Order is kept: a message is queued behind those that are held.
 #[derive(Debug)]
 pub struct Sender<S = Transport>(pub(super) Arc<Shared<S>>);
-
-/// Why a message was not sent on a [`Feed`](super::Feed).
-#[derive(Clone, Debug)]
-#[non_exhaustive]
-pub enum NotSent {
-    /// There is no connection, and messages are not held ([`Offline::Refuse`]). Send it again after
-    /// [`Event::Open`](super::Event::Open), or choose another [`Offline`].
-    Offline,
-    /// As many messages are held as [`Offline::Hold`] allows, or the message is larger than that; or
-    /// [`try_send`](Sender::try_send) found the write buffer full. Nothing was queued.
-    Full,
-    /// The feed has given up, or was closed or dropped.
-    Over,
-    /// The connection failed while the message was being written: the peer may have received it.
-    Failed(Error),
-}
-
-impl fmt::Display for NotSent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Offline => f.write_str("not sent: there is no connection, and messages are not held"),
-            Self::Full => f.write_str("not sent: no more messages can wait"),
-            Self::Over => f.write_str("not sent: the feed has ended"),
-            Self::Failed(_) => write_chain(f, "possibly not sent: the connection failed", self),
-        }
-    }
-}
-
-impl std::error::Error for NotSent {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Failed(error) => Some(error),
-            _ => None,
-        }
-    }
-}
 
 /// What the feed and its senders share. Its lock is taken before that of a connection, never after.
 #[derive(Debug)]

@@ -29,7 +29,7 @@ fn an_idle_connection_over_tls() {
         let config = Config::client().no_deflate();
         let client = Client::new().config(config).tls(Tls::new().pin_der(identity.certificate.der()));
         let idle = async |size: usize| {
-            let mut ws = client.connect(format!("wss://localhost:{port}/")).await.unwrap();
+            let mut ws = client.connect(format!("wss://127.0.0.1:{port}/")).await.unwrap();
             talk(&mut ws).await;
             ws.send(vec![7_u8; size]).await.unwrap();
             assert_eq!(ws.recv().await.unwrap().unwrap().as_bytes().len(), size);

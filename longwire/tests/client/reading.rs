@@ -74,7 +74,8 @@ async fn a_message_that_comes_is_not_silence() {
         assert!(timeout(Duration::from_secs(50), ws.recv_part()).await.is_err());
     }
     assert!(matches!(ws.recv_part().await, Err(Error::ReadTimeout)));
-    assert!((210_000..210_100).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
+    // The peer, which does not end TCP, is given the close timeout of 5 s to read why.
+    assert!((215_000..215_100).contains(&start.elapsed().as_millis()), "{:?}", start.elapsed());
 }
 
 /// What has come while nobody listened is not late.

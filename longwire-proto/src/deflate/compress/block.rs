@@ -116,7 +116,7 @@ impl Block {
         self.distance_frequencies.fill(0);
     }
 
-    /// Writes the symbols, of which the bytes in `raw` are the literals, and the end of the block.
+    /// Writes the symbols and the end of the block. `raw` has all bytes of the block, the literals among them.
     ///
     /// Between two flushes at most 56 bits may be added: the invariant of every step below.
     #[inline(always)]

@@ -4,19 +4,19 @@ use std::io;
 use std::net::TcpStream;
 
 /// A ring that cannot be opened.
-pub(crate) enum Ring {}
+pub(in crate::engine) enum Ring {}
 
 impl Ring {
     /// Returns `None`: this system has no io_uring.
-    pub(crate) const fn open() -> Option<Self> {
+    pub(in crate::engine) const fn open() -> Option<Self> {
         None
     }
 
     /// Is never called, for there is no ring to call it on.
-    pub(crate) fn write_all<'a>(
+    pub(in crate::engine) fn write_all<'a>(
         &mut self,
         _: &mut impl Iterator<Item = (&'a TcpStream, &'a [u8])>,
-        _: &mut Vec<io::Result<usize>>,
+        _: &mut Vec<usize>,
     ) -> io::Result<()> {
         match *self {}
     }

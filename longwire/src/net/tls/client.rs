@@ -224,7 +224,7 @@ impl Tls {
         let key = PrivateKeyDer::from_pem_slice(key.as_ref()).map_err(|_| {
             TlsError::Unusable("the key: there is no private key as PEM that is not encrypted".into())
         })?;
-        let identity = CertifiedKey::from_der(chain, key, &*provider()?)
+        let identity = CertifiedKey::from_der(chain, key, &*provider().map_err(TlsError::from_rustls)?)
             .map_err(|_| TlsError::Unusable("the key: it does not belong to the certificate".into()))?;
         self.identity = Some(Arc::new(identity));
         Ok(self)
@@ -267,10 +267,11 @@ impl Tls {
 
     /// Reads the platform's roots if they are trusted, which takes milliseconds of file access.
     fn connector(&self) -> Result<TlsConnector, TlsError> {
-        let provider = provider()?;
+        let provider = provider().map_err(TlsError::from_rustls)?;
         let accepts = match &self.trust {
             Trust::Roots(roots, others) => {
-                Accepts::Roots(Roots::new(roots, other_roots(*others, &provider)?, &provider)?)
+                let others = other_roots(*others, &provider)?;
+                Accepts::Roots(Roots::new(roots, others, &provider).map_err(TlsError::from_rustls)?)
             }
             Trust::Fingerprint(fingerprint) => Accepts::Fingerprint(*fingerprint),
             Trust::Certificate(certificate) => Accepts::Exactly(certificate.clone()),
@@ -279,7 +280,7 @@ impl Tls {
         // The provider is passed explicitly, so that a default of the process makes no difference.
         let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
             .with_safe_default_protocol_versions()
-            .map_err(TlsError::from)?
+            .map_err(TlsError::from_rustls)?
             .dangerous()
             .with_custom_certificate_verifier(Arc::new(Verifier { accepts, provider }));
         let mut config = match &self.identity {
@@ -311,7 +312,7 @@ fn other_roots(
         #[cfg(feature = "webpki-roots")]
         OtherRoots::Mozilla => {
             let store = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-            Ok(Some(super::verify::webpki(store, provider)?))
+            Ok(Some(super::verify::webpki(store, provider).map_err(TlsError::from_rustls)?))
         }
     }
 }
