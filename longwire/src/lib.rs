@@ -88,7 +88,13 @@ mod server;
 #[cfg(target_family = "wasm")]
 mod web;
 
-pub use end::{AcceptError, Closed, ConnectError, Error, Phase, Response, SendError, Side};
+#[cfg(feature = "http2")]
+pub use end::Http2Error;
+#[cfg(feature = "proxy")]
+pub use end::ProxyError;
+#[cfg(feature = "tls")]
+pub use end::TlsError;
+pub use end::{AcceptError, Closed, ConnectError, Error, Phase, RedirectError, Response, SendError, Side};
 pub use longwire_proto::handshake::{HandshakeError, Refusal};
 pub use longwire_proto::{
     Cause, CauseClass, CloseCode, CloseFrame, Compress, InvalidUtf8, Kind, Message, Outgoing, ProtocolError,
@@ -106,17 +112,19 @@ pub use sockets::*;
 /// What exists where there are sockets.
 #[cfg(not(target_family = "wasm"))]
 mod sockets {
-    #[cfg(feature = "http2")]
-    pub use crate::client::http2::{H2Stream, Http2, Http2Connection, Http2Error};
-    pub use crate::client::{Client, RedirectError, Step, connect};
     #[cfg(feature = "proxy")]
-    pub use crate::client::{Proxy, ProxyError};
+    pub use crate::client::Proxy;
+    #[cfg(feature = "http2")]
+    pub use crate::client::http2::{H2Stream, Http2, Http2Connection};
+    pub use crate::client::{Client, Step, connect};
     pub use crate::connection::{
         Connections, OutgoingPart, RawParts, Receiver, ReuniteError, Sender, Shutdown, WebSocket,
     };
+    #[cfg(feature = "tls")]
+    pub use crate::end::TlsAlert;
     pub use crate::net::peer_addr::PeerAddr;
     #[cfg(feature = "tls")]
-    pub use crate::net::tls::{self, Tls, TlsAlert, TlsError};
+    pub use crate::net::tls::{self, Tls};
     pub use crate::net::transport::{Negotiated, Transport};
     pub use crate::observe::{Counters, Ended, NotOpened, Snapshot, Traffic};
     pub use crate::reconnect::Reconnect;
@@ -134,10 +142,6 @@ mod sockets {
 /// What exists in a browser, under the same names.
 #[cfg(target_family = "wasm")]
 mod browser {
-    pub(crate) use crate::web::absent as client;
-    #[cfg(feature = "tls")]
-    pub(crate) use crate::web::absent as tls;
-    pub use crate::web::absent::{Http2Error, ProxyError, RedirectError, TlsError};
     pub use crate::web::reconnect::{self, Reconnect};
     pub use crate::web::{Client, Receiver, Sender, WebSocket, connect};
 }

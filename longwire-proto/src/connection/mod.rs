@@ -2,6 +2,7 @@
 //! and runs the closing handshake (RFC 6455 section 7).
 
 mod events;
+mod send;
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -2,6 +2,7 @@
 
 pub(crate) mod batch;
 mod frame_start;
+pub(crate) mod message;
 pub(crate) mod outbox;
 pub(crate) mod send;
 pub(crate) mod shared;

@@ -8,8 +8,8 @@ use crate::config::Config;
 use crate::deflate::codec::with_compressor;
 use crate::deflate::{Compress, WINDOW_BITS};
 use crate::message::{Kind, Message};
-use crate::message_ref::Outgoing;
 use crate::outgoing::frame_start::FrameStart;
+use crate::outgoing::message::Outgoing;
 
 /// A message encoded once, to be sent by many server connections without encoding or copying it again.
 ///

@@ -8,6 +8,8 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use url::Host;
 
+#[cfg(feature = "proxy")]
+use crate::end::ProxyError;
 use crate::end::{ConnectError, Phase};
 use crate::net::transport::Transport;
 
@@ -15,7 +17,7 @@ use super::Client;
 use super::dial::dial;
 use super::progress::Step;
 #[cfg(feature = "proxy")]
-use super::proxy::{Proxy, ProxyError};
+use super::proxy::Proxy;
 use super::resolve::{Addresses, look_up};
 use super::target::Target;
 

@@ -27,7 +27,7 @@ use longwire_proto::handshake::HeadLimits;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::connection::WebSocket;
-use crate::end::ConnectError;
+use crate::end::{ConnectError, RedirectError};
 use crate::observe::counters::Counters;
 use crate::observe::recorder;
 use crate::observe::trace;
@@ -45,8 +45,7 @@ use self::target::Target;
 
 pub use self::progress::Step;
 #[cfg(feature = "proxy")]
-pub use self::proxy::{Proxy, ProxyError};
-pub use self::target::RedirectError;
+pub use self::proxy::Proxy;
 
 /// Opens a connection with the defaults of [`Client`].
 ///

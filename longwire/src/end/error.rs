@@ -9,12 +9,13 @@ use http::{HeaderMap, StatusCode};
 use longwire_proto::handshake::{HandshakeError, Refusal};
 use longwire_proto::{Cause, ProtocolError};
 
+#[cfg(feature = "http2")]
+use crate::end::Http2Error;
 #[cfg(feature = "proxy")]
-use crate::client::ProxyError;
-use crate::client::RedirectError;
-use crate::end::{SendError, write_chain};
+use crate::end::ProxyError;
 #[cfg(feature = "tls")]
-use crate::tls::TlsError;
+use crate::end::TlsError;
+use crate::end::{RedirectError, SendError, write_chain};
 
 /// Why a connection ended without a closing handshake.
 ///
@@ -204,7 +205,7 @@ pub enum ConnectError {
     Timeout(Phase),
     /// HTTP/2 gave no stream for it.
     #[cfg(feature = "http2")]
-    Http2(crate::Http2Error),
+    Http2(Http2Error),
     /// The transport failed, or no address answered: then the text has the failure of each.
     Io(io::Error),
 }

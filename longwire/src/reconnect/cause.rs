@@ -234,7 +234,7 @@ mod tests {
     use crate::end::SendError;
     use crate::end::Side;
     #[cfg(feature = "tls")]
-    use crate::tls::TlsError;
+    use crate::end::TlsError;
 
     fn closed(code: u16) -> Cause {
         let frame = (code != 1005).then(|| CloseFrame::new(code, "再见 👋"));

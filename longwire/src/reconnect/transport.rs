@@ -5,11 +5,11 @@ use super::cause::Retry;
 #[cfg(feature = "proxy")]
 use super::cause::is_passing;
 #[cfg(feature = "http2")]
-use crate::Http2Error;
+use crate::end::Http2Error;
 #[cfg(feature = "proxy")]
-use crate::client::ProxyError;
+use crate::end::ProxyError;
 #[cfg(feature = "tls")]
-use crate::tls::TlsError;
+use crate::end::TlsError;
 
 #[cfg(feature = "tls")]
 pub(super) const fn tls(error: &TlsError) -> Retry {

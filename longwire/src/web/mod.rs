@@ -9,7 +9,6 @@
 #[cfg(not(all(target_arch = "wasm32", target_os = "unknown")))]
 compile_error!("longwire supports wasm32-unknown-unknown and no other WebAssembly target");
 
-pub(crate) mod absent;
 mod client;
 mod inbox;
 pub mod reconnect;

@@ -3,10 +3,8 @@
 //! The `h2` crate implements streams, settings and flow control; `longwire-proto` makes the request and checks the
 //! response. This module connects the two and sets the limits.
 
-mod error;
 mod stream;
 
-pub use error::Http2Error;
 pub use stream::H2Stream;
 
 use std::fmt;
@@ -31,7 +29,7 @@ use crate::client::handshake::{Answer, Carrier};
 use crate::client::target::Target;
 use crate::client::{Client, Http};
 use crate::connection::WebSocket;
-use crate::end::{ConnectError, Phase};
+use crate::end::{ConnectError, Http2Error, Phase};
 use crate::net::transport::Transport;
 
 /// Maximum number of bytes of a stream that wait to be written to the connection, besides the buffer of the

@@ -14,7 +14,7 @@ use tokio::task::coop;
 use tokio::time::timeout;
 
 use super::StreamPermit;
-use super::error::stream_error;
+use crate::end::stream_error;
 
 /// Maximum size of a write: that of a DATA frame, unless the peer changes it (RFC 9113 6.5.2).
 const WRITE_MAX: usize = 16 * 1024;

@@ -14,9 +14,9 @@ use tokio::sync::OnceCell;
 use tokio_rustls::TlsConnector;
 use url::Host;
 
-use super::error::TlsError;
 use super::provider::provider;
 use super::verify::{Accepts, Fingerprint, Roots, Verifier, hex};
+use crate::end::TlsError;
 use crate::net::transport::{Negotiated, Transport};
 
 /// TLS settings of a [`Client`](crate::Client): which servers it trusts, and its own certificate.

@@ -1,6 +1,5 @@
 //! Which certificates of a server a client accepts.
 
-use std::fmt;
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -12,6 +11,8 @@ use rustls::{
     CertificateError, DigitallySignedStruct, Error, OtherError, RootCertStore, SignatureScheme,
     SupportedCipherSuite,
 };
+
+use crate::end::NotPinned;
 
 /// The SHA-256 of a certificate's DER.
 pub(super) type Fingerprint = [u8; 32];
@@ -147,7 +148,9 @@ impl ServerCertVerifier for Verifier {
         if is_accepted {
             return Ok(ServerCertVerified::assertion());
         }
-        let other = NotPinned(fingerprint(end_entity, &self.provider));
+        let other =
+            fingerprint(end_entity, &self.provider).map_or_else(|| "unknown".into(), |found| hex(&found));
+        let other = NotPinned(other);
         Err(CertificateError::Other(OtherError(Arc::new(other))).into())
     }
 
@@ -173,18 +176,6 @@ impl ServerCertVerifier for Verifier {
         self.provider.signature_verification_algorithms.supported_schemes()
     }
 }
-
-/// The server has another certificate than the pinned one, with this SHA-256.
-#[derive(Debug)]
-pub(super) struct NotPinned(Option<Fingerprint>);
-
-impl fmt::Display for NotPinned {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0.map_or_else(|| "unknown".into(), |fingerprint| hex(&fingerprint)))
-    }
-}
-
-impl std::error::Error for NotPinned {}
 
 /// The SHA-256 of a certificate, by the hash function of a cipher suite.
 fn fingerprint(der: &[u8], provider: &CryptoProvider) -> Option<Fingerprint> {

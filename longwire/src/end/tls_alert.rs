@@ -33,7 +33,7 @@ const ALERTS: [(u8, &str, &str); 22] = [
 ];
 
 impl TlsAlert {
-    pub(super) const fn new(code: u8) -> Self {
+    pub(crate) const fn new(code: u8) -> Self {
         Self(code)
     }
 
@@ -47,7 +47,7 @@ impl TlsAlert {
     }
 
     /// What the alert means for the user, if there is more to say than its name.
-    pub(super) fn meaning(self) -> Option<&'static str> {
+    pub(crate) fn meaning(self) -> Option<&'static str> {
         self.row().map(|(_, _, meaning)| *meaning).filter(|meaning| !meaning.is_empty())
     }
 }

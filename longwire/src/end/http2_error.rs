@@ -52,7 +52,7 @@ fn name(reason: Option<Reason>) -> String {
 }
 
 /// The error of a stream whose peer or connection failed (RFC 8441 5, RFC 9113 7).
-pub(super) fn stream_error(error: h2::Error) -> io::Error {
+pub(crate) fn stream_error(error: h2::Error) -> io::Error {
     if error.is_io() {
         return error.into_io().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into());
     }

@@ -7,9 +7,7 @@ use std::sync::Arc;
 
 use rustls::{AlertDescription, CertificateError, InvalidMessage, OtherError, PeerIncompatible};
 
-use super::alert::TlsAlert;
-use super::verify::NotPinned;
-use crate::end::ConnectError;
+use crate::end::{ConnectError, TlsAlert};
 
 /// Maximum number of a certificate's names in an error.
 const NAMES_MAX: usize = 8;
@@ -48,7 +46,7 @@ pub enum TlsError {
 
 impl TlsError {
     /// The reason for which a TLS handshake failed.
-    pub(super) fn from_handshake(error: io::Error) -> Self {
+    pub(crate) fn from_handshake(error: io::Error) -> Self {
         match Self::within(&error) {
             Some(error) => error,
             None if error.kind() == io::ErrorKind::UnexpectedEof => Self::Eof,
@@ -62,6 +60,19 @@ impl TlsError {
     }
 }
 
+/// The server has another certificate than the pinned one, with this SHA-256 in hexadecimal. The verifier passes it
+/// through rustls.
+#[derive(Debug)]
+pub(crate) struct NotPinned(pub(crate) String);
+
+impl fmt::Display for NotPinned {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl StdError for NotPinned {}
+
 impl From<TlsError> for ConnectError {
     fn from(error: TlsError) -> Self {
         Self::Tls(error)
@@ -70,7 +81,7 @@ impl From<TlsError> for ConnectError {
 
 // No `From`: its type would be public.
 impl TlsError {
-    pub(super) fn from_rustls(error: rustls::Error) -> Self {
+    pub(crate) fn from_rustls(error: rustls::Error) -> Self {
         use rustls::Error as E;
         match error {
             E::InvalidCertificate(error) => Self::from_certificate(error),
@@ -114,7 +125,7 @@ fn incompatible(error: &PeerIncompatible) -> &'static str {
 }
 
 impl TlsError {
-    fn from_certificate(error: CertificateError) -> Self {
+    pub(crate) fn from_certificate(error: CertificateError) -> Self {
         use CertificateError as E;
         Self::Certificate(String::from(match error {
             E::UnknownIssuer => return Self::UnknownIssuer,

@@ -4,30 +4,28 @@
 use std::fmt;
 
 macro_rules! absent {
-    ($($(#[doc = $doc:literal])+ $name:ident;)+) => {$(
-        $(#[doc = $doc])+
+    ($($feature:literal: $name:ident, $doc:literal;)+) => {$(
+        #[cfg(feature = $feature)]
+        #[doc = $doc]
         #[derive(Clone, Copy, Debug)]
         pub enum $name {}
 
+        #[cfg(feature = $feature)]
         impl fmt::Display for $name {
             fn fmt(&self, _: &mut fmt::Formatter<'_>) -> fmt::Result {
                 match *self {}
             }
         }
 
+        #[cfg(feature = $feature)]
         impl std::error::Error for $name {}
     )+};
 }
 
 absent! {
-    /// A failure of TLS. A browser reports none.
-    TlsError;
-    /// A failure of a proxy. A browser reports none.
-    ProxyError;
-    /// A failure of HTTP/2. A browser reports none.
-    Http2Error;
-    /// A redirect that is not followed. A browser follows none, and reports none.
-    RedirectError;
+    "tls": TlsError, "A failure of TLS. A browser reports none.";
+    "proxy": ProxyError, "A failure of a proxy. A browser reports none.";
+    "http2": Http2Error, "A failure of HTTP/2. A browser reports none.";
 }
 
 #[cfg(feature = "tls")]
