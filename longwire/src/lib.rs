@@ -85,6 +85,8 @@ mod net;
 mod observe;
 #[cfg(not(target_family = "wasm"))]
 mod server;
+#[cfg(all(feature = "hyper", not(target_family = "wasm")))]
+mod upgrade;
 #[cfg(target_family = "wasm")]
 mod web;
 
@@ -128,13 +130,13 @@ mod sockets {
     pub use crate::net::transport::{Negotiated, Transport};
     pub use crate::observe::{Counters, Ended, NotOpened, Snapshot, Traffic};
     pub use crate::reconnect::Reconnect;
-    #[cfg(feature = "axum")]
-    pub use crate::server::upgrade::axum;
-    #[cfg(feature = "tower")]
-    pub use crate::server::upgrade::tower;
-    #[cfg(feature = "hyper")]
-    pub use crate::server::upgrade::{PendingUpgrade, Upgrade, Upgraded, is_websocket, upgrade};
     pub use crate::server::{Acceptor, Forwarded, Handshake, InvalidNetwork, TrustedProxies, accept};
+    #[cfg(feature = "axum")]
+    pub use crate::upgrade::axum;
+    #[cfg(feature = "tower")]
+    pub use crate::upgrade::tower;
+    #[cfg(feature = "hyper")]
+    pub use crate::upgrade::{PendingUpgrade, Upgrade, Upgraded, is_websocket, upgrade};
     pub use longwire_proto::handshake::{HeadLimits, InvalidOrigin, OriginList, Origins};
     pub use longwire_proto::{Config, Deflate, DeflateParameters, Part, Role};
 }

@@ -186,7 +186,7 @@ async fn a_refusal_is_told_with_its_body() {
         (page.to_owned(), 200, "hello".to_owned()),
         (missing.to_owned(), 404, "\n没有这个房间 👋\n".to_owned()),
         (long, 503, "x".repeat(4096)),
-        (chunked.to_owned(), 403, String::new()),
+        (chunked.to_owned(), 403, "hello".to_owned()),
         ("HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n".to_owned(), 401, String::new()),
     ];
     for (answer, status, body) in cases {

@@ -1,7 +1,8 @@
 //! The layers that ARCHITECTURE.md states: one block for each crate, one line for each layer, from the bottom up.
 //!
 //! A line holds names, then two spaces, then what they are. A name that ends in `/` is a folder, and the lines
-//! indented below it are its files. Names on one line may use each other; otherwise a line uses lines above it.
+//! indented below it are its files. Names on one line may use each other, and a line that begins with `&` belongs to the
+//! one before it; otherwise a line uses lines above it.
 //! A folder stands above the files in it, unless a line `mod` among them places it elsewhere.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +23,8 @@ impl Layers {
         let mut layers = Self::default();
         // The folders that the current line is in: indentation, path, and its lines.
         let mut within: Vec<(usize, String, Vec<usize>)> = Vec::new();
+        // The last line at each indentation.
+        let mut last: BTreeMap<usize, usize> = BTreeMap::new();
         for (at, line) in lines.take_while(|line| !line.starts_with("```")).enumerate() {
             let names = line.trim_start();
             let indent = line.len() - names.len();
@@ -32,8 +35,12 @@ impl Layers {
             within.retain(|(outer, ..)| *outer < indent);
             let (path, outer) =
                 within.last().map_or_else(Default::default, |(_, path, at)| (path.clone(), at.clone()));
-            let position = [&outer[..], &[at]].concat();
             let names = names.split("  ").next().unwrap_or_default();
+            let joined = names.strip_prefix("& ");
+            let at = joined.and_then(|_| last.get(&indent).copied()).unwrap_or(at);
+            last.insert(indent, at);
+            let names = joined.unwrap_or(names);
+            let position = [&outer[..], &[at]].concat();
             for name in names.split(' ') {
                 let folder = name.strip_suffix('/');
                 let own = folder.unwrap_or(name);
@@ -65,8 +72,10 @@ impl Layers {
         first.is_none_or(|(user, used)| user > used)
     }
 
-    /// Whether both stand on one line of a folder.
-    pub(crate) fn share_a_line(&self, a: &str, b: &str) -> bool {
-        self.may_use(a, b) && self.may_use(b, a)
+    /// Whether a ring of files is stated: all of them stand on one line, or in folders of one line.
+    pub(crate) fn state_ring<'a>(&self, ring: impl IntoIterator<Item = &'a String>) -> bool {
+        let lines: Vec<_> = ring.into_iter().filter_map(|file| self.lines.get(file)).collect();
+        let depth = lines.iter().map(|line| line.len()).min().unwrap_or_default();
+        lines.windows(2).all(|pair| pair[0][..depth] == pair[1][..depth])
     }
 }

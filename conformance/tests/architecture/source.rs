@@ -26,7 +26,8 @@ impl Crate {
             for statement in statements(text).filter(|statement| is_export(statement)) {
                 for path in expand(use_tree(statement)) {
                     let (path, name) = named(path);
-                    exports.insert((module.clone(), name), absolute(module, &path));
+                    // Names for a browser come second, and stand for others.
+                    exports.entry((module.clone(), name)).or_insert_with(|| absolute(module, &path));
                 }
             }
         }
@@ -64,7 +65,7 @@ impl Crate {
             && let Some(target) = self.exports.get(&(module.clone(), name.clone()))
             && depth < 8
         {
-            return self.resolve(target, depth + 1);
+            return self.resolve(&[target, &path[known + 1..]].concat(), depth + 1);
         }
         (!module.is_empty()).then_some(module)
     }

@@ -17,12 +17,12 @@ use crate::config::Config;
 use crate::deflate::{Compress, DeflateParameters};
 use crate::error::{ProtocolError, SendError};
 use crate::frame::{MAX_CONTROL_PAYLOAD, OpCode};
-use crate::incoming::receive::{Control, Item, PartAt, ReceiveHalf};
 use crate::lifecycle::Lifecycle;
 use crate::message::{Kind, Message};
 use crate::outgoing::outbox::Outbox;
 use crate::outgoing::send::{MaskKeys, SendHalf};
 use crate::outgoing::shared::SharedFrame;
+use crate::receive::{Control, Item, PartAt, ReceiveHalf};
 use crate::role::Role;
 
 /// One end of an open WebSocket connection: state without buffers, socket, clock or randomness.

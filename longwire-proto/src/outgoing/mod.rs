@@ -1,6 +1,5 @@
 //! Messages to bytes: framed, compressed and masked, and gathered for one write.
 
-pub(crate) mod batch;
 mod frame_start;
 pub(crate) mod message;
 pub(crate) mod outbox;

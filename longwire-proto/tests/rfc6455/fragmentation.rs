@@ -94,7 +94,6 @@ fn a_message_is_sent_in_frames_of_the_configured_size() {
         (10, 20, &[(false, 2, 10), (true, 0, 10)]),
         (10, 21, &[(false, 2, 10), (false, 0, 10), (true, 0, 1)]),
         (1, 3, &[(false, 2, 1), (false, 0, 1), (true, 0, 1)]),
-        (0, 2, &[(false, 2, 1), (true, 0, 1)]),
         (40_000, 80_001, &[(false, 2, 40_000), (false, 0, 40_000), (true, 0, 1)]),
         (usize::MAX, 700_000, &[(true, 2, 700_000)]),
     ];

@@ -62,7 +62,7 @@ fn report_outcome(connect: &Connect, outcome: Outcome) -> Result<(), Failure> {
         }
         Outcome::GivenUp(Cause::Closed(closed)) => report_end(ConnectionEnd::Closed(Some(closed))),
         Outcome::GivenUp(Cause::Connect(error)) => Err(connect.connect_failure(&error)),
-        Outcome::GivenUp(cause) => Err(Failure::new(terminal::excerpt(&cause.to_string()))),
+        Outcome::GivenUp(cause) => Err(Failure::new(terminal::excerpt(&format!("{cause:#}")))),
         Outcome::Output(error) => report_end(ConnectionEnd::Output(error)),
     }
 }
@@ -99,7 +99,7 @@ async fn send(line: String, sender: &Sender, open: &mut watch::Receiver<Connecti
             Err(NotSent::Failed(error)) => {
                 terminal::warn(&format!(
                     "a line may not have arrived: {}",
-                    terminal::excerpt(&error.to_string())
+                    terminal::excerpt(&format!("{error:#}"))
                 ));
                 return;
             }
@@ -183,7 +183,7 @@ async fn show(
                 open.send_replace(None);
                 let attempt =
                     attempt_number.take().map(|number| format!("attempt {number}: ")).unwrap_or_default();
-                let cause = terminal::excerpt(&cause.to_string());
+                let cause = terminal::excerpt(&format!("{cause:#}"));
                 terminal::warn(&format!("{attempt}{cause}; reconnecting in {:.1} s", retry_in.as_secs_f64()));
             }
             Some(Event::GivenUp { cause, .. }) => break Outcome::GivenUp(cause),

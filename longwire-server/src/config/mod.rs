@@ -12,6 +12,7 @@ mod settings;
 mod show;
 mod value;
 
+pub use crate::value::Size;
 pub(crate) use check::check_secret;
 pub use error::{ConfigError, Location, Problem};
 pub use load::{Loaded, Source, Sources};
@@ -19,4 +20,4 @@ pub use settings::{
     Access, Anonymous, ApiKey, Channel, Config, History, Log, Presence, PresenceDetail, Publishers,
     SlowConsumers, SlowPolicy, Sync, Tls, Token, Webhook, WhenDown,
 };
-pub use value::{ListenAddr, Network, Secret, Size, TimeSpan, off};
+pub use value::{ListenAddr, Network, Secret, TimeSpan, off};

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::config::Size;
+use crate::value::Size;
 
 /// A rate with an optional burst: `100/s`, `1M/s burst 4M`, `5/m burst 20`.
 ///

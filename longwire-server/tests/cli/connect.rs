@@ -260,7 +260,10 @@ async fn a_protocol_error_names_the_section() {
         while let Ok(Some(_)) = socket.recv().await {}
         drop(socket);
         let said = said.await.expect("no panic");
-        assert!(said.contains("protocol error") && said.contains(&format!("RFC 6455 {section}")), "{said}");
+        assert!(
+            said.contains("broke the protocol") && said.contains(&format!("RFC 6455 {section}")),
+            "{said}"
+        );
     }
 }
 

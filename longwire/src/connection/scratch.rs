@@ -9,15 +9,12 @@ use bytes::BytesMut;
 use longwire_proto::{Assembler, Outbox};
 
 use crate::connection::coop_budget::Work;
-
-/// Bytes that one read may bring.
-const BLOCK: usize = 64 * 1024;
+use crate::net::read_block::{self, BLOCK};
 
 /// A block with less room than this is exchanged before reading.
 const ROOM_MIN: usize = 16 * 1024;
 
-/// How many blocks, and how many [`Scratch`]es, a thread keeps. Most return between two polls, so few are in use
-/// at once.
+/// How many [`Scratch`]es a thread keeps. Most return between two polls, so few are in use at once.
 const KEPT: usize = 16;
 
 /// Everything that a connection needs while it is not idle, behind one pointer.
@@ -63,7 +60,7 @@ impl Scratch {
         if self.input.capacity() - self.input.len() >= ROOM_MIN || self.input.try_reclaim(BLOCK / 2) {
             return;
         }
-        let mut block = block();
+        let mut block = read_block::take();
         block.extend_from_slice(&self.input);
         self.input = block;
     }
@@ -72,7 +69,7 @@ impl Scratch {
     /// whole block alive.
     pub(crate) fn give_back_whole_block(&mut self) {
         if self.input.is_empty() && (self.input.capacity() >= BLOCK || self.input.try_reclaim(BLOCK)) {
-            give_back(std::mem::take(&mut self.input));
+            read_block::give_back(std::mem::take(&mut self.input));
         }
     }
 
@@ -80,27 +77,22 @@ impl Scratch {
     /// size: a peer that stops in the middle of one must not hold 64 KiB.
     pub(crate) fn give_back_block(&mut self) {
         if self.input.is_empty() {
-            give_back(std::mem::take(&mut self.input));
+            read_block::give_back(std::mem::take(&mut self.input));
         } else if self.input.capacity() >= ROOM_MIN && self.input.len() < ROOM_MIN / 16 {
             let rest = BytesMut::from(&self.input[..]);
-            give_back(std::mem::replace(&mut self.input, rest));
+            read_block::give_back(std::mem::replace(&mut self.input, rest));
         }
     }
 }
 
-struct Pool {
-    blocks: Vec<BytesMut>,
-    #[expect(clippy::vec_box, reason = "the box is what is lent")]
-    lent: Vec<Box<Scratch>>,
-}
-
 thread_local! {
-    static POOL: RefCell<Pool> = const { RefCell::new(Pool { blocks: Vec::new(), lent: Vec::new() }) };
+    #[expect(clippy::vec_box, reason = "the box is what is lent")]
+    static POOL: RefCell<Vec<Box<Scratch>>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Takes buffers for a connection that has something pending.
 pub(crate) fn take() -> Box<Scratch> {
-    let lent = POOL.try_with(|pool| pool.borrow_mut().lent.pop()).ok().flatten();
+    let lent = POOL.try_with(|pool| pool.borrow_mut().pop()).ok().flatten();
     lent.unwrap_or_else(|| Box::new(Scratch::new(BytesMut::new())))
 }
 
@@ -112,28 +104,8 @@ pub(crate) fn put(mut lent: Box<Scratch>) {
     lent.work = Work::default();
     let _ = POOL.try_with(|pool| {
         let mut pool = pool.borrow_mut();
-        if pool.lent.len() < KEPT {
-            pool.lent.push(lent);
-        }
-    });
-}
-
-/// Takes an empty read block.
-pub(crate) fn block() -> BytesMut {
-    let block = POOL.try_with(|pool| pool.borrow_mut().blocks.pop()).ok().flatten();
-    block.unwrap_or_else(|| BytesMut::with_capacity(BLOCK))
-}
-
-/// Gives a read block back, unless a message still shares it.
-pub(crate) fn give_back(mut block: BytesMut) {
-    block.clear();
-    if block.capacity() < BLOCK && !block.try_reclaim(BLOCK) {
-        return;
-    }
-    let _ = POOL.try_with(|pool| {
-        let mut pool = pool.borrow_mut();
-        if pool.blocks.len() < KEPT {
-            pool.blocks.push(block);
+        if pool.len() < KEPT {
+            pool.push(lent);
         }
     });
 }

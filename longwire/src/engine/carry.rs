@@ -13,7 +13,7 @@ use tokio::net::UnixStream;
 use tokio::time::timeout;
 use tokio_util::io::poll_read_buf;
 
-use crate::connection::scratch;
+use crate::net::read_block;
 
 /// How long one write, flush or shutdown of the peer's stream may take. The loop drops its end after
 /// [`Config::write_timeout`](crate::Config::write_timeout), but bytes that have left it are out of its sight.
@@ -83,7 +83,7 @@ where
                 Err(error) => return Err(Stopped::Writing(error)),
             }
         }
-        scratch::give_back(block);
+        read_block::give_back(block);
         within(limit, to.flush()).await.map_err(Stopped::Writing)?;
     }
 }
@@ -98,11 +98,11 @@ async fn within<T>(limit: Option<Duration>, io: impl Future<Output = io::Result<
 /// Reads once; empty at the end. Queued holds no block.
 async fn read_block<R: AsyncRead + Unpin>(from: &mut R) -> io::Result<BytesMut> {
     poll_fn(|cx| {
-        let mut block = scratch::block();
+        let mut block = read_block::take();
         match poll_read_buf(Pin::new(&mut *from), cx, &mut block) {
             Poll::Ready(read) => Poll::Ready(read.map(|_| block)),
             Poll::Pending => {
-                scratch::give_back(block);
+                read_block::give_back(block);
                 Poll::Pending
             }
         }

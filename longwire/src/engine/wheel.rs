@@ -6,9 +6,11 @@
 use std::num::NonZeroU32;
 use std::time::{Duration, Instant};
 
-/// The distance of two slots: how late a deadline is noticed. The unit tests compare the engine with drivers whose timers
-/// are exact.
-const TICK: Duration = Duration::from_millis(if cfg!(test) { 1 } else { 64 });
+/// How late a deadline is noticed at most.
+const LATENESS: Duration = Duration::from_millis(64);
+
+/// The distance of two slots. The unit tests compare the engine with drivers whose timers are exact.
+const TICK: Duration = if cfg!(test) { Duration::from_millis(1) } else { LATENESS };
 
 /// A deadline that is farther away than all slots is looked at when they have gone round, after 65 s, and put in again.
 const SLOTS: u32 = 1024;

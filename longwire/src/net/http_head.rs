@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio_util::io::poll_read_buf;
 
 use super::end_without_close_notify;
-use crate::connection::scratch;
+use crate::net::read_block;
 
 /// Reads until `buffer` begins with a whole head, and returns its length, or `None` if the stream ends before. Bytes
 /// that were read behind the head stay in `buffer`.
@@ -38,10 +38,10 @@ pub(crate) async fn read_some<S: AsyncRead + Unpin>(
     buffer: &mut BytesMut,
 ) -> io::Result<usize> {
     let read = poll_fn(|cx| {
-        let mut block = scratch::block();
+        let mut block = read_block::take();
         let read = poll_read_buf(Pin::new(&mut *stream), cx, &mut block);
         buffer.extend_from_slice(&block);
-        scratch::give_back(block);
+        read_block::give_back(block);
         read
     });
     end_without_close_notify(read.await, 0)
@@ -62,9 +62,9 @@ pub(crate) async fn linger<S: AsyncRead + AsyncWrite + Unpin>(
     stream.shutdown().await?;
     while bytes > 0 {
         let count = poll_fn(|cx| {
-            let mut block = scratch::block();
+            let mut block = read_block::take();
             let read = poll_read_buf(Pin::new(&mut *stream), cx, &mut block);
-            scratch::give_back(block);
+            read_block::give_back(block);
             std::task::Poll::Ready(ready!(read))
         })
         .await?;

@@ -3,6 +3,7 @@
 pub(crate) mod http_head;
 pub(crate) mod maybe_tls;
 pub(crate) mod peer_addr;
+pub(crate) mod read_block;
 #[cfg(feature = "tls")]
 pub mod tls;
 pub(crate) mod transport;

@@ -76,9 +76,11 @@ impl fmt::Display for Cause {
 impl StdError for Cause {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
-            Self::Connect(error) => Some(error),
-            Self::Application(error) | Self::Hook(error) => Some(&**error),
-            Self::Failed(error) => Some(error),
+            // Their text is that of the error within, so their source is its source.
+            Self::Connect(error) => error.source(),
+            Self::Application(error) => error.source(),
+            Self::Failed(error) => error.source(),
+            Self::Hook(error) => Some(&**error),
             Self::OpenTimeout | Self::Closed(_) => None,
         }
     }

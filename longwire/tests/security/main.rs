@@ -40,10 +40,12 @@ fn rows() -> Vec<(&'static str, Vec<Source>)> {
     let hub = |name| constant("longwire-server/src/hub", name);
     let realtime = |name| constant("longwire-server/src/realtime", name);
     let over_http = |name| constant("longwire-server/src/realtime/http", name);
-    let serving = |name| constant("longwire-server/src/serving.rs", name);
+    let serving = |name| constant("longwire-server/src/http_server.rs", name);
     let (server, client) = (Config::server(), Config::client());
     let head = HeadLimits::default();
     let head = [Is(head.bytes as u64), Is(head.headers as u64)];
+    let response_head = HeadLimits::RESPONSE;
+    let response_head = [Is(response_head.bytes as u64), Is(response_head.headers as u64)];
     let interim = Is(MAX_INTERIM as u64);
     let write_buffer = both(setting(&server, "write_buffer"), setting(&client, "write_buffer"));
     let write_timeout = both(setting(&server, "write_timeout"), setting(&client, "write_timeout"));
@@ -56,7 +58,7 @@ fn rows() -> Vec<(&'static str, Vec<Source>)> {
     let compressed = number(connection("COMPRESSED"));
     let step = proto("INFLATE_STEP");
     let inflated = proto("INFLATED_MAX");
-    let read_block = connection("BLOCK");
+    let read_block = constant("longwire/src/net/read_block.rs", "BLOCK");
     let largest_match = constant("longwire-proto/src/deflate/inflate", "MATCH_MAX");
     let counters = Counters::new().snapshot();
     let loop_read = engine("READ");
@@ -67,15 +69,15 @@ fn rows() -> Vec<(&'static str, Vec<Source>)> {
     let wait = Is(1000 * number(realtime("WAIT_MAX")));
 
     vec![
-        ("The guarantees hold for", vec![engine("TICK")]),
-        ("The head of a request", head.to_vec()),
+        ("The guarantees hold for", vec![engine("LATENESS")]),
+        ("The head of a request", [head, response_head].concat()),
         ("The opening handshake ends", vec![handshake]),
         ("A rejected client has time", vec![server_side("LINGER_TIME"), server_side("LINGER_BYTES")]),
         ("The number of interim responses", vec![interim]),
         ("The body of a rejection", vec![client_side("BODY_MAX"), client_side("BODY_TIMEOUT")]),
         ("Connecting ends", vec![setting(&Client::new(), "connect_timeout")]),
-        ("A client tries few addresses", vec![client_side("ADDRESSES_MAX")]),
-        ("The answer of a proxy", vec![head[0], head[1], interim]),
+        ("A client tries few addresses", vec![client_side("ATTEMPTS_MAX")]),
+        ("The answer of a proxy", vec![response_head[0], response_head[1], interim]),
         ("The server of a `wss` URL", vec![TLS_VERSION, TLS_VERSION]),
         ("Redirects are limited", vec![setting(&Client::new(), "redirects")]),
         ("Parsing a list of extensions", vec![head[0]]),
@@ -90,7 +92,10 @@ fn rows() -> Vec<(&'static str, Vec<Source>)> {
         ("Between messages", vec![MEASURED]),
         ("Compressing takes time", vec![LEVEL, NotCompared("measured by `bench --codec`"), LEVEL]),
         ("An unfinished compressed message", vec![MEASURED, MEASURED]),
-        ("A message has a limited number", vec![setting(&server, "max_fragments")]),
+        (
+            "A message has a limited number",
+            vec![Is(Config::SMALL_FRAGMENT as u64), setting(&server, "max_small_fragments")],
+        ),
         ("Consecutive control frames", vec![setting(&server, "max_control_run")]),
         ("Queued Pongs", vec![proto("PONGS_MAX")]),
         ("Bytes queued for a slow reader", vec![write_buffer]),
@@ -104,13 +109,13 @@ fn rows() -> Vec<(&'static str, Vec<Source>)> {
         ),
         (
             "A message that the application keeps",
-            vec![read_block, constant("longwire-proto/src/incoming", "COPY_MAX")],
+            vec![read_block, constant("longwire-proto/src/assembler.rs", "COPY_MAX")],
         ),
         (
             "The memory that a thread keeps",
             vec![
                 proto("POOL_MAX"),
-                connection("KEPT"),
+                constant("longwire/src/net/read_block.rs", "KEPT"),
                 read_block,
                 MEASURED,
                 constant("longwire-proto/src/deflate", "SCRATCH_KEPT"),
@@ -120,22 +125,38 @@ fn rows() -> Vec<(&'static str, Vec<Source>)> {
         ),
         (
             "A whole message, a header",
-            vec![setting(&server, "message_timeout"), setting(&client, "message_timeout")],
+            vec![
+                setting(&server, "message_timeout"),
+                setting(&client, "message_timeout"),
+                setting(&server, "min_rate"),
+                NotCompared("the rate is per second"),
+            ],
         ),
         ("A peer that accepts no bytes", vec![write_timeout]),
-        ("A silent peer", vec![setting(&server, "ping_after"), setting(&server, "pong_timeout")]),
+        (
+            "A silent peer",
+            vec![setting(&server, "ping_after"), setting(&server, "pong_timeout"), proto("ALLOWANCE_MAX")],
+        ),
         ("The closing handshake ends", vec![close_timeout]),
         ("After a failure", vec![close_timeout]),
         ("Counters by codes", vec![Is(counters.ended.len() as u64), Is(counters.not_opened.len() as u64)]),
-        ("Queued log lines", vec![binary("WAITING")]),
+        ("Queued log lines", vec![binary("QUEUE_MAX")]),
         ("The name of a channel", vec![binary("NAME_MAX")]),
-        ("Messages queued for a slow consumer", vec![engine("ITEM")]),
+        (
+            "Messages queued for a slow consumer",
+            vec![constant("longwire/src/engine/topics/backlog.rs", "MESSAGE_COST")],
+        ),
         ("The engine stops reading", vec![write_buffer, loop_read]),
         (
             "Published messages waiting",
-            vec![engine("ENTRY"), engine("LOG_MAX"), engine("TURN"), engine("MESSAGE")],
+            vec![
+                constant("longwire/src/engine/topics/log.rs", "MESSAGE_COST"),
+                engine("LOG_MAX"),
+                engine("TURN"),
+                constant("longwire/src/engine/event_loop", "MESSAGE_COST"),
+            ],
         ),
-        ("Messages that other threads", vec![engine("COMMAND"), engine("WAITING_MAX")]),
+        ("Messages that other threads", vec![engine("COMMAND_COST"), engine("WAITING_MAX")]),
         ("A peer that floods", vec![loop_read, engine("TURN")]),
         ("The memory that a loop keeps", vec![loop_read, engine("GATHER"), engine("CHUNK")]),
         (
@@ -154,7 +175,7 @@ fn rows() -> Vec<(&'static str, Vec<Source>)> {
         ("A stream that is passed", vec![engine("STUCK"), engine("AFTERWARDS")]),
         (
             "HTTP/2 in `longwire serve`",
-            ["STREAMS", "HEAD", "IDLE", "PING_AFTER", "PING_TIMEOUT"].map(serving).to_vec(),
+            ["MAX_STREAMS", "MAX_HEADER_LIST", "IDLE", "PING_AFTER", "PING_TIMEOUT"].map(serving).to_vec(),
         ),
         ("Input that a client's application", ["stream_window", "max_streams"].map(http2).to_vec()),
         ("Output that a server does not accept", vec![http2("SEND_BUFFER")]),
@@ -174,7 +195,7 @@ fn rows() -> Vec<(&'static str, Vec<Source>)> {
         ("Channels and idempotency keys", vec![hub("channels"), value(&keys, "count"), hub("keys")]),
         (
             "Subscriptions and pending requests",
-            ["SUBSCRIPTIONS_MAX", "WAITING_MAX"]
+            ["SUBSCRIPTIONS_MAX", "PENDING_MAX"]
                 .map(|name| constant("longwire-server/src/realtime/session.rs", name))
                 .to_vec(),
         ),
@@ -184,17 +205,17 @@ fn rows() -> Vec<(&'static str, Vec<Source>)> {
         (
             "A body is limited",
             vec![
-                over_http("BATCH"),
-                over_http("QUESTION_MAX"),
+                over_http("BATCH_FACTOR"),
+                over_http("QUERY_MAX"),
                 constant("longwire-server/src/config", "max_message"),
             ],
         ),
         ("A body arrives", vec![over_http("BODY_TIME")]),
         ("A poll ends", vec![wait]),
         ("The channels of one stream", vec![over_http("CHANNELS_MAX")]),
-        ("Output prepared", vec![over_http("FRAME")]),
+        ("Output prepared", vec![over_http("CHUNK_TARGET")]),
         ("Presence changes", vec![realtime("BACKLOG")]),
-        ("A client that accepts no bytes", vec![serving("STUCK")]),
+        ("A client that accepts no bytes", vec![serving("WRITE_TIMEOUT")]),
         (
             "**A budget for compressing",
             vec![MEASURED, LEVEL, NotCompared("the tables of the compressor, measured")],

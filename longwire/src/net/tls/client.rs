@@ -405,7 +405,8 @@ fn server_name(host: &Host<String>) -> Result<ServerName<'static>, TlsError> {
     }
 }
 
-const NO_CERTIFICATE: &str = "a certificate: there is none as PEM (-----BEGIN CERTIFICATE-----)";
+const NO_CERTIFICATE: &str =
+    "the certificate: the input has no certificate in PEM form (-----BEGIN CERTIFICATE-----)";
 
 fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();

@@ -21,10 +21,10 @@ use crate::buffer_pool;
 use crate::close::CloseFrame;
 use crate::connection::{Connection, Event, Received};
 use crate::error::ProtocolError;
-use crate::incoming::receive::{PartAt, Payload};
 use crate::message::{Kind, Message, Part};
 use crate::message_ref::MessageRef;
 use crate::outgoing::outbox::Outbox;
+use crate::receive::{PartAt, Payload};
 
 /// Payloads up to this many bytes are copied: one that is split off keeps its whole block alive for as
 /// long as it lives itself, and the larger it is, the less that matters.
