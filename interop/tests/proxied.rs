@@ -104,7 +104,7 @@ impl House {
             .http(move |stream, read| healthy_answer(stream, read.len(), Arc::clone(&asked)))
             .listen("127.0.0.1:0")
             .expect("a free port");
-        let server = running.local_addr().unwrap();
+        let server = running.local_addr().expect("it listens");
         let front = tokio::task::spawn_blocking(move || Front::start(proxy, server, idle)).await.expect("up");
         let house = Self { running, front, counters, ended, healthy };
         if proxy == Proxy::Haproxy {

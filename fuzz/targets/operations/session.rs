@@ -147,8 +147,13 @@ impl Session {
             [Compress::Auto, Compress::Always, Compress::Never, Compress::Auto][usize::from(what >> 5) % 4];
         let (ws, stream) = (&mut self.ws, &self.stream);
         let (result, if_ok) = match call {
-            2 => (poll_times(stream, ws.send(Outgoing::from(message).compress(compress)), polls), Fate::Written),
-            3 => (poll_times(stream, ws.feed(Outgoing::from(message).compress(compress)), polls), Fate::Queued),
+            2 => (
+                poll_times(stream, ws.send(Outgoing::from(message).compress(compress)), polls),
+                Fate::Written,
+            ),
+            3 => {
+                (poll_times(stream, ws.feed(Outgoing::from(message).compress(compress)), polls), Fate::Queued)
+            }
             4 => (poll_times(stream, ws.feed(&SharedFrame::new(message)), polls), Fate::Queued),
             _ => {
                 let part = OutgoingPart::new(kind, text, place == Place::LastPart).compress(compress);
@@ -178,7 +183,8 @@ impl Session {
 
     fn ping(&mut self, polls: usize) {
         let text = format!("<{}>", self.requests.pings.len());
-        let result = poll_times(&self.stream, self.ws.ping(text), polls).map(|sent| sent.map_err(Error::from));
+        let result =
+            poll_times(&self.stream, self.ws.ping(text), polls).map(|sent| sent.map_err(Error::from));
         self.note(result.as_ref());
         self.requests.pings.push(Fate::of(result.as_ref(), polls, Fate::Written));
     }
