@@ -1,11 +1,11 @@
 //! The guide: how to use longwire, page by page. All its code is compiled.
 //!
-//! - [Getting started](getting_started): ten lines, and which way to use it
+//! - [Getting started](getting_started): ten lines of code, and which API to use
 //! - [The client](client): messages, parts, timeouts, keepalive, and what 1006 means
-//! - [The server](server): async or the engine, origins, backpressure, the end in peace
-//! - [Real networks](networks): TLS, proxies, reconnection, HTTP/2 and axum, what is seen from outside
+//! - [The server](server): async or the engine, origins, backpressure, graceful shutdown
+//! - [Real networks](networks): TLS, proxies, reconnection, HTTP/2 and axum, observability
 //! - [In a browser](browser): the client compiled to WebAssembly, and what a page cannot do
-//! - [Production](production): limits, the system, proxies, deploying, and what to look at at 3 a.m.
+//! - [Production](production): limits, the system, proxies, deployment, and what to check at 3 a.m.
 //! - [Coming from tokio-tungstenite](coming_from_tokio_tungstenite): pattern by pattern
 //! - Coming from axum's own extractor (`coming_from_axum`, feature `axum`)
 //!

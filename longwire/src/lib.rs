@@ -1,4 +1,5 @@
-//! WebSocket for Tokio: a client and a server, bounded, cancel-safe, and without buffers while idle.
+//! WebSocket for Tokio: a client and a server. All buffers are bounded, receiving is cancel-safe, and idle connections hold
+//! no buffers.
 //!
 //! A client:
 //!
@@ -31,17 +32,17 @@
 //! # }
 //! ```
 //!
-//! [`WebSocket`] is both ends' open connection, [`Client`] and [`Acceptor`] open it with more to say,
-//! [`WebSocket::split`] puts it into several hands, [`reconnect`] opens it again when it is lost. A server for very
-//! many connections, with topics, is in [`engine`]; a client that calls back, in [`listener`]; one without async, in
-//! [`blocking`]. The [`guide`] leads through all of it. The protocol itself is in `longwire-proto`.
+//! [`WebSocket`] is an open connection on either side. [`Client`] and [`Acceptor`] open one with custom settings,
+//! [`WebSocket::split`] lets several tasks use it, and [`reconnect`] opens it again when it is lost. [`engine`] is a server
+//! for very many connections, with publish/subscribe topics. [`listener`] is a client with callbacks, and [`blocking`] one
+//! without async. The [`guide`] explains all of it. The protocol itself is in the crate `longwire-proto`.
 //!
-//! [`Counters`] say what all of them do, and why they end, by the names of [`Error::cause`]. With the feature
-//! `tracing` each connection has a span `websocket` (`side`, `peer` where we have dialled it, `path`, `subprotocol`,
-//! `deflate`) below the one in which it is opened, and tells events of the target `longwire`: `opened` (debug),
-//! `message` (trace) and, exactly once, `ended` with its `cause`, `code` and totals (warn where somebody should look
-//! at it, else info); `not opened` with `status` or `cause` where there is none. A connection of an engine has no
-//! span; its events have its `id` and its `peer`. No payload, no reason, no query and no value of another header is in them.
+//! [`Counters`] count what connections do and why they end, by [`Cause`]. With the feature `tracing`, each connection has a
+//! span `websocket` (`side`, `path`, `subprotocol`, `deflate`, and `peer` for connections that this program opened) and
+//! emits events with the target `longwire`: `opened` (debug), `message` (trace), and exactly one `ended` with its `cause`,
+//! `code` and totals (at `warn` if it needs attention, otherwise at `info`), or `not opened` with a `status` or `cause` if
+//! the handshake failed. Connections of an engine have no span; their events have an `id` and a `peer`. Spans and events
+//! never contain a payload, a close reason, a query, or the value of any other header.
 //!
 //! Compiled for `wasm32-unknown-unknown`, the client runs in a browser under the same names: [`guide::browser`].
 //!
@@ -111,7 +112,7 @@ pub use browser::*;
 #[cfg(not(target_family = "wasm"))]
 pub use sockets::*;
 
-/// What exists where there are sockets.
+/// The names that need sockets.
 #[cfg(not(target_family = "wasm"))]
 mod sockets {
     #[cfg(feature = "proxy")]
@@ -141,7 +142,7 @@ mod sockets {
     pub use longwire_proto::{Config, Deflate, DeflateParameters, Part, Role};
 }
 
-/// What exists in a browser, under the same names.
+/// The names in a browser: the same, as far as a browser can do it.
 #[cfg(target_family = "wasm")]
 mod browser {
     pub use crate::web::reconnect::{self, Reconnect};

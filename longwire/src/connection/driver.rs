@@ -239,7 +239,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> WebSocket<S> {
     /// Starts to close the connection when a graceful shutdown has reached it.
     fn leave(&mut self) {
         if let Some(member) = &self.member
-            && let Some(frame) = member.farewell(now)
+            && let Some(frame) = member.close_frame(now)
         {
             // Only a code that may not be sent fails, and that was checked when the shutdown began.
             let _ = self.start_close(frame);

@@ -1,7 +1,7 @@
-//! Connections that end together: a graceful shutdown that includes the WebSockets.
+//! Graceful shutdown of many connections.
 //!
-//! Each connection looks by itself whether its turn to say goodbye has come: there is one place to ask, and no
-//! channel to anybody. Nothing here reads or writes a stream; that is `drive`'s.
+//! Each connection checks by itself whether its turn to close has come: they share one state, and there is no channel to
+//! each of them. Nothing here reads or writes a stream; the driver does.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -72,12 +72,12 @@ impl Shutdown {
     }
 }
 
-/// The connections of a server, to close them all when it stops: [`serve`](Self::serve) each, and
-/// [`shutdown`](Self::shutdown) once. Clones are the same set. It works whoever has opened them: an
+/// The connections of a server, to close them all when it stops: call [`serve`](Self::serve) for each, and
+/// [`shutdown`](Self::shutdown) once. Clones share the same set. The connections can come from an
 /// [`Acceptor`](crate::Acceptor), hyper or axum.
 ///
-/// No server of HTTP waits for WebSockets over HTTP/1.1, which it has given away, and any waits without end for
-/// those over HTTP/2. So stop both at once:
+/// HTTP servers do not wait for WebSockets over HTTP/1.1, because they have given the connection away, and wait without a
+/// limit for those over HTTP/2. So stop both at the same time:
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -89,7 +89,7 @@ impl Shutdown {
 ///
 /// async fn echo(ws: WebSocketUpgrade, Extension(connections): Extension<Connections>) -> Response {
 ///     ws.on_upgrade(move |socket| connections.serve(socket, async |mut socket| {
-///         // Ends with `Ok(None)` at the shutdown, as when anybody closes the connection.
+///         // Returns `Ok(None)` at the shutdown, as for every closing handshake.
 ///         while let Ok(Some(message)) = socket.recv().await {
 ///             if socket.send(message).await.is_err() {
 ///                 break;
@@ -104,7 +104,7 @@ impl Shutdown {
 ///     let server = axum::serve(listener, app).with_graceful_shutdown(connections.stopping());
 ///     let stop = async {
 ///         let _ = tokio::signal::ctrl_c().await;
-///         // 1012: the clients are to come back (RFC 6455 7.4; IANA's registry), not all at once.
+///         // 1012 asks the clients to reconnect (IANA's registry); the spread staggers them.
 ///         connections.shutdown(Shutdown::new(1012, "restart").spread(Duration::from_secs(10))).await
 ///     };
 ///     tokio::join!(server, stop).0
@@ -116,14 +116,14 @@ pub struct Connections(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
-    /// How many are served.
+    /// The number of connections being served.
     served: watch::Sender<usize>,
-    /// Numbers for turns.
+    /// The ticket of the next connection: its place in the order of closing.
     tickets: AtomicU32,
-    /// Known before `stopping` is cancelled.
-    farewell: OnceLock<Farewell>,
+    /// Set before `stopping` is cancelled.
+    plan: OnceLock<ClosePlan>,
     stopping: CancellationToken,
-    /// Who is still there is dropped. Known before `over` is cancelled.
+    /// The remaining connections are dropped. Set before `over` is cancelled.
     is_over: AtomicBool,
     over: CancellationToken,
 }
@@ -133,7 +133,7 @@ impl Default for Shared {
         Self {
             served: watch::Sender::new(0),
             tickets: AtomicU32::new(0),
-            farewell: OnceLock::new(),
+            plan: OnceLock::new(),
             stopping: CancellationToken::new(),
             is_over: AtomicBool::new(false),
             over: CancellationToken::new(),
@@ -141,35 +141,34 @@ impl Default for Shared {
     }
 }
 
-/// What all are told, and when.
+/// The Close frame of the shutdown, and when each connection sends it.
 #[derive(Debug)]
-struct Farewell {
+struct ClosePlan {
     frame: CloseFrame,
     began: Instant,
     spread: Duration,
 }
 
 impl Connections {
-    /// None yet.
+    /// Creates an empty set.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How many are served now.
+    /// Returns the number of connections being served.
     pub fn count(&self) -> usize {
         *self.0.served.borrow()
     }
 
-    /// Runs `handler` on a connection, as one of these.
+    /// Runs `handler` on a connection that belongs to this set.
     ///
-    /// When its turn in a [`shutdown`](Self::shutdown) comes, the connection closes itself, and receiving ends
-    /// as it does whenever a connection was closed by us; the handler goes on to its own end. One that has not
-    /// come there when the shutdown is over is dropped, as every future may be, and what it was given with it.
-    /// After that, handlers are not even begun.
+    /// When its turn in a [`shutdown`](Self::shutdown) comes, the connection closes itself. Receiving then returns
+    /// `Ok(None)`, as after every closing handshake, and the handler runs to its end. A handler that has not ended when the
+    /// shutdown is over is dropped, with its connection. After that, new handlers are not started.
     ///
     /// # Cancel safety
     ///
-    /// A future that is dropped drops the handler.
+    /// Dropping the future drops the handler.
     pub fn serve<S, F, R>(&self, mut ws: WebSocket<S>, handler: F) -> impl Future<Output = ()> + use<S, F, R>
     where
         F: FnOnce(WebSocket<S>) -> R,
@@ -191,18 +190,18 @@ impl Connections {
         }
     }
 
-    /// Closes all connections, waits until they are gone, and drops those that are left after
-    /// [`Shutdown::timeout`]. Returns how many it dropped.
+    /// Closes all connections, waits until they have ended, and drops those that remain after [`Shutdown::timeout`].
+    /// Returns the number of dropped connections.
     ///
-    /// The Close frames are spread evenly over [`Shutdown::spread`]. A connection that is served meanwhile is closed
-    /// at once. A second call waits for the shutdown that began first, for the times that it is given itself.
+    /// The Close frames are spread evenly over [`Shutdown::spread`]. A connection that is added meanwhile is closed at
+    /// once. A second call waits for the first shutdown, with its own times.
     ///
     /// # Cancel safety
     ///
     /// Dropping the future does not undo the shutdown: the connections close, and none is dropped.
     pub async fn shutdown(&self, shutdown: Shutdown) -> usize {
         let Shutdown { frame, spread, timeout } = shutdown;
-        self.0.farewell.get_or_init(|| Farewell { frame, began: now(), spread });
+        self.0.plan.get_or_init(|| ClosePlan { frame, began: now(), spread });
         self.0.stopping.cancel();
         let left = self.gone_within(spread.saturating_add(timeout)).await;
         self.0.is_over.store(true, Ordering::Release);
@@ -210,12 +209,12 @@ impl Connections {
         left
     }
 
-    /// Ready when a shutdown has begun: for a server's own `with_graceful_shutdown`.
+    /// Returns a future that completes when a shutdown begins, for `with_graceful_shutdown` of an HTTP server.
     pub fn stopping(&self) -> impl Future<Output = ()> + Send + 'static {
         self.0.stopping.clone().cancelled_owned()
     }
 
-    /// How many are left when all are gone or the time is over.
+    /// Waits until all connections have ended, for at most this time. Returns the number of those that remain.
     async fn gone_within(&self, time: Duration) -> usize {
         let mut served = self.0.served.subscribe();
         let _ = timeout(time, served.wait_for(|count| *count == 0)).await;
@@ -223,7 +222,7 @@ impl Connections {
     }
 }
 
-/// Counts one that is served.
+/// Counts a connection while it is served.
 struct Served(Arc<Shared>);
 
 impl Served {
@@ -239,12 +238,12 @@ impl Drop for Served {
     }
 }
 
-/// Wakes a task when a token is cancelled. All connections ask at one place, which locks: once for each task they
-/// are in, not whenever they wait.
+/// Wakes a task when a token is cancelled. Registering takes a lock that all connections share, so a connection does it once
+/// per task, not on every wait.
 #[derive(Debug)]
 struct Signal {
     cancelled: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// Whom it wakes.
+    /// The task that is registered.
     waker: Waker,
 }
 
@@ -256,13 +255,13 @@ impl Signal {
     fn listen(&mut self, cx: &mut Context<'_>) {
         if !self.waker.will_wake(cx.waker()) {
             self.waker.clone_from(cx.waker());
-            // What it is ready for is known without a lock.
+            // The result does not matter: the state is read without a lock.
             let _: Poll<()> = self.cancelled.as_mut().poll(cx);
         }
     }
 }
 
-/// What a connection knows of the others: when it is to go.
+/// A connection's part in the set: when it has to close.
 #[derive(Debug)]
 pub(crate) struct Member {
     shared: Arc<Shared>,
@@ -282,16 +281,16 @@ impl Member {
         self.stopping.listen(cx);
     }
 
-    /// When its turn comes, if a shutdown has begun.
+    /// Returns when its turn comes, if a shutdown has begun.
     pub(crate) fn due(&self) -> Option<Instant> {
-        let farewell = self.shared.farewell.get()?;
-        farewell.began.checked_add(farewell.spread.mul_f64(turn(self.ticket)))
+        let plan = self.shared.plan.get()?;
+        plan.began.checked_add(plan.spread.mul_f64(turn(self.ticket)))
     }
 
-    /// What is to be said, if its turn has come.
-    pub(crate) fn farewell(&self, now: impl FnOnce() -> Instant) -> Option<CloseFrame> {
-        let farewell = self.shared.farewell.get()?;
-        (self.due()? <= now()).then(|| farewell.frame.clone())
+    /// Returns the Close frame to send, if its turn has come.
+    pub(crate) fn close_frame(&self, now: impl FnOnce() -> Instant) -> Option<CloseFrame> {
+        let plan = self.shared.plan.get()?;
+        (self.due()? <= now()).then(|| plan.frame.clone())
     }
 }
 

@@ -60,7 +60,7 @@ impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connect(error) => error.fmt(f),
-            Self::Application(error) => error.fmt(f),
+            Self::Application(_) => write_chain(f, "the application could not prepare the attempt", self),
             Self::OpenTimeout => f.write_str("the connection was not ready in time (open_timeout)"),
             Self::Hook(_) => write_chain(f, "the new connection could not be prepared", self),
             Self::Closed(closed) => match &closed.frame {
@@ -78,9 +78,8 @@ impl StdError for Cause {
         match self {
             // Their text is that of the error within, so their source is its source.
             Self::Connect(error) => error.source(),
-            Self::Application(error) => error.source(),
             Self::Failed(error) => error.source(),
-            Self::Hook(error) => Some(&**error),
+            Self::Application(error) | Self::Hook(error) => Some(&**error),
             Self::OpenTimeout | Self::Closed(_) => None,
         }
     }
@@ -376,7 +375,8 @@ mod tests {
         let connect: Box<dyn StdError + Send + Sync> = ConnectError::Invalid("没有".into()).into();
         assert!(matches!(Cause::from_connect(connect), Cause::Connect(ConnectError::Invalid(_))));
         let cause = Cause::from_connect("no token".into());
-        assert_eq!((cause.to_string().as_str(), cause.retry()), ("no token", Retry::Always));
+        let text = "the application could not prepare the attempt: no token";
+        assert_eq!((format!("{cause:#}").as_str(), cause.retry()), (text, Retry::Always));
         assert_eq!(cause.source().expect("the error").to_string(), "no token");
     }
 
