@@ -154,7 +154,10 @@ async fn errors_of_the_application_are_retried() {
     });
     let mut feed = plan.start();
     event(&mut feed).await;
-    assert_eq!(brief(&event(&mut feed).await), "given up Permanent: the application could not prepare the attempt: 没有令牌");
+    assert_eq!(
+        brief(&event(&mut feed).await),
+        "given up Permanent: the application could not prepare the attempt: 没有令牌"
+    );
 }
 
 /// A server that accepts only the third token.
