@@ -1,4 +1,4 @@
-//! What the tests run in a page. Each function returns a text that the test compares.
+//! The page's side of the tests. Each function returns a text that the test compares.
 #![cfg(target_family = "wasm")]
 #![allow(unsafe_code, unreachable_pub, reason = "wasm-bindgen writes the one and needs the other")]
 

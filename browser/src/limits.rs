@@ -1,4 +1,4 @@
-//! What is bounded in a page.
+//! The limits of the client in a page.
 
 use std::future::poll_fn;
 use std::pin::pin;

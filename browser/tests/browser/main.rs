@@ -157,7 +157,7 @@ async fn reconnecting(browser: &mut Browser, tab: &Tab, page: &Page) {
         ["connecting 1", "open 0", "message 订阅 0 chat.v2", "message 在吗？ 👀"]
     );
 
-    // The server is killed. What is sent meanwhile is held, as far as there is room.
+    // The server is killed. Messages sent meanwhile are held, up to the limit.
     let address = site.stop().await;
     until(browser, tab, "lost: ").await;
     for (text, answer) in [("一", "ok"), ("二", "ok"), ("三", "not sent: ")] {

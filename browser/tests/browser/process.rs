@@ -1,4 +1,4 @@
-//! What the browser's driver needs to know of processes.
+//! Processes, as the browser's driver uses them.
 
 use std::process::{Child, ExitStatus};
 use std::time::{Duration, Instant};

@@ -20,7 +20,7 @@ pub(crate) struct Site {
     serving: JoinHandle<()>,
 }
 
-/// What its connections share.
+/// The state that its connections share.
 struct Shared {
     page: Page,
     acceptor: Acceptor,
@@ -80,7 +80,7 @@ impl Site {
         format!("ws://{}{path}", self.address)
     }
 
-    /// What the next connection that ended has seen.
+    /// Returns the record of the next connection that ended.
     pub(crate) async fn seen(&mut self) -> String {
         timeout(TIMEOUT, self.seen.recv()).await.expect("in time").expect("it serves")
     }

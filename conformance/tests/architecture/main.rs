@@ -13,7 +13,7 @@ use std::path::Path;
 use layers::Layers;
 use source::Crate;
 
-/// What is shipped: each has its layers in ARCHITECTURE.md.
+/// The published crates. Each has its layers in ARCHITECTURE.md.
 const CRATES: [&str; 3] = ["longwire-proto", "longwire", "longwire-server"];
 
 fn root() -> &'static Path {

@@ -7,7 +7,7 @@ use std::path::Path;
 /// The modules of a crate by their paths, without the root and without tests.
 pub(crate) struct Crate {
     sources: BTreeMap<String, String>,
-    /// What each folder, and the root, hands on under its own name: name to path.
+    /// The re-exports of each folder and of the root: name to path.
     exports: BTreeMap<(String, String), Vec<String>>,
 }
 

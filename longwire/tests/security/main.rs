@@ -199,7 +199,10 @@ fn rows() -> Vec<(&'static str, Vec<Source>)> {
                 .map(|name| constant("longwire-server/src/realtime/session.rs", name))
                 .to_vec(),
         ),
-        ("What a client resumes", ["REPLAY_MESSAGES", "REPLAY_BYTES"].map(realtime).to_vec()),
+        (
+            "The number of messages that a client resumes",
+            ["REPLAY_MESSAGES", "REPLAY_BYTES"].map(realtime).to_vec(),
+        ),
         ("A token is limited", vec![constant("longwire-server/src/access", "TOKEN_MAX")]),
         ("Samples of the dashboard", ["SAMPLES", "FILES_MAX", "BYTES_MAX"].map(binary).to_vec()),
         (
